@@ -1,0 +1,44 @@
+"""Label photos with any ConvNeXt weights.
+
+The public names are loaded when they are first used (PEP 562), so that importing the package, and with it
+``convnext --help``, costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ConvNextConfig": "config",
+    "ConvNextModel": "model",
+    "ConvNextForImageClassification": "model",
+    "ConvNextImageProcessor": "photos.processor",
+    "ConvNextFeatureExtractor": "photos.processor",
+    "classify": "pipeline",
+    "Row": "rows",
+    "Prediction": "rows",
+}
+__all__ = [*_HOME, "__version__"]
+
+if TYPE_CHECKING:
+    from convnext_cli.config import ConvNextConfig as ConvNextConfig
+    from convnext_cli.model import ConvNextForImageClassification as ConvNextForImageClassification
+    from convnext_cli.model import ConvNextModel as ConvNextModel
+    from convnext_cli.photos.processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
+    from convnext_cli.photos.processor import ConvNextImageProcessor as ConvNextImageProcessor
+    from convnext_cli.pipeline import classify as classify
+    from convnext_cli.rows import Prediction as Prediction
+    from convnext_cli.rows import Row as Row
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"convnext_cli.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'convnext_cli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,98 @@
+"""Card: what a model file says of itself. It travels as JSON in the safetensors metadata under ``convnext``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from convnext_cli import labels as label_sets
+from convnext_cli.config import ConvNextConfig
+from convnext_cli.errors import ModelError
+from convnext_cli.labels import LabelSet
+from convnext_cli.photos.recipe import Recipe
+
+SCHEMA_VERSION = 1
+Task = Literal["classification", "embedding", "features"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that is needed to use the weights beside it.
+
+    labels: the name of a bundled set, a set of its own, or None when the classes have no known names.
+    task: "classification"; "embedding" when the head projects (CLIP towers); "features" when there is no head.
+    sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``), empty when not computed.
+    metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
+    temperature: logits are divided by it before the softmax; None when none was fitted.
+    """
+
+    config: ConvNextConfig
+    recipe: Recipe = Recipe()
+    name: str = ""
+    architecture: str = ""
+    labels: str | LabelSet | None = None
+    task: Task = "classification"
+    license: str = ""
+    source: str = ""
+    description: str = ""
+    sha256: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    temperature: float | None = None
+
+    def label_set(self) -> LabelSet:
+        """The names of the classes; ``class_0`` … when none are known.
+
+        Raises ModelError when there are not as many names as the classifier has rows.
+        """
+        n = self.config.num_labels
+        if self.labels is None:
+            return LabelSet.numbered(n)
+        found = label_sets.load(self.labels) if isinstance(self.labels, str) else self.labels
+        if len(found) != n:
+            raise ModelError(
+                f"the classifier has {n} classes, but the label set {found.name!r} has {len(found)} names",
+                "name a label file with one line a class: --labels FILE",
+            )
+        return found
+
+    def replace(self, **changes: Any) -> Card:
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        values: dict[str, Any] = {
+            key: value
+            for key, value in vars(self).items()
+            if key not in ("config", "recipe", "labels") and value not in ("", None, {})
+        }
+        labels = self.labels.to_dict() if isinstance(self.labels, LabelSet) else self.labels
+        return json.dumps(
+            {
+                "schema_version": SCHEMA_VERSION,
+                **values,
+                "config": self.config.to_dict(),
+                "recipe": self.recipe.to_dict(),
+                "labels": labels,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """The inverse of ``to_json``. Raises ModelError when it is damaged or of a newer schema."""
+        try:
+            values = json.loads(text)
+            version = values.pop("schema_version")
+            if version > SCHEMA_VERSION:
+                raise ModelError(
+                    f"the model's card has schema version {version}, this program reads up to {SCHEMA_VERSION}",
+                    "upgrade: pip install --upgrade convnext-cli",
+                )
+            labels = values.pop("labels")
+            return cls(
+                config=ConvNextConfig.from_dict(values.pop("config")),
+                recipe=Recipe.from_dict(values.pop("recipe")),
+                labels=LabelSet.from_dict(labels) if isinstance(labels, dict) else labels,
+                **values,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"the model's card is damaged: {error}", "fetch or export the file again") from error
