@@ -85,13 +85,23 @@ class ConvNextConfig:
                 "depths, hidden_sizes and kernel_sizes must have one entry a stage, but have "
                 f"{len(self.depths)}, {len(self.hidden_sizes)} and {len(self.kernel_sizes)}"
             )
-        if min(self.depths + self.hidden_sizes + self.kernel_sizes + (self.patch_size, self.num_channels)) < 1:
-            raise ValueError("depths, hidden_sizes, kernel_sizes, patch_size and num_channels must be positive")
+        if (
+            min(self.depths + self.hidden_sizes + self.kernel_sizes + (self.patch_size, self.num_channels))
+            < 1
+        ):
+            raise ValueError(
+                "depths, hidden_sizes, kernel_sizes, patch_size and num_channels must be positive"
+            )
 
     @property
     def isotropic(self) -> bool:
         """One stage at one resolution (section 3.3 of the paper)."""
         return len(self.depths) == 1
+
+    @property
+    def bare(self) -> bool:
+        """Whether parts are named as in the official isotropic code: ``stem`` and ``blocks.j``, no norm behind the stem."""
+        return self.isotropic and not self.stem_norm
 
     @property
     def num_stages(self) -> int:
@@ -131,7 +141,7 @@ class ConvNextConfig:
             yield from layer(f"{name}.{norm}", before, bias=self.norm_bias)
             yield from layer(f"{name}.{conv}", after, before, 2, 2, bias=self.conv_bias)
 
-        stem = "stem" if self.isotropic and not self.stem_norm else "downsample_layers.0.0"
+        stem = "stem" if self.bare else "downsample_layers.0.0"
         if self.stem == "patch":
             p = self.patch_size
             yield from layer(stem, dims[0], self.num_channels, p, p, bias=self.conv_bias)
@@ -150,7 +160,7 @@ class ConvNextConfig:
             if i:
                 yield from downsample(f"downsample_layers.{i}", 0, 1, dims[i - 1], c)
             for j in range(depth):
-                block = f"blocks.{j}" if stem == "stem" else f"stages.{i}.{j}"
+                block = f"blocks.{j}" if self.bare else f"stages.{i}.{j}"
                 hidden = self.mlp_ratio * c
                 if self.layer_scale_init_value > 0:
                     yield f"{block}.gamma", (c,)
@@ -266,6 +276,8 @@ VARIANTS: dict[str, ConvNextConfig] = {
     "convnext_isotropic_small": _iso(18, 384),
     "convnext_isotropic_base": _iso(18, 768),
     "convnext_isotropic_large": _iso(36, 1024, 1e-6),
-    **{f"dinov3_convnext_{s}": _v1(d, w, num_labels=0) for s, d, w in (
-        ("tiny", _T, 96), ("small", _B, 96), ("base", _B, 128), ("large", _B, 192))},
+    **{
+        f"dinov3_convnext_{s}": _v1(d, w, num_labels=0)
+        for s, d, w in (("tiny", _T, 96), ("small", _B, 96), ("base", _B, 128), ("large", _B, 192))
+    },
 }
