@@ -28,7 +28,7 @@ class Card:
     """
 
     config: ConvNextConfig
-    recipe: Recipe = Recipe()
+    recipe: Recipe = field(default_factory=Recipe)
     name: str = ""
     architecture: str = ""
     labels: str | LabelSet | None = None

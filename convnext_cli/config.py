@@ -85,13 +85,8 @@ class ConvNextConfig:
                 "depths, hidden_sizes and kernel_sizes must have one entry a stage, but have "
                 f"{len(self.depths)}, {len(self.hidden_sizes)} and {len(self.kernel_sizes)}"
             )
-        if (
-            min(self.depths + self.hidden_sizes + self.kernel_sizes + (self.patch_size, self.num_channels))
-            < 1
-        ):
-            raise ValueError(
-                "depths, hidden_sizes, kernel_sizes, patch_size and num_channels must be positive"
-            )
+        if min(self.depths + self.hidden_sizes + self.kernel_sizes + (self.patch_size, self.num_channels)) < 1:
+            raise ValueError("depths, hidden_sizes, kernel_sizes, patch_size and num_channels must be positive")
 
     @property
     def isotropic(self) -> bool:
@@ -100,7 +95,7 @@ class ConvNextConfig:
 
     @property
     def bare(self) -> bool:
-        """Whether parts are named as in the official isotropic code: ``stem`` and ``blocks.j``, no norm behind the stem."""
+        """Whether parts are named as in the official isotropic code: ``stem`` without a norm, ``blocks.j``."""
         return self.isotropic and not self.stem_norm
 
     @property
@@ -149,9 +144,7 @@ class ConvNextConfig:
         else:
             last = 2 if self.stem == "overlap" else 3  # the activation takes a place, but has no parameters
             yield from layer(stem, self.stem_width, self.num_channels, 3, 3, bias=self.conv_bias)
-            yield from layer(
-                f"downsample_layers.0.{last - 1}", dims[0], self.stem_width, 3, 3, bias=self.conv_bias
-            )
+            yield from layer(f"downsample_layers.0.{last - 1}", dims[0], self.stem_width, 3, 3, bias=self.conv_bias)
         if self.stem_norm:
             yield from layer(f"downsample_layers.0.{last}", dims[0], bias=self.norm_bias)
         if self.stem_downsample:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -186,7 +187,7 @@ class ConvNextModel(nn.Module):
             self.blocks = stages[0]
         else:
             self.downsample_layers = nn.ModuleList([nn.Sequential(*_stem(config))])
-            for before, after in zip(dims, dims[1:], strict=False):
+            for before, after in pairwise(dims):
                 self.downsample_layers.append(nn.Sequential(*_downsample(config, before, after)))
             self.stages = nn.ModuleList(stages)
         if config.head_norm == "after_pool":
@@ -222,13 +223,13 @@ class ConvNextModel(nn.Module):
         x = x.mean((-2, -1))
         return self.norm(x) if self.config.head_norm == "after_pool" else x
 
-    def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> Any:
+    def forward(self, pixel_values: Tensor, *, output_hidden_states: bool = False) -> Any:
         """Run the body.
 
         pixel_values: (N, num_channels, H, W), normalised as the recipe says; H and W at least the total stride.
         """
         states, x = [], pixel_values
-        for x in self.hidden_states(pixel_values):  # noqa: B007 - the last one is used
+        for x in self.hidden_states(pixel_values):
             if output_hidden_states:
                 states.append(x)
         return ConvNextOutput(x, self.pool(x), tuple(states) if output_hidden_states else None)
@@ -252,15 +253,13 @@ class ConvNextForImageClassification(ConvNextModel):
             pooled = F.gelu(self.head_hidden(pooled))
         return self.head(pooled) if self.config.num_labels else pooled
 
-    def forward(
-        self, pixel_values: Tensor, labels: Tensor | None = None, output_hidden_states: bool = False
-    ) -> Any:
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, *, output_hidden_states: bool = False) -> Any:
         """Classify.
 
         labels: (N,) class indices for cross-entropy, (N, num_labels) floats for one binary cross-entropy a class,
         (N,) floats for the squared error when num_labels is 1.
         """
-        body: ConvNextOutput = super().forward(pixel_values, output_hidden_states)
+        body: ConvNextOutput = super().forward(pixel_values, output_hidden_states=output_hidden_states)
         logits = self.classify(body.pooler_output)
         loss = None
         if labels is not None:
