@@ -1,0 +1,139 @@
+"""The command line. Commands are loaded when they are called, so that ``--help`` imports click alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+
+import click
+
+from convnext_cli import __version__
+from convnext_cli.errors import ConvNextError
+
+# Name, and the line that --help shows; the command is the object of the same name in the module of that name.
+COMMANDS = {
+    "classify": "Label photos, and print ranked labels.",
+    "models": "List, inspect, pull and choose model weights.",
+    "completion": "Print the shell completion script for bash, zsh or fish.",
+}
+EPILOG = """\b
+Examples:
+  convnext photo.jpg
+  convnext classify -r holiday/ -f jsonl > labels.jsonl
+  convnext models pull convnext_tiny.in12k_ft_in1k
+
+\b
+Exit status: 0 all done · 1 done, some photos failed · 2 usage · 3 model or
+labels unusable · 4 device or library not there · 5 network · 74 output not
+writable · 130 interrupted
+"""
+
+
+class Commands(click.Group):
+    """Commands by name, from the table alone."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(import_module(f"convnext_cli.cli.{cmd_name}"), cmd_name)  # type: ignore[no-any-return]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `convnext photo.jpg` means `convnext classify photo.jpg`
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and os.path.lexists(args[0]):
+            args.insert(0, "classify")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, COMMANDS, 1)
+            raise click.UsageError(
+                f"{name!r} is neither a command nor an existing path."
+                + (f" Did you mean {near[0]!r}?" if near else ""),
+                ctx,
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="convnext")
+def convnext() -> None:
+    """Label photos with any ConvNeXt weights.
+
+    Called with a photo alone, it labels it.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with the documented exit status."""
+    sys.exit(run(list(sys.argv[1:] if args is None else args)))
+
+
+def run(args: list[str]) -> int:
+    """Run a command and return its exit status; what went wrong is told on standard error, without a traceback."""
+    debug = "-vv" in args or os.environ.get("CONVNEXT_DEBUG", "") not in ("", "0")
+    try:
+        status = convnext.main(args, prog_name="convnext", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return _pipe_closed()
+    except click.ClickException as error:
+        return _usage(error)
+    except ConvNextError as error:
+        if debug:
+            raise
+        return _told(error.message, error.hint, error.exit_status)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            return _told(f"the output cannot be written: {error.strerror}", "free some space, or write elsewhere", 74)
+        return _told(
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a defect of convnext; run again with CONVNEXT_DEBUG=1 and report what it prints",
+            70,
+        )
+
+
+def _told(message: str, hint: str | None, status: int) -> int:
+    from convnext_cli.cli import render
+
+    with suppress(OSError):  # a full disk may hold standard error too
+        render.error(message, hint)
+    # what Python still holds for a broken standard output must not raise again at exit
+    with suppress(OSError):
+        sys.stdout.flush()
+        return status
+    _pipe_closed()
+    return status
+
+
+def _usage(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "convnext"
+    return _told(error.format_message(), f"{command} --help tells the options", error.exit_code)
+
+
+def _pipe_closed() -> int:
+    """The reader (``head``) has what it wanted."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

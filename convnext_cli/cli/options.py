@@ -1,0 +1,108 @@
+"""The options that several commands share, one decorator a group of options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+class ModelName(click.ParamType):
+    """A name or a path; completes the names that are known."""
+
+    name = "name|path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from convnext_cli import zoo
+
+        names = ["default", *(entry.name for entry in zoo.entries())]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)] or [
+            CompletionItem(incomplete, type="file")
+        ]
+
+
+model = _all(
+    click.option(
+        "-m",
+        "--model",
+        type=ModelName(),
+        help="A name (see `convnext models list`), a file or a folder.  [default: the bundled model]",
+    ),
+    click.option("--pull", is_flag=True, help="Fetch the named model first when it is not on this machine."),
+    click.option("--offline", is_flag=True, envvar="HF_HUB_OFFLINE", help="Never open a connection."),
+)
+
+machine = _all(
+    click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Precision of the network; norms and scores stay in float32.",
+    ),
+    click.option(
+        "-t",
+        "--threads",
+        type=click.IntRange(1),
+        help="Processor threads for everything together.  [default: what this process may use]",
+    ),
+    click.option(
+        "-j", "--workers", type=click.IntRange(1), help="Threads that decode photos.  [default: as --threads]"
+    ),
+    click.option(
+        "-b",
+        "--batch-size",
+        type=click.IntRange(1),
+        help="Photos that go through the network at once.  [default: 8 on a CPU, 64 on a GPU]",
+    ),
+)
+
+preprocessing = _all(
+    click.option("--size", metavar="PIXELS|test", help="Input size; `test` is the one that its makers measured best."),
+    click.option("--crop-pct", type=click.FloatRange(0.1, 1), help="Share of the resized photo that is kept."),
+    click.option(
+        "--resize-mode",
+        type=click.Choice(["shortest", "squash", "longest"]),
+        help="Fit the shortest edge and crop, both edges, or the longest edge and pad.",
+    ),
+    click.option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])),
+    click.option("--mean", metavar="R,G,B", help="Subtracted from pixels of 0 to 1."),
+    click.option("--std", metavar="R,G,B", help="Pixels are divided by it."),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        help="Larger photos fail instead of being decoded.  [default: 250000000]",
+    ),
+)
+
+verbosity = _all(
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("-v", "--verbose", count=True, help="Times of each stage; -vv for debugging."),
+)
+
+
+def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
+    """Three numbers such as "0.485,0.456,0.406", or one for all channels."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.replace(" ", "").split(","))
+    except ValueError:
+        found = ()
+    if len(found) not in (1, 3):
+        raise click.BadParameter(f"{text!r} is not three numbers such as 0.5,0.5,0.5", param_hint=name)
+    return found * 3 if len(found) == 1 else found

@@ -1,0 +1,210 @@
+"""All that a person sees: consoles, tables, bars, thumbnails, errors. rich is imported when there is something to draw.
+
+Colour and bars only on a terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb are obeyed (by rich).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from convnext_cli.rows import Row
+
+LABEL_WIDTH, BAR_WIDTH, THUMBNAIL_WIDTH = 30, 24, 32
+# Direction overrides can make one name look like another on a screen.
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain(text: str) -> str:
+    """User text without anything that moves the cursor: control, surrogate and direction characters are escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI else c for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def clean(text: str) -> str:
+    """``plain``, and safe inside rich markup."""
+    from rich.markup import escape
+
+    return escape(plain(text))
+
+
+def _console(stderr: bool, quiet: bool = False) -> Console:
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            """A closed pipe ends the command silently (cli.main), and not with rich's own exit status."""
+            raise BrokenPipeError
+
+    stream = sys.stderr if stderr else sys.stdout
+    # Off a terminal nothing is cut: a path that lost its end is of no use to the next program.
+    width = None if "COLUMNS" in os.environ or stream.isatty() else 1000
+    return Quiet(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=False, width=width, emoji=False)
+
+
+@cache
+def out() -> Console:
+    """The console of standard output."""
+    return _console(stderr=False)
+
+
+_quiet = False
+
+
+@cache
+def err() -> Console:
+    """The console of standard error; silent under ``-q``."""
+    return _console(stderr=True, quiet=_quiet)
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence all remarks on standard error; errors are still shown."""
+    global _quiet
+    _quiet = quiet
+    err.cache_clear()
+
+
+def reset() -> None:
+    """Forget the consoles, because the streams were replaced."""
+    out.cache_clear()
+    err.cache_clear()
+
+
+def error(message: str, hint: str | None = None) -> None:
+    """``error:`` and ``hint:`` on standard error, whatever the verbosity."""
+    if not sys.stderr.isatty() and "FORCE_COLOR" not in os.environ:  # no need to load rich
+        print(f"error: {plain_lines(message)}", file=sys.stderr)
+        if hint:
+            print(f"hint: {plain_lines(hint)}", file=sys.stderr)
+        return
+    console = _console(stderr=True)
+    console.print(f"[bold red]error:[/] {clean_lines(message)}", soft_wrap=True)
+    if hint:
+        console.print(f"[cyan]hint:[/] {clean_lines(hint)}", soft_wrap=True)
+
+
+def plain_lines(text: str) -> str:
+    """``plain`` for our own messages of several lines."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def clean_lines(text: str) -> str:
+    """``clean`` for our own messages of several lines."""
+    return "\n".join(clean(line) for line in text.split("\n"))
+
+
+def note(text: str) -> None:
+    """One remark on standard error, unless ``-q``."""
+    if _quiet:
+        return
+    if sys.stderr.isatty() or "FORCE_COLOR" in os.environ:
+        err().print(f"[dim]{clean_lines(text)}[/]", soft_wrap=True)
+    else:
+        print(plain_lines(text), file=sys.stderr)
+
+
+@contextmanager
+def c_libraries_silenced() -> Iterator[None]:
+    """Keep what C libraries (libtiff, libpng, libheif) print to file descriptor 2 off the screen.
+
+    Our own remarks go on: ``sys.stderr`` moves to a copy of the descriptor.
+    """
+    try:
+        copy, ours = os.dup(2), sys.stderr
+    except OSError:  # started without a standard error
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    moved = False
+    with suppress(OSError, AttributeError, ValueError):
+        moved = ours.fileno() == 2
+    if moved:
+        ours.flush()
+        sys.stderr = os.fdopen(copy, "w", encoding=ours.encoding, errors="backslashreplace", buffering=1, closefd=False)
+        reset()
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        if moved:
+            with suppress(OSError, ValueError):
+                sys.stderr.flush()
+            sys.stderr = ours
+            reset()
+        os.dup2(copy, 2)
+        os.close(copy)
+
+
+def prediction_table(row: Row, *, bars: bool) -> RenderableType:
+    """The answer for one photo: rank, label, score as a bar and a number; beside it the thumbnail, if there is one."""
+    from rich import box
+    from rich.bar import Bar
+    from rich.table import Table
+    from rich.text import Text
+
+    title = Text(plain(row.path), "bold")
+    if row.width is not None:
+        title.append(f"  {row.width}×{row.height}", "dim not bold")
+    if row.error is not None:
+        return Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
+    table = Table(box=box.ROUNDED if bars else box.ASCII, show_header=False, title=title, title_justify="left")
+    table.title_style = ""
+    table.add_column(justify="right", style="dim")
+    table.add_column(min_width=LABEL_WIDTH, max_width=60 if bars else None, overflow="fold")
+    if bars:
+        table.add_column(width=BAR_WIDTH)
+    table.add_column(justify="right")
+    predictions = row.predictions
+    if row.status == "unknown":
+        table.add_row("", Text("unknown", "yellow"), *([""] if bars else []), "")
+        predictions = predictions[:1]
+    for p in predictions:
+        unsure = row.status == "unknown"
+        style = "dim" if unsure else "bold" if p.rank == 1 else ""
+        colour = "bright_black" if unsure else "green" if p.rank == 1 else "cyan"
+        cells: list[Any] = [str(p.rank), Text(plain(p.label), style)]
+        if bars:
+            cells.append(Bar(1.0, 0.0, min(max(p.score, 0.0), 1.0), width=BAR_WIDTH, color=colour))
+        table.add_row(*cells, Text(f"{p.score:.4f}", style))
+    if row.thumbnail is None:
+        return table
+    beside = Table.grid(padding=(0, 2))
+    beside.add_row(picture(row.thumbnail), table)
+    return beside
+
+
+def picture(image: Any) -> RenderableType:
+    """A small photo in half blocks: each character shows two pixels, one above the other."""
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    width = THUMBNAIL_WIDTH
+    height = max(2, min(round(image.height / image.width * width), width) // 2 * 2)
+    pixels = image.resize((width, height)).load()
+    text = Text()
+    for y in range(0, height, 2):
+        for x in range(width):
+            style = Style(color=Color.from_rgb(*pixels[x, y]), bgcolor=Color.from_rgb(*pixels[x, y + 1]))
+            text.append("▀", style)
+        text.append("\n")
+    text.right_crop(1)
+    return text

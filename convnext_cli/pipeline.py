@@ -1,0 +1,267 @@
+"""Photos in, rows out: the one stream that every command uses.
+
+Threads decode and prepare while the calling thread runs the engine; rows come in the order of the photos; only a few
+batches are ever in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from convnext_cli.engines import Engine, open_engine
+from convnext_cli.errors import PhotoError
+from convnext_cli.labels import LabelSet
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
+from convnext_cli.photos.find import Photo
+from convnext_cli.photos.recipe import Recipe
+from convnext_cli.rows import Prediction, Row
+from convnext_cli.threads import Budget, usable_threads
+
+Scores = Literal["softmax", "sigmoid", "logits"]
+
+
+@dataclass
+class Times:
+    """Seconds spent in each stage, added over all threads, and what ran."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    prepare: float = 0.0
+    engine: float = 0.0
+    photos: int = 0
+    failed: int = 0
+    unknown: int = 0
+    workers: int = 1
+
+    def add(self, seconds: tuple[float, ...]) -> None:
+        """Count a photo, with what it took to read, decode and prepare it, as far as it came."""
+        self.photos += 1
+        read, decode, prepare = (*seconds, 0.0, 0.0)[:3]
+        self.read += read
+        self.decode += decode
+        self.prepare += prepare
+
+    def limiting(self) -> str:
+        """The stage that kept the others waiting: the most wall time with its threads side by side."""
+        photo = {"reading": self.read, "decoding": self.decode, "preparing": self.prepare}
+        wall = {name: seconds / self.workers for name, seconds in photo.items()} | {"engine": self.engine}
+        return max(wall, key=lambda name: wall[name])
+
+
+@dataclass
+class _Ready:
+    """One photo on its way: the tensor, or why there is none."""
+
+    photo: Photo
+    width: int | None = None
+    height: int | None = None
+    tensor: np.ndarray | None = None
+    error: PhotoError | None = None
+    thumbnail: Any = None
+    seconds: tuple[float, ...] = ()
+
+
+@dataclass
+class Pipeline:
+    """How photos become rows.
+
+    engine: gives the logits. labels: the names. recipe: the card's, or the user's own.
+    k: guesses a row; 0 for all. scores: what the numbers are. min_score: below it a row is "unknown".
+    temperature: logits are divided by it before the softmax.
+    batch_size, workers, threads: photos a call of the engine, decoding threads, and processor threads of both.
+    max_pixels: larger photos fail as too_large. thumbnail: edge in pixels of the small picture kept in a row, or 0.
+    say: called once with each remark that the user should see.
+    """
+
+    engine: Engine
+    labels: LabelSet
+    recipe: Recipe
+    k: int = 5
+    scores: Scores = "softmax"
+    min_score: float | None = None
+    temperature: float = 1.0
+    batch_size: int = 8
+    workers: int = 1
+    threads: int = 1
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    thumbnail: int = 0
+    model: str = ""
+    say: Callable[[str], None] = lambda _: None
+    times: Times = field(default_factory=Times)
+
+    def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
+        """One row a photo, in their order. The first comes when the first batch is done."""
+        self.times.workers = self.workers
+        budget = Budget(self.threads)
+        waiting: list[_Ready] = []
+        tensors = 0
+        for ready in self._prepared(iter(photos), budget):
+            waiting.append(ready)
+            tensors += ready.tensor is not None
+            # failures wait only for the photos before them, and never pile up
+            if not tensors or tensors >= self.batch_size or len(waiting) >= self.batch_size + 256:
+                yield from self._answer(waiting, budget)
+                waiting, tensors = [], 0
+        yield from self._answer(waiting, budget)
+
+    def _prepared(self, photos: Iterator[Photo], budget: Budget) -> Iterator[_Ready]:
+        def task(photo: Photo) -> _Ready:
+            with budget.one():
+                return self._prepare(photo)
+
+        pending: deque[Future[_Ready]] = deque()
+        pool = ThreadPoolExecutor(self.workers, "decode")
+        try:
+            for photo in photos:
+                pending.append(pool.submit(task, photo))
+                # enough for the batch being filled and the next one, never the whole folder
+                if len(pending) > self.batch_size + self.workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _prepare(self, photo: Photo) -> _Ready:
+        clock = [time.perf_counter()]
+        ready = _Ready(photo)
+        try:
+            if photo.problem is not None:
+                raise photo.problem
+            data = read_file(photo.path) if photo.data is None else photo.data
+            clock.append(time.perf_counter())
+            decoded = decode(data, max_pixels=self.max_pixels)
+            clock.append(time.perf_counter())
+            ready.width, ready.height = decoded.width, decoded.height
+            ready.tensor = self.recipe.apply(decoded.image)
+            if self.thumbnail:
+                decoded.image.thumbnail((self.thumbnail, self.thumbnail))
+                ready.thumbnail = decoded.image
+        except PhotoError as error:
+            ready.error = error
+        except MemoryError:
+            ready.error = PhotoError("out_of_memory", "there is not enough memory to decode it")
+        clock.append(time.perf_counter())
+        ready.seconds = tuple(after - before for before, after in pairwise(clock))
+        return ready
+
+    def _answer(self, waiting: list[_Ready], budget: Budget) -> Iterator[Row]:
+        tensors = [r.tensor for r in waiting if r.tensor is not None]
+        logits: Iterator[np.ndarray | None] = iter(())
+        if tensors:
+            with budget.whole():
+                start = time.perf_counter()
+                logits = iter(self._logits(tensors))
+                self.times.engine += time.perf_counter() - start
+        for ready in waiting:
+            yield self._row(ready, next(logits) if ready.tensor is not None else None)
+
+    def _logits(self, tensors: list[np.ndarray]) -> list[np.ndarray | None]:
+        """The logits of each tensor, None for one that does not fit into memory even alone."""
+        done: list[np.ndarray | None] = []
+        while len(done) < len(tensors):
+            part = tensors[len(done) : len(done) + self.batch_size]
+            try:
+                done.extend(self.engine(np.stack(part)))
+            except MemoryError:
+                if len(part) == 1:
+                    done.append(None)
+                    continue
+                self.batch_size = len(part) // 2
+                self.say(f"out of memory on {self.engine.device}: going on with {self.batch_size} photos at a time")
+        return done
+
+    def _row(self, ready: _Ready, logits: np.ndarray | None) -> Row:
+        error, predictions = ready.error, ()
+        if error is None and logits is None:
+            error = PhotoError("out_of_memory", f"not enough memory on {self.engine.device} even for one photo")
+        elif error is None and logits is not None:
+            if np.isfinite(logits).all():
+                predictions = self._predict(logits)
+            else:
+                error = PhotoError(
+                    "not_finite", f"the network gave no finite score in {self.engine.dtype}; try --dtype float32"
+                )
+        unsure = self.min_score is not None and predictions and predictions[0].score < self.min_score
+        self.times.add(ready.seconds)
+        self.times.failed += error is not None
+        self.times.unknown += bool(unsure)
+        return Row(
+            path=ready.photo.path,
+            status="failed" if error else "unknown" if unsure else "ok",
+            width=ready.width,
+            height=ready.height,
+            predictions=predictions,
+            model=self.model,
+            model_sha256=self.engine.card.sha256,
+            error=error,
+            thumbnail=ready.thumbnail,
+        )
+
+    def _predict(self, logits: np.ndarray) -> tuple[Prediction, ...]:
+        scores = score(logits, self.scores, self.temperature)
+        best = np.arange(len(scores))  # the classifier row that stands for each label
+        if self.labels.groups is not None:
+            best = np.array([group[int(np.argmax(scores[list(group)]))] for group in self.labels.groups])
+            if self.scores == "softmax":
+                scores = np.array([scores[list(group)].sum() for group in self.labels.groups], np.float32)
+            else:
+                scores = scores[best]
+        # a stable sort, so that equal scores come in the order of the classes on every machine
+        order = np.argsort(-scores, kind="stable")[: self.k or None]
+        return tuple(
+            Prediction(rank, int(best[i]), self.labels.ids[best[i]], self.labels.names[i], _shortest(scores[i]))
+            for rank, i in enumerate(order, 1)
+        )
+
+
+def score(logits: np.ndarray, kind: Scores, temperature: float = 1.0) -> np.ndarray:
+    """Scores from the logits of one photo, computed in float32; "logits" leaves them as they are."""
+    x = logits.astype(np.float32)
+    if kind == "logits":
+        return x
+    if kind == "sigmoid":
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # does not overflow
+    x = np.exp((x - x.max()) / np.float32(temperature))
+    return np.asarray(x / x.sum())
+
+
+def _shortest(value: np.floating[Any]) -> float:
+    """The float whose shortest decimal form is that of the float32."""
+    return float(str(np.float32(value)))
+
+
+def classify(
+    photos: str | Path | bytes | Iterable[str | Path | bytes], *, model: str = "default", k: int = 5, **options: Any
+) -> list[Row]:
+    """Label photos from Python.
+
+    photos: one, or several, as paths or as the bytes of files. model: a name, a file or a folder. k: guesses a row.
+    options: any field of ``Pipeline``, and ``device`` and ``dtype`` of ``engines.open_engine``.
+    Raises ConvNextError when the model cannot be used; a photo that cannot be read is a row that says so.
+    """
+    from convnext_cli import zoo
+
+    if isinstance(photos, str | Path | bytes):
+        photos = [photos]
+    found = [Photo("-", p) if isinstance(p, bytes) else Photo(str(p)) for p in photos]
+    threads = options.pop("threads", None) or usable_threads()
+    path = zoo.resolve(model)
+    engine = open_engine(
+        path, device=options.pop("device", "auto"), dtype=options.pop("dtype", "float32"), threads=threads
+    )
+    settings = {"labels": engine.card.label_set(), "recipe": engine.card.recipe, "workers": threads, "model": model}
+    settings["temperature"] = engine.card.temperature or 1.0
+    try:
+        return list(Pipeline(engine=engine, k=k, threads=threads, **(settings | options)).rows(found))
+    finally:
+        engine.close()

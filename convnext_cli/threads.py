@@ -1,0 +1,85 @@
+"""Processor threads: how many this process may use, and how decoding and the engine share them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Budget:
+    """A number of threads that decoding and the engine share, so that they never run more together.
+
+    The engine takes the whole budget at once; decoders wait meanwhile, and none starts while it waits.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._free = self._all = threads
+        self._waiting = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Run one decoder."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free > 0 and not self._waiting)
+            self._free -= 1
+        try:
+            yield
+        finally:
+            self._give(1)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Run the engine."""
+        with self._changed:
+            self._waiting = True
+            try:
+                self._changed.wait_for(lambda: self._free == self._all)
+                self._free = 0
+            finally:
+                self._waiting = False
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            self._give(self._all)
+
+    def _give(self, threads: int) -> None:
+        with self._changed:
+            self._free += threads
+            self._changed.notify_all()
+
+
+def usable_threads() -> int:
+    """Processors that this process may use: its affinity, and its container's quota, rounded down; at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([affinity, *quotas()]))
+
+
+def quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Whole processors that the cgroups of this process grant, v2 and v1; every ancestor's limit counts."""
+    found = []
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.lstrip("/"))
+        for folder in (group, *group.parents):
+            try:
+                if controllers:
+                    quota = (root / "cpu" / folder / "cpu.cfs_quota_us").read_text().strip()
+                    period = (root / "cpu" / folder / "cpu.cfs_period_us").read_text().strip()
+                else:
+                    quota, period = (root / folder / "cpu.max").read_text().split()
+                if quota not in ("max", "-1"):
+                    found.append(int(quota) // int(period))
+            except (OSError, ValueError):  # not limited at this level
+                continue
+    return found
