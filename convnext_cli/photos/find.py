@@ -73,7 +73,7 @@ class Finder:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
 
     def _walk(self, folder: str) -> Iterator[Photo]:
-        """Depth first, by name. Hidden entries are counted; links to folders are not followed, so no loop is entered."""
+        """Depth first, by name. Hidden entries are counted; links to folders are not followed: no loops."""
         from convnext_cli.photos.decode import IMAGE_SUFFIXES
 
         try:

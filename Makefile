@@ -1,0 +1,55 @@
+# Everything sets itself up: `make run` and `make test` work on a fresh clone with Python 3.11+, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format types unit docs bench weights clean
+
+help:           ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed  ## install, then label the photos in samples/
+	@$(BIN)/convnext classify samples/*.jpg
+
+test: lint types unit    ## install with the test extras, then lint, types and tests
+
+lint: $(VENV)/.dev       ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev      ## mypy --strict on the package
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev       ## pytest with coverage, in parallel
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+format: $(VENV)/.dev     ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev       ## write the command reference anew from --help
+	$(BIN)/python tools/make_reference.py
+
+bench: $(VENV)/.dev      ## the tables of docs/performance.md
+	$(BIN)/python benchmarks/cold_start.py
+
+clean:          ## remove what was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# A stamp for each set of packages, older than setup.cfg when the metadata changed
+$(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml
+	@echo "Installing convnext and its libraries into $(VENV) (torch is large; about two minutes)"
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.created setup.cfg pyproject.toml
+	@echo "Installing convnext with what its tests need into $(VENV)"
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.installed
