@@ -31,12 +31,13 @@ Scores = Literal["softmax", "sigmoid", "logits"]
 
 @dataclass
 class Times:
-    """Seconds spent in each stage, added over all threads, and what ran."""
+    """Seconds spent in each stage, added over all threads, and from first to last (wall); counts of photos."""
 
     read: float = 0.0
     decode: float = 0.0
     prepare: float = 0.0
     engine: float = 0.0
+    wall: float = 0.0
     photos: int = 0
     failed: int = 0
     unknown: int = 0
@@ -101,6 +102,7 @@ class Pipeline:
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
         self.times.workers = self.workers
+        start = time.perf_counter()
         budget = Budget(self.threads)
         waiting: list[_Ready] = []
         tensors = 0
@@ -112,6 +114,7 @@ class Pipeline:
                 yield from self._answer(waiting, budget)
                 waiting, tensors = [], 0
         yield from self._answer(waiting, budget)
+        self.times.wall = time.perf_counter() - start
 
     def _prepared(self, photos: Iterator[Photo], budget: Budget) -> Iterator[_Ready]:
         def task(photo: Photo) -> _Ready:
