@@ -1,0 +1,155 @@
+"""Pixels of any kind, as Pillow opens them, become 8-bit sRGB RGB.
+
+What is decided here, and why, is told in docs/preprocessing.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageCms
+
+# A profile that moves no test colour by more than this many of 255 levels is sRGB under another name.
+SRGB_TOLERANCE = 2
+# A multiple of every ``shrink``.
+BAND_ROWS = 256
+
+
+def to_srgb(image: Image.Image, shrink: int = 1) -> Image.Image:
+    """The same picture in mode RGB: 8 bits, embedded profile applied, alpha laid over white; not turned.
+
+    shrink: each square of that many pixels a side becomes its mean; done band by band, so that a huge picture never
+    stands whole in memory twice. An image that is already as wanted is returned as it is.
+    """
+    levels = _levels(image)
+    if shrink == 1:
+        return _opaque_srgb(image, levels)
+    from PIL import Image as pil
+
+    small = pil.new("RGB", (-(-image.width // shrink), -(-image.height // shrink)))
+    for top, band in _bands(image):
+        small.paste(_opaque_srgb(band, levels).reduce(shrink), (0, top // shrink))
+    return small
+
+
+def _opaque_srgb(image: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if levels:
+        image = _eight_bits(image, *levels)
+    elif not image.has_transparency_data:
+        flat = image.mode in ("RGB", "L", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
+        return _converted(image if flat else image.convert("RGB"), profile)  # the others: palette, bilevel
+    else:
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        image = _converted(rgba.convert("RGB"), profile)
+        if alpha.getextrema() != (255, 255):
+            from PIL import Image as pil
+
+            white = pil.new("RGB", image.size, "white")
+            white.paste(image, mask=alpha)
+            image = white
+        return image
+    return _converted(image, profile)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The first row and the picture of each band of BAND_ROWS rows."""
+    for top in range(0, image.height, BAND_ROWS):
+        yield top, image.crop((0, top, image.width, min(top + BAND_ROWS, image.height)))
+
+
+def _levels(image: Image.Image) -> tuple[float, float] | None:
+    """The values of black and of white in a grey picture of more than 8 bits; None for all other pictures.
+
+    16 bits: 0 and 65535. 32-bit integers and floats have no agreed white: floats within 0 … 1 have it at 1, values
+    within 0 … 255 at 255, integers within 0 … 65535 at 65535; all others are stretched from their least finite value
+    to their greatest.
+    """
+    if image.mode.startswith("I;16"):
+        return 0, 65535
+    if image.mode not in ("I", "F"):
+        return None
+    import numpy as np
+
+    low, high = float("inf"), -float("inf")
+    for _, band in _bands(image):
+        values = np.asarray(band)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if low >= 0:
+        for white in (1, 255) if image.mode == "F" else (255, 65535):
+            if high <= white:
+                return 0, white
+    return (low, high) if low < high else (low - 1, high)
+
+
+def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Mode L, with ``low`` at 0 and ``high`` at 255. What is not finite becomes black, or white at +infinity."""
+    import numpy as np
+    from PIL import Image as pil
+
+    values = np.nan_to_num(np.asarray(image, np.float32), nan=low, posinf=high, neginf=low)
+    values -= low
+    values *= 255 / (high - low)
+    return pil.fromarray((values + 0.5).clip(0, 255).astype(np.uint8))
+
+
+def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Through the profile where it is sound and fits the pixels, else by Pillow's plain conversion."""
+    if profile:
+        if image.mode in ("YCbCr", "HSV", "RGBX"):
+            image = image.convert("RGB")
+        transform = _transform(profile, image.mode)
+        if transform is not None:
+            return transform.apply(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From this profile to sRGB (perceptual intent), or None: damaged, of other pixels, or sRGB itself.
+
+    A folder's photos come from few cameras, so the transforms are kept. littlecms' transforms may be shared by threads.
+    """
+    space = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}.get(mode)
+    if space is None or profile[16:20].decode("latin-1").strip() != space:
+        return None
+    import io
+
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+        return None if _moves_nothing(transform, mode) else transform
+    except Exception:  # a damaged profile must not cost the photo; littlecms raises several kinds
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _srgb() -> ImageCms.ImageCmsProfile:
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _moves_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Tried on a grid of 9 × 9 × 9 colours, or on every grey."""
+    import numpy as np
+    from PIL import Image as pil
+
+    if mode == "L":
+        before = np.arange(256, dtype=np.uint8)[None]
+        wanted = np.repeat(before[..., None], 3, axis=2)
+    elif mode == "RGB":
+        steps = np.linspace(0, 255, 9).astype(np.uint8)
+        before = wanted = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    else:
+        return False
+    after = np.asarray(transform.apply(pil.fromarray(before)))
+    return bool(np.abs(after.astype(int) - wanted.astype(int)).max() <= SRGB_TOLERANCE)

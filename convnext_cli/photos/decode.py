@@ -1,0 +1,258 @@
+"""Bytes become an upright sRGB RGB image, or a PhotoError that says why not.
+
+Only the decoder of the format that the first bytes name is ever started. Safe to call from several threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from convnext_cli.errors import FailureKind, PhotoError
+from convnext_cli.photos.colour import to_srgb
+from convnext_cli.photos.formats import (
+    IMAGE_SUFFIXES,
+    NOT_PHOTOS,
+    REFUSED,
+    cut_short,
+    describe,
+    looks_like_image,
+    sniff,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "IMAGE_SUFFIXES",
+    "MAX_FILE_BYTES",
+    "Decoded",
+    "decode",
+    "looks_like_image",
+    "read_file",
+    "sniff",
+]
+
+# Phones make photos of 200 megapixels; what is larger than this is a bomb, or for another program.
+DEFAULT_MAX_PIXELS = 250_000_000
+MAX_FILE_BYTES = 512 * 2**20
+# Photos above this many pixels are decoded one at a time, which keeps two threads within 2 GB.
+ONE_AT_A_TIME = 24_000_000
+# Photos above this many pixels are halved while they are read, until they are below it or this short.
+HALVE_ABOVE = 64_000_000
+HALVE_DOWN_TO = 1024
+
+_one_large = threading.Lock()
+
+# Pillow warns of damaged EXIF and of large photos. Both are dealt with here. Filters belong to the whole process and
+# must not be set from threads, so this is done once.
+warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """image: mode RGB, sRGB, upright. width, height: of the upright photo in its file, in pixels. format: sniffed."""
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a file. Never waits on a FIFO or a device.
+
+    Raises PhotoError: missing, permission, not_a_file, empty, too_large, corrupt (the disk failed).
+    """
+    try:
+        _check_kind(os.stat(path).st_mode)  # noqa: PTH116 - pathlib refuses some names
+        # O_NONBLOCK: should a FIFO take the file's place in between, opening it still does not wait.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(handle)
+            _check_kind(found.st_mode)
+            if found.st_size > MAX_FILE_BYTES:
+                raise PhotoError("too_large", f"the file has {found.st_size / 2**20:,.0f} MiB; 512 MiB is the limit")
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        broken = os.path.islink(path)  # noqa: PTH114
+        raise PhotoError("missing", "the link points to nothing" if broken else "there is no such file") from None
+    except PermissionError:
+        raise PhotoError("permission", "it may not be read by this user") from None
+    except NotADirectoryError:
+        raise PhotoError("missing", "a part of the path is a file, not a folder") from None
+    except ValueError:
+        raise PhotoError("missing", "the path holds a NUL byte, so there is no such file") from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "reading failed"
+        kinds: dict[int | None, FailureKind] = {
+            errno.ELOOP: "missing",
+            errno.ENAMETOOLONG: "missing",
+            errno.ENXIO: "not_a_file",
+        }
+        raise PhotoError(kinds.get(error.errno, "corrupt"), f"it cannot be read: {reason}") from None
+    if not data:
+        raise PhotoError("empty", "the file is empty")
+    return data
+
+
+def _check_kind(mode: int) -> None:
+    for what, test in (
+        ("a folder", stat.S_ISDIR),
+        ("a named pipe", stat.S_ISFIFO),
+        ("a socket", stat.S_ISSOCK),
+        ("a device", stat.S_ISCHR),
+        ("a device", stat.S_ISBLK),
+    ):
+        if test(mode):
+            raise PhotoError("not_a_file", f"it is {what}, not a file")
+
+
+def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
+    """An upright sRGB image from the bytes of a file; of animations and multi-page files the first image.
+
+    Raises PhotoError: empty, not_an_image, unsupported, truncated, corrupt, too_large (more than ``max_pixels``, told
+    from the header before pixels are decoded), out_of_memory.
+    """
+    if not data:
+        raise PhotoError("empty", "the file is empty")
+    name = sniff(data)
+    if name is None:
+        raise PhotoError("not_an_image", "its first bytes belong to no known image format")
+    if name in ("html", "lfs"):
+        raise PhotoError("not_an_image", f"this is a {describe(name)}, not an image")
+    if name in REFUSED or name in NOT_PHOTOS:
+        article = "an" if describe(name)[0] in "AIO" or name == "svg" else "a"
+        file = "" if name in NOT_PHOTOS else " file"
+        raise PhotoError("unsupported", f"this is {article} {describe(name)}{file}; convert it to JPEG or PNG")
+    try:
+        return _decode(name, data, max_pixels)
+    except PhotoError:
+        raise
+    except MemoryError:
+        raise PhotoError("out_of_memory", f"there is not enough memory to decode this {describe(name)} file") from None
+    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, zlib.error, EOFError and more
+        raise _failure(name, data, error) from None
+
+
+def _failure(name: str, data: bytes, error: Exception) -> PhotoError:
+    said = str(error).lower()
+    if "truncated" in said or isinstance(error, EOFError) or cut_short(name, data):
+        return PhotoError("truncated", f"the {describe(name)} file ends too early")
+    return PhotoError("corrupt", f"the {describe(name)} file is damaged")
+
+
+def _decode(name: str, data: bytes, max_pixels: int) -> Decoded:
+    if name == "raw":
+        from convnext_cli.photos.raw import decode_raw
+
+        return decode_raw(data, max_pixels)
+    image = _open(name, data)
+    width, height = image.size
+    check_size(width, height, max_pixels)
+    with one_at_a_time(width * height):
+        shrink = halving(width, height)
+        if shrink > 1 and name == "jpeg":  # its decoder can read it smaller
+            image.draft(None, (width // shrink, height // shrink))
+            shrink = 1
+        image.load()
+        upright = _turned(image, to_srgb(image, shrink))
+    if (width > height) != (upright.width > upright.height):
+        width, height = height, width
+    return Decoded(upright, width, height, name)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises PhotoError, too_large, when there are more pixels than that."""
+    if width * height > max_pixels:
+        raise PhotoError(
+            "too_large",
+            f"{width:,} × {height:,} pixels are more than the limit of {max_pixels:,}; raise it with --max-pixels",
+        )
+
+
+def one_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """A lock for large photos, nothing for others."""
+    return _one_large if pixels > ONE_AT_A_TIME else contextlib.nullcontext()
+
+
+def halving(width: int, height: int) -> int:
+    """1, 2, 4 or 8: by how much the edges of a huge photo are divided while it is read."""
+    shrink = 1
+    while shrink < 8 and width * height > HALVE_ABOVE * shrink**2 and min(width, height) >= 2 * HALVE_DOWN_TO * shrink:
+        shrink *= 2
+    return shrink
+
+
+def _open(name: str, data: bytes) -> ImageFile.ImageFile:
+    """The one decoder for this format, with the header read; ``Image.open`` has limits of its own."""
+    file = io.BytesIO(data)
+    if name == "jpeg":  # of a multi-picture file (MPO) the first picture
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        return JpegImageFile(file)
+    if name == "png":
+        from PIL.PngImagePlugin import PngImageFile
+
+        return PngImageFile(file)
+    if name == "gif":
+        from PIL.GifImagePlugin import GifImageFile
+
+        return GifImageFile(file)
+    if name == "tiff":
+        from PIL.TiffImagePlugin import TiffImageFile
+
+        return TiffImageFile(file)
+    if name == "bmp":
+        from PIL.BmpImagePlugin import BmpImageFile
+
+        return BmpImageFile(file)
+    if name == "heic":
+        try:
+            from pillow_heif.as_plugin import HeifImageFile
+        except ImportError:
+            raise PhotoError("unsupported", "HEIC photos need pillow-heif: pip install pillow-heif") from None
+        opener: Any = HeifImageFile
+        return cast("ImageFile.ImageFile", opener(file))
+    from PIL import features
+
+    if not features.check(name):
+        raise PhotoError("unsupported", f"this Pillow reads no {describe(name)}: pip install --upgrade pillow")
+    if name == "webp":
+        from PIL.WebPImagePlugin import WebPImageFile
+
+        return WebPImageFile(file)
+    from PIL.AvifImagePlugin import AvifImageFile
+
+    return AvifImageFile(file)
+
+
+def _turned(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    """The pixels as the orientation in the file's EXIF (or XMP) asks; damaged EXIF asks nothing.
+
+    TIFF is already turned by Pillow and HEIC by its decoder; both have then taken the tag away.
+    """
+    from PIL.Image import Transpose
+
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # damaged EXIF makes Pillow raise several kinds
+        return pixels
+    method = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(orientation if isinstance(orientation, int) else 1)
+    return pixels if method is None else pixels.transpose(method)

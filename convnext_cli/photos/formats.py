@@ -1,0 +1,229 @@
+"""Which format is this? Told by the first bytes, never by the suffix.
+
+Sources of the signatures: the formats' own specifications (JFIF, PNG, RIFF, ISO 14496-12 brands, TIFF 6.0, DNG 1.7).
+"""
+
+from __future__ import annotations
+
+import struct
+
+# Formats that are decoded, by the name that ``sniff`` gives, and how a message names them.
+READABLE = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WebP",
+    "gif": "GIF",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "avif": "AVIF",
+    "heic": "HEIC",
+    "raw": "camera raw",
+}
+# Raster images that are known and refused.
+REFUSED = {
+    "psd": "Photoshop",
+    "ico": "icon",
+    "jp2": "JPEG 2000",
+    "jxl": "JPEG XL",
+    "dds": "DDS texture",
+    "exr": "OpenEXR",
+    "hdr": "Radiance HDR",
+    "pnm": "PNM",
+    "qoi": "QOI",
+    "fits": "FITS",
+    "dicom": "DICOM",
+    "icns": "Apple icon",
+    "xcf": "GIMP",
+    "sgi": "SGI",
+    "pcx": "PCX",
+    "djvu": "DjVu",
+    "mng": "MNG",
+    "fli": "FLIC animation",
+    "blp": "BLP texture",
+    "sun": "Sun raster",
+}
+# Documents, drawings and films: no photos, whatever pictures they hold. A walk over a folder passes them over.
+NOT_PHOTOS = {
+    "pdf": "PDF document",
+    "eps": "PostScript document",
+    "svg": "SVG drawing",
+    "wmf": "Windows metafile",
+    "video": "video",
+    "html": "web page",
+    "lfs": "Git LFS pointer",
+}
+
+_RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
+    ".sr2 .srf .srw .x3f"
+)
+_IMAGES = (
+    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib .avif .avifs .heic .heics .heif .heifs "
+    ".hif .jp2 .j2k .j2c .jpx .jpf .jxl .psd .ico .tga .ppm .pgm .pbm .pnm .qoi .exr .hdr .dds"
+)
+# Suffixes that say "image", in lower case with the dot.
+IMAGE_SUFFIXES = frozenset((_RAW + " " + _IMAGES).split())
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"IIRO", "raw"),  # Olympus
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"IIU\0", "raw"),  # Panasonic, Leica
+    (b"FUJIFILMCCD-RAW", "raw"),
+    (b"FOVb", "raw"),  # Sigma
+    (b"\0MRM", "raw"),  # Minolta
+    (b"II\x1a\0\0\0HEAPCCDR", "raw"),  # Canon CRW
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),  # BigTIFF
+    (b"MM\0+", "tiff"),
+    (b"8BPS", "psd"),
+    (b"\0\0\1\0", "ico"),
+    (b"\0\0\2\0", "ico"),
+    (b"\0\0\0\x0cjP  ", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\0\0\0\x0cJXL ", "jxl"),
+    (b"\xff\x0a", "jxl"),
+    (b"DDS ", "dds"),
+    (b"v/1\x01", "exr"),
+    (b"#?RADIANCE", "hdr"),
+    (b"#?RGBE", "hdr"),
+    (b"qoif", "qoi"),
+    (b"SIMPLE  =", "fits"),
+    (b"icns", "icns"),
+    (b"gimp xcf", "xcf"),
+    (b"\x01\xda\0\1", "sgi"),
+    (b"\x01\xda\1\1", "sgi"),
+    (b"AT&TFORM", "djvu"),
+    (b"\x8aMNG", "mng"),
+    (b"BLP1", "blp"),
+    (b"BLP2", "blp"),
+    (b"\x59\xa6\x6a\x95", "sun"),
+    (b"%PDF-", "pdf"),
+    (b"%!PS", "eps"),
+    (b"\xc5\xd0\xd3\xc6", "eps"),
+    (b"\xd7\xcd\xc6\x9a", "wmf"),
+    (b"\x1aE\xdf\xa3", "video"),
+    (b"version https://git-lfs", "lfs"),
+)
+
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
+_RAW_MAKERS = (b"NIKON", b"SONY", b"PENTAX", b"SAMSUNG", b"Hasselblad", b"Phase One", b"Leaf", b"Mamiya", b"KODAK")
+
+
+def sniff(head: bytes) -> str | None:
+    """The format that the first bytes (4096 are plenty) belong to: a key of the tables above, or None."""
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return _tiff_or_raw(head) if name == "tiff" else name
+    if head[:4] in (b"RIFF", b"RIFX"):
+        return {b"WEBP": "webp", b"AVI ": "video"}.get(head[8:12])
+    if head[4:8] == b"ftyp":
+        return _brand(head)
+    if head[:2] == b"BM" and _u32(head, 14) in (12, 16, 40, 52, 56, 64, 108, 124):
+        return "bmp"
+    if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
+        return "pnm"
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head[:1] == b"\x0a" and head[1:2] in b"\0\2\3\4\5" and head[2:3] == b"\1" and head[3:4] in b"\1\2\4\x08":
+        return "pcx"
+    if head[4:6] in (b"\x11\xaf", b"\x12\xaf"):
+        return "fli"
+    return _markup(head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower())
+
+
+def looks_like_image(head: bytes) -> bool:
+    """Whether these first bytes say that a file is an image, be it one that can be read or not."""
+    return sniff(head) not in (None, *NOT_PHOTOS)
+
+
+def describe(name: str) -> str:
+    """How a message names a format: ``describe("jp2")`` is "JPEG 2000"."""
+    return READABLE.get(name) or REFUSED.get(name) or NOT_PHOTOS.get(name, name)
+
+
+def cut_short(name: str, data: bytes) -> bool:
+    """Whether a file of this format ends before its own structure says that it does.
+
+    Asked only after decoding has failed, to tell a truncated file from a corrupt one.
+    """
+    if name == "jpeg":
+        return b"\xff\xd9" not in data[-1024:]
+    if name == "png":
+        return b"IEND" not in data[-64:]
+    if name == "gif":
+        return b";" not in data[-16:]
+    if name == "webp":
+        return len(data) < 12 or len(data) < _u32(data, 4) + 8
+    if name == "bmp":
+        return len(data) < 26 or len(data) < _u32(data, 2)
+    if name in ("avif", "heic"):
+        return _boxes_end_beyond(data)
+    return len(data) < 512  # TIFF and raw give no length; a header alone is a stump
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
+
+
+def _brand(head: bytes) -> str | None:
+    """The kind of an ISO base media file, from its major brand, then from its compatible ones."""
+    size = int.from_bytes(head[:4], "big")
+    brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(size, len(head), 256), 4))]
+    if brands[0] == b"crx ":
+        return "raw"  # Canon CR3
+    if _AVIF_BRANDS & {brands[0]} or (brands[0] in (b"mif1", b"msf1", b"miaf") and _AVIF_BRANDS & set(brands)):
+        return "avif"
+    if _HEIC_BRANDS & set(brands):
+        return "heic"
+    if brands[0] == b"jxl ":
+        return "jxl"
+    return "video" if brands[0].strip() else None
+
+
+def _tiff_or_raw(head: bytes) -> str:
+    """TIFF, or a camera's raw file that is a TIFF by its outside (DNG, CR2, NEF, ARW and their like)."""
+    if head[8:10] == b"CR":
+        return "raw"
+    order = "<" if head[:2] == b"II" else ">"
+    try:
+        (at,) = struct.unpack_from(f"{order}L", head, 4)
+        (count,) = struct.unpack_from(f"{order}H", head, at)
+        entries = [struct.unpack_from(f"{order}HHL4s", head, at + 2 + 12 * i) for i in range(min(count, 64))]
+    except struct.error:
+        return "tiff"
+    tags = {tag: (number, value) for tag, _, number, value in entries}
+    if 0xC612 in tags:  # DNGVersion
+        return "raw"
+    if 0x10F in tags and 0x14A in tags:  # a camera's name, and further images in SubIFDs: the first one is a thumbnail
+        number, value = tags[0x10F]
+        (where,) = struct.unpack(f"{order}L", value)
+        if head[where : where + number].startswith(_RAW_MAKERS):
+            return "raw"
+    return "tiff"
+
+
+def _markup(text: bytes) -> str | None:
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in text):
+        return "svg"
+    return "html" if text.startswith((b"<!doctype html", b"<html")) else None
+
+
+def _boxes_end_beyond(data: bytes) -> bool:
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size == 0:  # to the end of the file
+            return False
+        if size < 8:
+            return False
+        at += size
+    return at != len(data)
