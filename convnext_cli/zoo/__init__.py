@@ -1,0 +1,131 @@
+"""The zoo: every known checkpoint by name, the copies on this machine, and the default.
+
+Neither torch nor numpy is needed, and no connection is opened; ``zoo.pull`` is the one module that does.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from convnext_cli.errors import ModelError
+from convnext_cli.zoo import local
+from convnext_cli.zoo.entry import Entry, entries
+from convnext_cli.zoo.settings import default_model, folders
+
+__all__ = [
+    "Entry",
+    "default_model",
+    "entries",
+    "entry_for_file",
+    "find",
+    "folders",
+    "local",
+    "nearest",
+    "resolve",
+]
+
+_PREFIXES = ("https://huggingface.co/", "hf-hub:", "hf_hub:", "timm:")
+
+
+def find(name: str) -> Entry | None:
+    """The checkpoint that a name or alias means, whatever its case, with dashes or underscores."""
+    return _names().get(_key(name))
+
+
+def nearest(name: str, count: int = 3) -> list[str]:
+    """Names of the checkpoints whose name or alias is most like a misspelt one, the most likely first."""
+    from difflib import SequenceMatcher
+
+    matcher = SequenceMatcher(b=_key(name))
+    best: dict[str, float] = {}
+    for key, entry in _names().items():
+        matcher.set_seq1(key)
+        if matcher.real_quick_ratio() > best.get(entry.name, 0.0):
+            best[entry.name] = max(best.get(entry.name, 0.0), matcher.ratio())
+    return sorted(best, key=lambda n: -best[n])[:count]
+
+
+def entry_for_file(path: str | Path) -> Entry | None:
+    """The checkpoint that a file or folder is by its name: the publisher's file name, a hub cache, our own folders.
+
+    Short aliases do not count, since a file called tiny.pth may be anything.
+    """
+    path = Path(path).absolute()  # not resolved: in a hub cache the file itself is a blob without a name
+    known = _file_names()
+    folder = path
+    if path.suffix in local.SUFFIXES or path.name.endswith(".index.json"):
+        if found := known.get(path.name.casefold()) or known.get(path.stem.casefold()):
+            return found
+        if path.name not in local.WEIGHT_FILES:
+            return None
+        folder = path.parent
+    return known.get(local.repository(folder / "_").casefold()) or known.get(folder.name.casefold())
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The weights that a name or path means, as a file or a folder on this machine.
+
+    "default" is always the bundled model. A path that exists goes before a name; a folder counts when it holds
+    weights. Raises ModelError: when a known checkpoint is not here, with the line that pulls it; when nothing is
+    known under the name, with the three nearest.
+    """
+    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    if name == "default":
+        if (bundled := local.bundled()) is None:
+            raise ModelError("the bundled model is missing from this installation", "install convnext-cli again")
+        return bundled
+    try:
+        if path.is_file() or (path.is_dir() and local.holds_weights(path)):
+            return path
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    if entry := find(name):
+        if copies := local.find(entry, wish=name):
+            return copies[0]
+        raise ModelError(f"{entry.name} is not on this machine", pull_line(entry))
+    if found := local.own(name):
+        return found
+    if exists:
+        raise ModelError(f"there are no weights in {name}", "name the file itself, or a folder that holds it")
+    if path.suffix in local.SUFFIXES or name.startswith(("/", "./", "../", "~")) or "\\" in name:
+        raise ModelError(f"there is no file {name}", "check the path; `convnext models list` shows the known names")
+    raise ModelError(
+        f"no model is called {name!r}", f"the nearest names are {', '.join(nearest(name))}; see `convnext models list`"
+    )
+
+
+def pull_line(entry: Entry) -> str:
+    """The command that brings a checkpoint to this machine."""
+    if not entry.hub and not entry.url:
+        return f"fetch it from its publisher, and put it into {folders().weights}"
+    return f"convnext models pull {entry.name}" + (f"    ({entry.license}: {entry.terms})" if entry.terms else "")
+
+
+def _key(name: str) -> str:
+    name = name.strip().rstrip("/")
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name.casefold().replace("_", "-")
+
+
+@cache
+def _names() -> dict[str, Entry]:
+    """All names and aliases; full names first, so that no alias can take one."""
+    names = {_key(entry.name): entry for entry in entries()}
+    for entry in entries():
+        for alias in (*entry.aliases, *entry.files, *(Path(f).stem for f in entry.files)):
+            names.setdefault(_key(alias), entry)
+    return names
+
+
+@cache
+def _file_names() -> dict[str, Entry]:
+    """Names that only these weights have: the full name, publishers' files, hub repositories with and without owner."""
+    known: dict[str, Entry] = {}
+    for entry in entries():
+        tails = [r.rpartition("/")[2] for r in entry.repositories]
+        for name in (entry.name, *entry.files, *entry.repositories, *tails):
+            known.setdefault(name.casefold(), entry)
+    return known
