@@ -1,0 +1,119 @@
+"""From what the user names to photos."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from convnext_cli.errors import UsageError
+from convnext_cli.photos.find import Finder
+
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b/2.jpg", "b/1.jpg", "a.PNG", "b/notes.txt", "b/jpeg-without-suffix", ".hidden/x.jpg", "z.mp4", "q"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(JPEG if "suffix" in name else b"text")
+    return tmp_path
+
+
+def paths(photos: object) -> list[str]:
+    return [photo.path for photo in photos]
+
+
+def test_a_walk_goes_by_name_and_counts_what_it_passes_over(tree: Path) -> None:
+    finder = Finder(recursive=True)
+    found = [os.path.relpath(p, tree) for p in paths(finder.named([str(tree)]))]
+    assert found == ["a.PNG", "b/1.jpg", "b/2.jpg", "b/jpeg-without-suffix"]
+    assert finder.passed_over == {".txt": 1, ".mp4": 1, "no suffix": 1, "hidden": 1}
+
+
+def test_named_files_are_never_passed_over(tree: Path) -> None:
+    assert paths(Finder().named([str(tree / "b/notes.txt"), str(tree / "gone.jpg")])) == [
+        str(tree / "b/notes.txt"),
+        str(tree / "gone.jpg"),
+    ]
+
+
+def test_a_folder_without_recursion_is_a_row_that_says_so(tree: Path) -> None:
+    (photo,) = Finder().named([str(tree)])
+    assert photo.problem is not None
+    assert photo.problem.kind == "not_a_file"
+    assert "-r" in photo.problem.message
+
+
+def test_globs(tree: Path) -> None:
+    assert paths(Finder().named([f"{tree}/b/*.jpg"])) == [str(tree / "b/1.jpg"), str(tree / "b/2.jpg")]
+    assert len(paths(Finder().named([f"{tree}/**/*.jpg"]))) == 2
+    with pytest.raises(UsageError, match="no file matches"):
+        Finder().named([f"{tree}/*.webp"])
+
+
+def test_a_name_that_looks_like_a_glob_is_a_name(tree: Path) -> None:
+    (tree / "[red].jpg").write_bytes(JPEG)
+    assert paths(Finder().named([f"{tree}/[red].jpg"])) == [f"{tree}/[red].jpg"]
+
+
+@pytest.mark.parametrize("url", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
+def test_urls_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="never fetched"):
+        Finder().named([url])
+
+
+def test_nothing_there_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Finder().named([str(tmp_path / "x")])
+    with pytest.raises(UsageError, match="none of the 2"):
+        Finder().named([str(tmp_path / "x"), str(tmp_path / "y")])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows needs a right to make links")
+def test_link_loops_end(tree: Path) -> None:
+    (tree / "b" / "loop").symlink_to(tree, target_is_directory=True)
+    (tree / "b" / "link.jpg").symlink_to(tree / "b" / "1.jpg")
+    (tree / "dangling").symlink_to(tree / "nowhere")
+    finder = Finder(recursive=True)
+    assert len(paths(finder.named([str(tree)]))) == 5
+    assert finder.passed_over["linked folder"] == 1
+    assert finder.passed_over["broken link"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_special_files_are_not_opened(tree: Path) -> None:
+    os.mkfifo(tree / "pipe")
+    finder = Finder(recursive=True)
+    assert len(paths(finder.named([str(tree)]))) == 4
+    assert finder.passed_over["special file"] == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_without_permission_is_a_row(tree: Path) -> None:
+    (tree / "b").chmod(0)
+    try:
+        photos = list(Finder(recursive=True).named([str(tree)]))
+    finally:
+        (tree / "b").chmod(0o700)
+    assert [p.problem.kind for p in photos if p.problem] == ["permission"]
+
+
+def test_lists_of_paths() -> None:
+    assert paths(Finder().listed(io.BytesIO(b"a.jpg\r\nb c.jpg\n\nlast"))) == ["a.jpg", "b c.jpg", "last"]
+    assert paths(Finder().listed(io.BytesIO(b"a\nb.jpg\0bad\xfc.jpg\0"), null=True)) == ["a\nb.jpg", "bad\udcfc.jpg"]
+
+
+def test_long_lists_are_read_as_they_come() -> None:
+    """The first path is there before the list has ended, and nothing is cut at a block's end."""
+    read, write = os.pipe()
+    os.write(write, b"first.jpg\nsec")
+    with os.fdopen(read, "rb") as stream:
+        photos = Finder().listed(stream)
+        assert next(photos).path == "first.jpg"
+        os.write(write, b"ond.jpg\n" + b"".join(b"%06d.jpg\n" % i for i in range(3000)))
+        os.close(write)
+        rest = paths(photos)
+    assert rest[0] == "second.jpg"
+    assert rest[1:] == [f"{i:06d}.jpg" for i in range(3000)]
