@@ -1,0 +1,212 @@
+"""What a library's JSON says of a network that its tensors do not: epsilons, activation, preprocessing, labels.
+
+Formats: transformers' config.json and preprocessor_config.json in every spelling since 4.17, timm's config.json in
+both forms, OpenCLIP's open_clip_config.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convnext_cli.card import Task
+from convnext_cli.config import VARIANTS, Activation, Norm
+from convnext_cli.errors import ModelError
+from convnext_cli.labels import LabelSet
+from convnext_cli.photos.recipe import Recipe
+
+Json = Mapping[str, Any]
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+}
+_NORMS: dict[str, Norm] = {
+    "layernorm": "layer",
+    "layernorm2d": "layer",
+    "rmsnorm": "rms",
+    "rmsnorm2d": "rms",
+    "simplenorm": "simple",
+    "simplenorm2d": "simple",
+}
+
+
+@dataclass
+class Description:
+    """What is known of a checkpoint before its tensors are looked at; they decide what they can.
+
+    by: who says so; empty for nobody.
+    config: fields of ConvNextConfig. Extents among them are held against the tensors.
+    labels: as in Card; None when nothing was said.
+    """
+
+    by: str
+    config: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    labels: str | LabelSet | None = None
+    name: str = ""
+    architecture: str = ""
+    license: str = ""
+    source: str = ""
+    task: Task | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def describe(files: Mapping[str, Json]) -> Description | None:
+    """Read the JSON files of a folder (by name); None when none of them describes a network.
+
+    Raises ModelError when they describe something else than a ConvNeXt.
+    """
+    config = files.get("config.json", {})
+    if "architecture" in config or "pretrained_cfg" in config:
+        return _timm(config)
+    if "open_clip_config.json" in files:
+        return _openclip(files["open_clip_config.json"])
+    if "model_type" in config or "architectures" in config or "hidden_sizes" in config:
+        return _huggingface(config, files.get("preprocessor_config.json"))
+    if "preprocessor_config.json" in files:
+        return Description(
+            "preprocessor_config.json", recipe=Recipe.from_huggingface(files["preprocessor_config.json"])
+        )
+    return None
+
+
+def _huggingface(config: Json, processor: Json | None) -> Description:
+    kind = str(config.get("model_type") or "convnext")
+    if kind not in ("convnext", "convnextv2", "dinov3_convnext"):
+        raise ModelError(f"config.json describes a {kind!r} model, not a ConvNeXt", "name the folder of a ConvNeXt")
+    dino = kind == "dinov3_convnext"
+
+    def value(name: str, default: Any) -> Any:
+        found = config.get(name)
+        return default if found is None else found
+
+    eps = float(value("layer_norm_eps", 1e-6 if dino else 1e-12))
+    image_size = int(value("image_size", 224))
+    labels = config.get("id2label")
+    return Description(
+        "config.json",
+        {
+            "num_channels": int(value("num_channels", 3)),
+            "patch_size": 4 if dino else int(value("patch_size", 4)),
+            "hidden_sizes": tuple(value("hidden_sizes", (96, 192, 384, 768))),
+            "depths": tuple(value("depths", (3, 3, 9, 3))),
+            "hidden_act": _activation(value("hidden_act", "gelu")),
+            "initializer_range": float(value("initializer_range", 0.02)),
+            "layer_norm_eps": eps,
+            "norm_eps": eps if dino else 1e-6,  # the others' modules fix all but the last
+            "layer_scale_init_value": 0.0 if kind == "convnextv2" else float(value("layer_scale_init_value", 1e-6)),
+            "drop_path_rate": float(value("drop_path_rate", 0.0)),
+            "image_size": image_size,
+        },
+        recipe=Recipe.from_huggingface(processor or {"size": image_size, "resample": 3, "crop_pct": 0.875}),
+        labels=LabelSet.from_id2label(labels) if labels else None,
+        source=str(config.get("_name_or_path") or ""),
+    )
+
+
+def _timm(config: Json) -> Description:
+    # Older files have all fields at the top; newer ones in pretrained_cfg, where the top overrides.
+    top = {name: config[name] for name in ("num_classes", "label_names", "label_descriptions") if name in config}
+    cfg = {**config.get("pretrained_cfg", config), **top}
+    architecture = str(config.get("architecture") or cfg.get("architecture") or "")
+    variant = VARIANTS.get(architecture)
+    if variant is None and "convnext" not in architecture:
+        raise ModelError(
+            f"config.json describes a {architecture or 'nameless'!r} model, not a ConvNeXt",
+            "name the folder of a ConvNeXt",
+        )
+    changes: dict[str, Any] = {"image_size": int(cfg.get("input_size", (3, 224, 224))[-1])}
+    if variant:
+        known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
+        changes |= {name: getattr(variant, name) for name in known}
+    notes = _timm_arguments(config.get("model_args") or {}, changes)
+    pool = config.get("global_pool", "avg")
+    if pool not in ("avg", "fast", "", None):
+        raise ModelError(f"config.json asks for {pool!r} pooling; only the mean is known", "use a model that averages")
+    names = cfg.get("label_names") or cfg.get("labels")
+    tag = cfg.get("tag")
+    return Description(
+        "config.json",
+        changes,
+        recipe=Recipe.from_timm(cfg),
+        labels=LabelSet.from_names(names)
+        if isinstance(names, list)
+        else LabelSet.from_id2label(names)
+        if names
+        else None,
+        architecture=architecture,
+        license=str(cfg.get("license") or ""),
+        source=f"timm/{architecture}.{tag}" if tag else "",
+        notes=notes,
+    )
+
+
+def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
+    """Put what the constructor's overrides say into ``changes``; notes for those that are not understood."""
+    seen_in_shapes = {
+        "num_classes", "in_chans", "ls_init_value", "stem_type", "patch_size", "head_hidden_size", "conv_mlp",
+        "conv_bias", "use_grn", "head_norm_first", "drop_rate", "head_init_scale", "global_pool",
+    }  # fmt: skip
+    notes = []
+    for name, value in arguments.items():
+        if name == "depths":
+            changes["depths"] = tuple(value)
+        elif name == "dims":
+            changes["hidden_sizes"] = tuple(value)
+        elif name == "kernel_sizes":
+            changes["kernel_sizes"] = tuple(value) if isinstance(value, list | tuple) else (value,) * 4
+        elif name == "norm_eps" and value is not None:
+            changes |= {"norm_eps": float(value), "layer_norm_eps": float(value)}
+        elif name == "act_layer" and value is not None:
+            changes["hidden_act"] = _activation(value)
+        elif name == "norm_layer" and value is not None:
+            changes["norm"] = _known(_NORMS, value, "norm")
+        elif name == "drop_path_rate":
+            changes["drop_path_rate"] = float(value or 0)
+        elif name == "output_stride" and value != 32:
+            raise ModelError(f"config.json asks for output stride {value}, a dilated network", "use one of stride 32")
+        elif name not in seen_in_shapes and name not in ("norm_eps", "act_layer", "norm_layer", "output_stride"):
+            notes.append(f"config.json has a model argument {name!r} that is not known; it was not used")
+    return notes
+
+
+def _openclip(config: Json) -> Description:
+    model = config.get("model_cfg", config)
+    vision, preprocess = model.get("vision_cfg", {}), config.get("preprocess_cfg", {})
+    architecture = str(vision.get("timm_model_name") or "")
+    if "convnext" not in architecture:
+        what = architecture or "a network of OpenCLIP's own"
+        raise ModelError(f"open_clip_config.json describes {what}, not a ConvNeXt", "use a convnext_* tower")
+    size = vision.get("image_size", 224)
+    size = size[0] if isinstance(size, list) else int(size)
+    changes: dict[str, Any] = {"image_size": size}
+    if variant := VARIANTS.get(architecture):
+        known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
+        changes |= {name: getattr(variant, name) for name in known}
+    return Description(
+        "open_clip_config.json",
+        changes,
+        recipe=Recipe.from_open_clip(size, preprocess),
+        architecture=architecture,
+        task="embedding",
+    )
+
+
+def _activation(name: Any) -> Activation:
+    return _known(_ACTIVATIONS, name, "activation")
+
+
+def _known(table: Mapping[str, Any], name: Any, what: str) -> Any:
+    found = table.get(str(name).lower())
+    if found is None:
+        raise ModelError(f"the model's JSON asks for {what} {name!r}", f"known are {', '.join(table)}")
+    return found

@@ -1,0 +1,206 @@
+"""Read weights of any layout, from a file or a folder: the one way in.
+
+What the network is comes from the file's own card, else from the JSON beside it, else from the zoo by the file's
+name, else from the shapes; all but the first two are said in the notes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from convnext_cli import labels as label_sets
+from convnext_cli.card import Card, Task
+from convnext_cli.checkpoints import beside, canonical, infer
+from convnext_cli.checkpoints.checkpoint import Checkpoint
+from convnext_cli.checkpoints.describe import Description, describe
+from convnext_cli.checkpoints.layout import Layout
+from convnext_cli.checkpoints.read import read
+from convnext_cli.checkpoints.rename import check, rename
+from convnext_cli.checkpoints.sniff import sniff, unwrap
+from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.errors import ModelError
+from convnext_cli.labels import LabelSet
+from convnext_cli.photos.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Extents that a description claims and the tensors must bear out.
+_CLAIMS = ("num_channels", "patch_size", "hidden_sizes", "depths", "kernel_sizes", "layer_scale_init_value")
+_NORM_FIRST = ("norm_pre.", "trunk.norm_pre.")
+
+
+def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = None, verify: bool = False) -> Checkpoint:
+    """Read a weights file, or a folder that holds one, of any known layout.
+
+    dtype: of the tensors; None casts what is not float32 to it, once, because CPUs compute best in it; "stored" leaves
+        the file's own.
+    verify: hold the tensors against the fingerprint that the file's card gives.
+    Memory: tensors are views of the mapped file; only those that are cast take memory of their own.
+    Raises ModelError for whatever cannot be used, with the reason; the notes of the result are for stderr.
+    """
+    asked = Path(path)
+    weights = beside.find_weights(asked)
+    contents = read(weights)
+    found, notes = unwrap(contents.state)
+    notes = contents.notes + notes
+    found, layout, more = sniff(found)
+    tensors, origin, dropped = rename(found, layout)
+    notes += more + dropped
+    norm_first = any(name.startswith(_NORM_FIRST) for name in origin.values())
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+    name = layout.name
+    if canonical.METADATA_KEY in contents.metadata:
+        card = Card.from_json(contents.metadata[canonical.METADATA_KEY])
+        name = "canonical" if name in ("official", "isotropic") else name
+        check(card.config, tensors, origin, layout)
+    else:
+        config = infer.config_of(shapes, norm_first=norm_first)
+        card, said = _card(config, layout, asked, weights)
+        notes += said
+        check(card.config, tensors, origin, layout)
+    tensors = {name: tensors[name] for name in card.config.shapes()}
+    _check_values(tensors, origin)
+    card = _fingerprint(card, tensors, weights, verify=verify)
+    return Checkpoint(_cast(tensors, dtype), card, name, weights, notes)
+
+
+def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) -> tuple[Card, list[str]]:
+    """The card of a file that has none, and notes of what nobody said."""
+    said = describe(beside.read_json(weights, asked=asked))
+    entry = _entry(asked, weights, config) if said is None or said.recipe is None else None
+    if said is None:
+        said = entry or Description("")
+    elif entry:
+        said = dataclasses.replace(entry, config=entry.config | said.config, labels=said.labels or entry.labels)
+    notes = list(said.notes)
+    claims = {name: said.config[name] for name in _CLAIMS if name in said.config}
+    rest = {name: value for name, value in said.config.items() if name not in _CLAIMS}
+    config = config.replace(**claims, **rest)
+
+    architecture = said.architecture or infer.architecture_of(config)
+    guessed = []
+    if not said.by:
+        variant = VARIANTS.get(architecture)
+        if variant:
+            config = config.replace(hidden_act=variant.hidden_act, norm=variant.norm, norm_eps=variant.norm_eps)
+            config = config.replace(layer_norm_eps=variant.layer_norm_eps)
+        guessed.append(f"the network ({architecture or 'no published variant'}: {_describe(config)})")
+    recipe = said.recipe
+    if recipe is None:
+        recipe = _usual_recipe(layout, architecture)
+        guessed.append(f"the preprocessing ({layout.name}'s usual, {recipe.size[0]} pixels)")
+    task: Task = "classification" if config.num_labels else "features"
+    if config.num_labels and (said.task == "embedding" or layout.name == "openclip"):
+        task = "embedding"
+    labels = said.labels
+    if task != "classification":
+        labels = None
+    elif labels is None or _size(labels) != config.num_labels:
+        if labels is not None:
+            notes.append(
+                f"{said.by} names {_size(labels)} classes, but the classifier has {config.num_labels}: ignored"
+            )
+        labels = label_sets.for_size(config.num_labels)
+        guessed.append(f"the labels ({labels or 'none known'} for {config.num_labels} classes)")
+    if guessed:
+        notes.append("inferred from names and shapes: " + "; ".join(guessed))
+    card = Card(
+        config=config,
+        recipe=recipe,
+        name=said.name or weights.stem,
+        architecture=architecture,
+        labels=labels,
+        task=task,
+        license=said.license,
+        source=said.source,
+        metrics=said.metrics,
+    )
+    return card, notes
+
+
+def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | None:
+    """What the zoo knows of a file of this name, if the shapes bear it out."""
+    from convnext_cli import zoo
+
+    entry = zoo.entry_for_file(weights) or zoo.entry_for_file(asked)
+    if entry is None:
+        return None
+    card = entry.card()
+    if any(getattr(card.config, name) != getattr(config, name) for name in ("hidden_sizes", "depths", "use_grn")):
+        return Description("", notes=[f"{weights.name} has the name of {entry.name}, but other shapes: name ignored"])
+    fields = ("hidden_act", "norm_eps", "layer_norm_eps", "norm", "image_size")
+    return Description(
+        by=f"the zoo's {entry.name}",
+        config={name: getattr(card.config, name) for name in fields},
+        recipe=card.recipe,
+        labels=card.labels,
+        name=card.name,
+        architecture=card.architecture,
+        license=card.license,
+        source=card.source,
+        metrics=card.metrics,
+        notes=[f"took {weights.name} for {entry.name} by its name: preprocessing and labels are that model's"],
+    )
+
+
+def _usual_recipe(layout: Layout, architecture: str) -> Recipe:
+    """The recipe of a bare file: the layout says whose."""
+    if layout.name == "torchvision":
+        return Recipe.from_torchvision(architecture)
+    if layout.name == "openclip":
+        return Recipe.from_open_clip({})
+    if layout.name == "dinov3":
+        return Recipe.from_huggingface({"image_processor_type": "DINOv3ViTImageProcessorFast"})
+    return Recipe()
+
+
+def _size(labels: str | LabelSet) -> int:
+    return len(label_sets.load(labels) if isinstance(labels, str) else labels)
+
+
+def _describe(config: ConvNextConfig) -> str:
+    depths, dims = ("-".join(map(str, values)) for values in (config.depths, config.hidden_sizes))
+    return f"depths {depths}, widths {dims}"
+
+
+def _check_values(tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
+    """Raise ModelError for a tensor that is not of floats, or holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if str(tensor.dtype) not in canonical.DTYPES:
+            raise ModelError(
+                f"tensor {origin[name]} is of {tensor.dtype}: the weights are quantised",
+                "use the float weights of this model",
+            )
+        # The extremes are NaN or infinite when any value is, and cost no copy.
+        low, high = tensor.aminmax()
+        if not bool(low.isfinite() & high.isfinite()):
+            raise ModelError(
+                f"tensor {origin[name]} holds NaN or infinity",
+                "the file is damaged or its training failed; fetch it again",
+            )
+
+
+def _fingerprint(card: Card, tensors: dict[str, Tensor], weights: Path, *, verify: bool) -> Card:
+    if card.sha256 and not verify:
+        return card
+    found = canonical.fingerprint(tensors)
+    if card.sha256 and card.sha256 != found:
+        raise ModelError(
+            f"{weights.name} was changed or damaged: its tensors have sha256 {found[:12]}…, its card says "
+            f"{card.sha256[:12]}…",
+            "fetch it again",
+        )
+    return card.replace(sha256=found)
+
+
+def _cast(tensors: dict[str, Tensor], dtype: Any) -> dict[str, Tensor]:
+    import torch
+
+    if dtype == "stored":
+        return tensors
+    return {name: tensor.to(dtype or torch.float32) for name, tensor in tensors.items()}

@@ -1,0 +1,325 @@
+"""Open a weights file: safetensors, or a pickle that holds plain data. Nothing else in the project opens one.
+
+Files are memory-mapped where their format allows it, so tensors are views of the file and cost memory only when they
+are used. A pickle can ask for any code when it is opened; torch's restricted unpickler refuses all but tensors and
+plain values, and nothing is ever read without it. Two kinds of harmless objects that training scripts leave in their
+checkpoints are let in: ``argparse.Namespace`` and numpy scalars.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What a file that is no PyTorch checkpoint begins with, and what to say of it.
+_FOREIGN: tuple[tuple[bytes, str, str], ...] = (
+    (
+        b"version https://git-lfs",
+        "is a Git LFS pointer, not the weights themselves",
+        "fetch the real file: git lfs pull, or download it from its page",
+    ),
+    (b"<!doctype html", "is a web page, not weights", "the download went wrong; fetch the file itself"),
+    (b"<html", "is a web page, not weights", "the download went wrong; fetch the file itself"),
+    (b"<?xml", "is an XML message, not weights", "the download went wrong; fetch the file itself"),
+    (b"\x89hdf\r\n\x1a\n", "is an HDF5 file (Keras or TensorFlow)", ""),
+    (b"gguf", "is a GGUF file", ""),
+    (b"\x1f\x8b", "is compressed with gzip", "uncompress it first: gunzip FILE"),
+    (b"\xfd7zxz", "is compressed with xz", "uncompress it first: unxz FILE"),
+    (b"7z\xbc\xaf", "is a 7z archive", "unpack it first"),
+    (b"rar!", "is a RAR archive", "unpack it first"),
+)
+_PYTORCH_ONLY = "get the PyTorch weights of this model: .safetensors, .pth, .pt or .bin"
+_FETCH_AGAIN = "it was cut off while it was copied or downloaded; fetch it again"
+_RE_SAVE = (
+    "if you trust it, save its tensors alone where it was made: "
+    'torch.save({"model": model.state_dict()}, "weights.pth")'
+)
+_HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
+_DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32,
+    "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+}  # fmt: skip
+
+
+@dataclass
+class Contents:
+    """What a weights file holds, before anyone has asked what it means.
+
+    state: a checkpoint's top-level dict; values are tensors, or dicts of them, or what training left beside them.
+    metadata: safetensors' string pairs.
+    notes: what to tell the user.
+    """
+
+    state: dict[str, Any]
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read(path: Path) -> Contents:
+    """Open one weights file, or the index of a sharded one.
+
+    Raises ModelError, in plain words, for anything that is not PyTorch weights, is damaged, or asks for code.
+    """
+    try:
+        size = path.stat().st_size
+        if path.name.endswith(".index.json"):
+            return _read_shards(path)
+        if part := re.fullmatch(r"(.+)-\d{5}-of-(\d{5})(\.\w+)", path.name):
+            return _read_part(path, part)
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+    if size == 0:
+        raise ModelError(f"{path.name} is empty", _FETCH_AGAIN)
+    _refuse_foreign(path, head)
+    if _is_safetensors(path, head):
+        return _read_safetensors(path, size, head)
+    return _read_pickle(path, head)
+
+
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    for magic, what, hint in _FOREIGN:
+        if start.startswith(magic):
+            raise ModelError(f"{path.name} {what}", hint or _PYTORCH_ONLY)
+    if _is_safetensors(path, head):
+        return
+    suffix = path.suffix.lower()
+    if suffix == ".onnx" or (head[:1] == b"\x08" and b"pytorch" in head[:64]):
+        raise ModelError(f"{path.name} is an ONNX graph, not a checkpoint", _PYTORCH_ONLY)
+    if suffix == ".msgpack" or head[:1] in b"\x81\x82\x83\x84\xde\xdf":
+        raise ModelError(f"{path.name} is a msgpack file (Flax)", _PYTORCH_ONLY)
+    if head[4:8] == b"TFL3":
+        raise ModelError(f"{path.name} is a TensorFlow Lite model", _PYTORCH_ONLY)
+    if head[:6] == b"\x93NUMPY":
+        raise ModelError(f"{path.name} is a single numpy array", _PYTORCH_ONLY)
+    if head[257:262] == b"ustar":
+        raise ModelError(f"{path.name} is a tar archive", "unpack it first and name the weights in it")
+
+
+# safetensors ----------------------------------------------------------------------------------------------------------
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    return path.suffix.lower() == ".safetensors" or (head[8:9] == b"{" and head[4:8] == b"\0" * 4)
+
+
+def _read_safetensors(path: Path, size: int, head: bytes) -> Contents:
+    from safetensors import SafetensorError, safe_open
+
+    metadata, names = _check_header(path, size, head)
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Other writers do not always align tensors; arithmetic needs it, so those are copied.
+            state = {name: _aligned(file.get_tensor(name)) for name in names}
+    except (SafetensorError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"{path.name} is a damaged safetensors file: {error}", "fetch it again") from error
+    return Contents(state, metadata)
+
+
+def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], list[str]]:
+    """The metadata and tensor names of a safetensors file whose header is sound: the tensors tile the file."""
+
+    def damaged(why: str, hint: str = "fetch the file again, or export it again where it was made") -> ModelError:
+        return ModelError(f"{path.name} is not a sound safetensors file: {why}", hint)
+
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"\x80"):
+        raise damaged("it is a pickle under a wrong name", "rename it to .pth if you know where it comes from")
+    length = int.from_bytes(head[:8], "little")
+    if size < 8 or length > _HEADER_LIMIT:
+        raise damaged("its first bytes are not the length of a header")
+    if 8 + length > size:
+        raise damaged(f"its header should be {length} bytes, but the whole file has {size}", _FETCH_AGAIN)
+    with path.open("rb") as file:
+        text = file.read(8 + length)[8:]
+    try:
+        header: Any = json.loads(text)
+        metadata = header.pop("__metadata__", None) or {}
+        spans = sorted((*info["data_offsets"], name, info["dtype"], info["shape"]) for name, info in header.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(f"its header is not readable ({error})") from error
+    at = 0
+    for begin, end, name, dtype, shape in spans:
+        if not (isinstance(begin, int) and isinstance(end, int)):
+            raise damaged(f"the place of {name!r} is not a pair of numbers")
+        if begin != at or end < begin:
+            raise damaged(f"tensor {name!r} overlaps its neighbour, or there is a hole before it")
+        if dtype in _DTYPE_BITS and end - begin != math.prod(shape) * _DTYPE_BITS[dtype] // 8:
+            raise damaged(f"tensor {name!r} of shape {shape} and type {dtype} does not fill its {end - begin} bytes")
+        at = end
+    if 8 + length + at != size:
+        missing = 8 + length + at - size
+        if missing > 0:
+            raise damaged(f"{missing:,} of its {8 + length + at:,} bytes are missing", _FETCH_AGAIN)
+        raise damaged(f"{-missing:,} bytes follow the last tensor")
+    return {str(k): str(v) for k, v in metadata.items()}, [name for _, _, name, _, _ in spans]
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    return tensor if tensor.data_ptr() % tensor.element_size() == 0 else tensor.clone()
+
+
+# Shards ---------------------------------------------------------------------------------------------------------------
+
+
+def _read_shards(index: Path) -> Contents:
+    """The union of the files that an index names, all of which lie beside it."""
+    try:
+        where = json.loads(index.read_text("utf-8"))["weight_map"]
+        files = sorted(set(where.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index.name} is not an index of shards: {error}", "fetch it again") from error
+    if bad := [name for name in files if Path(name).name != name]:
+        raise ModelError(f"{index.name} names files outside its folder: {bad[0]}", "fetch the model again")
+    if absent := [name for name in files if not (index.parent / name).is_file()]:
+        raise ModelError(
+            f"{len(absent)} of the {len(files)} parts of {index.name} are missing: {', '.join(absent[:5])}",
+            "fetch the missing parts into the same folder",
+        )
+    whole = Contents({})
+    for name in files:
+        part = _read_file(index.parent / name)
+        whole.state |= part.state
+        whole.metadata |= part.metadata
+    if lost := sorted(set(where) - set(whole.state)):
+        raise ModelError(f"the parts of {index.name} lack {len(lost)} tensors, {lost[0]} first", "fetch them again")
+    return whole
+
+
+def _read_file(path: Path) -> Contents:
+    """One file as it stands, even when its name says that it is a part."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    size = path.stat().st_size
+    _refuse_foreign(path, head)
+    return _read_safetensors(path, size, head) if _is_safetensors(path, head) else _read_pickle(path, head)
+
+
+def _read_part(path: Path, part: re.Match[str]) -> Contents:
+    if int(part[2]) == 1:
+        return _read_file(path)
+    index = path.with_name(f"{part[1]}{part[3]}.index.json")
+    if not index.is_file():
+        raise ModelError(
+            f"{path.name} is one of {int(part[2])} parts, and {index.name}, which lists them, is not beside it",
+            "fetch the whole folder and name the folder",
+        )
+    whole = _read_shards(index)
+    whole.notes.append(f"{path.name} is one part of a model: read all parts that {index.name} names")
+    return whole
+
+
+# Pickles --------------------------------------------------------------------------------------------------------------
+
+
+def _read_pickle(path: Path, head: bytes) -> Contents:
+    import pickle
+
+    import torch
+
+    zipped = head.startswith(b"PK\x03\x04")
+    if zipped:
+        _check_zip(path)
+    elif head[:1] != b"\x80":
+        raise ModelError(f"{path.name} is not a file of weights", _PYTORCH_ONLY)
+    try:
+        with torch.serialization.safe_globals(_allowed()), _quiet():
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, error, zipped) from error
+    except (EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+        raise ModelError(f"{path.name} is damaged or cut off: {_first_line(error)}", _FETCH_AGAIN) from error
+    if not isinstance(state, dict):
+        raise ModelError(f"{path.name} holds a {type(state).__name__}, not a dict of tensors", _RE_SAVE)
+    return Contents({str(name): value for name, value in state.items()})
+
+
+def _allowed() -> list[Any]:
+    """The objects that training scripts leave beside the weights: arguments, and numpy scalars such as the best score.
+
+    A numpy scalar needs its maker, its dtype and the dtype's class; files pickled under numpy 1 name the maker
+    by its old module.
+    """
+    import argparse
+
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    kinds = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
+    return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype] + [
+        type(np.dtype(kind)) for kind in kinds
+    ]
+
+
+def _check_zip(path: Path) -> None:
+    """Raise ModelError unless the zip archive is one that ``torch.save`` wrote."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise ModelError(
+            f"{path.name} is cut off: its list of contents, at the end, is missing", _FETCH_AGAIN
+        ) from error
+    tails = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in tails or any(tail.startswith("code/") for tail in tails):
+        raise ModelError(
+            f"{path.name} is a TorchScript program, which holds code",
+            'where it was made, save its tensors alone: torch.save(model.state_dict(), "weights.pth")',
+        )
+    if "data.pkl" in tails:
+        return
+    if any(name.endswith(".npy") for name in names):
+        raise ModelError(f"{path.name} is a numpy archive (.npz)", _PYTORCH_ONLY)
+    if any(name.endswith(".h5") for name in names):
+        raise ModelError(f"{path.name} is a Keras model", _PYTORCH_ONLY)
+    inside = [name for name in names if name.endswith((".safetensors", ".pth", ".pt", ".bin"))]
+    raise ModelError(
+        f"{path.name} is a zip archive, not a checkpoint" + (f"; it contains {inside[0]}" if inside else ""),
+        "unpack it first and name the weights in it",
+    )
+
+
+def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
+    """What to say when torch's restricted unpickler would not go on: the names of the code that was asked for."""
+    import torch
+
+    wanted: list[str] = []
+    if zipped:
+        with contextlib.suppress(Exception), torch.serialization.safe_globals(_allowed()):
+            wanted = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    if not wanted:
+        found = re.search(r"(?:GLOBAL|class|instantiate) ([\w.]+\.[\w.]+)", str(error))
+        wanted = [found[1]] if found else []
+    if not wanted:
+        return ModelError(f"{path.name} is damaged or no PyTorch checkpoint: {_first_line(error)}", _FETCH_AGAIN)
+    return ModelError(
+        f"{path.name} is refused: opening it would run code; it asks for {', '.join(wanted)}",
+        _RE_SAVE,
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,96 @@
+"""From a library's names and shapes to the canonical ones, strictly: nothing is lost and nothing is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from convnext_cli.checkpoints.layout import Layout
+from convnext_cli.checkpoints.sniff import DROPPED
+from convnext_cli.config import ConvNextConfig
+from convnext_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHOWN = 12  # names that an error lists of each kind
+
+
+def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Canonical tensors, the foreign name of each, and notes of what was left out.
+
+    Raises ModelError when a name has no place in the layout, or two have the same.
+    """
+    renamed: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    dropped: list[str] = []
+    unknown: list[str] = []
+    for foreign, tensor in tensors.items():
+        if foreign.startswith(layout.dropped + DROPPED) or foreign.endswith(DROPPED):
+            dropped.append(foreign)
+        elif (name := layout.canonical(foreign)) is None or name in renamed:
+            unknown.append(foreign)
+        else:
+            value = layout.value(foreign, tensor) if layout.value else tensor
+            renamed[name] = _canonical_shape(name, value)
+            origin[name] = foreign
+    if unknown:
+        raise mismatch(layout, missing=(), unexpected=unknown, shapes=())
+    groups = sorted({name.partition(".")[0] for name in dropped})
+    notes = (
+        [f"left out {len(dropped)} tensors that classification does not use: {', '.join(groups)}"] if dropped else []
+    )
+    return renamed, origin, notes
+
+
+def _canonical_shape(name: str, tensor: Tensor) -> Tensor:
+    """Libraries append axes of size 1 to pointwise weights, layer scales and classifiers, or drop those of GRN."""
+    if ".grn." in name:
+        return tensor.reshape(1, 1, 1, -1)
+    if name.endswith(("pwconv1.weight", "pwconv2.weight", "head.weight", "head_hidden.weight")):
+        return tensor.flatten(1) if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor
+    if name.endswith(".gamma"):
+        return tensor.flatten() if tensor.numel() == max(tensor.shape, default=0) else tensor
+    return tensor
+
+
+def check(config: ConvNextConfig, tensors: Mapping[str, Tensor], origin: Mapping[str, str], layout: Layout) -> None:
+    """Raise ModelError, with every difference listed, unless these are exactly the tensors of the network."""
+    expected = config.shapes()
+    shapes = [
+        (origin.get(name, name), tuple(tensors[name].shape), shape)
+        for name, shape in expected.items()
+        if name in tensors and tuple(tensors[name].shape) != shape
+    ]
+    missing = [layout.foreign(name) or name for name in expected if name not in tensors]
+    unexpected = [origin.get(name, name) for name in tensors if name not in expected]
+    if missing or unexpected or shapes:
+        raise mismatch(layout, missing, unexpected, shapes)
+
+
+def mismatch(
+    layout: Layout,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    shapes: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]],
+) -> ModelError:
+    """The error that lists missing tensors with -, unexpected ones with +, and wrong shapes with both shapes."""
+    kinds = {
+        "missing": [f"  - {name}" for name in missing],
+        "unexpected": [f"  + {name}" for name in unexpected],
+        "of a wrong shape": [f"  ! {name}: is {_size(is_)}, should be {_size(due)}" for name, is_, due in shapes],
+    }
+    counts = ", ".join(f"{len(lines)} {kind}" for kind, lines in kinds.items() if lines)
+    listed: list[str] = []
+    for lines in kinds.values():
+        listed += lines[:_SHOWN]
+        if len(lines) > _SHOWN:
+            listed.append(f"  {lines[0][2]} … and {len(lines) - _SHOWN} more")
+    return ModelError(
+        f"the tensors of this {layout.name} checkpoint are not those of a ConvNeXt: {counts}\n" + "\n".join(listed),
+        "fetch the file again, or export it whole; a checkpoint with other heads or adapters cannot be used",
+    )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "a number"
