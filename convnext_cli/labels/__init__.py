@@ -1,0 +1,12 @@
+"""The names of classes: bundled sets, a checkpoint's own, and a user's files.
+
+Importing this reads no file and needs no heavy library; a set is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+from convnext_cli.labels.bundled import for_size, load, names
+from convnext_cli.labels.files import read
+from convnext_cli.labels.label_set import Label, LabelSet
+
+__all__ = ["Label", "LabelSet", "for_size", "load", "names", "read"]
