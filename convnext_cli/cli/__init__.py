@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -80,6 +81,8 @@ def convnext() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
+    # asked to stop is asked to stop: keep what was done
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(list(sys.argv[1:] if args is None else args)))
 
 

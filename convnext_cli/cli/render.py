@@ -165,7 +165,7 @@ def prediction_table(row: Row, *, bars: bool) -> RenderableType:
         title.append(f"  {row.width}×{row.height}", "dim not bold")
     if row.error is not None:
         return Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
-    table = Table(box=box.ROUNDED if bars else box.ASCII, show_header=False, title=title, title_justify="left")
+    table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left")
     table.title_style = ""
     table.add_column(justify="right", style="dim")
     table.add_column(min_width=LABEL_WIDTH, max_width=60 if bars else None, overflow="fold")

@@ -1,0 +1,53 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+# One thread a worker, since tests run side by side; and no connection, whatever a library wants.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = sorted(str(path) for path in (ROOT / "samples").glob("*.jpg"))
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty folders for weights, cache and settings."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("CONVNEXT_HOME", str(folder))
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+    return folder
+
+
+@pytest.fixture
+def convnext(home: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: exit status, standard output, standard error."""
+    from convnext_cli.cli import render, run
+
+    def call(*arguments: str) -> Done:
+        render.reset()
+        render.set_quiet(False)
+        capfd.readouterr()
+        status = run([*map(str, arguments)])
+        return Done(status, *capfd.readouterr())
+
+    return call
