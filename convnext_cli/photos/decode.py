@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import stat
 import threading
@@ -52,9 +53,10 @@ HALVE_DOWN_TO = 1024
 
 _one_large = threading.Lock()
 
-# Pillow warns of damaged EXIF and of large photos. Both are dealt with here. Filters belong to the whole process and
-# must not be set from threads, so this is done once.
+# Pillow warns of damaged EXIF and of large photos, and logs what it cannot read. All of it is dealt with here. Filters
+# belong to the whole process and must not be set from threads, so this is done once.
 warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,15 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
 
 
 def _failure(name: str, data: bytes, error: Exception) -> PhotoError:
-    said = str(error).lower()
-    if "truncated" in said or isinstance(error, EOFError) or cut_short(name, data):
+    """What a decoder's exception means. Its words are kept only where Pillow names what it lacks."""
+    said = str(error)
+    if type(error).__name__ == "DecompressionBombError":  # of a frame or tile; the photo's own size is checked before
+        return PhotoError(
+            "too_large", f"the {describe(name)} file claims to hold far more pixels than it has bytes for"
+        )
+    if isinstance(error, NotImplementedError) or said.startswith("Unsupported"):
+        return PhotoError("unsupported", f"a rare kind of {describe(name)} ({said}); convert it to JPEG or PNG")
+    if "truncated" in said.lower() or isinstance(error, EOFError) or cut_short(name, data):
         return PhotoError("truncated", f"the {describe(name)} file ends too early")
     return PhotoError("corrupt", f"the {describe(name)} file is damaged")
 
@@ -164,10 +173,10 @@ def _decode(name: str, data: bytes, max_pixels: int) -> Decoded:
             image.draft(None, (width // shrink, height // shrink))
             shrink = 1
         image.load()
-        upright = _turned(image, to_srgb(image, shrink))
-    if (width > height) != (upright.width > upright.height):
+        turned = upright(image, to_srgb(image, shrink))
+    if (width > height) != (turned.width > turned.height):
         width, height = height, width
-    return Decoded(upright, width, height, name)
+    return Decoded(turned, width, height, name)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -235,7 +244,7 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
     return AvifImageFile(file)
 
 
-def _turned(image: Image.Image, pixels: Image.Image) -> Image.Image:
+def upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
     """The pixels as the orientation in the file's EXIF (or XMP) asks; damaged EXIF asks nothing.
 
     TIFF is already turned by Pillow and HEIC by its decoder; both have then taken the tag away.

@@ -78,7 +78,7 @@ class Recipe:
     def crop_pct(self) -> float:
         """The share of the resized edge that the crop keeps, as its makers would write it: 0.95, not 224/235."""
         size, edge = self.size[0], self.resize_to[0]
-        for digits in (1, 2, 3):
+        for digits in range(1, 8):
             short = round(size / edge, digits)
             if short > 0 and math.floor(size / short) == edge:
                 return short
