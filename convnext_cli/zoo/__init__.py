@@ -54,7 +54,7 @@ def entry_for_file(path: str | Path) -> Entry | None:
     path = Path(path).absolute()  # not resolved: in a hub cache the file itself is a blob without a name
     known = _file_names()
     folder = path
-    if path.suffix in local.SUFFIXES or path.name.endswith(".index.json"):
+    if path.suffix in local.SUFFIXES:
         if found := known.get(path.name.casefold()) or known.get(path.stem.casefold()):
             return found
         if path.name not in local.WEIGHT_FILES:

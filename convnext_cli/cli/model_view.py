@@ -1,0 +1,219 @@
+"""What ``convnext models`` tells of a model: as JSON values, and drawn for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.cli import render
+
+if TYPE_CHECKING:
+    from convnext_cli.card import Card
+    from convnext_cli.checkpoints import Checkpoint
+    from convnext_cli.zoo import Entry
+    from convnext_cli.zoo.fetch import Progress
+
+
+def row(name: str, known: Card | Entry | None, where: str, path: Path | None, chosen: bool) -> dict[str, Any]:
+    """One JSON object of ``models list``; ``known`` is None when nothing is said of a bundled file."""
+    found: dict[str, Any] = {"name": name, "where": where, "path": None if path is None else str(path)}
+    found |= {"default": chosen, "aliases": list(getattr(known, "aliases", ()))}
+    if known is None:
+        unknown = ("architecture", "params", "gmacs", "input", "labels", "classes", "task", "top1", "license", "terms")
+        return found | dict.fromkeys(unknown) | {"metrics": {}, "source": ""}
+    labels = known.labels if known.labels is None or isinstance(known.labels, str) else known.labels.name
+    return found | {
+        "architecture": known.architecture,
+        "params": known.config.num_parameters,
+        "gmacs": round(known.config.gmacs(*known.recipe.size), 3),
+        "input": list(known.recipe.size),
+        "labels": labels,
+        "classes": known.config.num_labels,
+        "task": known.task,
+        "top1": getattr(known, "top1", None),
+        "license": known.license,
+        "terms": getattr(known, "terms", known.license if "non-commercial" in known.license else ""),
+        "metrics": known.metrics,
+        "source": known.source,
+    }
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """The JSON object of ``models info`` for weights on this machine. Raises ModelError when they cannot be used."""
+    from convnext_cli import checkpoints, zoo
+    from convnext_cli.zoo.fetch import file_sha256
+
+    checkpoint = checkpoints.load(path, dtype="stored", verify=True)
+    card, file = checkpoint.card, checkpoint.path
+    told = row(card.name or file.stem, card, "bundled" if file == zoo.local.bundled() else "local", file, False)
+    del told["default"], told["aliases"]
+    if entry := zoo.entry_for_file(file):
+        told |= {"terms": entry.terms, "license": card.license or entry.license, "source": card.source or entry.source}
+    return told | {
+        "layout": checkpoint.layout,
+        "file_sha256": file_sha256(file),
+        "size": file.stat().st_size,
+        "sha256": card.sha256,
+        "temperature": card.temperature,
+        "statistics": _statistics(checkpoint),
+        "warnings": list(checkpoint.notes),
+        "recipe": card.recipe.to_dict(),
+        "config": card.config.to_dict(),
+    }
+
+
+def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Figures that tell sane weights from ruined ones."""
+    dtypes: dict[str, int] = {}
+    largest, scales = 0.0, []
+    for name, tensor in checkpoint.tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        dtypes[kind] = dtypes.get(kind, 0) + tensor.numel()
+        low, high = (float(x) for x in tensor.aminmax())
+        largest = max(largest, -low, high)
+        if name.endswith(".gamma") and ".grn." not in name:
+            scales.append(float(tensor.float().abs().mean()))
+    return {
+        "tensors": len(checkpoint.tensors),
+        "dtypes": dtypes,
+        "largest": largest,
+        "layer_scale": sum(scales) / len(scales) if scales else None,
+    }
+
+
+def draw_list(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("name", overflow="fold", min_width=19)  # on a narrow terminal names and licences are folded
+    for title, width in (("params M", 8), ("GMACs", 6), ("input", 5)):
+        table.add_column(title, justify="right", no_wrap=True, min_width=width)
+    table.add_column("labels", overflow="fold", min_width=12)
+    table.add_column("top-1", justify="right", no_wrap=True, min_width=6)
+    table.add_column("licence", overflow="fold", min_width=8, max_width=18)
+    table.add_column("where", no_wrap=True, min_width=9)
+    colours = {"bundled": "green", "local": "green", "pull": "dim"}
+    for r in rows:
+        name = Text(r["name"], "bold" if r["default"] else "")
+        where = Text(r["where"] + (" *" if r["default"] else ""), colours.get(r["where"], ""))
+        licence = Text(r["license"] or "?", "yellow" if r["terms"] else "")
+        if r["params"] is None:
+            table.add_row(name, *[""] * 5, licence, where)
+            continue
+        labels = r["labels"] or (f"{r['classes']} numbers" if r["task"] == "embedding" else r["task"])
+        zero_shot = "z" if "imagenet-1k zero-shot top-1" in r["metrics"] else ""
+        top1 = f"{r['top1']:.2f}{zero_shot}" if r["top1"] is not None else ""
+        size = str(r["input"][0])
+        table.add_row(name, f"{r['params'] / 1e6:.2f}", f"{r['gmacs']:.2f}", size, labels, top1, licence, where)
+    render.out().print(table)
+    render.note(
+        f"{len(rows)} {'model' if len(rows) == 1 else 'models'} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given\n"
+        "pull one: convnext models pull NAME · licences in docs/models.md"
+    )
+
+
+def draw_info(told: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in _lines(told):
+        table.add_row(title, Text(render.plain(text), "bold" if title == "name" else ""))
+    render.out().print(table)
+    for warning in told.get("warnings", ()):
+        render.note(f"note: {warning}")
+
+
+def _lines(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    recipe, config = told["recipe"], told["config"]
+    yield "name", told["name"]
+    yield (
+        "architecture",
+        (
+            f"{told['architecture'] or 'not a named variant'}: depths {_dashed(config['depths'])}, "
+            f"widths {_dashed(config['hidden_sizes'])}, patch {config['patch_size']}"
+        ),
+    )
+    yield "size", f"{told['params'] / 1e6:.2f} M parameters, {told['gmacs']:.2f} GMACs at {recipe['size'][0]}"
+    heads = {"classification": "classes", "embedding": "numbers (an embedding)"}
+    yield (
+        "head",
+        (
+            f"{told['classes']} {heads[told['task']]}" + (f", {told['labels']}" if told["labels"] else "")
+            if told["task"] in heads
+            else "none: feature maps"
+        ),
+    )
+    fit = recipe["resize"] if recipe["resize"] != "squash" else "squash (aspect ratio lost)"
+    yield (
+        "input",
+        (
+            f"{_by(recipe['size'])} from {fit} {_by(recipe['resize_to'])}, {recipe['interpolation']}"
+            + (f"; --size test: {_by(recipe['test_size'])}" if recipe["test_size"] else "")
+        ),
+    )
+    yield "mean, std", f"{_spaced(recipe['mean'])}, {_spaced(recipe['std'])}"
+    for name, value in told["metrics"].items():
+        yield name, f"{value:g}"
+    yield "licence", (told["license"] or "not stated") + (f" ({told['terms']})" if told.get("terms") else "")
+    if told["source"]:
+        yield "source", told["source"]
+    if "aliases" in told:
+        yield "also called", ", ".join(told["aliases"])
+    if told.get("pull"):
+        yield "where", f"not on this machine: {told['pull']}"
+        return
+    statistics = told["statistics"]
+    yield "file", f"{told['path']} ({told['size'] / 1e6:.1f} MB)"
+    for copy in told["copies"]:
+        if copy != told["path"]:
+            yield "copy", copy
+    yield "layout", told["layout"]
+    yield "file sha256", told["file_sha256"]
+    yield "tensors' sha256", told["sha256"]
+    if told["temperature"]:
+        yield "temperature", f"{told['temperature']:g}"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in statistics["dtypes"].items())
+    yield "tensors", f"{statistics['tensors']}: {kinds}"
+    scale = statistics["layer_scale"]
+    yield "largest value", f"{statistics['largest']:.4g}" + (f"; mean layer scale {scale:.3g}" if scale else "")
+
+
+def _dashed(values: list[int]) -> str:
+    return "-".join(map(str, values))
+
+
+def _by(values: list[int]) -> str:
+    return "×".join(map(str, values))
+
+
+def _spaced(values: list[float]) -> str:
+    return " ".join(f"{v:g}" for v in values)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress | None]:
+    """A bar on a terminal; elsewhere nothing, since the path that is printed says that it is done."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=render.err(), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(render.clean(name), total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield progress

@@ -1,0 +1,219 @@
+"""Fetch a checkpoint into the user's weights folder, and check later that it is still what was fetched.
+
+A pulled model is a folder of the checkpoint's name: the weights, the JSON files that its repository keeps beside
+them, and ``pulled.json``, which is written last and makes the pull complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.errors import ModelError, NetworkError, OutputError
+from convnext_cli.zoo import fetch, local
+from convnext_cli.zoo.entry import Entry, sha256_prefix
+from convnext_cli.zoo.settings import folders
+
+RECORD = "pulled.json"
+HUB = "https://huggingface.co"
+_BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+_TRUE = {"1", "on", "yes", "true"}
+
+
+def forbidden() -> bool:
+    """Whether the environment forbids connections: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
+    return any(os.environ.get(v, "").casefold() in _TRUE for v in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def pull(
+    entry: Entry,
+    *,
+    folder: Path | None = None,
+    progress: fetch.Progress | None = None,
+    offline: bool = False,
+    origin: bool = False,
+) -> Path:
+    """Bring a checkpoint to this machine and return its weights file; one that is here already costs no connection.
+
+    folder: where models live, the user's weights folder unless it is given. origin: take the publisher's own file
+    instead of the hub's. Raises NetworkError when connections are forbidden, the server cannot be reached after
+    retries, refuses, or sends damaged bytes; OutputError when the files cannot be written.
+    """
+    place = (folder or folders().weights) / entry.name
+    if (here := complete(place)) and (not origin or here.name in entry.files):
+        return here
+    if offline or forbidden():
+        raise NetworkError(
+            f"{entry.name} is not here, and connections are forbidden",
+            f"without --offline and HF_HUB_OFFLINE: convnext models pull {entry.name}",
+        )
+    if (origin or not entry.hub) and not entry.url:
+        raise NetworkError(f"{entry.name} has no file of its publisher's that can be fetched", "leave out --origin")
+    with _alone(place):
+        if origin or not entry.hub:
+            files = {entry.files[0]: _download(_publisher(entry), place / entry.files[0], progress)}
+        else:
+            files = _from_hub(entry, place, progress)
+        weights = next(iter(files))
+        _write_record(place, entry, files)
+    return place / weights
+
+
+def _publisher(entry: Entry) -> fetch.Remote:
+    return dataclasses.replace(fetch.head(entry.url), sha256=sha256_prefix(entry.url))
+
+
+def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dict[str, dict[str, Any]]:
+    from huggingface_hub import get_token
+
+    base = f"{(os.environ.get('HF_ENDPOINT') or HUB).rstrip('/')}/{entry.hub}/resolve"
+    token = get_token() or ""
+    weights = _weights_on_hub(entry, base, token)
+    files = {}
+    # The small files first, and all of one revision: a folder with weights and no config would be a trap.
+    for name in _BESIDE:
+        try:
+            remote = fetch.head(f"{base}/{weights.revision or 'main'}/{name}", token=token, hub=True)
+        except fetch.Absent:
+            continue
+        files[name] = _download(remote, place / name, progress)
+    name = weights.url.rpartition("/")[2]
+    return {name: _download(weights, place / name, progress), **files}
+
+
+def _weights_on_hub(entry: Entry, base: str, token: str) -> fetch.Remote:
+    """The first of the usual weights files that the repository has."""
+    for name in local.WEIGHT_FILES:
+        try:
+            remote = fetch.head(f"{base}/main/{name}", token=token, hub=True)
+        except fetch.Absent as error:
+            if error.status == 404 and error.code in ("", "EntryNotFound"):
+                continue
+            raise _refused(entry, error, bool(token)) from error
+        return dataclasses.replace(remote, url=f"{base}/{remote.revision or 'main'}/{name}")
+    raise NetworkError(f"the hub has no weights under {entry.hub}", _elsewhere(entry))
+
+
+def _refused(entry: Entry, error: fetch.Absent, token: bool) -> NetworkError:
+    page = f"{HUB}/{entry.hub}"
+    if error.code == "GatedRepo":
+        sign_in = "" if token else ", then set HF_TOKEN to your access token"
+        return NetworkError(
+            f"{entry.hub} is gated: its terms must be accepted first", f"accept them on {page}{sign_in}"
+        )
+    if error.code == "RepoNotFound" or error.status == 404:
+        return NetworkError(f"the hub has no repository {entry.hub}, or hides it", _elsewhere(entry))
+    why = "the token in HF_TOKEN is not valid" if token and error.status == 401 else f"it answers {error.status}"
+    return NetworkError(f"the hub refuses {entry.hub}: {why}", f"look at {page}")
+
+
+def _elsewhere(entry: Entry) -> str:
+    if entry.url:
+        return f"take the publisher's file: convnext models pull {entry.name} --origin"
+    return f"look at {HUB}/{entry.hub}; HF_ENDPOINT may name a mirror that lacks it"
+
+
+def _download(remote: fetch.Remote, target: Path, progress: fetch.Progress | None) -> dict[str, Any]:
+    sha256 = fetch.download(remote, target, progress)
+    checked = "whole" if len(remote.sha256) == 64 or remote.git else "start" if remote.sha256 else "none"
+    return {
+        "sha256": sha256,
+        "size": target.stat().st_size,
+        "checked": checked,
+        "source": remote.url,
+    }
+
+
+# Records ------------------------------------------------------------------------------------------------------------
+
+
+def _write_record(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
+    record = {
+        "name": entry.name,
+        "license": entry.license,
+        "terms": entry.terms,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": files,
+    }
+    try:
+        temporary = place / f".{RECORD}.tmp"
+        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        temporary.replace(place / RECORD)
+    except OSError as error:
+        raise OutputError(f"cannot write {place / RECORD}: {error.strerror}", "free some space") from error
+
+
+def record(place: Path) -> dict[str, Any] | None:
+    """What a pull noted: name, license, date, and by file its sha256, size and source. None when there was none."""
+    try:
+        found = json.loads((place / RECORD).read_text("utf-8"))
+        return found if isinstance(found["files"], dict) and found["files"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def complete(place: Path) -> Path | None:
+    """The weights file of a pull that ended, all files at their sizes; None for anything else."""
+    found = record(place)
+    if found is None:
+        return None
+    try:
+        whole = all((place / name).stat().st_size == noted["size"] for name, noted in found["files"].items())
+    except OSError:
+        return None
+    return place / next(iter(found["files"])) if whole else None
+
+
+def remove(entry: Entry) -> Path | None:
+    """Delete what was pulled of a checkpoint, unfinished parts too, and return its folder; None when none was.
+
+    Files of other libraries, and files that the user put there, stay. Raises OutputError, ModelError.
+    """
+    place = folders().weights / entry.name
+    if not place.is_dir():
+        return None
+    known = {RECORD, *_BESIDE, *local.WEIGHT_FILES, *entry.files}
+    foreign = [p.name for p in place.iterdir() if p.name not in known and not p.name.startswith(".")]
+    if foreign:
+        raise ModelError(f"{place} holds files that were not pulled: {', '.join(sorted(foreign))}", "move them away")
+    try:
+        shutil.rmtree(place)
+    except OSError as error:
+        raise OutputError(f"cannot delete {place}: {error.strerror}", "check its permissions") from error
+    return place
+
+
+class _alone:
+    """One pull of a model at a time."""
+
+    def __init__(self, place: Path) -> None:
+        from filelock import FileLock
+
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {place}: {error.strerror}", "check its permissions, or set CONVNEXT_HOME"
+            ) from error
+        self._place = place
+        self._lock = FileLock(place / ".lock", timeout=0)
+
+    def __enter__(self) -> None:
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise OutputError("this model is being pulled by another process", "wait until it has ended") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        with suppress(OSError):  # nothing arrived, or another pull has begun
+            (self._place / ".lock").unlink()
+            self._place.rmdir()
