@@ -16,7 +16,7 @@ from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.recipe import Recipe
 
-Json = Mapping[str, Any]
+Json = dict[str, Any]
 
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -36,6 +36,7 @@ _NORMS: dict[str, Norm] = {
     "simplenorm": "simple",
     "simplenorm2d": "simple",
 }
+DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 
 
 @dataclass
@@ -91,7 +92,7 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
 
     eps = float(value("layer_norm_eps", 1e-6 if dino else 1e-12))
     image_size = int(value("image_size", 224))
-    labels = config.get("id2label")
+    notes: list[str] = []
     return Description(
         "config.json",
         {
@@ -107,9 +108,10 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
             "drop_path_rate": float(value("drop_path_rate", 0.0)),
             "image_size": image_size,
         },
-        recipe=Recipe.from_huggingface(processor or {"size": image_size, "resample": 3, "crop_pct": 0.875}),
-        labels=LabelSet.from_id2label(labels) if labels else None,
+        recipe=Recipe.from_huggingface(processor or (DINO_PROCESSOR if dino else {}), image_size),
+        labels=_labels(config.get("id2label"), notes),
         source=str(config.get("_name_or_path") or ""),
+        notes=notes,
     )
 
 
@@ -138,11 +140,7 @@ def _timm(config: Json) -> Description:
         "config.json",
         changes,
         recipe=Recipe.from_timm(cfg),
-        labels=LabelSet.from_names(names)
-        if isinstance(names, list)
-        else LabelSet.from_id2label(names)
-        if names
-        else None,
+        labels=_labels(names, notes),
         architecture=architecture,
         license=str(cfg.get("license") or ""),
         source=f"timm/{architecture}.{tag}" if tag else "",
@@ -201,8 +199,21 @@ def _openclip(config: Json) -> Description:
     )
 
 
+def _labels(names: Any, notes: list[str]) -> LabelSet | None:
+    """The classes that a JSON names, as a list or by number; a note instead when they make no sense."""
+    if not names:
+        return None
+    mapping = dict(enumerate(names)) if isinstance(names, list) else names
+    try:
+        return LabelSet.from_id2label(mapping)
+    except (ModelError, AttributeError) as error:
+        notes.append(f"the class names in config.json are of no use: {error}")
+        return None
+
+
 def _activation(name: Any) -> Activation:
-    return _known(_ACTIVATIONS, name, "activation")
+    found: Activation = _known(_ACTIVATIONS, name, "activation")
+    return found
 
 
 def _known(table: Mapping[str, Any], name: Any, what: str) -> Any:

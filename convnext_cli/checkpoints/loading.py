@@ -14,7 +14,7 @@ from convnext_cli import labels as label_sets
 from convnext_cli.card import Card, Task
 from convnext_cli.checkpoints import beside, canonical, infer
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.checkpoints.describe import Description, describe
+from convnext_cli.checkpoints.describe import DINO_PROCESSOR, Description, describe
 from convnext_cli.checkpoints.layout import Layout
 from convnext_cli.checkpoints.read import read
 from convnext_cli.checkpoints.rename import check, rename
@@ -151,12 +151,17 @@ def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | 
 def _usual_recipe(layout: Layout, architecture: str) -> Recipe:
     """The recipe of a bare file: the layout says whose."""
     if layout.name == "torchvision":
-        return Recipe.from_torchvision(architecture)
+        published = architecture in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
+        return Recipe.from_torchvision(architecture if published else "convnext_base")
     if layout.name == "openclip":
-        return Recipe.from_open_clip({})
+        return Recipe.from_open_clip(224)
     if layout.name == "dinov3":
-        return Recipe.from_huggingface({"image_processor_type": "DINOv3ViTImageProcessorFast"})
-    return Recipe()
+        return Recipe.from_huggingface(DINO_PROCESSOR)
+    if architecture.startswith("test_"):
+        return Recipe.from_timm({"input_size": (3, 160, 160), "crop_pct": 0.95, "mean": (0.5,) * 3, "std": (0.5,) * 3})
+    if architecture.startswith("convnext_zepto"):
+        return Recipe.from_timm({"mean": (0.5,) * 3, "std": (0.5,) * 3})
+    return Recipe.official()
 
 
 def _size(labels: str | LabelSet) -> int:
