@@ -87,14 +87,17 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    # Figures are never cut; on a narrow terminal names, labels and licences are folded, names least.
+    narrow = render.out().width < 110
+    name_width = max(16, render.out().width - 62) if narrow else None
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("name", overflow="fold", min_width=19)  # on a narrow terminal names and licences are folded
-    for title, width in (("params M", 8), ("GMACs", 6), ("input", 5)):
-        table.add_column(title, justify="right", no_wrap=True, min_width=width)
-    table.add_column("labels", overflow="fold", min_width=12)
-    table.add_column("top-1", justify="right", no_wrap=True, min_width=6)
-    table.add_column("licence", overflow="fold", min_width=8, max_width=18)
-    table.add_column("where", no_wrap=True, min_width=9)
+    table.add_column("name", overflow="fold", width=name_width)
+    for title in ("params M", "GMACs", "input"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("labels", overflow="fold", width=12 if narrow else None)
+    table.add_column("top-1", justify="right", no_wrap=True)
+    table.add_column("licence", overflow="fold", width=10 if narrow else None, max_width=20)
+    table.add_column("where", no_wrap=True)
     colours = {"bundled": "green", "local": "green", "pull": "dim"}
     for r in rows:
         name = Text(r["name"], "bold" if r["default"] else "")
@@ -109,22 +112,19 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
         size = str(r["input"][0])
         table.add_row(name, f"{r['params'] / 1e6:.2f}", f"{r['gmacs']:.2f}", size, labels, top1, licence, where)
     render.out().print(table)
-    render.note(
-        f"{len(rows)} {'model' if len(rows) == 1 else 'models'} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given\n"
-        "pull one: convnext models pull NAME · licences in docs/models.md"
-    )
+    count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
+    render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given")
+    render.note("pull one: convnext models pull NAME · licences in docs/models.md")
 
 
 def draw_info(told: dict[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for title, text in _lines(told):
-        table.add_row(title, Text(render.plain(text), "bold" if title == "name" else ""))
-    render.out().print(table)
+    lines = list(_lines(told))
+    width = max(len(title) for title, _ in lines)
+    for title, text in lines:
+        line = Text.assemble((f"{title:{width}}  ", "dim"), (render.plain(text), "bold" if title == "name" else ""))
+        render.out().print(line, soft_wrap=True)
     for warning in told.get("warnings", ()):
         render.note(f"note: {warning}")
 
@@ -160,7 +160,11 @@ def _lines(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "mean, std", f"{_spaced(recipe['mean'])}, {_spaced(recipe['std'])}"
     for name, value in told["metrics"].items():
         yield name, f"{value:g}"
-    yield "licence", (told["license"] or "not stated") + (f" ({told['terms']})" if told.get("terms") else "")
+    yield (
+        "licence",
+        (told["license"] or "not stated")
+        + (f" ({told['terms']})" if told.get("terms") not in ("", None, told["license"]) else ""),
+    )
     if told["source"]:
         yield "source", told["source"]
     if "aliases" in told:
