@@ -37,13 +37,13 @@ KINDS = """
     tree shrub vine fern grass herb cactus flower moss alga fungus mushroom plant
     fruit vegetable nut seed herb cheese bread meat soup sauce cake candy dessert dish salad beverage liquor wine beer
     condiment seasoning food drug
-    woman man child worker athlete soldier scientist artist musician performer official person
+    woman child worker athlete soldier scientist artist musician performer official person
     footwear headdress hat shoe trouser garment clothing jewelry fabric textile
     building room house bridge wall door window road structure
     boat ship aircraft car truck train vehicle
-    knife tool weapon gun machine engine computer instrument lens lamp furniture container vessel box bag utensil
+    knife tool weapon gun machine engine computer instrument lens lamp furniture container box bag utensil
     toy equipment device appliance paper book picture document message
-    sport game dance music hair bone tissue disease wound
+    sport dance music hair bone tissue disease wound
     mountain lake river land shape stone mineral metal
 """
 # Where the rule's word is not the one that people use.
