@@ -25,6 +25,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+SAME = {"photos.pixels": "photos.recipe"}  # the recipe as data, and how it is applied
 ONLY = {"model": {"config"}}  # the network is readable beside the paper alone
 # No engine imports another, no layout another.
 APART = {
@@ -39,6 +40,7 @@ def name_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
+    module = SAME.get(module, module)
     return max((r for r in FLOOR if module == r or module.startswith(r + ".")), key=len, default="")
 
 

@@ -46,7 +46,7 @@ def test_table(convnext: Run) -> None:
     assert "samples/coffee.jpg  600×400" in done.out
     (said,) = done.err.splitlines()
     assert said.startswith(
-        "default: convnext_atto, patch 2, 200 labels (tiny-imagenet-200), 80×80 pixels · 2 photos in "
+        "default: convnext_atto, patch 2, 200 labels (tiny-imagenet-200), 80×80 · 2 photos in "
     )
     assert "\x1b" not in done.out + done.err
 
@@ -260,7 +260,7 @@ def test_recursive_and_summary(convnext: Run, tmp_path: Path) -> None:
 def test_strange_names(convnext: Run, tmp_path: Path) -> None:
     names = [
         "new\nline.jpg",
-        "[red]bold[/].jpg",
+        "[red]bold[\\].jpg",
         "qu\"ote's.jpg",
         "\x1b[31mred.jpg",
         "bad\udcfc.jpg",
@@ -274,7 +274,7 @@ def test_strange_names(convnext: Run, tmp_path: Path) -> None:
     assert {os.path.basename(row["path"]) for row in lines(done.out)} == set(names)
     table = convnext("classify", "-r", str(tmp_path))
     assert table.status == 0
-    assert "[red]bold[/].jpg" in table.out
+    assert "[red]bold[\\].jpg" in table.out
     assert "new\\nline.jpg" in table.out
     assert "bad\\xfc.jpg" in table.out
     assert "\x1b" not in table.out

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -33,6 +34,10 @@ writable · 130 interrupted
 """
 
 
+class _PipeClosedError(Exception):
+    """The reader of standard output (``head``) has what it wanted."""
+
+
 class Commands(click.Group):
     """Commands by name, from the table alone."""
 
@@ -43,6 +48,12 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return getattr(import_module(f"convnext_cli.cli.{cmd_name}"), cmd_name)  # type: ignore[no-any-return]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would end the process with its own status
+            raise _PipeClosedError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -96,7 +107,7 @@ def run(args: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, _PipeClosedError):
         return _pipe_closed()
     except click.ClickException as error:
         return _usage(error)
@@ -136,7 +147,7 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _pipe_closed() -> int:
-    """The reader (``head``) has what it wanted."""
+    """Nothing is written any more, and Python's last flush must not complain."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -273,15 +273,15 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
     names = pipeline.labels.name or "own labels"
     render.note(
         f"{card.name or pipeline.model}: {card.architecture or 'ConvNeXt'}, {len(pipeline.labels.names)} labels "
-        f"({names}), {recipe.size[1]}×{recipe.size[0]} pixels · {times.photos} photo{'s' * (times.photos != 1)}"
+        f"({names}), {recipe.size[1]}×{recipe.size[0]} · {times.photos} photo{'s' * (times.photos != 1)}"
         + (f", {times.failed} failed" if times.failed else "")
         + (f", {times.unknown} unknown" if times.unknown else "")
-        + f" in {seconds:.1f} s on {engine.device}"
+        + f" in {seconds:.1f} s"
     )
     if given["verbose"]:
         render.note(
             f"recipe: {recipe.describe()}\n"
-            f"engine: {engine.name} {engine.dtype}, batches of {pipeline.batch_size}, "
+            f"engine: {engine.name} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
             f"{pipeline.threads} threads, {pipeline.workers} of them decode\n"
             f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s, decode {times.decode:.2f} s, "
             f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"

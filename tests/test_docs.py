@@ -1,0 +1,80 @@
+"""README and docs are true: their examples run, their tables are current."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convnext_cli.errors import FAILURE_KINDS
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What an example needs that a test must not do: install, the network, make itself, a person's own files.
+NOT_RUN = ("make ", "pip ", "convnext models pull", "convnext models use", "eval ", "find ", "convnext completion fish")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    fence = re.compile(rf"^```{language}\n(.*?)^```", re.S | re.M)
+    return [(page.name, code) for page in PAGES for code in fence.findall(page.read_text())]
+
+
+def commands() -> list[tuple[str, str]]:
+    return [
+        (page, line.split("  #")[0].strip())
+        for page, code in blocks("sh")
+        for line in code.replace("\\\n", " ").splitlines()
+        if line.startswith("convnext ") and not line.startswith(NOT_RUN)
+    ]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the files that the examples name."""
+    photo = (ROOT / "samples" / "cat.jpg").read_bytes()
+    for name in ("photo.jpg", "holiday/beach.jpg", "holiday/day two/IMG_1.heic"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo)
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    (tmp_path / "my_checkpoint.pth").symlink_to(ROOT / "weights" / "default.safetensors")
+    (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("page", "command"), commands(), ids=lambda value: value[:60])
+def test_commands_run(page: str, command: str, place: Path, home: Path) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+    assert done.stdout or "-o" in shlex.split(command)
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"), ids=lambda value: value[:40])
+def test_python_runs(page: str, code: str, place: Path, home: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, f"{page}\n{done.stderr}"
+
+
+def test_reference_is_current() -> None:
+    import make_reference
+
+    assert make_reference.TARGET.read_text() == make_reference.reference(), "run: make docs"
+
+
+def test_failure_kinds_are_documented() -> None:
+    text = (ROOT / "docs" / "usage.md").read_text()
+    assert all(f"`{kind}`" in text for kind in FAILURE_KINDS)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
