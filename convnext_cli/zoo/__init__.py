@@ -70,16 +70,17 @@ def resolve(name_or_path: str | Path) -> Path:
     weights. Raises ModelError: when a known checkpoint is not here, with the line that pulls it; when nothing is
     known under the name, with the three nearest.
     """
-    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    name, path = str(name_or_path), Path(name_or_path)
     if name == "default":
         if (bundled := local.bundled()) is None:
             raise ModelError("the bundled model is missing from this installation", "install convnext-cli again")
         return bundled
     try:
+        path = path.expanduser()
         if path.is_file() or (path.is_dir() and local.holds_weights(path)):
             return path
         exists = path.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # no name that a file can have, no such user
         exists = False
     if entry := find(name):
         if copies := local.find(entry, wish=name):

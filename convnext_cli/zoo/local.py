@@ -120,11 +120,14 @@ def own(name: str) -> Path | None:
     if not name or Path(name).name != name or name in (".", ".."):
         return None
     weights = folders().weights
-    for path in (weights / name, *(weights / f"{name}{suffix}" for suffix in SUFFIXES)):
-        if path.is_dir() and holds_weights(path):
-            return path
-        if path.suffix in SUFFIXES and usable(path):
-            return path
+    try:
+        for path in (weights / name, *(weights / f"{name}{suffix}" for suffix in SUFFIXES)):
+            if path.is_dir() and holds_weights(path):
+                return path
+            if path.suffix in SUFFIXES and usable(path):
+                return path
+    except (OSError, ValueError):  # no name that a file can have
+        pass
     return None
 
 
