@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ConvNextConfig": "config",
-    "ConvNextModel": "model",
-    "ConvNextForImageClassification": "model",
+    "ConvNextModel": "pretrained",
+    "ConvNextForImageClassification": "pretrained",
     "ConvNextImageProcessor": "photos.processor",
     "ConvNextFeatureExtractor": "photos.processor",
     "classify": "pipeline",
@@ -25,11 +25,11 @@ __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from convnext_cli.config import ConvNextConfig as ConvNextConfig
-    from convnext_cli.model import ConvNextForImageClassification as ConvNextForImageClassification
-    from convnext_cli.model import ConvNextModel as ConvNextModel
     from convnext_cli.photos.processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
     from convnext_cli.photos.processor import ConvNextImageProcessor as ConvNextImageProcessor
     from convnext_cli.pipeline import classify as classify
+    from convnext_cli.pretrained import ConvNextForImageClassification as ConvNextForImageClassification
+    from convnext_cli.pretrained import ConvNextModel as ConvNextModel
     from convnext_cli.rows import Prediction as Prediction
     from convnext_cli.rows import Row as Row
 

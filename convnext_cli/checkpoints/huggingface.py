@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from convnext_cli.checkpoints.layout import Layout, Pair
+from convnext_cli.config import ConvNextConfig
 
 _BLOCK, _CANONICAL = "encoder.stages.{i}.layers.{j}.", "stages.{i}.{j}."
 _PAIRS: tuple[Pair, ...] = (
@@ -39,3 +43,41 @@ DINOV3 = Layout(
     prefix="model.",
     bare=("layer_norm",),
 )
+
+_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "silu": "silu", "relu": "relu"}
+
+
+def describe(config: ConvNextConfig) -> tuple[Layout, dict[str, Any]] | None:
+    """The layout and the config.json of a network in transformers; None when it has no such network.
+
+    A network without a classifier becomes a ConvNextModel, whose names have no prefix.
+    """
+    scale = config.layer_scale_init_value
+    plain = ConvNextConfig(
+        num_channels=config.num_channels,
+        patch_size=config.patch_size,
+        hidden_sizes=config.hidden_sizes,
+        depths=config.depths,
+        hidden_act=config.hidden_act,
+        initializer_range=config.initializer_range,
+        layer_norm_eps=config.layer_norm_eps,
+        layer_scale_init_value=scale,
+        drop_path_rate=config.drop_path_rate,
+        image_size=config.image_size,
+        num_labels=config.num_labels,
+        use_grn=config.use_grn,
+    )
+    if plain != config or (config.use_grn and scale > 0):
+        return None
+    kind, layout = ("ConvNextV2", HUGGINGFACE_V2) if config.use_grn else ("ConvNext", HUGGINGFACE)
+    fields = ("num_channels", "patch_size", "hidden_sizes", "depths", "initializer_range", "layer_norm_eps")
+    values = config.to_dict()
+    description = {
+        "model_type": kind.lower(),
+        "architectures": [kind + ("ForImageClassification" if config.num_labels else "Model")],
+        **{name: values[name] for name in (*fields, "drop_path_rate", "image_size")},
+        "num_stages": config.num_stages,
+        "hidden_act": _ACTIVATIONS[config.hidden_act],
+        **({} if config.use_grn else {"layer_scale_init_value": scale}),
+    }
+    return layout if config.num_labels else dataclasses.replace(layout, prefix=""), description

@@ -43,6 +43,20 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Ten
     return renamed, origin, notes
 
 
+def to_layout(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Canonical tensors under a library's names and in its shapes; the values are the same.
+
+    Raises ModelError when the library has no place for one.
+    """
+    foreign = {name: layout.foreign(name) for name in tensors}
+    if homeless := [name for name, its in foreign.items() if its is None]:
+        raise ModelError(
+            f"{layout.name} has no place for {len(homeless)} of the tensors, {homeless[0]} first",
+            "choose another layout",
+        )
+    return {its: tensors[name].reshape(layout.shape(its, tensors[name].shape)) for name, its in foreign.items() if its}
+
+
 def _canonical_shape(name: str, tensor: Tensor) -> Tensor:
     """Libraries append axes of size 1 to pointwise weights, layer scales and classifiers, or drop those of GRN."""
     if ".grn." in name:
