@@ -14,25 +14,27 @@ if TYPE_CHECKING:
 
 # A profile that moves no test colour by more than this many of 255 levels is sRGB under another name.
 SRGB_TOLERANCE = 2
-# A multiple of every ``shrink``.
-BAND_ROWS = 256
+# Pictures of more pixels, if they need any work, are worked on in bands of about BAND_PIXELS.
+WHOLE_BELOW = 24_000_000
+BAND_PIXELS = 1_000_000
 
 
 def to_srgb(image: Image.Image, shrink: int = 1) -> Image.Image:
     """The same picture in mode RGB: 8 bits, embedded profile applied, alpha laid over white; not turned.
 
-    shrink: each square of that many pixels a side becomes its mean; done band by band, so that a huge picture never
-    stands whole in memory twice. An image that is already as wanted is returned as it is.
+    shrink: each square of that many pixels a side becomes its mean. Large pictures are done band by band, so that what
+    lies between is never whole in memory. An image that is already as wanted is returned as it is.
     """
     levels = _levels(image)
-    if shrink == 1:
+    if shrink == 1 and (image.mode == "RGB" or image.width * image.height <= WHOLE_BELOW):
         return _opaque_srgb(image, levels)
     from PIL import Image as pil
 
-    small = pil.new("RGB", (-(-image.width // shrink), -(-image.height // shrink)))
-    for top, band in _bands(image):
-        small.paste(_opaque_srgb(band, levels).reduce(shrink), (0, top // shrink))
-    return small
+    result = pil.new("RGB", (-(-image.width // shrink), -(-image.height // shrink)))
+    for top, band in _bands(image, shrink):
+        rgb = _opaque_srgb(band, levels)
+        result.paste(rgb.reduce(shrink) if shrink > 1 else rgb, (0, top // shrink))
+    return result
 
 
 def _opaque_srgb(image: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
@@ -43,23 +45,24 @@ def _opaque_srgb(image: Image.Image, levels: tuple[float, float] | None) -> Imag
         flat = image.mode in ("RGB", "L", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
         return _converted(image if flat else image.convert("RGB"), profile)  # the others: palette, bilevel
     else:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = rgba.getchannel("A")
-        image = _converted(rgba.convert("RGB"), profile)
-        if alpha.getextrema() != (255, 255):
-            from PIL import Image as pil
+        rgb = _converted(rgba.convert("RGB"), profile)
+        if alpha.getextrema() == (255, 255):
+            return rgb
+        from PIL import Image as pil
 
-            white = pil.new("RGB", image.size, "white")
-            white.paste(image, mask=alpha)
-            image = white
-        return image
+        white = pil.new("RGB", rgb.size, "white")
+        white.paste(rgb, mask=alpha)
+        return white
     return _converted(image, profile)
 
 
-def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The first row and the picture of each band of BAND_ROWS rows."""
-    for top in range(0, image.height, BAND_ROWS):
-        yield top, image.crop((0, top, image.width, min(top + BAND_ROWS, image.height)))
+def _bands(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """The first row and the picture of each band; a band's number of rows is a multiple of ``multiple``."""
+    rows = max(1, BAND_PIXELS // (image.width * multiple)) * multiple
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _levels(image: Image.Image) -> tuple[float, float] | None:

@@ -165,7 +165,7 @@ def cut_short(name: str, data: bytes) -> bool:
         return len(data) < 26 or len(data) < _u32(data, 2)
     if name in ("avif", "heic"):
         return _boxes_end_beyond(data)
-    return len(data) < 512  # TIFF and raw give no length; a header alone is a stump
+    return name == "tiff" and _strips_end_beyond(data)
 
 
 def _u32(data: bytes, at: int) -> int:
@@ -191,22 +191,53 @@ def _tiff_or_raw(head: bytes) -> str:
     """TIFF, or a camera's raw file that is a TIFF by its outside (DNG, CR2, NEF, ARW and their like)."""
     if head[8:10] == b"CR":
         return "raw"
-    order = "<" if head[:2] == b"II" else ">"
-    try:
-        (at,) = struct.unpack_from(f"{order}L", head, 4)
-        (count,) = struct.unpack_from(f"{order}H", head, at)
-        entries = [struct.unpack_from(f"{order}HHL4s", head, at + 2 + 12 * i) for i in range(min(count, 64))]
-    except struct.error:
-        return "tiff"
-    tags = {tag: (number, value) for tag, _, number, value in entries}
+    order, tags = _first_directory(head)
     if 0xC612 in tags:  # DNGVersion
         return "raw"
     if 0x10F in tags and 0x14A in tags:  # a camera's name, and further images in SubIFDs: the first one is a thumbnail
-        number, value = tags[0x10F]
-        (where,) = struct.unpack(f"{order}L", value)
+        _, number, value = tags[0x10F]
+        where = _place(order, value)
         if head[where : where + number].startswith(_RAW_MAKERS):
             return "raw"
     return "tiff"
+
+
+def _first_directory(data: bytes) -> tuple[str, dict[int, tuple[int, int, bytes]]]:
+    """The byte order for ``struct``, and type, number and value (or offset) of each tag of a TIFF's first directory.
+
+    Empty when it lies beyond the data, and for BigTIFF.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    try:
+        magic, at = struct.unpack_from(f"{order}HL", data, 2)
+        (count,) = struct.unpack_from(f"{order}H", data, at if magic == 42 else len(data))
+        entries = [struct.unpack_from(f"{order}HHL4s", data, at + 2 + 12 * i) for i in range(count)]
+    except struct.error:
+        return order, {}
+    return order, {tag: (kind, number, value) for tag, kind, number, value in entries}
+
+
+def _strips_end_beyond(data: bytes) -> bool:
+    """Whether the directory, or one of the strips or tiles that it points to, lies beyond the end of a TIFF."""
+    order, tags = _first_directory(data)
+
+    def numbers(tag: int) -> tuple[int, ...]:
+        kind, number, value = tags.get(tag, (0, 0, b""))
+        letter = {3: "H", 4: "L"}.get(kind)
+        if letter is None:
+            return ()
+        wanted = struct.Struct(f"{order}{number}{letter}")
+        return wanted.unpack_from(value if wanted.size <= 4 else data, 0 if wanted.size <= 4 else _place(order, value))
+
+    try:
+        starts, lengths = numbers(0x111) or numbers(0x144), numbers(0x117) or numbers(0x145)
+    except (struct.error, OverflowError, MemoryError):
+        return True
+    return not tags or any(a + b > len(data) for a, b in zip(starts, lengths, strict=False))
+
+
+def _place(order: str, value: bytes) -> int:
+    return int(struct.unpack(f"{order}L", value)[0])
 
 
 def _markup(text: bytes) -> str | None:
