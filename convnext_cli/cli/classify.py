@@ -169,7 +169,7 @@ def _pipeline(given: dict[str, Any], engine: Engine) -> Pipeline:
         workers=min(given["workers"] or threads, threads),
         threads=threads,
         max_pixels=given["max_pixels"] or DEFAULT_MAX_PIXELS,
-        thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and sys.stdout.isatty() else 0,
+        thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
         model=given["model"] or card.name,
         say=lambda text: render.note(f"note: {text}"),
     )
@@ -198,7 +198,7 @@ def _print_tables(pipeline: Pipeline, photos: Iterator[Photo]) -> None:
     console = render.out()
     bars = console.is_terminal and not console.is_dumb_terminal and pipeline.scores != "logits"
     for row in pipeline.rows(photos):
-        console.print(render.prediction_table(row, bars=bars))
+        console.print(render.prediction_table(row, bars=bars, width=console.width))
         sys.stdout.flush()
 
 

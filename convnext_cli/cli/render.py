@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convnext_cli.rows import Row
 
 LABEL_WIDTH, BAR_WIDTH, THUMBNAIL_WIDTH = 30, 24, 32
+FRAME_WIDTH = 18  # rank, score and the lines between
 # Direction overrides can make one name look like another on a screen.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -153,8 +154,11 @@ def c_libraries_silenced() -> Iterator[None]:
         os.close(copy)
 
 
-def prediction_table(row: Row, *, bars: bool) -> RenderableType:
-    """The answer for one photo: rank, label, score as a bar and a number; beside it the thumbnail, if there is one."""
+def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
+    """The answer for one photo: rank, label, score as a bar and a number; beside it the thumbnail, if there is one.
+
+    width: columns of the screen; the bar shrinks and goes first, then labels are folded.
+    """
     from rich import box
     from rich.bar import Bar
     from rich.table import Table
@@ -165,13 +169,17 @@ def prediction_table(row: Row, *, bars: bool) -> RenderableType:
         title.append(f"  {row.width}×{row.height}", "dim not bold")
     if row.error is not None:
         return Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
+    room = width - FRAME_WIDTH - (THUMBNAIL_WIDTH + 2 if row.thumbnail is not None else 0)
+    label_width = max(8, min(LABEL_WIDTH, room))
+    bar_width = min(BAR_WIDTH, room - label_width - 3)
+    bars = bars and bar_width >= 6
     table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left")
     table.title_style = ""
     table.add_column(justify="right", style="dim")
-    table.add_column(min_width=LABEL_WIDTH, max_width=60 if bars else None, overflow="fold")
+    table.add_column(min_width=label_width, overflow="fold")
     if bars:
-        table.add_column(width=BAR_WIDTH)
-    table.add_column(justify="right")
+        table.add_column(width=bar_width)
+    table.add_column(justify="right", min_width=6, no_wrap=True)
     predictions = row.predictions
     if row.status == "unknown":
         table.add_row("", Text("unknown", "yellow"), *([""] if bars else []), "")
@@ -182,7 +190,7 @@ def prediction_table(row: Row, *, bars: bool) -> RenderableType:
         colour = "bright_black" if unsure else "green" if p.rank == 1 else "cyan"
         cells: list[Any] = [str(p.rank), Text(plain(p.label), style)]
         if bars:
-            cells.append(Bar(1.0, 0.0, min(max(p.score, 0.0), 1.0), width=BAR_WIDTH, color=colour))
+            cells.append(Bar(1.0, 0.0, min(max(p.score, 0.0), 1.0), width=bar_width, color=colour))
         table.add_row(*cells, Text(f"{p.score:.4f}", style))
     if row.thumbnail is None:
         return table

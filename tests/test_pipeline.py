@@ -1,0 +1,170 @@
+"""The stream from photos to rows, with engines that fail on purpose."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convnext_cli import classify
+from convnext_cli.card import Card
+from convnext_cli.config import ConvNextConfig
+from convnext_cli.labels import LabelSet
+from convnext_cli.photos.find import Photo
+from convnext_cli.photos.recipe import Recipe
+from convnext_cli.pipeline import Pipeline, score
+from tests.conftest import SAMPLES
+
+PHOTO = Path(SAMPLES[0]).read_bytes()
+
+
+class MeanEngine:
+    """Logits from the mean of each tensor; fails over ``room`` photos at a time, and where ``bad`` says."""
+
+    name, device, dtype, notes = "mean", "cpu", "float32", []
+
+    def __init__(self, room: int = 1000, bad: float | None = None) -> None:
+        self.card = Card(ConvNextConfig(num_labels=3), Recipe(size=(8, 8), resize_to=(8, 8)))
+        self.room, self.bad = room, bad
+        self.batches: list[int] = []
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if len(batch) > self.room:
+            raise MemoryError
+        self.batches.append(len(batch))
+        mean = batch.mean((1, 2, 3))[:, None].astype(np.float32)
+        return np.concatenate([mean, 2 * mean, np.full_like(mean, self.bad or 0)], 1)
+
+    def close(self) -> None: ...
+
+
+def pipeline(engine: MeanEngine, **options: object) -> Pipeline:
+    return Pipeline(engine, LabelSet.numbered(3), engine.card.recipe, **options)
+
+
+def photos(n: int) -> Iterator[Photo]:
+    return (Photo(str(i), PHOTO) for i in range(n))
+
+
+def test_order_is_kept_and_nothing_is_lost() -> None:
+    rows = list(pipeline(MeanEngine(), workers=4, threads=4, batch_size=7).rows(photos(100)))
+    assert [row.path for row in rows] == [str(i) for i in range(100)]
+    assert {row.status for row in rows} == {"ok"}
+
+
+def test_out_of_memory_halves_the_batch_and_says_so_once_a_halving() -> None:
+    engine, said = MeanEngine(room=3), []
+    rows = list(pipeline(engine, batch_size=16, say=said.append).rows(photos(40)))
+    assert [row.status for row in rows] == ["ok"] * 40
+    assert said == [f"out of memory on cpu: going on with {n} photos at a time" for n in (8, 4, 2)]
+    assert max(engine.batches) == 2
+
+
+def test_out_of_memory_even_for_one_photo() -> None:
+    rows = list(pipeline(MeanEngine(room=0), batch_size=4).rows(photos(3)))
+    assert [row.error and row.error.kind for row in rows] == ["out_of_memory"] * 3
+
+
+def test_other_errors_of_the_engine_are_not_taken_for_memory() -> None:
+    class Broken(MeanEngine):
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            raise RuntimeError("x")
+
+    with pytest.raises(RuntimeError, match="x"):
+        list(pipeline(Broken()).rows(photos(3)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_a_failure(bad: float) -> None:
+    rows = list(pipeline(MeanEngine(bad=bad)).rows(photos(2)))
+    assert [(row.status, row.error and row.error.kind, row.predictions) for row in rows] == [
+        ("failed", "not_finite", ())
+    ] * 2
+
+
+def test_the_first_row_comes_with_the_first_batch() -> None:
+    """A source that never ends: rows must come all the same, and no more be read than a few batches."""
+    taken = 0
+
+    def endless() -> Iterator[Photo]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Photo("x", PHOTO)
+
+    rows = pipeline(MeanEngine(), batch_size=4, workers=2, threads=2).rows(endless())
+    for _ in range(3):
+        next(rows)
+    assert taken <= 4 * 3
+    rows.close()
+
+
+def test_failures_do_not_wait_for_a_batch() -> None:
+    rows = pipeline(MeanEngine(), batch_size=4).rows(Photo("x", b"no photo") for _ in iter(int, 1))
+    assert next(rows).status == "failed"
+    rows.close()
+
+
+def test_decoding_overlaps_over_the_workers() -> None:
+    """All workers are inside a decoder at once; were they one after the other, the barrier would break."""
+    barrier = threading.Barrier(3, timeout=30)
+
+    class Together(Recipe):
+        def apply(self, image: object) -> np.ndarray:
+            barrier.wait()
+            return np.zeros((3, 8, 8), np.float32)
+
+    engine = MeanEngine()
+    stream = Pipeline(engine, LabelSet.numbered(3), Together(), workers=3, threads=3)
+    assert len(list(stream.rows(photos(9)))) == 9
+
+
+def test_times_name_the_limit() -> None:
+    class Slow(MeanEngine):
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            end = time.perf_counter() + 0.2
+            while time.perf_counter() < end:
+                pass
+            return super().__call__(batch)
+
+    stream = pipeline(Slow())
+    list(stream.rows(photos(3)))
+    assert stream.times.limiting() == "engine"
+    assert stream.times.photos == 3
+    assert stream.times.wall >= stream.times.engine >= 0.2
+
+
+def test_temperature_sharpens() -> None:
+    logits = np.array([1.0, 2.0, 3.0], np.float32)
+    assert score(logits, "softmax", 0.5)[2] > score(logits, "softmax")[2]
+    np.testing.assert_allclose(score(logits, "softmax", 0.5), score(logits * 2, "softmax"), rtol=1e-6)
+
+
+def test_scores_do_not_overflow() -> None:
+    logits = np.array([1e4, -1e4, 0], np.float32)
+    np.testing.assert_array_equal(score(logits, "softmax"), [1, 0, 0])
+    np.testing.assert_array_equal(score(logits, "sigmoid"), [1, 0, 0.5])
+    np.testing.assert_array_equal(score(logits, "logits"), logits)
+
+
+def test_equal_scores_come_in_the_order_of_the_classes() -> None:
+    class Flat(MeanEngine):
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            return np.zeros((len(batch), 3), np.float32)
+
+    (row,) = pipeline(Flat()).rows(photos(1))
+    assert [p.index for p in row.predictions] == [0, 1, 2]
+
+
+def test_classify_from_python(home: Path) -> None:
+    rows = classify([SAMPLES[0], PHOTO, "missing.jpg"], k=2, batch_size=2)
+    assert [row.status for row in rows] == ["ok", "ok", "failed"]
+    assert rows[0].predictions == rows[1].predictions
+    assert len(rows[0].predictions) == 2
+    (alone,) = classify(SAMPLES[0], k=2)
+    assert [p.label for p in alone.predictions] == [p.label for p in rows[0].predictions]
+    assert alone.predictions[0].score == pytest.approx(rows[0].predictions[0].score, abs=1e-5)
