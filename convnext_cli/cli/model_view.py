@@ -88,21 +88,22 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     # Figures are never cut; on a narrow terminal names, labels and licences are folded, names least.
-    narrow = render.out().width < 110
-    name_width = max(16, render.out().width - 62) if narrow else None
+    width = render.out().width
+    narrow = width < 110
+    name_width = max(16, width - 64) if narrow else None
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("name", overflow="fold", width=name_width)
     for title in ("params M", "GMACs", "input"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("labels", overflow="fold", width=12 if narrow else None)
     table.add_column("top-1", justify="right", no_wrap=True)
-    table.add_column("licence", overflow="fold", width=10 if narrow else None, max_width=20)
+    table.add_column("licence", overflow="fold", width=10 if narrow else 20 if width < 150 else None)
     table.add_column("where", no_wrap=True)
     colours = {"bundled": "green", "local": "green", "pull": "dim"}
     for r in rows:
         name = Text(r["name"], "bold" if r["default"] else "")
         where = Text(r["where"] + (" *" if r["default"] else ""), colours.get(r["where"], ""))
-        licence = Text(r["license"] or "?", "yellow" if r["terms"] else "")
+        licence = Text(_short(r["license"]), "yellow" if r["terms"] else "")
         if r["params"] is None:
             table.add_row(name, *[""] * 5, licence, where)
             continue
@@ -115,6 +116,12 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
     count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
     render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given")
     render.note("pull one: convnext models pull NAME · licences in docs/models.md")
+
+
+def _short(licence: str | None) -> str:
+    """A licence's identifier; a sentence that says non-commercial becomes that word."""
+    licence = licence or "?"
+    return "non-commercial" if " " in licence and "non-commercial" in licence else licence
 
 
 def draw_info(told: dict[str, Any]) -> None:

@@ -148,6 +148,8 @@ def download(remote: Remote, target: Path, progress: Progress | None = None) -> 
     What arrived before a cut stays in the ``.part`` file and is not fetched again. Raises NetworkError after the
     retries, or when the checksum is wrong (then nothing stays); OutputError when the disk is full or not writable.
     """
+    if (sha256 := _already(remote, target)) is not None:
+        return sha256
     name = target.name
     key = hashlib.sha256(f"{remote.version} {remote.sha256} {remote.git} {remote.size}".encode()).hexdigest()[:12]
     part = target.with_name(f".{name}.{key}.part")
@@ -249,15 +251,27 @@ def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = l
         time.sleep(PAUSE * 2 ** max(failures - 1, 0))
 
 
+def _already(remote: Remote, target: Path) -> str | None:
+    """The sha256 of a target that holds the publisher's bytes, None when it does not or nobody can know."""
+    if not (remote.sha256 or remote.git) or not target.is_file() or remote.size not in (None, _size(target)):
+        return None
+    sha256, found, wanted = _digests(remote, target)
+    return sha256 if found == wanted else None
+
+
+def _digests(remote: Remote, path: Path) -> tuple[str, str, str]:
+    """The sha256 of a file, and the checksum that its publisher gives as it was found and as it should be."""
+    sha256 = file_sha256(path)
+    if remote.git:
+        blob = hashlib.sha1(b"blob %d\0" % _size(path), usedforsecurity=False)
+        blob.update(path.read_bytes())
+        return sha256, blob.hexdigest(), remote.git
+    return sha256, sha256[: len(remote.sha256)], remote.sha256
+
+
 def _check(remote: Remote, part: Path) -> str:
     """The sha256 of a whole part. Raises NetworkError, and deletes it, when the publisher's checksum is another."""
-    sha256, found, wanted = file_sha256(part), "", ""
-    if remote.sha256:
-        found, wanted = sha256[: len(remote.sha256)], remote.sha256
-    elif remote.git:
-        blob = hashlib.sha1(b"blob %d\0" % _size(part), usedforsecurity=False)
-        blob.update(part.read_bytes())
-        found, wanted = blob.hexdigest(), remote.git
+    sha256, found, wanted = _digests(remote, part)
     if found != wanted:
         part.unlink()
         raise NetworkError(

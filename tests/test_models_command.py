@@ -1,0 +1,293 @@
+"""``convnext models``, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convnext_cli import zoo
+from tests.conftest import SAMPLES, Run
+from tests.hub import Hub
+from tests.test_pull import NAME, REPOSITORY, WEIGHTS, hub  # noqa: F401
+
+TEST_MODEL = "test_convnext.r160_in1k"
+
+
+def weights_of(name: str, path: Path) -> bytes:
+    """A file of random weights that fits a known checkpoint, under the official names."""
+    import torch
+    from safetensors.torch import save_file
+
+    from convnext_cli.model import ConvNextForImageClassification
+
+    torch.manual_seed(0)
+    known = zoo.find(name)
+    assert known is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(dict(ConvNextForImageClassification(known.config).state_dict()), path)
+    return path.read_bytes()
+
+
+def rows(convnext: Run, *arguments: str) -> dict[str, dict[str, object]]:
+    done = convnext("models", "list", "--json", *arguments)
+    assert done.status == 0, done.err
+    return {row["name"]: row for row in json.loads(done.out)}
+
+
+# list -----------------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_model_with_its_figures(convnext: Run) -> None:
+    done = convnext("models", "list")
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["name", "params", "M", "GMACs", "input", "labels", "top-1", "licence", "where"]
+    assert len(lines) == 1 + len(zoo.entries()) + 1, "a header, a line each, and the bundled model"
+    tiny = next(line for line in lines if line.startswith(NAME)).split()
+    assert tiny == [NAME, "28.59", "4.46", "224", "imagenet-1k", "82.07", "apache-2.0", "pull"]
+    assert next(line for line in lines if line.startswith("default")).endswith("bundled *")
+
+
+def test_list_as_json(convnext: Run) -> None:
+    tiny = rows(convnext)[NAME]
+    assert (tiny["params"], tiny["input"], tiny["labels"], tiny["classes"]) == (
+        28589128,
+        [224, 224],
+        "imagenet-1k",
+        1000,
+    )
+    assert (tiny["top1"], tiny["where"], tiny["path"], tiny["default"]) == (82.066, "pull", None, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has", "has_not"),
+    [
+        (["tiny"], NAME, "convnext_base.fb_in1k"),
+        (["convnextv2_*"], "convnextv2_huge.fcmae", NAME),
+        (["FACEBOOK/convnext-tiny-224"], NAME, "convnext_base.fb_in1k"),
+        (["--task", "embedding"], "convnext_base.clip_laion2b", NAME),
+        (["--labels", "imagenet-22k"], "convnext_tiny.fb_in22k", NAME),
+        (["--max-params", "10"], "convnext_atto.d2_in1k", NAME),
+        (["--max-gmacs", "4.5"], NAME, "convnext_base.fb_in1k"),
+        (["--commercial"], NAME, "convnextv2_atto.fcmae"),
+        (["--local"], "default", NAME),
+    ],
+)
+def test_filters(arguments: list[str], has: str, has_not: str, convnext: Run) -> None:
+    found = rows(convnext, *arguments)
+    assert has in found
+    assert has_not not in found
+
+
+def test_the_best_first(convnext: Run) -> None:
+    found = list(rows(convnext, "--sort", "top1"))
+    assert found[0] == "convnextv2_huge.fcmae_ft_in22k_in1k_512"
+    params = [row["params"] for row in rows(convnext, "--sort", "params").values()]
+    assert params == sorted(params)  # type: ignore[type-var]
+
+
+def test_no_figure_is_cut_on_a_narrow_terminal(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = convnext("models", "list")
+    assert "…" not in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_copies_of_other_libraries_are_local(convnext: Run, home: Path) -> None:
+    folder = home / "hf" / "hub" / f"models--timm--{NAME}" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    found = rows(convnext, "--local")
+    assert found[NAME]["path"] == str(folder / "model.safetensors")
+
+
+# info -----------------------------------------------------------------------------------------------------------------
+
+
+def test_info_of_a_model_that_is_not_here(convnext: Run) -> None:
+    done = convnext("models", "info", "tiny")
+    assert done.status == 0
+    for text in (NAME, "28.59 M", "224×224 from shortest 256×256", "82.066", "apache-2.0", f"models pull {NAME}"):
+        assert text in done.out
+
+
+def test_info_of_the_bundled_model(convnext: Run) -> None:
+    done = convnext("models", "info", "default", "--json")
+    told = json.loads(done.out)
+    assert (told["name"], told["layout"], told["where"]) == ("default", "canonical", "bundled")
+    assert told["classes"] == 200
+    assert told["statistics"]["dtypes"] == {"float16": told["params"]}
+    assert len(told["file_sha256"]) == len(told["sha256"]) == 64
+    drawn = convnext("models", "info", "default").out
+    assert told["file_sha256"] in drawn
+
+
+def test_info_of_a_bare_file_says_what_was_inferred(convnext: Run, tmp_path: Path) -> None:
+    weights_of(TEST_MODEL, tmp_path / "mine.safetensors")
+    done = convnext("models", "info", str(tmp_path / "mine.safetensors"))
+    assert done.status == 0
+    assert "official" in done.out
+    assert "inferred" in done.err
+
+
+def test_info_of_nothing(convnext: Run) -> None:
+    done = convnext("models", "info", "convnxt_tinny")
+    assert done.status == 3
+    assert NAME in done.err
+    assert done.out == ""
+
+
+# pull, path, use, remove, verify --------------------------------------------------------------------------------------
+
+
+def test_from_pull_to_labels_and_away(convnext: Run, hub: Hub, home: Path, tmp_path: Path) -> None:  # noqa: F811
+    hub.add(f"timm/{TEST_MODEL}", "model.safetensors", weights_of(TEST_MODEL, tmp_path / "m.safetensors"), large=True)
+    path = home / "weights" / TEST_MODEL / "model.safetensors"
+
+    done = convnext("models", "pull", "test_convnext")
+    assert (done.status, done.out.strip()) == (0, str(path)), done.err
+    assert "licence: apache-2.0" in done.err
+    assert convnext("models", "path", TEST_MODEL).out.strip() == str(path)
+    assert rows(convnext, "--local")[TEST_MODEL]["where"] == "local"
+
+    told = json.loads(convnext("models", "info", TEST_MODEL, "--json").out)
+    assert (told["name"], told["labels"], told["license"]) == (TEST_MODEL, "imagenet-1k", "apache-2.0")
+
+    assert convnext("models", "use", "test_convnext").status == 0
+    assert zoo.default_model() == TEST_MODEL
+    assert rows(convnext, "--local")[TEST_MODEL]["default"]
+    answer = convnext("classify", SAMPLES[0], "--json")
+    assert answer.status == 0, answer.err
+    assert json.loads(answer.out)[0]["model"] == TEST_MODEL
+
+    assert convnext("models", "verify").status == 0
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    done = convnext("models", "verify", "--json")
+    assert done.status == 1
+    assert {check["status"] for check in json.loads(done.out)} == {"ok", "changed"}
+    assert convnext("models", "verify", TEST_MODEL).status == 1
+
+    done = convnext("models", "remove", TEST_MODEL)
+    assert done.status == 0
+    assert not path.exists()
+    assert zoo.default_model() == "default", "what is gone cannot answer"
+    assert convnext("models", "remove", TEST_MODEL).status == 3
+
+
+def test_classify_pulls_what_is_missing(convnext: Run, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+    hub.add(f"timm/{TEST_MODEL}", "model.safetensors", weights_of(TEST_MODEL, tmp_path / "m.safetensors"), large=True)
+    done = convnext("classify", "-m", TEST_MODEL, "--pull", SAMPLES[0], "--json")
+    assert done.status == 0, done.err
+    assert len(json.loads(done.out)[0]["predictions"]) == 5
+
+
+def test_terms_are_accepted_before_a_byte_comes(convnext: Run, hub: Hub) -> None:  # noqa: F811
+    v2 = "convnextv2_tiny.fcmae_ft_in1k"
+    hub.add(f"timm/{v2}", "model.safetensors", WEIGHTS, large=True)
+    done = convnext("models", "pull", v2)
+    assert done.status == 2
+    assert "cc-by-nc-4.0: non-commercial" in done.err
+    assert f"convnext models pull {v2} --yes" in done.err
+    assert hub.log == []
+    assert convnext("models", "pull", v2, "--yes").status == 0
+
+
+def test_a_pull_that_fails_is_status_5(convnext: Run, hub: Hub) -> None:  # noqa: F811
+    del hub.files[f"{REPOSITORY}/model.safetensors"]
+    assert convnext("models", "pull", NAME).status == 5
+    assert convnext("models", "pull", NAME, "--offline").status == 5
+    assert convnext("models", "pull", "resnet50").status == 3
+
+
+def test_path_says_how_to_get_what_is_missing(convnext: Run) -> None:
+    done = convnext("models", "path", "tiny")
+    assert (done.status, done.out) == (3, "")
+    assert f"convnext models pull {NAME}" in done.err
+
+
+def test_use_keeps_paths_whole(convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights_of(TEST_MODEL, tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert convnext("models", "use", "mine.safetensors").status == 0
+    assert zoo.default_model() == str(tmp_path / "mine.safetensors")
+    assert convnext("models", "use", "default").status == 0
+    assert zoo.default_model() == "default"
+    assert convnext("models", "use", "tiny").status == 3
+
+
+def test_the_bundled_model_cannot_be_removed(convnext: Run) -> None:
+    assert convnext("models", "remove", "default").status == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("convnext_tiny-01234567.pth", "changed"), ("mine.pth", "unknown")], ids=["prefix", "nothing"]
+)
+def test_verify_of_a_loose_file(name: str, status: str, convnext: Run, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    done = convnext("models", "verify", str(tmp_path / name), "--json")
+    assert done.status == 1
+    assert [check["status"] for check in json.loads(done.out)] == [status]
+
+
+def test_verify_of_a_hub_cache_trusts_the_blobs_name(convnext: Run, home: Path) -> None:
+    import hashlib
+
+    folder = home / "hf" / "hub" / f"models--timm--{NAME}"
+    blob = folder / "blobs" / hashlib.sha256(b"weights").hexdigest()
+    link = folder / "snapshots" / "abc" / "model.safetensors"
+    for path in (blob, link):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(b"weights")
+    link.symlink_to(blob)
+    assert convnext("models", "verify", "tiny").status == 0
+    blob.write_bytes(b"weightx")
+    assert convnext("models", "verify", "tiny").status == 1
+
+
+# No connection, no torch ----------------------------------------------------------------------------------------------
+
+ALONE = """
+import os, sys
+from convnext_cli.cli import run
+
+def watch(event, arguments):
+    if event.startswith("socket."):
+        print("socket:", event, file=sys.__stderr__, flush=True)
+        os._exit(99)
+
+sys.addaudithook(watch)
+statuses = [run(line.split()) for line in sys.argv[1].split(";")]
+print(statuses, "torch" in sys.modules, "numpy" in sys.modules, file=sys.__stderr__)
+"""
+
+
+def alone(home: Path, commands: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run commands in one process that dies at the first socket; HF_HUB_OFFLINE does not help it."""
+    env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | environment
+    return subprocess.run(
+        [sys.executable, "-c", ALONE, commands], capture_output=True, text=True, check=False, env=env, cwd=home
+    )
+
+
+def test_nothing_but_pull_opens_a_socket_and_listing_needs_no_torch(home: Path) -> None:
+    light = "models list;models list --json;models info tiny;models path default;models path tiny;models use default"
+    done = alone(home, light + ";models pull tiny --offline;models --help")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[0, 0, 0, 0, 3, 0, 5, 0] False False"
+
+
+def test_looking_into_a_file_opens_no_socket(home: Path) -> None:
+    done = alone(home, "models info default;models verify;models verify default")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("[0, 0, 0] True")
+
+
+def test_the_watch_sees_a_pull(home: Path) -> None:
+    assert alone(home, "models pull tiny", HF_ENDPOINT="http://127.0.0.1:9").returncode == 99
