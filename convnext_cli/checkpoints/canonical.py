@@ -6,6 +6,7 @@ describes it for other programs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,7 +52,7 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
         header[name] = {"dtype": DTYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # readers map the file and want aligned tensors
+    text += b" " * (-(8 + len(text)) % 64)  # readers map the file and want aligned tensors
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,8 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
             f"cannot write {path}: {error.strerror}", "check free space and permissions, or name another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _bytes(tensor: Tensor) -> memoryview:
