@@ -184,7 +184,7 @@ class Pipeline:
         return done
 
     def _row(self, ready: _Ready, logits: np.ndarray | None) -> Row:
-        error, predictions = ready.error, ()
+        error, predictions = ready.error, tuple[Prediction, ...]()
         if error is None and logits is None:
             error = PhotoError("out_of_memory", f"not enough memory on {self.engine.device} even for one photo")
         elif error is None and logits is not None:
@@ -262,7 +262,12 @@ def classify(
     engine = open_engine(
         path, device=options.pop("device", "auto"), dtype=options.pop("dtype", "float32"), threads=threads
     )
-    settings = {"labels": engine.card.label_set(), "recipe": engine.card.recipe, "workers": threads, "model": model}
+    settings: dict[str, Any] = {
+        "labels": engine.card.label_set(),
+        "recipe": engine.card.recipe,
+        "workers": threads,
+        "model": model,
+    }
     settings["temperature"] = engine.card.temperature or 1.0
     try:
         return list(Pipeline(engine=engine, k=k, threads=threads, **(settings | options)).rows(found))

@@ -45,9 +45,7 @@ def test_table(convnext: Run) -> None:
     assert "samples/cat.jpg  451×300" in done.out
     assert "samples/coffee.jpg  600×400" in done.out
     (said,) = done.err.splitlines()
-    assert said.startswith(
-        "default: convnext_atto, patch 2, 200 labels (tiny-imagenet-200), 80×80 · 2 photos in "
-    )
+    assert said.startswith("default: convnext_atto, patch 2, 200 labels (tiny-imagenet-200), 80×80 · 2 photos in ")
     assert "\x1b" not in done.out + done.err
 
 
@@ -235,9 +233,15 @@ def test_preprocessing_options_change_the_pixels(convnext: Run) -> None:
 
     plain = scores()
     assert scores("--size", "80") == plain
-    for options in (["--size", "64"], ["--crop-pct", "0.9"], ["--resize-mode", "squash"], ["--interpolation", "bilinear"],
-                    ["--mean", "0.5,0.5,0.5"], ["--std", "0.5"]):  # fmt: skip
-        assert scores(*options) != plain
+    for option in (
+        "--size 64",
+        "--crop-pct 0.9",
+        "--resize-mode squash",
+        "--interpolation bilinear",
+        "--mean 0.5,0.5,0.5",
+        "--std 0.5",
+    ):
+        assert scores(*option.split()) != plain
 
 
 def test_too_many_pixels(convnext: Run) -> None:
@@ -271,7 +275,7 @@ def test_strange_names(convnext: Run, tmp_path: Path) -> None:
         shutil.copy(CAT, tmp_path / name)
     done = convnext("classify", "-r", "-f", "jsonl", str(tmp_path))
     assert done.status == 0
-    assert {os.path.basename(row["path"]) for row in lines(done.out)} == set(names)
+    assert {Path(row["path"]).name for row in lines(done.out)} == set(names)
     table = convnext("classify", "-r", str(tmp_path))
     assert table.status == 0
     assert "[red]bold[\\].jpg" in table.out
@@ -286,9 +290,8 @@ def start(*arguments: str, **options: object) -> subprocess.Popen:
 
 
 def test_standard_input(tmp_path: Path) -> None:
-    photo = subprocess.run(
-        [*COMMAND, "classify", "-", "--json"], stdin=open(CAT, "rb"), capture_output=True, check=True
-    )
+    command = [*COMMAND, "classify", "-", "--json"]
+    photo = subprocess.run(command, input=Path(CAT).read_bytes(), capture_output=True, check=True)
     (row,) = json.loads(photo.stdout)
     assert row["path"] == "-"
     assert (row["width"], row["height"]) == (451, 300)
@@ -310,7 +313,7 @@ def test_files_from_standard_input_and_a_closed_pipe(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("form", ["table", "jsonl", "json"])
 def test_a_full_disk(form: str) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         command = start("classify", "-f", form, CAT, stdout=full)
         _, said = command.communicate(timeout=60)
     assert command.returncode == 74, said

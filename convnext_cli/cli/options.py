@@ -20,7 +20,7 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-class ModelName(click.ParamType):
+class ModelName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
     """A name or a path; completes the names that are known."""
 
     name = "name|path"

@@ -52,7 +52,8 @@ class TorchEngine:
         checkpoint = checkpoints.load(path, dtype=self._dtype)
         self.card, self.notes = checkpoint.card, checkpoint.notes
         self._model = build(checkpoint.card.config, checkpoint.tensors)
-        self._model.to(self._device, memory_format=torch.channels_last)
+        self._model.to(self._device)
+        self._model.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:

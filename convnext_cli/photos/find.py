@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from convnext_cli.errors import PhotoError, UsageError
+from convnext_cli.errors import FailureKind, PhotoError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Finder:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            kind = "permission" if isinstance(error, PermissionError) else "corrupt"
+            kind: FailureKind = "permission" if isinstance(error, PermissionError) else "corrupt"
             yield Photo(folder, problem=PhotoError(kind, f"the folder cannot be listed: {error.strerror}"))
             return
         for entry in entries:
@@ -91,13 +91,13 @@ class Finder:
                 yield from self._walk(entry.path)
             elif suffix in IMAGE_SUFFIXES:
                 yield Photo(entry.path)
-            elif (kind := _kind(entry)) is not None:
-                self.passed_over[kind] += 1
+            elif (reason := _no_image(entry)) is not None:
+                self.passed_over[reason] += 1
             else:
                 yield Photo(entry.path)
 
 
-def _kind(entry: os.DirEntry[str]) -> str | None:
+def _no_image(entry: os.DirEntry[str]) -> str | None:
     """What a file without an image's suffix is called in the summary, or None when its bytes say image."""
     from convnext_cli.photos.decode import sniff
 
@@ -110,7 +110,7 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
     if not stat.S_ISREG(mode):
         return "special file"
     try:
-        with open(entry.path, "rb") as file:  # noqa: PTH123 - surrogate escapes and speed
+        with open(entry.path, "rb") as file:
             head = file.read(64)
     except OSError:
         return "unreadable"
@@ -120,8 +120,10 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
 
 
 def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
+    # read1 gives what is there; read would wait until a slow producer has filled the block
+    read = getattr(stream, "read1", stream.read)
     rest = b""
-    while block := stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16):  # type: ignore[attr-defined]
+    while block := read(1 << 16):
         *lines, rest = (rest + block).split(end)
         yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines)
     if rest:
