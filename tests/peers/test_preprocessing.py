@@ -1,0 +1,163 @@
+"""The pixels of a Recipe against those of the libraries that the weights come from."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext_cli.photos.decode import decode
+from convnext_cli.photos.processor import ConvNextImageProcessor
+from convnext_cli.photos.recipe import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Recipe
+from tests.photos_made import parity_photos, picture
+
+pytestmark = pytest.mark.peers
+Peer = Callable[[Image.Image], Any]
+
+
+@functools.cache
+def photos() -> list[tuple[Image.Image, Image.Image]]:
+    """Each photo as this project decodes it, and as its peers do."""
+    return [(decode(data).image, Image.open(io.BytesIO(data)).convert("RGB")) for data in parity_photos()]
+
+
+def furthest(recipe: Recipe, peer: Peer, step: int = 1) -> float:
+    """The largest absolute difference over all photos, or over each ``step``-th, in normalised units."""
+    worst = 0.0
+    for ours, theirs in photos()[::step]:
+        expected = np.asarray(peer(theirs))
+        found = recipe.apply(ours)
+        assert found.shape == expected.shape and found.dtype == np.float32
+        worst = max(worst, float(np.abs(found - expected).max()))
+    return worst
+
+
+def timm_peer(cfg: dict[str, Any]) -> Peer:
+    from timm.data import create_transform
+
+    known = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+    transform: Peer = create_transform(**{name: cfg[name] for name in known if name in cfg}, is_training=False)
+    return transform
+
+
+def test_there_are_at_least_200_photos() -> None:
+    assert len(photos()) >= 200
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic"},
+        {"input_size": (3, 288, 288), "crop_pct": 0.95, "interpolation": "bilinear"},
+        {"input_size": (3, 160, 160), "crop_pct": 0.95, "mean": INCEPTION_MEAN, "std": INCEPTION_STD},
+        {"input_size": (3, 384, 384), "crop_pct": 1.0, "crop_mode": "squash"},
+        {"input_size": (3, 224, 224), "crop_pct": 0.9, "crop_mode": "squash", "interpolation": "bilinear"},
+        {"input_size": (3, 256, 224), "crop_pct": 0.95},
+    ],
+    ids=["center-bicubic", "center-bilinear", "center-160", "squash-384", "squash-crop", "oblong"],
+)
+def test_timm(cfg: dict[str, Any]) -> None:
+    cfg = {"interpolation": "bicubic", "mean": Recipe().mean, "std": Recipe().std, **cfg}
+    recipe, peer = Recipe.from_timm(cfg), timm_peer(cfg)
+    if cfg["input_size"][1] == cfg["input_size"][2]:
+        assert furthest(recipe, peer, 1 if "crop_mode" not in cfg else 3) <= 1e-6
+    else:  # timm rounds the short side of a thread to nothing, and fails
+        for size in ((640, 480), (333, 500), (100, 90), (225, 223)):
+            photo = picture(*size)
+            assert np.abs(recipe.apply(photo) - np.asarray(peer(photo))).max() <= 1e-6
+
+
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875])
+def test_timm_border(crop_pct: float) -> None:
+    cfg = {"input_size": (3, 224, 224), "crop_pct": crop_pct, "crop_mode": "border", "interpolation": "bicubic"}
+    recipe, peer = Recipe.from_timm(cfg), timm_peer({**cfg, "mean": Recipe().mean, "std": Recipe().std})
+    for ours, theirs in photos()[::3]:
+        if max(ours.size) < 2 * 224 * min(ours.size):  # else timm rounds the short side to nothing, and fails
+            assert np.abs(recipe.apply(ours) - np.asarray(peer(theirs))).max() <= 1e-6
+
+
+@pytest.mark.parametrize("variant", ["tiny", "small", "base", "large"])
+def test_torchvision(variant: str) -> None:
+    import torchvision.models as models
+
+    weights = models.get_model_weights(f"convnext_{variant}").DEFAULT
+    assert furthest(Recipe.from_torchvision(variant), weights.transforms(), 1 if variant == "tiny" else 3) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3},
+        {"size": {"shortest_edge": 224}, "crop_pct": 0.95, "resample": 2},
+        {"size": {"shortest_edge": 384}, "resample": 3},
+        {"size": {"shortest_edge": 224}, "do_normalize": False},
+        {"size": {"shortest_edge": 224}, "do_rescale": False, "image_mean": [127.5] * 3, "image_std": [127.5] * 3},
+    ],
+    ids=["bicubic", "bilinear", "squash", "plain", "bytes"],
+)
+def test_transformers(fields: dict[str, Any]) -> None:
+    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+
+    theirs = ConvNextImageProcessorPil(**fields)
+    recipe = Recipe.from_huggingface({**theirs.to_dict(), "image_processor_type": "ConvNextImageProcessor"})
+    step = 1 if recipe == Recipe(mean=recipe.mean, std=recipe.std, crop_offset="floor") else 3
+    assert furthest(recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], step) <= 1e-6
+
+
+def test_transformers_dinov3() -> None:
+    from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
+
+    theirs = DINOv3ViTImageProcessor()
+    recipe = Recipe.from_huggingface({**theirs.to_dict(), "image_processor_type": "DINOv3ViTImageProcessorFast"})
+    assert recipe.float_resize
+    assert furthest(recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], 2) <= 1e-6
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_open_clip(mode: str) -> None:
+    from open_clip.transform import image_transform
+
+    recipe = Recipe.from_open_clip(224, {"resize_mode": mode})
+    assert recipe.mean == CLIP_MEAN
+    peer = image_transform(224, is_train=False, resize_mode=mode)
+    for ours, theirs in photos()[::3]:
+        if mode != "longest" or max(ours.size) < 2 * 224 * min(ours.size):
+            assert np.abs(recipe.apply(ours) - np.asarray(peer(theirs))).max() <= 1e-6
+
+
+def test_our_processor_is_theirs() -> None:
+    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+
+    mean, std = list(Recipe().mean), list(Recipe().std)
+    theirs = ConvNextImageProcessorPil(size={"shortest_edge": 224}, image_mean=mean, image_std=std)
+    ours = ConvNextImageProcessor(size={"shortest_edge": 224})
+    batch = [picture(640, 480), picture(224, 231), picture(90, 100)]
+    expected = theirs(batch, return_tensors="pt").pixel_values
+    found = ours(batch, return_tensors="pt").pixel_values
+    assert found.shape == expected.shape and float((found - expected).abs().max()) <= 1e-6
+
+
+def test_transformers_and_torchvision_crop_apart_where_the_excess_leaves_3_by_4() -> None:
+    photo = picture(227, 224)
+    rounded = Recipe(resize_to=(224, 224)).apply(photo)
+    floored = Recipe(resize_to=(224, 224), crop_offset="floor").apply(photo)
+    assert np.array_equal(rounded[:, :, :-1], floored[:, :, 1:])
+    assert not np.array_equal(rounded, floored)
+
+
+def test_peers_ignore_orientation() -> None:
+    """What docs/preprocessing.md says of timm, torchvision and transformers' processor."""
+    from tests.photos_made import encoded, exif_orientation
+
+    data = encoded(picture(300, 200), "JPEG", exif=exif_orientation(6))
+    cfg = {"input_size": (3, 224, 224), "mean": Recipe().mean, "std": Recipe().std, "interpolation": "bicubic"}
+    theirs = np.asarray(timm_peer(cfg)(Image.open(io.BytesIO(data)).convert("RGB")))
+    ours = Recipe().apply(decode(data).image)
+    assert np.abs(ours - theirs).max() > 0.1
+    # The same picture lying down, but for the order of the resize's two passes: a few of 255 levels.
+    assert np.abs(np.rot90(ours, axes=(1, 2)) - theirs).mean() < 0.01
