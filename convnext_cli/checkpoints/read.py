@@ -136,7 +136,7 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
     def damaged(why: str, hint: str = "fetch the file again, or export it again where it was made") -> ModelError:
         return ModelError(f"{path.name} is not a sound safetensors file: {why}", hint)
 
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"\x80"):
+    if head[8:9] != b"{" and head.startswith((b"PK\x03\x04", b"\x80")):
         raise damaged("it is a pickle under a wrong name", "rename it to .pth if you know where it comes from")
     length = int.from_bytes(head[:8], "little")
     if size < 8 or length > _HEADER_LIMIT:
@@ -300,15 +300,29 @@ def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
     if zipped:
         with contextlib.suppress(Exception), torch.serialization.safe_globals(_allowed()):
             wanted = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    elif found := re.search(r"GLOBAL ([\w.]+\.[\w.]+)", str(error)):
+        wanted = [found[1]]
+    wanted = wanted or _named_globals(path)
     if not wanted:
-        found = re.search(r"(?:GLOBAL|class|instantiate) ([\w.]+\.[\w.]+)", str(error))
-        wanted = [found[1]] if found else []
-    if not wanted:
-        return ModelError(f"{path.name} is damaged or no PyTorch checkpoint: {_first_line(error)}", _FETCH_AGAIN)
-    return ModelError(
-        f"{path.name} is refused: opening it would run code; it asks for {', '.join(wanted)}",
-        _RE_SAVE,
-    )
+        return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", _FETCH_AGAIN)
+    return ModelError(f"{path.name} is refused: opening it would run code; it asks for {', '.join(wanted)}", _RE_SAVE)
+
+
+def _named_globals(path: Path) -> list[str]:
+    """What a pickle that is not torch's own would import, read off its opcodes without following any."""
+    import pickletools
+
+    found: list[str] = []
+    strings: list[str] = []
+    with contextlib.suppress(ValueError, OSError), path.open("rb") as file:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == "GLOBAL":
+                found.append(str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL":
+                found.append(".".join(strings[-2:]))
+            elif isinstance(argument, str):
+                strings.append(argument)
+    return sorted(set(found))
 
 
 def _first_line(error: BaseException) -> str:
