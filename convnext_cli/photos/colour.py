@@ -84,6 +84,8 @@ def _levels(image: Image.Image) -> tuple[float, float] | None:
         values = values[np.isfinite(values)]
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if low > high:  # no finite value at all
+        return 0, 1
     if low >= 0:
         for white in (1, 255) if image.mode == "F" else (255, 65535):
             if high <= white:
