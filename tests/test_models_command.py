@@ -42,7 +42,8 @@ def rows(convnext: Run, *arguments: str) -> dict[str, dict[str, object]]:
 # list -----------------------------------------------------------------------------------------------------------------
 
 
-def test_list_shows_every_model_with_its_figures(convnext: Run) -> None:
+def test_list_shows_every_model_with_its_figures(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     done = convnext("models", "list")
     assert done.status == 0
     lines = done.out.splitlines()
@@ -197,6 +198,36 @@ def test_terms_are_accepted_before_a_byte_comes(convnext: Run, hub: Hub) -> None
     assert f"convnext models pull {v2} --yes" in done.err
     assert hub.log == []
     assert convnext("models", "pull", v2, "--yes").status == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+@pytest.mark.parametrize(("answer", "status"), [(b"y\n", 0), (b"n\n", 130)])
+def test_on_a_terminal_terms_are_asked_for_and_a_bar_is_drawn(answer: bytes, status: int, hub: Hub) -> None:  # noqa: F811
+    import pty
+
+    v2 = "convnextv2_tiny.fcmae_ft_in1k"
+    hub.add(f"timm/{v2}", "model.safetensors", WEIGHTS, large=True)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convnext_cli", "models", "pull", v2],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    os.write(ours, answer)
+    seen = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    except OSError:  # how Linux tells that the other end has been closed
+        pass
+    os.close(ours)
+    assert process.wait() == status, seen
+    assert b"Do you accept these terms?" in seen
+    assert (b"model.safetensors" in seen) == (status == 0)
+    assert bool(hub.log) == (status == 0)
 
 
 def test_a_pull_that_fails_is_status_5(convnext: Run, hub: Hub) -> None:  # noqa: F811
