@@ -89,6 +89,17 @@ def test_a_layout_rule_stops_at_a_dot() -> None:
     assert layout.foreign("h.bias") == "head.bias"
 
 
+def test_timms_dilation_of_large_patches_is_refused(tmp_path: Path) -> None:
+    """It keeps names and shapes, so the network would load and answer wrongly."""
+    for patch, refused in ((7, False), (8, True)):
+        path = save(to_layout(draw(V1.replace(patch_size=patch)), LAYOUTS["timm"]), tmp_path / "w.pth")
+        if refused:
+            with pytest.raises(ModelError, match="dilates"):
+                checkpoints.load(path)
+        else:
+            assert checkpoints.load(path).card.config.patch_size == patch
+
+
 def mmpretrain_names(tensors: Tensors, linear: bool) -> Tensors:
     """Written out by hand from the library's module names, not by the key map."""
     renamed = {}

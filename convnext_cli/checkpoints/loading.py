@@ -6,7 +6,9 @@ name, else from the shapes; all but the first two are said in the notes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # Extents that a description claims and the tensors must bear out.
 _CLAIMS = ("num_channels", "patch_size", "hidden_sizes", "depths", "kernel_sizes", "layer_scale_init_value")
+_TIMM_DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
 _NORM_FIRST = ("norm_pre.", "trunk.norm_pre.")
 
 
@@ -45,28 +48,35 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
     asked = Path(path)
     weights = beside.find_weights(asked)
     contents = read(weights)
-    found, notes = unwrap(contents.state)
-    notes = contents.notes + notes
-    found, layout, more = sniff(found)
-    tensors, origin, dropped = rename(found, layout)
-    notes += more + dropped
-    norm_first = any(name.startswith(_NORM_FIRST) for name in origin.values())
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-    name = layout.name
-    if canonical.METADATA_KEY in contents.metadata:
-        card = Card.from_json(contents.metadata[canonical.METADATA_KEY])
-        name = "canonical" if name in ("official", "isotropic") else name
+    with _named(weights):
+        found, notes = unwrap(contents.state)
+        found, layout, more = sniff(found)
+        tensors, origin, dropped = rename(found, layout)
+        name = layout.name
+        if canonical.METADATA_KEY in contents.metadata:
+            card, said = Card.from_json(contents.metadata[canonical.METADATA_KEY]), list[str]()
+            name = "canonical" if name in ("official", "isotropic") else name
+        else:
+            norm_first = any(foreign.startswith(_NORM_FIRST) for foreign in origin.values())
+            config = infer.config_of({key: tuple(t.shape) for key, t in tensors.items()}, norm_first=norm_first)
+            card, said = _card(config, layout, asked, weights)
         check(card.config, tensors, origin, layout)
-    else:
-        config = infer.config_of(shapes, norm_first=norm_first)
-        card, said = _card(config, layout, asked, weights)
-        notes += said
-        check(card.config, tensors, origin, layout)
-    tensors = {name: tensors[name] for name in card.config.shapes()}
-    _check_values(tensors, origin)
-    card = _fingerprint(card, tensors, weights, verify=verify)
+        tensors = {key: tensors[key] for key in card.config.shapes()}
+        _check_values(tensors, origin)
+        card = _fingerprint(card, tensors, weights, verify=verify)
+    notes = [*contents.notes, *notes, *more, *dropped, *said]
     return Checkpoint(_cast(tensors, dtype), card, name, weights, notes)
+
+
+@contextlib.contextmanager
+def _named(weights: Path) -> Iterator[None]:
+    """Put the file's name before what is said of it."""
+    try:
+        yield
+    except ModelError as error:
+        if weights.name in error.message:
+            raise
+        raise ModelError(f"{weights.name}: {error.message}", error.hint) from error
 
 
 def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) -> tuple[Card, list[str]]:
@@ -81,6 +91,12 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
     claims = {name: said.config[name] for name in _CLAIMS if name in said.config}
     rest = {name: value for name, value in said.config.items() if name not in _CLAIMS}
     config = config.replace(**claims, **rest)
+
+    if layout.name == "timm" and config.patch_size * 2 ** (config.num_stages - 1) >= _TIMM_DILATES_AT:
+        raise ModelError(
+            f"timm dilates the last stage of a network with patches of {config.patch_size}; that is not supported",
+            "use a network with patches of 4",
+        )
 
     architecture = said.architecture or infer.architecture_of(config)
     guessed = []

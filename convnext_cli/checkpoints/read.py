@@ -12,36 +12,24 @@ import contextlib
 import json
 import math
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnext_cli.checkpoints.refuse import (
+    FETCH_AGAIN,
+    PYTORCH_ONLY,
+    check_zip,
+    is_safetensors,
+    named_globals,
+    refuse_foreign,
+)
 from convnext_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What a file that is no PyTorch checkpoint begins with, and what to say of it.
-_FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (
-        b"version https://git-lfs",
-        "is a Git LFS pointer, not the weights themselves",
-        "fetch the real file: git lfs pull, or download it from its page",
-    ),
-    (b"<!doctype html", "is a web page, not weights", "the download went wrong; fetch the file itself"),
-    (b"<html", "is a web page, not weights", "the download went wrong; fetch the file itself"),
-    (b"<?xml", "is an XML message, not weights", "the download went wrong; fetch the file itself"),
-    (b"\x89hdf\r\n\x1a\n", "is an HDF5 file (Keras or TensorFlow)", ""),
-    (b"gguf", "is a GGUF file", ""),
-    (b"\x1f\x8b", "is compressed with gzip", "uncompress it first: gunzip FILE"),
-    (b"\xfd7zxz", "is compressed with xz", "uncompress it first: unxz FILE"),
-    (b"7z\xbc\xaf", "is a 7z archive", "unpack it first"),
-    (b"rar!", "is a RAR archive", "unpack it first"),
-)
-_PYTORCH_ONLY = "get the PyTorch weights of this model: .safetensors, .pth, .pt or .bin"
-_FETCH_AGAIN = "it was cut off while it was copied or downloaded; fetch it again"
 _RE_SAVE = (
     "if you trust it, save its tensors alone where it was made: "
     'torch.save({"model": model.state_dict()}, "weights.pth")'
@@ -83,38 +71,14 @@ def read(path: Path) -> Contents:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
     if size == 0:
-        raise ModelError(f"{path.name} is empty", _FETCH_AGAIN)
-    _refuse_foreign(path, head)
-    if _is_safetensors(path, head):
+        raise ModelError(f"{path.name} is empty", FETCH_AGAIN)
+    refuse_foreign(path, head)
+    if is_safetensors(path, head):
         return _read_safetensors(path, size, head)
     return _read_pickle(path, head)
 
 
-def _refuse_foreign(path: Path, head: bytes) -> None:
-    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    for magic, what, hint in _FOREIGN:
-        if start.startswith(magic):
-            raise ModelError(f"{path.name} {what}", hint or _PYTORCH_ONLY)
-    if _is_safetensors(path, head):
-        return
-    suffix = path.suffix.lower()
-    if suffix == ".onnx" or (head[:1] == b"\x08" and b"pytorch" in head[:64]):
-        raise ModelError(f"{path.name} is an ONNX graph, not a checkpoint", _PYTORCH_ONLY)
-    if suffix == ".msgpack" or head[:1] in b"\x81\x82\x83\x84\xde\xdf":
-        raise ModelError(f"{path.name} is a msgpack file (Flax)", _PYTORCH_ONLY)
-    if head[4:8] == b"TFL3":
-        raise ModelError(f"{path.name} is a TensorFlow Lite model", _PYTORCH_ONLY)
-    if head[:6] == b"\x93NUMPY":
-        raise ModelError(f"{path.name} is a single numpy array", _PYTORCH_ONLY)
-    if head[257:262] == b"ustar":
-        raise ModelError(f"{path.name} is a tar archive", "unpack it first and name the weights in it")
-
-
 # safetensors ----------------------------------------------------------------------------------------------------------
-
-
-def _is_safetensors(path: Path, head: bytes) -> bool:
-    return path.suffix.lower() == ".safetensors" or (head[8:9] == b"{" and head[4:8] == b"\0" * 4)
 
 
 def _read_safetensors(path: Path, size: int, head: bytes) -> Contents:
@@ -142,11 +106,13 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
     if size < 8 or length > _HEADER_LIMIT:
         raise damaged("its first bytes are not the length of a header")
     if 8 + length > size:
-        raise damaged(f"its header should be {length} bytes, but the whole file has {size}", _FETCH_AGAIN)
+        raise damaged(f"its header should be {length} bytes, but the whole file has {size}", FETCH_AGAIN)
     with path.open("rb") as file:
         text = file.read(8 + length)[8:]
     try:
-        header: Any = json.loads(text)
+        header = json.loads(text)
+        if not isinstance(header, dict):
+            raise TypeError("it is no JSON object")
         metadata = header.pop("__metadata__", None) or {}
         spans = sorted((*info["data_offsets"], name, info["dtype"], info["shape"]) for name, info in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -163,7 +129,7 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
     if 8 + length + at != size:
         missing = 8 + length + at - size
         if missing > 0:
-            raise damaged(f"{missing:,} of its {8 + length + at:,} bytes are missing", _FETCH_AGAIN)
+            raise damaged(f"{missing:,} of its {8 + length + at:,} bytes are missing", FETCH_AGAIN)
         raise damaged(f"{-missing:,} bytes follow the last tensor")
     return {str(k): str(v) for k, v in metadata.items()}, [name for _, _, name, _, _ in spans]
 
@@ -204,8 +170,8 @@ def _read_file(path: Path) -> Contents:
     with path.open("rb") as file:
         head = file.read(512)
     size = path.stat().st_size
-    _refuse_foreign(path, head)
-    return _read_safetensors(path, size, head) if _is_safetensors(path, head) else _read_pickle(path, head)
+    refuse_foreign(path, head)
+    return _read_safetensors(path, size, head) if is_safetensors(path, head) else _read_pickle(path, head)
 
 
 def _read_part(path: Path, part: re.Match[str]) -> Contents:
@@ -232,16 +198,16 @@ def _read_pickle(path: Path, head: bytes) -> Contents:
 
     zipped = head.startswith(b"PK\x03\x04")
     if zipped:
-        _check_zip(path)
+        check_zip(path)
     elif head[:1] != b"\x80":
-        raise ModelError(f"{path.name} is not a file of weights", _PYTORCH_ONLY)
+        raise ModelError(f"{path.name} is not a file of weights", PYTORCH_ONLY)
     try:
         with torch.serialization.safe_globals(_allowed()), _quiet():
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error, zipped) from error
     except (EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-        raise ModelError(f"{path.name} is damaged or cut off: {_first_line(error)}", _FETCH_AGAIN) from error
+        raise ModelError(f"{path.name} is damaged or cut off: {_first_line(error)}", FETCH_AGAIN) from error
     if not isinstance(state, dict):
         raise ModelError(f"{path.name} holds a {type(state).__name__}, not a dict of tensors", _RE_SAVE)
     return Contents({str(name): value for name, value in state.items()})
@@ -264,34 +230,6 @@ def _allowed() -> list[Any]:
     ]
 
 
-def _check_zip(path: Path) -> None:
-    """Raise ModelError unless the zip archive is one that ``torch.save`` wrote."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise ModelError(
-            f"{path.name} is cut off: its list of contents, at the end, is missing", _FETCH_AGAIN
-        ) from error
-    tails = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in tails or any(tail.startswith("code/") for tail in tails):
-        raise ModelError(
-            f"{path.name} is a TorchScript program, which holds code",
-            'where it was made, save its tensors alone: torch.save(model.state_dict(), "weights.pth")',
-        )
-    if "data.pkl" in tails:
-        return
-    if any(name.endswith(".npy") for name in names):
-        raise ModelError(f"{path.name} is a numpy archive (.npz)", _PYTORCH_ONLY)
-    if any(name.endswith(".h5") for name in names):
-        raise ModelError(f"{path.name} is a Keras model", _PYTORCH_ONLY)
-    inside = [name for name in names if name.endswith((".safetensors", ".pth", ".pt", ".bin"))]
-    raise ModelError(
-        f"{path.name} is a zip archive, not a checkpoint" + (f"; it contains {inside[0]}" if inside else ""),
-        "unpack it first and name the weights in it",
-    )
-
-
 def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
     """What to say when torch's restricted unpickler would not go on: the names of the code that was asked for."""
     import torch
@@ -302,27 +240,10 @@ def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
             wanted = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     elif found := re.search(r"GLOBAL ([\w.]+\.[\w.]+)", str(error)):
         wanted = [found[1]]
-    wanted = wanted or _named_globals(path)
+    wanted = wanted or named_globals(path)
     if not wanted:
-        return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", _FETCH_AGAIN)
+        return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", FETCH_AGAIN)
     return ModelError(f"{path.name} is refused: opening it would run code; it asks for {', '.join(wanted)}", _RE_SAVE)
-
-
-def _named_globals(path: Path) -> list[str]:
-    """What a pickle that is not torch's own would import, read off its opcodes without following any."""
-    import pickletools
-
-    found: list[str] = []
-    strings: list[str] = []
-    with contextlib.suppress(ValueError, OSError), path.open("rb") as file:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == "GLOBAL":
-                found.append(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                found.append(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
-    return sorted(set(found))
 
 
 def _first_line(error: BaseException) -> str:
