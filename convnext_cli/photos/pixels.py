@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # A photo like a thread (1 × 60,000 pixels) grows by its ratio of sides when its short side is brought to 256. Above
-# this many pixels only the part is made that the crop keeps.
+# this many pixels only the part is made that the crop keeps; a level of 255 more or less is the price, and more where
+# Pillow then takes its two passes in the other order.
 WHOLE_BELOW = 16_000_000
 
 

@@ -26,6 +26,7 @@ Resize = Literal["shortest", "squash", "longest", "none"]
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
+_USUAL_CROPS = (0.875, 0.95, 0.9, 1.0)
 # transformers, and the official code, squash from this size on and crop below it.
 SQUASH_FROM = 384
 # resize_to of torchvision's presets (ConvNeXt_*_Weights.IMAGENET1K_V1).
@@ -78,10 +79,11 @@ class Recipe:
     def crop_pct(self) -> float:
         """The share of the resized edge that the crop keeps, as its makers would write it: 0.95, not 224/235."""
         size, edge = self.size[0], self.resize_to[0]
-        for digits in range(1, 8):
-            short = round(size / edge, digits)
-            if short > 0 and math.floor(size / short) == edge:
-                return short
+        tens = [10.0**digits for digits in range(1, 8)]
+        downwards = [math.floor(size / edge * ten - less) / ten for ten in tens for less in (0, 1)]
+        for share in (*_USUAL_CROPS, *downwards):
+            if share > 0 and math.floor(size / share) == edge:
+                return share
         return size / edge
 
     def apply(self, image: Image.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
