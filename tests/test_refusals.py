@@ -285,3 +285,24 @@ def test_json_that_is_no_json(tmp_path: Path) -> None:
     for content in ("{", "[]", "\udcff"):
         (tmp_path / "config.json").write_text(content, errors="surrogateescape")
         assert "config.json" in refused(tmp_path).message
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "convnext", "depths": "many"},
+        {"model_type": "convnext", "depths": [1, 1]},
+        {"model_type": "convnext", "hidden_sizes": 3},
+        {"model_type": "convnext", "patch_size": [4, 4]},
+        {"model_type": "convnext", "layer_norm_eps": "small"},
+        {"architecture": "convnext_tiny", "pretrained_cfg": []},
+        {"architecture": "convnext_tiny", "pretrained_cfg": {"input_size": 224}},
+        {"architecture": "convnext_tiny", "model_args": ["depths"]},
+        {"architecture": "convnext_tiny", "model_args": {"norm_layer": "batchnorm"}},
+    ],
+    ids=str,
+)
+def test_json_with_values_of_a_wrong_kind(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(WHOLE)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "JSON" in refused(tmp_path).message

@@ -81,7 +81,8 @@ def _named(weights: Path) -> Iterator[None]:
 
 def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) -> tuple[Card, list[str]]:
     """The card of a file that has none, and notes of what nobody said."""
-    said = describe(beside.read_json(weights, asked=asked))
+    with _sound_json():
+        said = describe(beside.read_json(weights, asked=asked))
     entry = _entry(asked, weights, config) if said is None or said.recipe is None else None
     if said is None:
         said = entry or Description("")
@@ -90,7 +91,8 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
     notes = list(said.notes)
     claims = {name: said.config[name] for name in _CLAIMS if name in said.config}
     rest = {name: value for name, value in said.config.items() if name not in _CLAIMS}
-    config = config.replace(**claims, **rest)
+    with _sound_json():
+        config = config.replace(**claims, **rest)
 
     if layout.name == "timm" and config.patch_size * 2 ** (config.num_stages - 1) >= _TIMM_DILATES_AT:
         raise ModelError(
@@ -137,6 +139,17 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
         metrics=said.metrics,
     )
     return card, notes
+
+
+@contextlib.contextmanager
+def _sound_json() -> Iterator[None]:
+    """Say in plain words that the JSON beside the weights has values of a wrong kind."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ModelError(
+            f"the JSON beside the weights has a wrong value: {error}", "fetch it again"
+        ) from error
 
 
 def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | None:
