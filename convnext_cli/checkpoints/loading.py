@@ -147,9 +147,7 @@ def _sound_json() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise ModelError(
-            f"the JSON beside the weights has a wrong value: {error}", "fetch it again"
-        ) from error
+        raise ModelError(f"the JSON beside the weights has a wrong value: {error}", "fetch it again") from error
 
 
 def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | None:
