@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,41 @@ def exif_orientation(value: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = value
     return exif.tobytes()
+
+
+def dng(orientation: int = 1) -> bytes:
+    """A camera raw file: 400 × 300 linear sensor values that rise from left to right."""
+    width, height = 400, 300
+    sensor = np.tile(np.linspace(2000, 50000, width), (height, 1)).astype("<u2").tobytes()
+    short, long, bytes_, ratio, signed = (3, "H", 1), (4, "L", 1), (1, "B", 1), (5, "L", 2), (10, "l", 2)
+    tags: dict[int, tuple[tuple[int, str, int], list[int]]] = {
+        254: (long, [0]),
+        256: (long, [width]),
+        257: (long, [height]),
+        258: (short, [16]),
+        259: (short, [1]),
+        262: (short, [32803]),  # a colour filter array
+        273: (long, [0]),  # where the sensor values begin: filled in below
+        274: (short, [orientation]),
+        277: (short, [1]),
+        278: (long, [height]),
+        279: (long, [len(sensor)]),
+        33421: (short, [2, 2]),
+        33422: (bytes_, [0, 1, 1, 2]),
+        50706: (bytes_, [1, 4, 0, 0]),  # DNGVersion
+        50708: (bytes_, list(b"Made\0")),
+        50717: (long, [65535]),
+        50721: (signed, [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]),
+        50728: (ratio, [1] * 6),
+    }
+    values = {tag: struct.pack(f"<{len(v)}{kind[1]}", *v) for tag, (kind, v) in tags.items()}
+    start = 14 + 12 * len(tags)
+    begin = start + sum(len(v) + len(v) % 2 for v in values.values() if len(v) > 4)
+    values[273] = struct.pack("<L", begin)
+    directory = rest = b""
+    for tag, (kind, numbers) in tags.items():
+        value = values[tag]
+        if len(value) > 4:
+            value, rest = struct.pack("<L", start + len(rest)), rest + value + b"\0" * (len(value) % 2)
+        directory += struct.pack("<HHL", tag, kind[0], len(numbers) // kind[2]) + value.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + directory + bytes(4) + rest + sensor

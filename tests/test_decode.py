@@ -24,6 +24,7 @@ from convnext_cli.errors import PhotoError
 from convnext_cli.photos import decode as decode_module
 from convnext_cli.photos.colour import to_srgb
 from convnext_cli.photos.decode import decode, looks_like_image, read_file, sniff
+from tests import photos_made
 from tests.photos_made import encoded, exif_orientation, picture
 
 
@@ -414,6 +415,23 @@ def test_without_pillow_heif_the_message_says_how_to_get_it(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
     error = failure(data)
     assert error.kind == "unsupported" and "pip install pillow-heif" in error.message
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (400, 300)), (6, (300, 400)), (3, (400, 300)), (8, (300, 400))])
+def test_camera_raw_is_developed_upright(orientation: int, size: tuple[int, int]) -> None:
+    pytest.importorskip("rawpy", reason="the extra raw is not installed")
+    decoded = decode(photos_made.dng(orientation))
+    assert (decoded.width, decoded.height) == decoded.image.size == size
+    assert decoded.format == "raw" and decoded.image.mode == "RGB"
+    grey = np.asarray(decoded.image.convert("L")).astype(int)
+    across, down = grey[:, -1].mean() - grey[:, 0].mean(), grey[-1].mean() - grey[0].mean()
+    assert {1: across, 6: down, 3: -across, 8: -down}[orientation] > 100
+
+
+def test_cut_camera_raw_is_truncated() -> None:
+    pytest.importorskip("rawpy", reason="the extra raw is not installed")
+    data = photos_made.dng()
+    assert {failure(data[:length]).kind for length in (300, 2000, len(data) // 2)} == {"truncated"}
 
 
 def test_without_rawpy_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
