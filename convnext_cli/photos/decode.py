@@ -168,10 +168,10 @@ def _large_blocks() -> None:
 
     Its usual 16 MiB stay with the C library's allocator, by thread: a folder of huge photos then holds 3 GB, not 2.
     """
-    from PIL import Image
+    from PIL import _imaging
 
     if "PILLOW_BLOCK_SIZE" not in os.environ:
-        Image.core.set_block_size(64 * 2**20)
+        _imaging.set_block_size(64 * 2**20)
 
 
 def _decode(name: str, data: bytes, max_pixels: int) -> Decoded:
