@@ -62,10 +62,12 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
             card, said = _card(config, layout, asked, weights)
         check(card.config, tensors, origin, layout)
         tensors = {key: tensors[key] for key in card.config.shapes()}
-        _check_values(tensors, origin)
+        _check_dtypes(tensors, origin)
         card = _fingerprint(card, tensors, weights, verify=verify)
+        tensors = _cast(tensors, dtype)
+        _check_values(tensors, origin)
     notes = [*contents.notes, *notes, *more, *dropped, *said]
-    return Checkpoint(_cast(tensors, dtype), card, name, weights, notes)
+    return Checkpoint(tensors, card, name, weights, notes)
 
 
 @contextlib.contextmanager
@@ -200,19 +202,24 @@ def _describe(config: ConvNextConfig) -> str:
     return f"depths {depths}, widths {dims}"
 
 
-def _check_values(tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
-    """Raise ModelError for a tensor that is not of floats, or holds NaN or infinity."""
+def _check_dtypes(tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
+    """Raise ModelError for a tensor that is not of floats."""
     for name, tensor in tensors.items():
         if str(tensor.dtype) not in canonical.DTYPES:
             raise ModelError(
                 f"tensor {origin[name]} is of {tensor.dtype}: the weights are quantised",
                 "use the float weights of this model",
             )
+
+
+def _check_values(tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
+    """Raise ModelError for a tensor that holds NaN or infinity, also where a cast made it so."""
+    for name, tensor in tensors.items():
         # The extremes are NaN or infinite when any value is, and cost no copy.
         low, high = tensor.aminmax()
         if not bool(low.isfinite() & high.isfinite()):
             raise ModelError(
-                f"tensor {origin[name]} holds NaN or infinity",
+                f"tensor {origin[name]} holds NaN or infinity in {str(tensor.dtype).removeprefix('torch.')}",
                 "the file is damaged or its training failed; fetch it again",
             )
 

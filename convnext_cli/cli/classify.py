@@ -268,8 +268,9 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
     times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
     recipe = pipeline.recipe
     if finder.passed_over:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in finder.passed_over.most_common(8))
-        render.note(f"passed over: {sum(finder.passed_over.values())} files ({kinds})")
+        kinds = [f"{count} {kind}" for kind, count in finder.passed_over.most_common()]
+        more = f", {len(kinds) - 20} more types" if len(kinds) > 20 else ""
+        render.note(f"passed over: {finder.passed_over.total()} files ({', '.join(kinds[:20])}{more})")
     names = pipeline.labels.name or "own labels"
     render.note(
         f"{card.name or pipeline.model}: {card.architecture or 'ConvNeXt'}, {len(pipeline.labels.names)} labels "

@@ -85,7 +85,7 @@ preprocessing = _all(
     click.option(
         "--max-pixels",
         type=click.IntRange(1),
-        help="Larger photos fail instead of being decoded.  [default: 250000000]",
+        help="Larger photos fail instead of being decoded.  [default: 200000000]",
     ),
 )
 

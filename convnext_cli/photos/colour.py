@@ -19,21 +19,20 @@ WHOLE_BELOW = 24_000_000
 BAND_PIXELS = 1_000_000
 
 
-def to_srgb(image: Image.Image, shrink: int = 1) -> Image.Image:
+def to_srgb(image: Image.Image) -> Image.Image:
     """The same picture in mode RGB: 8 bits, embedded profile applied, alpha laid over white; not turned.
 
-    shrink: each square of that many pixels a side becomes its mean. Large pictures are done band by band, so that what
-    lies between is never whole in memory. An image that is already as wanted is returned as it is.
+    Large pictures are done band by band, so that what lies between is never whole in memory. An image that is already
+    as wanted is returned as it is.
     """
     levels = _levels(image)
-    if shrink == 1 and (image.mode == "RGB" or image.width * image.height <= WHOLE_BELOW):
+    if image.mode == "RGB" or image.width * image.height <= WHOLE_BELOW:
         return _opaque_srgb(image, levels)
     from PIL import Image as pil
 
-    result = pil.new("RGB", (-(-image.width // shrink), -(-image.height // shrink)))
-    for top, band in _bands(image, shrink):
-        rgb = _opaque_srgb(band, levels)
-        result.paste(rgb.reduce(shrink) if shrink > 1 else rgb, (0, top // shrink))
+    result = pil.new("RGB", image.size)
+    for top, band in _bands(image):
+        result.paste(_opaque_srgb(band, levels), (0, top))
     return result
 
 
@@ -58,9 +57,9 @@ def _opaque_srgb(image: Image.Image, levels: tuple[float, float] | None) -> Imag
     return _converted(image, profile)
 
 
-def _bands(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """The first row and the picture of each band; a band's number of rows is a multiple of ``multiple``."""
-    rows = max(1, BAND_PIXELS // (image.width * multiple)) * multiple
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The first row and the picture of each band."""
+    rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 

@@ -44,12 +44,10 @@ __all__ = [
 ]
 
 # Phones make photos of 200 megapixels; what is larger than this is a bomb, or for another program.
-DEFAULT_MAX_PIXELS = 250_000_000
+DEFAULT_MAX_PIXELS = 200_000_000
 MAX_FILE_BYTES = 512 * 2**20
 # Photos above this many pixels are decoded one at a time, which keeps two threads within 2 GB.
 ONE_AT_A_TIME = 24_000_000
-# Photos above this many pixels are halved while they are read, until they are below it.
-HALVE_ABOVE = 64_000_000
 # A pixel counts this often where the decoder holds the photo in memory more than once (measured; see docs).
 _WEIGHTS = {"webp": 4.0, "avif": 2.0, "heic": 1.25, "progressive": 1.5}
 
@@ -185,15 +183,9 @@ def _decode(name: str, data: bytes, max_pixels: int) -> Decoded:
     weight = _WEIGHTS.get("progressive" if image.info.get("progressive") else name, 1.0)
     check_size(width, height, int(max_pixels / weight))
     with one_at_a_time(width * height):
-        shrink = halving(width, height)
-        if shrink > 1 and name == "jpeg":  # its decoder can read it smaller
-            image.draft(None, (width // shrink, height // shrink))
-            shrink = 1
         image.load()
-        turned = upright(image, to_srgb(image, shrink))
-    if (width > height) != (turned.width > turned.height):
-        width, height = height, width
-    return Decoded(turned, width, height, name)
+        turned = upright(image, to_srgb(image))
+    return Decoded(turned, turned.width, turned.height, name)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -208,14 +200,6 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 def one_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
     """A lock for large photos, nothing for others."""
     return _one_large if pixels > ONE_AT_A_TIME else contextlib.nullcontext()
-
-
-def halving(width: int, height: int) -> int:
-    """1, 2, 4 …: by how much the edges of a huge photo are divided while it is read."""
-    shrink = 1
-    while width * height > HALVE_ABOVE * shrink**2:
-        shrink *= 2
-    return shrink
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:

@@ -99,7 +99,7 @@ class Finder:
 
 def _no_image(entry: os.DirEntry[str]) -> str | None:
     """What a file without an image's suffix is called in the summary, or None when its bytes say image."""
-    from convnext_cli.photos.decode import sniff
+    from convnext_cli.photos.decode import looks_like_image
 
     try:
         mode = entry.stat().st_mode
@@ -114,7 +114,7 @@ def _no_image(entry: os.DirEntry[str]) -> str | None:
             head = file.read(64)
     except OSError:
         return "unreadable"
-    if sniff(head) is not None:
+    if looks_like_image(head):
         return None
     return os.path.splitext(entry.name)[1].lower() or "no suffix"
 

@@ -9,7 +9,7 @@ from convnext_cli.photos import decode
 
 
 def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
-    """Developed with the camera's white balance into 8-bit sRGB, upright; halved when it is huge.
+    """Developed with the camera's white balance into 8-bit sRGB, upright.
 
     Raises PhotoError: unsupported (rawpy is absent, or LibRaw does not know the camera), truncated, corrupt, too_large.
     """
@@ -21,15 +21,11 @@ def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
 
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
-            # The sensor's rows and columns; the camera's turn is told by ``flip``.
             width, height = raw.sizes.width, raw.sizes.height
             decode.check_size(width, height, max_pixels)
             with decode.one_at_a_time(width * height):
-                half = decode.halving(width, height) > 1
-                image = Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
-            if raw.sizes.flip in (5, 6):  # a quarter turn to the left, to the right
-                width, height = height, width
-            return decode.Decoded(image, width, height, "raw")
+                image = Image.fromarray(raw.postprocess(use_camera_wb=True))
+            return decode.Decoded(image, image.width, image.height, "raw")
     except rawpy.LibRawFileUnsupportedError:
         raise PhotoError("unsupported", "LibRaw does not know this camera's raw files; convert them to DNG") from None
     except rawpy.LibRawIOError:
