@@ -35,6 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CONVNEXT_HOME", str(folder))
     monkeypatch.setenv("HF_HOME", str(folder / "hf"))
     monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+    monkeypatch.setenv("COLUMNS", "200")
     return folder
 
 

@@ -198,7 +198,7 @@ def _print_tables(pipeline: Pipeline, photos: Iterator[Photo]) -> None:
     console = render.out()
     bars = console.is_terminal and not console.is_dumb_terminal and pipeline.scores != "logits"
     for row in pipeline.rows(photos):
-        console.print(render.prediction_table(row, bars=bars, width=console.width))
+        render.print_row(row, bars=bars)
         sys.stdout.flush()
 
 

@@ -154,8 +154,23 @@ def c_libraries_silenced() -> Iterator[None]:
         os.close(copy)
 
 
+def print_row(row: Row, *, bars: bool) -> None:
+    """The answer for one photo on standard output: its name, then its labels, or what is wrong with it."""
+    from rich.text import Text
+
+    console = out()
+    title = Text(plain(row.path), "bold")
+    if row.width is not None:
+        title.append(f"  {row.width}×{row.height}", "not bold dim")
+    if row.error is not None:
+        title = Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
+    console.print(title, soft_wrap=True)  # a path is never cut
+    if row.error is None:
+        console.print(prediction_table(row, bars=bars, width=console.width))
+
+
 def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
-    """The answer for one photo: rank, label, score as a bar and a number; beside it the thumbnail, if there is one.
+    """Rank, label, score as a bar and a number; beside it the thumbnail, if there is one.
 
     width: columns of the screen; the bar shrinks and goes first, then labels are folded.
     """
@@ -164,17 +179,11 @@ def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    title = Text(plain(row.path), "bold")
-    if row.width is not None:
-        title.append(f"  {row.width}×{row.height}", "dim not bold")
-    if row.error is not None:
-        return Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
     room = width - FRAME_WIDTH - (THUMBNAIL_WIDTH + 2 if row.thumbnail is not None else 0)
     label_width = max(8, min(LABEL_WIDTH, room))
     bar_width = min(BAR_WIDTH, room - label_width - 3)
     bars = bars and bar_width >= 6
-    table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left")
-    table.title_style = ""
+    table = Table(box=box.ROUNDED, show_header=False)
     table.add_column(justify="right", style="dim")
     table.add_column(min_width=label_width, overflow="fold")
     if bars:

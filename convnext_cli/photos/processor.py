@@ -94,9 +94,9 @@ class ConvNextImageProcessor:
             if not isinstance(values, dict):
                 raise ModelError(f"{file} holds no JSON object", "fetch the model again")
             return cls.from_recipe(Recipe.from_huggingface(values))
-        from convnext_cli import checkpoints
+        from convnext_cli import checkpoints, zoo
 
-        return cls.from_recipe(checkpoints.load(os.fspath(name)).card.recipe)
+        return cls.from_recipe(checkpoints.load(zoo.resolve(path)).card.recipe)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write preprocessor_config.json into the folder, which is made when it is not there; returns its path.
