@@ -161,7 +161,8 @@ class Pipeline:
         tensors = [r.tensor for r in waiting if r.tensor is not None]
         logits: Iterator[np.ndarray | None] = iter(())
         if tensors:
-            with budget.whole():
+            # on another device the engine only waits, and decoding goes on beside it
+            with budget.whole() if self.engine.device == "cpu" else budget.one():
                 start = time.perf_counter()
                 logits = iter(self._logits(tensors))
                 self.times.engine += time.perf_counter() - start
@@ -171,6 +172,7 @@ class Pipeline:
     def _logits(self, tensors: list[np.ndarray]) -> list[np.ndarray | None]:
         """The logits of each tensor, None for one that does not fit into memory even alone."""
         done: list[np.ndarray | None] = []
+        before = self.batch_size
         while len(done) < len(tensors):
             part = tensors[len(done) : len(done) + self.batch_size]
             try:
@@ -178,9 +180,10 @@ class Pipeline:
             except MemoryError:
                 if len(part) == 1:
                     done.append(None)
-                    continue
-                self.batch_size = len(part) // 2
-                self.say(f"out of memory on {self.engine.device}: going on with {self.batch_size} photos at a time")
+                else:
+                    self.batch_size = len(part) // 2
+        if self.batch_size < before:
+            self.say(f"out of memory on {self.engine.device}: going on with {self.batch_size} photos at a time")
         return done
 
     def _row(self, ready: _Ready, logits: np.ndarray | None) -> Row:

@@ -56,11 +56,11 @@ def test_order_is_kept_and_nothing_is_lost() -> None:
     assert {row.status for row in rows} == {"ok"}
 
 
-def test_out_of_memory_halves_the_batch_and_says_so_once_a_halving() -> None:
+def test_out_of_memory_halves_the_batch_and_says_so_once() -> None:
     engine, said = MeanEngine(room=3), []
     rows = list(pipeline(engine, batch_size=16, say=said.append).rows(photos(40)))
     assert [row.status for row in rows] == ["ok"] * 40
-    assert said == [f"out of memory on cpu: going on with {n} photos at a time" for n in (8, 4, 2)]
+    assert said == ["out of memory on cpu: going on with 2 photos at a time"]
     assert max(engine.batches) == 2
 
 

@@ -170,7 +170,7 @@ def _pipeline(given: dict[str, Any], engine: Engine) -> Pipeline:
         threads=threads,
         max_pixels=given["max_pixels"] or DEFAULT_MAX_PIXELS,
         thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
-        model=given["model"] or card.name,
+        model=card.name or given["model"],
         say=lambda text: render.note(f"note: {text}"),
     )
 
@@ -281,7 +281,7 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
     )
     if given["verbose"]:
         render.note(
-            f"recipe: {recipe.describe()}\n"
+            f"recipe: {recipe.describe()}; logits divided by {pipeline.temperature:g}\n"
             f"engine: {engine.name} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
             f"{pipeline.threads} threads, {pipeline.workers} of them decode\n"
             f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s, decode {times.decode:.2f} s, "
