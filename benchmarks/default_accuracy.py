@@ -27,9 +27,8 @@ def main() -> None:
     )
     five = sum(label in [p.index for p in row.predictions] for row, label in zip(rows, table["label"], strict=True))
     failed = sum(row.status == "failed" for row in rows)
-    print(
-        f"{len(rows):,} photos, {failed} failed: top-1 {100 * first / len(rows):.2f} %, top-5 {100 * five / len(rows):.2f} %"
-    )
+    share = 100 / len(rows)
+    print(f"{len(rows):,} photos, {failed} failed: top-1 {share * first:.2f} %, top-5 {share * five:.2f} %")
 
 
 if __name__ == "__main__":
