@@ -14,6 +14,8 @@ from convnext_cli.photos.recipe import Recipe
 
 SCHEMA_VERSION = 1
 Task = Literal["classification", "embedding", "features"]
+# One class a photo (softmax), any number of classes (sigmoid), or a quantity that is no score (logits as they are).
+Problem = Literal["single_label", "multi_label", "regression"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Card:
 
     labels: the name of a bundled set, a set of its own, or None when the classes have no known names.
     task: "classification"; "embedding" when the head projects (CLIP towers); "features" when there is no head.
+    problem: what the classifier was trained for: "single_label" of N classes, "multi_label" or "regression"
+        (transformers' ``problem_type``); meaningful for classification alone.
     sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``), empty when not computed.
     metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
     temperature: logits are divided by it before the softmax; None when none was fitted.
@@ -33,6 +37,7 @@ class Card:
     architecture: str = ""
     labels: str | LabelSet | None = None
     task: Task = "classification"
+    problem: Problem = "single_label"
     license: str = ""
     source: str = ""
     description: str = ""

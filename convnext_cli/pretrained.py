@@ -67,6 +67,8 @@ class _Pretrained(_Base):
             layout, description = described
             tensors = to_layout(tensors, layout)
             if card.task == "classification":
+                if card.problem != "single_label":
+                    description["problem_type"] = huggingface.PROBLEMS[card.problem]
                 names = card.label_set().names
                 description["id2label"] = {str(i): name for i, name in enumerate(names)}
                 description["label2id"] = {name: i for i, name in enumerate(names)}

@@ -283,6 +283,35 @@ def test_huggingface_folder(tmp_path: Path) -> None:
     assert checkpoints.load(folder).notes == []
 
 
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("multi_label_classification", "multi_label"),
+        ("single_label_classification", "single_label"),
+        ("regression", "regression"),
+        (None, "single_label"),
+    ],
+)
+def test_what_the_head_was_trained_for(said: str | None, problem: str, tmp_path: Path) -> None:
+    found = checkpoints.load(huggingface_folder(tmp_path, {"problem_type": said}))
+    assert found.card.problem == problem
+    assert Card.from_json(found.card.to_json()).problem == problem
+    checkpoints.save(found, tmp_path / "own" / "model.safetensors")
+    ConvNextForImageClassification.from_pretrained(tmp_path / "own").save_pretrained(tmp_path / "theirs")
+    written = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert written.get("problem_type") == (said if problem != "single_label" else None)
+
+
+def test_a_head_of_one_row_is_a_quantity_and_old_cards_say_nothing_of_it(tmp_path: Path) -> None:
+    one = save({"model": draw(V1.replace(num_labels=1))}, tmp_path / "one.pth")
+    assert checkpoints.load(one).card.problem == "regression"
+    old = json.loads(Card(V1).to_json())
+    del old["problem"]
+    assert Card.from_json(json.dumps(old)).problem == "single_label"
+    with pytest.raises(ModelError, match="problem_type"):
+        checkpoints.load(huggingface_folder(tmp_path, {"problem_type": "guessing"}))
+
+
 def test_a_file_with_a_librarys_name_takes_the_json_beside_it(tmp_path: Path) -> None:
     folder = huggingface_folder(tmp_path, {"layer_norm_eps": 0.5})
     assert checkpoints.load(folder / "model.safetensors").card.config.layer_norm_eps == 0.5

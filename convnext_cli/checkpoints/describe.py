@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from convnext_cli.card import Task
+from convnext_cli.card import Problem, Task
+from convnext_cli.checkpoints import huggingface
 from convnext_cli.config import VARIANTS, Activation, Norm
 from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
@@ -36,6 +37,7 @@ _NORMS: dict[str, Norm] = {
     "simplenorm": "simple",
     "simplenorm2d": "simple",
 }
+_PROBLEMS: dict[str, Problem] = {theirs: ours for ours, theirs in huggingface.PROBLEMS.items()}
 DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 
 
@@ -57,6 +59,7 @@ class Description:
     license: str = ""
     source: str = ""
     task: Task | None = None
+    problem: Problem | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -111,6 +114,7 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
         recipe=Recipe.from_huggingface(processor or (DINO_PROCESSOR if dino else {}), image_size),
         labels=_labels(config.get("id2label"), notes),
         source=str(config.get("_name_or_path") or ""),
+        problem=_known(_PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
         notes=notes,
     )
 

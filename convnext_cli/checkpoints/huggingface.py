@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from convnext_cli.card import Problem
 from convnext_cli.checkpoints.layout import Layout, Pair
 from convnext_cli.config import ConvNextConfig
 
@@ -44,6 +45,12 @@ DINOV3 = Layout(
     bare=("layer_norm",),
 )
 
+# What a card calls ``problem``, as ``problem_type`` of config.json.
+PROBLEMS: dict[Problem, str] = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "silu": "silu", "relu": "relu"}
 
 

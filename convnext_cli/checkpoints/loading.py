@@ -136,6 +136,8 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
         architecture=architecture,
         labels=labels,
         task=task,
+        # as in transformers, a head of one row that nobody explains is no class: its softmax would always be 1
+        problem=said.problem or ("regression" if config.num_labels == 1 else "single_label"),
         license=said.license,
         source=said.source,
         metrics=said.metrics,
