@@ -1,4 +1,4 @@
-"""Accuracy of the bundled default through the whole pipeline, on Tiny ImageNet's validation photos.
+"""Accuracy and calibration of the bundled default through the whole pipeline, on Tiny ImageNet's validation photos.
 
     python benchmarks/default_accuracy.py VALIDATION.parquet [--limit N]
 
@@ -8,11 +8,24 @@ The file has Hugging Face's image layout: a column ``image`` of {bytes, path} an
 from __future__ import annotations
 
 import argparse
+import platform
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from convnext_cli import classify
+
+BINS = 15
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """The expected calibration error: |accuracy − confidence|, weighted over bins of equal width."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [abs((right - confidence)[bins == b].sum()) for b in range(BINS)]
+    return float(sum(gaps) / len(right))
 
 
 def main() -> None:
@@ -21,14 +34,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     given = parser.parse_args()
     table = pq.read_table(given.parquet).slice(0, given.limit).to_pydict()
-    rows = classify([image["bytes"] for image in table["image"]], k=5, batch_size=32)
-    first = sum(
-        row.predictions[0].index == label for row, label in zip(rows, table["label"], strict=True) if row.predictions
+    labels = np.array(table["label"])
+    print(f"{date.today()}  {platform.platform()}  torch {version('torch')}, pillow {version('pillow')}")
+    print(
+        f"{len(labels):,} photos\n\n| scores | top-1 % | top-5 % | expected calibration error |\n| --- | --- | --- | --- |"
     )
-    five = sum(label in [p.index for p in row.predictions] for row, label in zip(rows, table["label"], strict=True))
-    failed = sum(row.status == "failed" for row in rows)
-    share = 100 / len(rows)
-    print(f"{len(rows):,} photos, {failed} failed: top-1 {share * first:.2f} %, top-5 {share * five:.2f} %")
+    for name, options in (("with the card's temperature", {}), ("with none", {"temperature": 1.0})):
+        rows = classify([image["bytes"] for image in table["image"]], model="default", batch_size=32, **options)
+        assert all(row.status == "ok" for row in rows)
+        guesses = np.array([[p.index for p in row.predictions] for row in rows])
+        right = guesses == labels[:, None]
+        error = calibration_error(np.array([row.predictions[0].score for row in rows]), right[:, 0])
+        print(f"| {name} | {100 * right[:, 0].mean():.2f} | {100 * right.any(1).mean():.2f} | {error:.3f} |")
 
 
 if __name__ == "__main__":

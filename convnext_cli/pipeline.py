@@ -6,6 +6,7 @@ batches are ever in memory.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from convnext_cli import labels as label_sets
+from convnext_cli import zoo
 from convnext_cli.engines import Engine, open_engine
-from convnext_cli.errors import PhotoError
+from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
 from convnext_cli.photos.find import Photo
@@ -27,6 +30,8 @@ from convnext_cli.rows import Prediction, Row
 from convnext_cli.threads import Budget, usable_threads
 
 Scores = Literal["softmax", "sigmoid", "logits"]
+# What scores mean by default, by what the model was trained for (the card's ``problem``).
+SCORES: dict[str, Scores] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
 
 
 @dataclass
@@ -246,33 +251,63 @@ def _shortest(value: np.floating[Any]) -> float:
     return float(str(np.float32(value)))
 
 
+def open_pipeline(
+    model: str | Path,
+    *,
+    labels: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+    **options: Any,
+) -> Pipeline:
+    """The pipeline of a model: a name, a file or a folder.
+
+    labels: a label file or the name of a bundled set, instead of the card's. threads: None for all that this process
+    may use. options: fields of ``Pipeline``; the rest come from the card and the machine.
+    Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
+    is not there.
+    """
+    threads = threads or usable_threads()
+    engine = open_engine(zoo.resolve(model), device=device, dtype=dtype, threads=threads)
+    card = engine.card
+    if card.task != "classification":
+        what = "gives an embedding" if card.task == "embedding" else "is a feature backbone without a head"
+        raise ModelError(
+            f"{card.name or model} {what}: it cannot name classes", "convnext models list --task classification"
+        )
+    if labels is None:
+        names = card.label_set()
+    elif str(labels) in label_sets.names() and not Path(labels).exists():
+        names = card.replace(labels=str(labels)).label_set()
+    else:
+        names = label_sets.read(Path(labels), card.label_set())
+    settings: dict[str, Any] = {
+        "recipe": card.recipe,
+        "scores": SCORES[card.problem],
+        "temperature": card.temperature or 1.0,
+        "batch_size": 8 if engine.device == "cpu" else 64,
+        "workers": threads,
+        "model": card.name or str(model),
+    }
+    settings |= {name: value for name, value in options.items() if value is not None}
+    settings["workers"] = min(settings["workers"], threads)
+    return Pipeline(engine=engine, labels=names, threads=threads, **settings)
+
+
 def classify(
-    photos: str | Path | bytes | Iterable[str | Path | bytes], *, model: str = "default", k: int = 5, **options: Any
+    photos: str | Path | bytes | Iterable[str | Path | bytes], *, model: str | Path | None = None, **options: Any
 ) -> list[Row]:
     """Label photos from Python.
 
-    photos: one, or several, as paths or as the bytes of files. model: a name, a file or a folder. k: guesses a row.
-    options: any field of ``Pipeline``, and ``device`` and ``dtype`` of ``engines.open_engine``.
+    photos: one, or several, as paths or as the bytes of files. model: a name, a file or a folder; None for the default.
+    options: those of ``open_pipeline``, and with them any field of ``Pipeline``, such as ``k``.
     Raises ConvNextError when the model cannot be used; a photo that cannot be read is a row that says so.
     """
-    from convnext_cli import zoo
-
     if isinstance(photos, str | Path | bytes):
         photos = [photos]
-    found = [Photo("-", p) if isinstance(p, bytes) else Photo(str(p)) for p in photos]
-    threads = options.pop("threads", None) or usable_threads()
-    path = zoo.resolve(model)
-    engine = open_engine(
-        path, device=options.pop("device", "auto"), dtype=options.pop("dtype", "float32"), threads=threads
-    )
-    settings: dict[str, Any] = {
-        "labels": engine.card.label_set(),
-        "recipe": engine.card.recipe,
-        "workers": threads,
-        "model": model,
-    }
-    settings["temperature"] = engine.card.temperature or 1.0
+    found = [Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in photos]
+    pipeline = open_pipeline(zoo.default_model() if model is None else model, **options)
     try:
-        return list(Pipeline(engine=engine, k=k, threads=threads, **(settings | options)).rows(found))
+        return list(pipeline.rows(found))
     finally:
-        engine.close()
+        pipeline.engine.close()

@@ -17,7 +17,6 @@ from convnext_cli.cli import options, render
 from convnext_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from convnext_cli.engines import Engine
     from convnext_cli.photos.find import Finder, Photo
     from convnext_cli.photos.recipe import Recipe
     from convnext_cli.pipeline import Pipeline
@@ -38,7 +37,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 @click.option("--labels", metavar="FILE|SET", help="Own names for the classes, or a bundled set of labels.")
 @click.option("-k", "--top", default=5, show_default=True, type=click.IntRange(0), help="Guesses a photo; 0 for all.")
 @click.option("--min-score", type=float, help="Below it a photo is `unknown`; its guesses are kept.")
-@click.option("--softmax", "scores", flag_value="softmax", default="softmax", help="Scores that add up to 1 (default).")
+@click.option("--softmax", "scores", flag_value="softmax", help="Scores that add up to 1.  [default: as the model was trained]")
 @click.option("--sigmoid", "scores", flag_value="sigmoid", help="One score of 0 to 1 for each label by itself.")
 @click.option("--logits", "scores", flag_value="logits", help="The network's raw outputs.")
 @options.machine
@@ -62,9 +61,8 @@ def classify(**given: Any) -> int:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
         finder, photos = _photos(given)
-        engine = _engine(given)
-        stack.callback(engine.close)
-        pipeline = _pipeline(given, engine)
+        pipeline = _pipeline(given)
+        stack.callback(pipeline.engine.close)
         if form == "table":
             _print_tables(pipeline, photos)
         else:
@@ -115,64 +113,36 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
 
 
-def _engine(given: dict[str, Any]) -> Engine:
+def _pipeline(given: dict[str, Any]) -> Pipeline:
     from convnext_cli import zoo
 
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing
 
         pull_if_missing(given["model"], offline=given["offline"])
-    path = zoo.resolve(given["model"] or zoo.default_model())
-    from convnext_cli.engines import open_engine
+    model = given["model"] or zoo.default_model()
+    zoo.resolve(model)  # what is not there is said before torch is loaded
+    from convnext_cli.pipeline import open_pipeline
 
-    engine = open_engine(path, device=given["device"], dtype=given["dtype"], threads=_threads(given))
-    for note in engine.notes:
-        render.note(f"note: {note}")
-    return engine
-
-
-def _threads(given: dict[str, Any]) -> int:
-    from convnext_cli.threads import usable_threads
-
-    return given["threads"] or usable_threads()
-
-
-def _pipeline(given: dict[str, Any], engine: Engine) -> Pipeline:
-    from convnext_cli import labels
-    from convnext_cli.errors import ModelError
-    from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS
-    from convnext_cli.pipeline import Pipeline
-
-    card, wish = engine.card, given["labels"]
-    if card.task != "classification":
-        what = "gives an embedding" if card.task == "embedding" else "is a feature backbone without a head"
-        raise ModelError(
-            f"{card.name or given['model']} {what}: it cannot name classes",
-            "convnext models list --task classification",
-        )
-    if wish is None:
-        names = card.label_set()
-    elif wish in labels.names() and not Path(wish).exists():
-        names = card.replace(labels=wish).label_set()
-    else:
-        names = labels.read(Path(wish), card.label_set())
-    threads = _threads(given)
-    return Pipeline(
-        engine=engine,
-        labels=names,
-        recipe=_recipe(given, card.recipe),
+    pipeline = open_pipeline(
+        model,
+        labels=given["labels"],
+        device=given["device"],
+        dtype=given["dtype"],
+        threads=given["threads"],
         k=given["top"],
         scores=given["scores"],
         min_score=given["min_score"],
-        temperature=card.temperature or 1.0,
-        batch_size=given["batch_size"] or (8 if engine.device == "cpu" else 64),
-        workers=min(given["workers"] or threads, threads),
-        threads=threads,
-        max_pixels=given["max_pixels"] or DEFAULT_MAX_PIXELS,
+        batch_size=given["batch_size"],
+        workers=given["workers"],
+        max_pixels=given["max_pixels"],
         thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
-        model=card.name or given["model"],
         say=lambda text: render.note(f"note: {text}"),
     )
+    for note in pipeline.engine.notes:
+        render.note(f"note: {note}")
+    pipeline.recipe = _recipe(given, pipeline.recipe)
+    return pipeline
 
 
 def _recipe(given: dict[str, Any], recipe: Recipe) -> Recipe:
