@@ -11,12 +11,20 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
 Stem = Literal["patch", "overlap", "overlap_act"]
 Norm = Literal["layer", "rms", "simple"]
 HeadNorm = Literal["after_pool", "before_pool", "none"]
+
+# Other libraries' spellings of ``hidden_act``: transformers', and timm's where they differ.
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "swish": "silu",
+}
 
 # Shapes by canonical name, in the order of the network.
 Shapes = dict[str, tuple[int, ...]]
@@ -29,7 +37,8 @@ class ConvNextConfig:
     num_channels: channels of the photo.
     patch_size: edge and stride of the patchify stem, in pixels.
     hidden_sizes, depths: channels and number of blocks of each stage; one stage makes an isotropic network.
-    hidden_act: activation of the blocks ("gelu" is the erf form).
+    hidden_act: activation of the blocks ("gelu" is the erf form); transformers' spellings ("gelu_new", "swish") are
+        understood.
     layer_norm_eps: epsilon of the last norm (transformers' default is 1e-12, everyone else's 1e-6).
     norm_eps: epsilon of all other norms.
     layer_scale_init_value: initial layer scale; 0 means that there is none (V2).
@@ -46,7 +55,10 @@ class ConvNextConfig:
     norm_bias, conv_bias, head_bias: whether norms, other layers, and the classifier have one.
     head_norm: the last norm after pooling, before it (timm's hnf), or none (FCMAE backbones).
     head_hidden_size: width of a hidden layer in the classifier (timm's large_mlp); None for none.
-    image_size: edge in pixels of the training photos; information only.
+    image_size: edge in pixels of the training photos, or [height, width], of which the height is kept; information
+        only.
+
+    Raises ValueError for values that make no network, with the name of the field.
     """
 
     num_channels: int = 3
@@ -77,7 +89,10 @@ class ConvNextConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden_sizes", "depths", "kernel_sizes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple):
+                raise ValueError(f"{name} must be a list of whole numbers, not {given!r}")
+            object.__setattr__(self, name, tuple(given))
         if not self.kernel_sizes:
             object.__setattr__(self, "kernel_sizes", (7,) * len(self.depths))
         if not (0 < len(self.depths) == len(self.hidden_sizes) == len(self.kernel_sizes)):
@@ -85,8 +100,35 @@ class ConvNextConfig:
                 "depths, hidden_sizes and kernel_sizes must have one entry a stage, but have "
                 f"{len(self.depths)}, {len(self.hidden_sizes)} and {len(self.kernel_sizes)}"
             )
-        if min(self.depths + self.hidden_sizes + self.kernel_sizes + (self.patch_size, self.num_channels)) < 1:
-            raise ValueError("depths, hidden_sizes, kernel_sizes, patch_size and num_channels must be positive")
+        if isinstance(self.image_size, list | tuple) and self.image_size:
+            object.__setattr__(self, "image_size", self.image_size[0])
+        act = str(self.hidden_act).lower()
+        object.__setattr__(self, "hidden_act", _ACTIVATIONS.get(act, act))
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("depths", "hidden_sizes", "kernel_sizes"):
+            for value in getattr(self, name):
+                _whole(name, value, least=1)
+        for name, least in (
+            *(("num_channels", 1), ("patch_size", 1), ("image_size", 1), ("mlp_ratio", 1), ("num_labels", 0)),
+            ("stem_width", 0 if self.stem == "patch" else 1),
+        ):
+            _whole(name, getattr(self, name), least)
+        if self.head_hidden_size is not None:
+            _whole("head_hidden_size", self.head_hidden_size, least=1)
+        for name in ("layer_norm_eps", "norm_eps"):
+            _real(name, getattr(self, name), above=0)
+        for name in ("initializer_range", "layer_scale_init_value", "drop_path_rate"):
+            _real(name, getattr(self, name))
+        if not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate must be in [0, 1), not {self.drop_path_rate}")
+        for name, kind in (("hidden_act", Activation), ("stem", Stem), ("norm", Norm), ("head_norm", HeadNorm)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
+        for name in ("use_grn", "stem_norm", "stem_downsample", "norm_bias", "conv_bias", "head_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
 
     @property
     def isotropic(self) -> bool:
@@ -195,6 +237,18 @@ class ConvNextConfig:
             positions = 1 if name.startswith("head") else h * w
             total += math.prod(shape) * positions
         return total / 1e9
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _real(name: str, value: object, above: float | None = None) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    if above is not None and value <= above:
+        raise ValueError(f"{name} must be above {above}, not {value!r}")
 
 
 def _v1(depths: tuple[int, ...], width: int, **more: Any) -> ConvNextConfig:

@@ -399,6 +399,37 @@ def test_openclip_folds_its_projection(tmp_path: Path) -> None:
     assert same(found.tensors, tensors)
 
 
+def test_a_folder_that_tells_of_preprocessing_alone(tmp_path: Path) -> None:
+    """What the network is was guessed then, by the variant's own table, and that is said."""
+    config = VARIANTS["test_convnext3"]
+    save(to_layout(draw(config), LAYOUTS["timm"]), tmp_path / "model.safetensors")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 192}))
+    found = checkpoints.load(tmp_path)
+    assert found.card.recipe.size == (192, 192)
+    assert (found.card.config.hidden_act, found.card.config.norm_eps, found.card.config.layer_norm_eps) == (
+        *("silu", 1e-5, 1e-5),
+    )
+    assert any("inferred" in note and "test_convnext3" in note for note in found.notes)
+    assert not any("preprocessing" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("id2label", "names"),
+    [
+        ({"0": None, "1": "bee", "2": "", "3": "dog", "4": "eel"}, ("LABEL_0", "bee", "LABEL_2", "dog", "eel")),
+        ({str(i): None for i in range(5)}, ("class_0", "class_1", "class_2", "class_3", "class_4")),
+    ],
+)
+def test_a_class_that_is_null_has_no_name(id2label: Any, names: tuple[str, ...], tmp_path: Path) -> None:
+    assert checkpoints.load(huggingface_folder(tmp_path, {"id2label": id2label})).card.label_set().names == names
+
+
+def test_image_size_may_be_a_pair(tmp_path: Path) -> None:
+    card = checkpoints.load(huggingface_folder(tmp_path, {"image_size": [192, 192]})).card
+    assert card.config.image_size == 192
+    assert card.recipe.size == (192, 192)
+
+
 def test_shards_are_joined_from_index_folder_or_part(tmp_path: Path) -> None:
     state = to_layout(draw(V1), LAYOUTS["huggingface"])
     names = sorted(state)
@@ -425,7 +456,8 @@ def test_a_bare_file_takes_its_librarys_recipe_and_labels(tmp_path: Path) -> Non
     assert theirs.card.recipe == Recipe.from_torchvision("tiny")
     assert (theirs.card.architecture, theirs.card.labels) == ("convnext_tiny", "imagenet-1k")
     assert any("torchvision's usual" in note for note in theirs.notes)
-    assert checkpoints.load(save(tiny("timm"), tmp_path / "b.pth")).card.recipe == Recipe.official()
+    assert checkpoints.load(save(tiny("timm"), tmp_path / "b.pth")).card.recipe == timm.usual("convnext_tiny")
+    assert checkpoints.load(save(tiny("official"), tmp_path / "c.pth")).card.recipe == Recipe.official()
 
 
 def test_the_zoo_knows_a_file_by_its_name(tmp_path: Path) -> None:
@@ -576,6 +608,19 @@ def test_build_uses_the_tensors_themselves_and_can_leave_the_head_out() -> None:
     assert torch.equal(
         checkpoints.build(checkpoint, features=True)(x).logits, model.pool(list(model.hidden_states(x))[-1])
     )
+
+
+def test_weights_without_a_name_are_called_as_their_file_or_folder(tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "birds"
+    standard = save(draw(V1), folder / "model.safetensors")
+    assert checkpoints.load(folder).card.name == checkpoints.load(standard).card.name == "birds"
+    for file in ("last.pth.tar", "last.safetensors"):
+        assert checkpoints.load(save(draw(V1), tmp_path / file)).card.name == "last"
+    snapshot = tmp_path / "models--ann--insects" / "snapshots" / "0a1b2c"
+    save(draw(V1), snapshot / "model.safetensors")
+    assert checkpoints.load(snapshot).card.name == "ann/insects"
+    ConvNextForImageClassification(V1).save_pretrained(tmp_path / "mine")
+    assert checkpoints.load(tmp_path / "mine").card.name == "mine"
 
 
 # from_pretrained ------------------------------------------------------------------------------------------------------

@@ -47,8 +47,45 @@ def test_stride() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"depths": (3, 3)}, {"depths": (3, 0, 9, 3)}, {"kernel_sizes": (7, 7)}, {"patch_size": 0}]
+    "wrong",
+    [
+        {"depths": (3, 3)},
+        {"depths": 3},
+        {"depths": (3, 0, 9, 3)},
+        {"depths": (3, 3.5, 9, 3)},
+        {"kernel_sizes": (7, 7)},
+        {"patch_size": 0},
+        {"patch_size": "4"},
+        {"num_labels": -1},
+        {"num_labels": True},
+        {"layer_norm_eps": 0.0},
+        {"norm_eps": float("nan")},
+        {"layer_norm_eps": "small"},
+        {"layer_scale_init_value": float("inf")},
+        {"drop_path_rate": 1.0},
+        {"hidden_act": "mish"},
+        {"hidden_act": None},
+        {"norm": "batch"},
+        {"stem": "overlap"},
+        {"head_hidden_size": 0},
+        {"use_grn": 1},
+        {"image_size": [0, 224]},
+    ],
+    ids=str,
 )
-def test_impossible_shapes_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="must"):
+def test_impossible_values_are_refused_by_name(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="must") as error:
         ConvNextConfig(**wrong)
+    assert next(iter(wrong)) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh"), ("swish", "silu"), ("SiLU", "silu")],
+)
+def test_other_spellings_of_an_activation(theirs: str, ours: str) -> None:
+    assert ConvNextConfig(hidden_act=theirs).hidden_act == ours  # type: ignore[arg-type]
+
+
+def test_image_size_may_be_a_pair() -> None:
+    assert ConvNextConfig(image_size=[256, 224]).image_size == 256  # type: ignore[arg-type]

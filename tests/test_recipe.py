@@ -118,7 +118,7 @@ def test_timm() -> None:
     assert recipe == Recipe((384, 384), (384, 384), "squash", "bilinear", mean=INCEPTION_MEAN, std=INCEPTION_STD)
     assert Recipe.from_timm({"crop_mode": "border"}).resize == "longest"
     for wrong in ({"crop_mode": "spiral"}, {"interpolation": "magic"}):
-        with pytest.raises(ModelError):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             Recipe.from_timm(wrong)
 
 
@@ -198,9 +198,68 @@ def test_huggingface_switches() -> None:
         {"image_processor_type": "DINOv3ViTImageProcessorFast", "size": {"height": 224, "width": 224}, "resample": 2}
     )
     assert dino.float_resize and dino.resize == "squash" and dino.mean == IMAGENET_MEAN
-    for wrong in ({"size": {"longest": 3}}, {"size": "big"}, {"crop_pct": "x"}, {"resample": 17}, {"image_mean": 0.5}):
-        with pytest.raises(ModelError):
-            Recipe.from_huggingface(wrong)
+    assert Recipe.from_huggingface({"image_mean": 0, "image_std": 1}).mean == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, 100_000, True, "big", [], [224, None], {"longest": 3}, float("nan")])
+def test_sizes_that_are_none(size: Any) -> None:
+    for make in (
+        lambda: Recipe(size=size),
+        lambda: Recipe.from_huggingface({"size": size}),
+        lambda: Recipe.from_huggingface({"size": {"shortest_edge": size}}),
+        lambda: Recipe.from_huggingface({"size": {"height": 224, "width": size}}),
+        lambda: Recipe.from_timm({"input_size": [3, size, 224]}),
+        lambda: Recipe.from_open_clip(size),
+    ):
+        with pytest.raises(ValueError, match="size must be whole numbers of pixels from 1 to 8192"):
+            make()
+
+
+NO_NUMBERS = [None, "x", True, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("crop_pct", [0, -1, 1.5, *NO_NUMBERS[1:]]),
+        ("rescale_factor", [0, -1, *NO_NUMBERS[1:]]),
+        ("image_mean", [[0.5] * 2, [0.5, 0.5, None], [], *NO_NUMBERS[1:]]),
+        ("image_std", [0, [0.2, 0.2, 0], [-0.1] * 3, [0.5] * 4, *NO_NUMBERS[1:]]),
+        ("resample", [17, -1, "magic", True]),
+        ("do_resize", [1, "yes"]),
+        ("do_normalize", ["no"]),
+    ],
+)
+def test_values_of_a_file_that_make_no_recipe_are_refused_by_name(field: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{field} must be"):
+            Recipe.from_huggingface({field: value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"resize_to": value} for value in (0, (256, -1), 100_000, "x")),
+        *({"rescale": value} for value in (0, *NO_NUMBERS)),
+        *({"mean": value} for value in ((0.5,), *NO_NUMBERS)),
+        *({"std": value} for value in (0, (1, 1, 0), *NO_NUMBERS)),
+        *({name: "what"} for name in ("resize", "interpolation", "crop_offset", "fill", "float_resize")),
+        *({name: (0, 0)} for name in ("test_size", "test_resize_to")),
+    ],
+    ids=str,
+)
+def test_a_recipe_checks_itself(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
+        Recipe(**wrong)
+
+
+def test_numbers_and_arrays_stand_for_channels() -> None:
+    assert Recipe(mean=0, std=1).mean == (0.0, 0.0, 0.0)  # type: ignore[arg-type]
+    found = Recipe(mean=np.array([0.1, 0.2, 0.3]), std=np.float64(0.5))  # type: ignore[arg-type]
+    assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    assert Recipe(size=192).size == (192, 192)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="crop_pct"):
+        Recipe().at_size(224, crop_pct=0)
 
 
 def test_a_grey_photo_is_normalised() -> None:

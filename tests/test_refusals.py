@@ -296,7 +296,7 @@ def test_json_that_is_no_json(tmp_path: Path) -> None:
         {"model_type": "convnext", "patch_size": [4, 4]},
         {"model_type": "convnext", "layer_norm_eps": "small"},
         {"architecture": "convnext_tiny", "pretrained_cfg": []},
-        {"architecture": "convnext_tiny", "pretrained_cfg": {"input_size": 224}},
+        {"architecture": "convnext_tiny", "pretrained_cfg": {"input_size": "224"}},
         {"architecture": "convnext_tiny", "model_args": ["depths"]},
         {"architecture": "convnext_tiny", "model_args": {"norm_layer": "batchnorm"}},
     ],
@@ -305,4 +305,30 @@ def test_json_that_is_no_json(tmp_path: Path) -> None:
 def test_json_with_values_of_a_wrong_kind(config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(WHOLE)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "JSON" in refused(tmp_path).message
+    message = refused(tmp_path).message
+    assert "config.json has a wrong value" in message or "JSON" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "values"),
+    [
+        ("preprocessor_config.json", "size", [0, -1, 100_000, {"shortest_edge": 0}, {"height": 224}]),
+        ("preprocessor_config.json", "crop_pct", [0, -0.5, 1.5]),
+        ("preprocessor_config.json", "image_mean", [[0.5], "x", [0.5, 0.5, None]]),
+        ("preprocessor_config.json", "image_std", [0, [0.2, 0.2, 0], [0.2] * 4]),
+        ("preprocessor_config.json", "rescale_factor", [float("nan"), 0, "x"]),
+        ("config.json", "layer_norm_eps", [0, -1e-6, float("nan")]),
+        ("config.json", "hidden_act", ["mish", 3]),
+        ("config.json", "image_size", [0, [], "big"]),
+        ("config.json", "num_channels", [0, "3"]),
+        ("config.json", "problem_type", ["guessing", 3]),
+    ],
+)
+def test_a_wrong_value_is_said_with_its_file_and_key(file: str, key: str, values: list[Any], tmp_path: Path) -> None:
+    for value in values:
+        files: dict[str, Any] = {"config.json": {"model_type": "convnext"}, "preprocessor_config.json": {}}
+        files[file][key] = value
+        (tmp_path / "model.safetensors").write_bytes(WHOLE)
+        for name, content in files.items():
+            (tmp_path / name).write_text(json.dumps(content))
+        assert f"{file} has a wrong value: {key} must be" in refused(tmp_path).message

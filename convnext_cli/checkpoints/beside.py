@@ -7,19 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext_cli.errors import ModelError
+from convnext_cli.zoo.local import SUFFIXES, WEIGHT_FILES
 
-# Weights by the names that libraries give them, the safer and the more complete first.
-STANDARD = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-)
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
 _OTHER = {".h5": "Keras", ".msgpack": "Flax", ".onnx": "ONNX", ".keras": "Keras", ".npz": "numpy", ".pb": "TensorFlow"}
 _JSON = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 
@@ -35,11 +24,11 @@ def find_weights(path: Path) -> Path:
         if not path.is_file():
             raise ModelError(f"{path} is neither a file nor a folder", "name a weights file or its folder")
         return path
-    for name in STANDARD:
+    for name in WEIGHT_FILES:
         if (path / name).is_file():
             return path / name
     files = sorted(file for file in path.iterdir() if file.is_file())
-    found = [file for file in files if file.name.lower().endswith(_SUFFIXES)]
+    found = [file for file in files if file.name.lower().endswith(SUFFIXES)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -57,7 +46,7 @@ def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
     It is theirs when the user named the folder, or the file has one of a library's standard names; a file of a name of
     its own may lie beside anything.
     """
-    if not (asked.is_dir() or weights.name in STANDARD):
+    if not (asked.is_dir() or weights.name in WEIGHT_FILES):
         return {}
     found = {}
     for name in _JSON:

@@ -6,29 +6,20 @@ both forms, OpenCLIP's open_clip_config.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from convnext_cli.card import Problem, Task
 from convnext_cli.checkpoints import huggingface
-from convnext_cli.config import VARIANTS, Activation, Norm
+from convnext_cli.config import VARIANTS, ConvNextConfig, Norm
 from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.recipe import Recipe
 
 Json = dict[str, Any]
 
-_ACTIVATIONS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "silu": "silu",
-    "swish": "silu",
-    "relu": "relu",
-}
 _NORMS: dict[str, Norm] = {
     "layernorm": "layer",
     "layernorm2d": "layer",
@@ -38,6 +29,7 @@ _NORMS: dict[str, Norm] = {
     "simplenorm2d": "simple",
 }
 _PROBLEMS: dict[str, Problem] = {theirs: ours for ours, theirs in huggingface.PROBLEMS.items()}
+PROCESSOR = "preprocessor_config.json"
 DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 
 
@@ -71,16 +63,30 @@ def describe(files: Mapping[str, Json]) -> Description | None:
     """
     config = files.get("config.json", {})
     if "architecture" in config or "pretrained_cfg" in config:
-        return _timm(config)
+        with reading("config.json"):
+            return _timm(config)
     if "open_clip_config.json" in files:
-        return _openclip(files["open_clip_config.json"])
+        with reading("open_clip_config.json"):
+            return _openclip(files["open_clip_config.json"])
+    processor = files.get(PROCESSOR)
     if "model_type" in config or "architectures" in config or "hidden_sizes" in config:
-        return _huggingface(config, files.get("preprocessor_config.json"))
-    if "preprocessor_config.json" in files:
-        return Description(
-            "preprocessor_config.json", recipe=Recipe.from_huggingface(files["preprocessor_config.json"])
-        )
-    return None
+        with reading("config.json"):
+            return _huggingface(config, processor)
+    return Description(PROCESSOR, recipe=_recipe(processor)) if processor is not None else None
+
+
+@contextlib.contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Say in plain words which file has a value of a wrong kind: a ModelError for whatever its parsing raises."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ModelError(f"{file} has a wrong value: {error}", "mend it, or fetch the model again") from error
+
+
+def _recipe(processor: Json, image_size: int | None = None) -> Recipe:
+    with reading(PROCESSOR):
+        return Recipe.from_huggingface(processor, image_size)
 
 
 def _huggingface(config: Json, processor: Json | None) -> Description:
@@ -93,25 +99,25 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
         found = config.get(name)
         return default if found is None else found
 
-    eps = float(value("layer_norm_eps", 1e-6 if dino else 1e-12))
-    image_size = int(value("image_size", 224))
+    eps = value("layer_norm_eps", 1e-6 if dino else 1e-12)
+    image_size = ConvNextConfig(image_size=value("image_size", 224)).image_size  # a number, whatever its spelling
     notes: list[str] = []
     return Description(
         "config.json",
         {
-            "num_channels": int(value("num_channels", 3)),
-            "patch_size": 4 if dino else int(value("patch_size", 4)),
-            "hidden_sizes": tuple(value("hidden_sizes", (96, 192, 384, 768))),
-            "depths": tuple(value("depths", (3, 3, 9, 3))),
-            "hidden_act": _activation(value("hidden_act", "gelu")),
-            "initializer_range": float(value("initializer_range", 0.02)),
+            "num_channels": value("num_channels", 3),
+            "patch_size": 4 if dino else value("patch_size", 4),
+            "hidden_sizes": value("hidden_sizes", (96, 192, 384, 768)),
+            "depths": value("depths", (3, 3, 9, 3)),
+            "hidden_act": value("hidden_act", "gelu"),
+            "initializer_range": value("initializer_range", 0.02),
             "layer_norm_eps": eps,
             "norm_eps": eps if dino else 1e-6,  # the others' modules fix all but the last
-            "layer_scale_init_value": 0.0 if kind == "convnextv2" else float(value("layer_scale_init_value", 1e-6)),
-            "drop_path_rate": float(value("drop_path_rate", 0.0)),
+            "layer_scale_init_value": 0.0 if kind == "convnextv2" else value("layer_scale_init_value", 1e-6),
+            "drop_path_rate": value("drop_path_rate", 0.0),
             "image_size": image_size,
         },
-        recipe=Recipe.from_huggingface(processor or (DINO_PROCESSOR if dino else {}), image_size),
+        recipe=_recipe(processor or (DINO_PROCESSOR if dino else {}), image_size),
         labels=_labels(config.get("id2label"), notes),
         source=str(config.get("_name_or_path") or ""),
         problem=_known(_PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
@@ -130,7 +136,8 @@ def _timm(config: Json) -> Description:
             f"config.json describes a {architecture or 'nameless'!r} model, not a ConvNeXt",
             "name the folder of a ConvNeXt",
         )
-    changes: dict[str, Any] = {"image_size": int(cfg.get("input_size", (3, 224, 224))[-1])}
+    recipe = Recipe.from_timm(cfg)
+    changes: dict[str, Any] = {"image_size": recipe.size[0]}
     if variant:
         known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
         changes |= {name: getattr(variant, name) for name in known}
@@ -143,7 +150,7 @@ def _timm(config: Json) -> Description:
     return Description(
         "config.json",
         changes,
-        recipe=Recipe.from_timm(cfg),
+        recipe=recipe,
         labels=_labels(names, notes),
         architecture=architecture,
         license=str(cfg.get("license") or ""),
@@ -161,19 +168,19 @@ def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
     notes = []
     for name, value in arguments.items():
         if name == "depths":
-            changes["depths"] = tuple(value)
+            changes["depths"] = value
         elif name == "dims":
-            changes["hidden_sizes"] = tuple(value)
+            changes["hidden_sizes"] = value
         elif name == "kernel_sizes":
-            changes["kernel_sizes"] = tuple(value) if isinstance(value, list | tuple) else (value,) * 4
+            changes["kernel_sizes"] = value if isinstance(value, list | tuple) else (value,) * 4
         elif name == "norm_eps" and value is not None:
-            changes |= {"norm_eps": float(value), "layer_norm_eps": float(value)}
+            changes |= {"norm_eps": value, "layer_norm_eps": value}
         elif name == "act_layer" and value is not None:
-            changes["hidden_act"] = _activation(value)
+            changes["hidden_act"] = value
         elif name == "norm_layer" and value is not None:
-            changes["norm"] = _known(_NORMS, value, "norm")
+            changes["norm"] = _known(_NORMS, value, "norm_layer")
         elif name == "drop_path_rate":
-            changes["drop_path_rate"] = float(value or 0)
+            changes["drop_path_rate"] = value or 0.0
         elif name == "output_stride" and value != 32:
             raise ModelError(f"config.json asks for output stride {value}, a dilated network", "use one of stride 32")
         elif name not in seen_in_shapes and name not in ("norm_eps", "act_layer", "norm_layer", "output_stride"):
@@ -188,16 +195,15 @@ def _openclip(config: Json) -> Description:
     if "convnext" not in architecture:
         what = architecture or "a network of OpenCLIP's own"
         raise ModelError(f"open_clip_config.json describes {what}, not a ConvNeXt", "use a convnext_* tower")
-    size = vision.get("image_size", 224)
-    size = size[0] if isinstance(size, list) else int(size)
-    changes: dict[str, Any] = {"image_size": size}
+    recipe = Recipe.from_open_clip(vision.get("image_size", 224), preprocess)
+    changes: dict[str, Any] = {"image_size": recipe.size[0]}
     if variant := VARIANTS.get(architecture):
         known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
         changes |= {name: getattr(variant, name) for name in known}
     return Description(
         "open_clip_config.json",
         changes,
-        recipe=Recipe.from_open_clip(size, preprocess),
+        recipe=recipe,
         architecture=architecture,
         task="embedding",
     )
@@ -209,19 +215,16 @@ def _labels(names: Any, notes: list[str]) -> LabelSet | None:
         return None
     mapping = dict(enumerate(names)) if isinstance(names, list) else names
     try:
+        # a class without a name keeps transformers' placeholder for one
+        mapping = {key: name or f"LABEL_{key}" for key, name in mapping.items()}
         return LabelSet.from_id2label(mapping)
     except (ModelError, AttributeError) as error:
         notes.append(f"the class names in config.json are of no use: {error}")
         return None
 
 
-def _activation(name: Any) -> Activation:
-    found: Activation = _known(_ACTIVATIONS, name, "activation")
-    return found
-
-
 def _known(table: Mapping[str, Any], name: Any, what: str) -> Any:
     found = table.get(str(name).lower())
     if found is None:
-        raise ModelError(f"the model's JSON asks for {what} {name!r}", f"known are {', '.join(table)}")
+        raise ValueError(f"{what} must be one of {', '.join(table)}, not {name!r}")
     return found

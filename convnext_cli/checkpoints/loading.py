@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from convnext_cli import labels as label_sets
+from convnext_cli import zoo
 from convnext_cli.card import Card, Task
-from convnext_cli.checkpoints import beside, canonical, infer
+from convnext_cli.checkpoints import beside, canonical, infer, timm
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.checkpoints.describe import DINO_PROCESSOR, Description, describe
+from convnext_cli.checkpoints.describe import DINO_PROCESSOR, Description, describe, reading
 from convnext_cli.checkpoints.layout import Layout
 from convnext_cli.checkpoints.read import read
 from convnext_cli.checkpoints.rename import check, rename
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Extents that a description claims and the tensors must bear out.
-_CLAIMS = ("num_channels", "patch_size", "hidden_sizes", "depths", "kernel_sizes", "layer_scale_init_value")
+_TIMMS_OWN = ("test_", "convnext_zepto")  # nobody else's, whatever names the tensors were given
 _TIMM_DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
 _NORM_FIRST = ("norm_pre.", "trunk.norm_pre.")
 
@@ -64,6 +64,7 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
         tensors = {key: tensors[key] for key in card.config.shapes()}
         _check_dtypes(tensors, origin)
         card = _fingerprint(card, tensors, weights, verify=verify)
+        card = card if card.name else card.replace(name=_name(asked, weights))
         tensors = _cast(tensors, dtype)
         _check_values(tensors, origin)
     notes = [*contents.notes, *notes, *more, *dropped, *said]
@@ -83,18 +84,12 @@ def _named(weights: Path) -> Iterator[None]:
 
 def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) -> tuple[Card, list[str]]:
     """The card of a file that has none, and notes of what nobody said."""
-    with _sound_json():
-        said = describe(beside.read_json(weights, asked=asked))
-    entry = _entry(asked, weights, config) if said is None or said.recipe is None else None
-    if said is None:
-        said = entry or Description("")
-    elif entry:
-        said = dataclasses.replace(entry, config=entry.config | said.config, labels=said.labels or entry.labels)
+    said = describe(beside.read_json(weights, asked=asked)) or Description("")
+    if not said.config and (entry := _entry(asked, weights, config)):  # the JSON says nothing of the network
+        said = dataclasses.replace(entry, recipe=said.recipe or entry.recipe)
     notes = list(said.notes)
-    claims = {name: said.config[name] for name in _CLAIMS if name in said.config}
-    rest = {name: value for name, value in said.config.items() if name not in _CLAIMS}
-    with _sound_json():
-        config = config.replace(**claims, **rest)
+    with reading(said.by or "the JSON beside the weights"):
+        config = config.replace(**said.config)
 
     if layout.name == "timm" and config.patch_size * 2 ** (config.num_stages - 1) >= _TIMM_DILATES_AT:
         raise ModelError(
@@ -104,7 +99,7 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
 
     architecture = said.architecture or infer.architecture_of(config)
     guessed = []
-    if not said.by:
+    if not said.config:
         variant = VARIANTS.get(architecture)
         if variant:
             config = config.replace(hidden_act=variant.hidden_act, norm=variant.norm, norm_eps=variant.norm_eps)
@@ -132,7 +127,7 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
     card = Card(
         config=config,
         recipe=recipe,
-        name=said.name or weights.stem,
+        name=said.name,
         architecture=architecture,
         labels=labels,
         task=task,
@@ -145,19 +140,8 @@ def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) ->
     return card, notes
 
 
-@contextlib.contextmanager
-def _sound_json() -> Iterator[None]:
-    """Say in plain words that the JSON beside the weights has values of a wrong kind."""
-    try:
-        yield
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise ModelError(f"the JSON beside the weights has a wrong value: {error}", "fetch it again") from error
-
-
 def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | None:
     """What the zoo knows of a file of this name, if the shapes bear it out."""
-    from convnext_cli import zoo
-
     entry = zoo.entry_for_file(weights) or zoo.entry_for_file(asked)
     if entry is None:
         return None
@@ -175,8 +159,16 @@ def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | 
         license=card.license,
         source=card.source,
         metrics=card.metrics,
-        notes=[f"took {weights.name} for {entry.name} by its name: preprocessing and labels are that model's"],
+        notes=[f"took {weights.name} for {entry.name} by its name: what no file says is that model's"],
     )
+
+
+def _name(asked: Path, weights: Path) -> str:
+    """What to call weights that have no name: the file's, or the folder's where many files are called so."""
+    if not asked.is_dir() and weights.name not in beside.STANDARD:
+        return zoo.local.stem(weights) or weights.stem
+    folder = (asked if asked.is_dir() else weights.parent).absolute()
+    return zoo.local.repository(folder / "_") or folder.name or weights.stem
 
 
 def _usual_recipe(layout: Layout, architecture: str) -> Recipe:
@@ -188,10 +180,8 @@ def _usual_recipe(layout: Layout, architecture: str) -> Recipe:
         return Recipe.from_open_clip(224)
     if layout.name == "dinov3":
         return Recipe.from_huggingface(DINO_PROCESSOR)
-    if architecture.startswith("test_"):
-        return Recipe.from_timm({"input_size": (3, 160, 160), "crop_pct": 0.95, "mean": (0.5,) * 3, "std": (0.5,) * 3})
-    if architecture.startswith("convnext_zepto"):
-        return Recipe.from_timm({"mean": (0.5,) * 3, "std": (0.5,) * 3})
+    if layout.name == "timm" or architecture.startswith(_TIMMS_OWN):
+        return timm.usual(architecture)
     return Recipe.official()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -29,6 +30,8 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 _USUAL_CROPS = (0.875, 0.95, 0.9, 1.0)
 # transformers, and the official code, squash from this size on and crop below it.
 SQUASH_FROM = 384
+# Pixels of an edge, as a limit against damaged files; and ten times that before the crop, for a crop_pct down to 0.1.
+_MOST = 8192
 # resize_to of torchvision's presets (ConvNeXt_*_Weights.IMAGENET1K_V1).
 _TORCHVISION_EDGES = {"tiny": 236, "small": 230, "base": 232, "large": 232}
 
@@ -50,6 +53,9 @@ class Recipe:
     mean, std: per channel, in rescaled units.
     test_size: the size that the makers measured best at, used on ``--size test`` only; None when unknown.
     test_resize_to: the edge for it.
+
+    mean and std may be given as one number for all channels, or as arrays.
+    Raises ValueError for values that make no recipe, with the name of the field.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -65,6 +71,20 @@ class Recipe:
     test_size: tuple[int, int] | None = None
     test_resize_to: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        for name, most in (("size", _MOST), ("resize_to", 10 * _MOST)):
+            object.__setattr__(self, name, _edges(name, getattr(self, name), most))
+            if getattr(self, f"test_{name}") is not None:
+                object.__setattr__(self, f"test_{name}", _edges(f"test_{name}", getattr(self, f"test_{name}"), most))
+        object.__setattr__(self, "rescale", _number("rescale", self.rescale, positive=True))
+        object.__setattr__(self, "mean", _channels("mean", self.mean))
+        object.__setattr__(self, "std", _channels("std", self.std, positive=True))
+        object.__setattr__(self, "interpolation", _interpolation("interpolation", self.interpolation))
+        _one_of("resize", self.resize, get_args(Resize))
+        _one_of("crop_offset", self.crop_offset, ("round", "floor"))
+        _one_of("fill", self.fill, ("mean", "black"))
+        _one_of("float_resize", self.float_resize, (True, False))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the inverse of ``from_dict``."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
@@ -72,8 +92,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """A recipe from a card's JSON; unknown keys raise TypeError."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        return cls(**values)
 
     @property
     def crop_pct(self) -> float:
@@ -118,12 +137,12 @@ class Recipe:
         recipe = dataclasses.replace(self, **changes)
         if crop_pct is None:
             return recipe
-        return dataclasses.replace(recipe, resize_to=_edges(recipe.size, crop_pct))
+        return dataclasses.replace(recipe, resize_to=_before_crop(recipe.size, crop_pct))
 
     def at_size(self, size: int | tuple[int, int], *, crop_pct: float | None = None) -> Recipe:
         """For another input size, in pixels; keeps the crop_pct, the way of resizing and all else."""
         edges = (size, size) if isinstance(size, int) else size
-        return self.changed(size=edges, crop_pct=crop_pct or self.crop_pct)
+        return self.changed(size=edges, crop_pct=self.crop_pct if crop_pct is None else crop_pct)
 
     def at_test_size(self) -> Recipe:
         """At the size that the makers measured best at; the same recipe where none is known."""
@@ -138,7 +157,7 @@ class Recipe:
         """Of the authors' evaluation (facebookresearch/ConvNeXt, datasets.py): crop below 384, squash from there."""
         if size >= SQUASH_FROM:
             return cls(size=(size, size), resize_to=(size, size), resize="squash")
-        return cls(size=(size, size), resize_to=_edges((size, size), 224 / 256))
+        return cls(size=(size, size), resize_to=_before_crop((size, size), 224 / 256))
 
     @classmethod
     def from_torchvision(cls, variant: str) -> Recipe:
@@ -155,39 +174,40 @@ class Recipe:
     def from_timm(cls, cfg: dict[str, Any]) -> Recipe:
         """Of a ``pretrained_cfg`` (timm's config.json). Absent and null fields take timm's defaults.
 
-        Raises ModelError when a field has a value that timm does not know.
+        Raises ValueError, with the name of the field, for a value that timm does not know or that makes no recipe.
         """
-        size = _pair(cfg.get("input_size") or (3, 224, 224))
-        crop_pct = cfg.get("crop_pct") or 0.875
-        test = cfg.get("test_input_size")
-        mode = cfg.get("crop_mode") or "center"
+        given = _Given(cfg)
+        size = given.size("input_size") or (224, 224)
+        crop_pct = given.share("crop_pct") or 0.875
+        test = given.size("test_input_size")
         modes: dict[str, Resize] = {"center": "shortest", "squash": "squash", "border": "longest"}
-        if mode not in modes:
-            raise ModelError(f"the model's crop_mode {mode!r} is unknown", f"known are {', '.join(modes)}")
         return cls(
             size=size,
-            resize_to=_edges(size, crop_pct),
-            resize=modes[mode],
-            interpolation=_interpolation(cfg.get("interpolation"), "bicubic"),
-            mean=tuple(cfg.get("mean") or IMAGENET_MEAN),
-            std=tuple(cfg.get("std") or IMAGENET_STD),
-            test_size=_pair(test) if test else None,
-            test_resize_to=_edges(_pair(test), cfg.get("test_crop_pct") or crop_pct) if test else None,
+            resize_to=_before_crop(size, crop_pct),
+            resize=modes[given.one_of("crop_mode", modes) or "center"],
+            interpolation=given.interpolation("interpolation") or "bicubic",
+            mean=given.channels("mean") or IMAGENET_MEAN,
+            std=given.channels("std", positive=True) or IMAGENET_STD,
+            test_size=test,
+            test_resize_to=_before_crop(test, given.share("test_crop_pct") or crop_pct) if test else None,
         )
 
     @classmethod
     def from_open_clip(cls, image_size: int | list[int], cfg: dict[str, Any] | None = None) -> Recipe:
-        """Of an OpenCLIP tower: ``image_size`` of its vision_cfg, and its preprocess_cfg; only the overhang is cut."""
-        cfg = cfg or {}
-        size = (image_size, image_size) if isinstance(image_size, int) else _pair(image_size)
+        """Of an OpenCLIP tower: ``image_size`` of its vision_cfg, and its preprocess_cfg; only the overhang is cut.
+
+        Raises ValueError as ``from_timm`` does.
+        """
+        given = _Given(cfg or {})
+        size = _edges("image_size", image_size)
         return cls(
             size=size,
             resize_to=size,
-            resize=cfg.get("resize_mode") or "shortest",
-            interpolation=_interpolation(cfg.get("interpolation"), "bicubic"),
+            resize=given.one_of("resize_mode", ("shortest", "squash", "longest")) or "shortest",  # type: ignore[arg-type]
+            interpolation=given.interpolation("interpolation") or "bicubic",
             fill="black",
-            mean=tuple(cfg.get("mean") or CLIP_MEAN),
-            std=tuple(cfg.get("std") or CLIP_STD),
+            mean=given.channels("mean") or CLIP_MEAN,
+            std=given.channels("std", positive=True) or CLIP_STD,
         )
 
     @classmethod
@@ -196,69 +216,134 @@ class Recipe:
 
         image_size: of config.json; taken where the file names no size.
 
-        Raises ModelError when a field has a value that transformers does not know.
+        Raises ValueError, with the name of the field, for a value that transformers does not know or that makes no
+        recipe.
         """
+        given = _Given(cfg)
         kind = str(cfg.get("image_processor_type") or cfg.get("feature_extractor_type") or "")
         dino, newer = kind.startswith("DINOv3"), bool(cfg.get("image_processor_type"))
-        size = cfg.get("size") or image_size or (SQUASH_FROM if newer and not dino else 224)
-        try:
-            scale = float(cfg.get("rescale_factor") or 1 / 255) if cfg.get("do_rescale", True) else 1.0
-            mean = tuple(cfg.get("image_mean") or (INCEPTION_MEAN if newer and not dino else IMAGENET_MEAN))
-            std = tuple(cfg.get("image_std") or (INCEPTION_STD if newer and not dino else IMAGENET_STD))
-            plain = cls(
-                interpolation=_interpolation(cfg.get("resample"), "bilinear" if dino else "bicubic"),
-                crop_offset="floor",
-                float_resize=dino,
-                rescale=scale,
-                mean=mean if cfg.get("do_normalize", True) else (0.0,) * 3,
-                std=std if cfg.get("do_normalize", True) else (1.0,) * 3,
-            )
-            shape = _huggingface_shape(kind, size, cfg)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ModelError(f"preprocessor_config.json is damaged: {error}", "fetch the model again") from error
-        return plain.changed(**shape)
+        usual = (INCEPTION_MEAN, INCEPTION_STD) if newer and not dino else (IMAGENET_MEAN, IMAGENET_STD)
+        mean, std = given.channels("image_mean") or usual[0], given.channels("image_std", positive=True) or usual[1]
+        scale = given.number("rescale_factor", positive=True) or 1 / 255
+        normalized = given.switch("do_normalize")
+        default = image_size if image_size is not None else SQUASH_FROM if newer and not dino else 224
+        return cls(
+            interpolation=given.interpolation("resample") or ("bilinear" if dino else "bicubic"),
+            crop_offset="floor",
+            float_resize=dino,
+            rescale=scale if given.switch("do_rescale") else 1.0,
+            mean=mean if normalized else (0.0,) * 3,
+            std=std if normalized else (1.0,) * 3,
+            **_huggingface_shape(kind, default, given),
+        )
 
 
-def _huggingface_shape(kind: str, size: Any, cfg: dict[str, Any]) -> dict[str, Any]:
+def _huggingface_shape(kind: str, default: int, given: _Given) -> dict[str, Any]:
     """The fields resize, size and resize_to. ``kind`` is the class that wrote the file, "" for none."""
-    crop = cfg.get("crop_size") if cfg.get("do_center_crop") else None
-    crop = _pair(crop) if crop else None
-    if not cfg.get("do_resize", True):
-        edges = _pair(size)
+    crop_pct = given.share("crop_pct") or 224 / 256
+    crop = given.size("crop_size") if given.switch("do_center_crop", default=False) else None
+    edges = given.size("size") or _edges("image_size", default)
+    size = given.values.get("size")
+    if not given.switch("do_resize"):
         return {"resize": "none", "size": edges, "resize_to": edges}
     if isinstance(size, dict) and "shortest_edge" not in size:  # height and width: a plain warp
-        edges = _pair(size)
         return {"resize": "squash", "size": crop or edges, "resize_to": edges}
-    edge = int(size["shortest_edge"] if isinstance(size, dict) else size)
-    edges = (edge, edge)
     if kind and not kind.startswith("ConvNext"):  # another family's processor: an integer is a square, an edge an edge
         if isinstance(size, dict) or crop:
             return {"resize": "shortest", "size": crop or edges, "resize_to": edges}
         return {"resize": "squash", "size": edges, "resize_to": edges}
-    if edge >= SQUASH_FROM:
+    if edges[0] >= SQUASH_FROM:
         return {"resize": "squash", "size": crop or edges, "resize_to": edges}
-    to = int(edge / float(cfg.get("crop_pct") or 224 / 256))
+    to = int(edges[0] / crop_pct)
     return {"resize": "shortest", "size": crop or edges, "resize_to": (to, to)}
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    """(height, width) from 224, [3, 224, 224], [224, 224] or {"height": 224, "width": 224}."""
+class _Given:
+    """The fields of a library's file, each checked when it is asked for; None where it is absent or null."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def size(self, name: str) -> tuple[int, int] | None:
+        return None if self.values.get(name) is None else _edges(name, self.values[name])
+
+    def share(self, name: str) -> float | None:
+        found = self.number(name, positive=True)
+        if found is not None and found > 1:
+            raise ValueError(f"{name} must be at most 1, not {found!r}")
+        return found
+
+    def number(self, name: str, *, positive: bool = False) -> float | None:
+        found = self.values.get(name)
+        return None if found is None else _number(name, found, positive=positive)
+
+    def channels(self, name: str, *, positive: bool = False) -> tuple[float, ...] | None:
+        found = self.values.get(name)
+        return None if found is None else _channels(name, found, positive=positive)
+
+    def interpolation(self, name: str) -> Interpolation | None:
+        """timm's "random" is for training; it then counts as absent."""
+        found = self.values.get(name)
+        return None if found is None or found == "random" else _interpolation(name, found)
+
+    def one_of(self, name: str, known: Iterable[str]) -> str | None:
+        found = self.values.get(name)
+        return None if found is None else str(_one_of(name, found, tuple(known)))
+
+    def switch(self, name: str, *, default: bool = True) -> bool:
+        found = self.values.get(name)
+        return default if found is None else bool(_one_of(name, found, (True, False)))
+
+
+def _edges(name: str, size: Any, most: int = _MOST) -> tuple[int, int]:
+    """(height, width) from 224, [3, 224, 224], [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
+    found: tuple[Any, ...]
     if isinstance(size, dict):
         edge = size.get("shortest_edge")
-        return (int(edge), int(edge)) if edge else (int(size["height"]), int(size["width"]))
-    return (size, size) if isinstance(size, int) else (int(size[-2]), int(size[-1]))
+        found = (edge, edge) if edge is not None else (size.get("height"), size.get("width"))
+    elif isinstance(size, list | tuple):
+        found = tuple(size[-2:])
+    else:
+        found = (size, size)
+    whole = [isinstance(e, int | float) and not isinstance(e, bool) and e % 1 == 0 and 0 < e <= most for e in found]
+    if whole != [True, True]:
+        raise ValueError(f"{name} must be whole numbers of pixels from 1 to {most}, not {size!r}")
+    return int(found[0]), int(found[1])
 
 
-def _edges(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+def _before_crop(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    if not crop_pct > 0:
+        raise ValueError(f"crop_pct must be above 0, not {crop_pct!r}")
     return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
 
 
-def _interpolation(value: Any, default: Interpolation) -> Interpolation:
-    """From a name or Pillow's number. timm's "random" is for training; it then means the default."""
-    if value is None or value == "random":
-        return default
-    if isinstance(value, int) and 0 <= value < len(INTERPOLATIONS):
+def _number(name: str, value: Any, *, positive: bool = False) -> float:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    if positive and value <= 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+    return float(value)
+
+
+def _channels(name: str, value: Any, *, positive: bool = False) -> tuple[float, ...]:
+    """Three numbers, from three or from one; lists, tuples and arrays."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    if len(values) != 3:
+        raise ValueError(f"{name} must be one number or three, not {value!r}")
+    return tuple(_number(name, each, positive=positive) for each in values)
+
+
+def _interpolation(name: str, value: Any) -> Interpolation:
+    """From a name or Pillow's number."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(INTERPOLATIONS):
         return INTERPOLATIONS[value]
-    if value in INTERPOLATIONS:
-        return value  # type: ignore[no-any-return]
-    raise ModelError(f"the model's interpolation {value!r} is unknown", f"known are {', '.join(INTERPOLATIONS)}")
+    found: Interpolation = _one_of(name, value, INTERPOLATIONS)
+    return found
+
+
+def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
+    if not isinstance(value, str | bool) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
+    return value

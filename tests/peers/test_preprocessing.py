@@ -81,6 +81,20 @@ def test_timm_border(crop_pct: float) -> None:
             assert np.abs(recipe.apply(ours) - np.asarray(peer(theirs))).max() <= 1e-6
 
 
+def test_timms_usual_recipe_of_every_architecture() -> None:
+    import timm
+    from timm.data import resolve_data_config
+
+    from convnext_cli.checkpoints import timm as layout
+    from convnext_cli.config import VARIANTS
+
+    known = [name for name in timm.list_models("*convnext*") if name in VARIANTS]
+    assert len(known) > 25
+    for name in known:
+        cfg = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        assert layout.usual(name) == Recipe.from_timm(cfg), name
+
+
 @pytest.mark.parametrize("variant", ["tiny", "small", "base", "large"])
 def test_torchvision(variant: str) -> None:
     import torchvision.models as models
