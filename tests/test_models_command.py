@@ -73,6 +73,7 @@ def test_list_as_json(convnext: Run) -> None:
         (["FACEBOOK/convnext-tiny-224"], NAME, "convnext_base.fb_in1k"),
         (["--task", "embedding"], "convnext_base.clip_laion2b", NAME),
         (["--labels", "imagenet-22k"], "convnext_tiny.fb_in22k", NAME),
+        (["--labels", "tiny-imagenet-200"], "default", NAME),
         (["--max-params", "10"], "convnext_atto.d2_in1k", NAME),
         (["--max-gmacs", "4.5"], NAME, "convnext_base.fb_in1k"),
         (["--commercial"], NAME, "convnextv2_atto.fcmae"),
@@ -92,11 +93,64 @@ def test_the_best_first(convnext: Run) -> None:
     assert params == sorted(params)  # type: ignore[type-var]
 
 
-def test_no_figure_is_cut_on_a_narrow_terminal(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_go_before_a_name_is_cut(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = convnext("models", "list")
-    assert "…" not in done.out
-    assert max(map(len, done.out.splitlines())) <= 80
+    lines = done.out.splitlines()
+    assert {line.split()[0] for line in lines[1:]} == {"default", *(known.name for known in zoo.entries())}
+    assert len(lines) == 2 + len(zoo.entries()), "one line each"
+    assert lines[0].split() == ["name", "params", "M", "top-1", "where"]
+    assert max(map(len, lines)) <= 80
+    assert "wider screen, or --json: GMACs, licence" in done.err
+
+
+def test_a_list_is_wider_than_a_screen_that_has_no_room_for_names(
+    convnext: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = convnext("models", "list", "soup_ft_in12k_in1k_384").out.splitlines()
+    assert lines[1].split() == ["convnext_large_mlp.clip_laion2b_soup_ft_in12k_in1k_384", "pull"]
+
+
+def test_a_pattern_that_nothing_has_is_told_the_near_names(convnext: Run) -> None:
+    done = convnext("models", "list", "convnxt_tinny", "--json")
+    assert json.loads(done.out) == []
+    assert f"the nearest names are {NAME}" in done.err
+    assert "nearest" not in convnext("models", "list", "tiny", "--local").err
+
+
+def test_own_models_are_listed_marked_and_removed(convnext: Run, home: Path, tmp_path: Path) -> None:
+    (home / "weights").mkdir()
+    default = zoo.resolve("default")
+    flowers = home / "weights" / "flowers.safetensors"
+    flowers.write_bytes(default.read_bytes())
+    (home / "weights" / "birds").mkdir()
+    (home / "weights" / "birds" / "checkpoint.pth.tar").write_bytes(b"weights")
+    (home / "weights" / "tiny.pth").write_bytes(b"not the zoo's tiny")
+    (home / "weights" / "damaged.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (home / "weights" / f"{NAME}.safetensors").write_bytes(b"a known one, put here by hand")
+    found = rows(convnext, "--local")
+    assert set(found) == {"default", "flowers", "birds", "tiny.pth", "damaged", NAME}
+    assert found["flowers"]["classes"] == 200
+    assert found["birds"]["params"] is None
+    assert "flowers" in convnext("models", "list", "--local").out
+
+    for chosen, name in (("flowers", "flowers"), (str(flowers), "flowers"), ("tiny", NAME)):
+        assert convnext("models", "use", chosen).status == 0
+        assert [n for n, row in rows(convnext).items() if row["default"]] == [name]
+    elsewhere = tmp_path / "mine.safetensors"
+    elsewhere.write_bytes(default.read_bytes())
+    assert convnext("models", "use", str(elsewhere)).status == 0
+    assert [n for n, row in rows(convnext).items() if row["default"]] == [str(elsewhere)]
+
+    assert convnext("models", "use", "flowers").status == 0
+    assert convnext("models", "remove", "flowers", "--yes").status == 0
+    assert not flowers.exists()
+    assert zoo.default_model() == "default"
+    assert convnext("models", "remove", "birds", "-y").status == 0
+    assert convnext("models", "remove", NAME, "-y").status == 0
+    assert convnext("models", "remove", NAME, "-y").status == 3
+    assert set(rows(convnext, "--local")) == {"default", "tiny.pth", "damaged"}
 
 
 def test_copies_of_other_libraries_are_local(convnext: Run, home: Path) -> None:
@@ -121,6 +175,7 @@ def test_info_of_the_bundled_model(convnext: Run) -> None:
     done = convnext("models", "info", "default", "--json")
     told = json.loads(done.out)
     assert (told["name"], told["layout"], told["where"]) == ("default", "canonical", "bundled")
+    assert (told["default"], told["aliases"]) == (True, [])
     assert told["classes"] == 200
     assert told["statistics"]["dtypes"] == {"float16": told["params"]}
     assert len(told["file_sha256"]) == len(told["sha256"]) == 64
@@ -158,6 +213,7 @@ def test_from_pull_to_labels_and_away(convnext: Run, hub: Hub, home: Path, tmp_p
 
     told = json.loads(convnext("models", "info", TEST_MODEL, "--json").out)
     assert (told["name"], told["labels"], told["license"]) == (TEST_MODEL, "imagenet-1k", "apache-2.0")
+    assert (told["default"], f"timm/{TEST_MODEL}" in told["aliases"]) == (False, True)
 
     assert convnext("models", "use", "test_convnext").status == 0
     assert zoo.default_model() == TEST_MODEL
@@ -173,9 +229,17 @@ def test_from_pull_to_labels_and_away(convnext: Run, hub: Hub, home: Path, tmp_p
     done = convnext("models", "verify", "--json")
     assert done.status == 1
     assert {check["status"] for check in json.loads(done.out)} == {"ok", "changed"}
-    assert convnext("models", "verify", TEST_MODEL).status == 1
+    done = convnext("models", "verify", TEST_MODEL)
+    assert done.status == 1
+    mend = f"convnext models pull {TEST_MODEL} --force"
+    assert f"hint: {mend}" in done.err
+    assert convnext(*mend.split()[1:]).status == 0
+    assert convnext("models", "verify", TEST_MODEL).status == 0
 
     done = convnext("models", "remove", TEST_MODEL)
+    assert (done.status, path.exists()) == (2, True), "nobody was asked"
+    assert f"convnext models remove {TEST_MODEL} --yes" in done.err
+    done = convnext("models", "remove", TEST_MODEL, "--yes")
     assert done.status == 0
     assert not path.exists()
     assert zoo.default_model() == "default", "what is gone cannot answer"
@@ -198,6 +262,25 @@ def test_terms_are_accepted_before_a_byte_comes(convnext: Run, hub: Hub) -> None
     assert f"convnext models pull {v2} --yes" in done.err
     assert hub.log == []
     assert convnext("models", "pull", v2, "--yes").status == 0
+
+
+def test_terms_of_all_models_are_asked_for_before_the_first_download(convnext: Run, hub: Hub) -> None:  # noqa: F811
+    done = convnext("models", "pull", NAME, "convnextv2_tiny.fcmae_ft_in1k")
+    assert done.status == 2
+    assert hub.log == []
+
+
+@pytest.mark.parametrize(("value", "status"), [("2", 0), ("off", 0), ("ON", 5), ("true", 5), ("Yes", 5)])
+def test_one_reading_of_the_offline_variable(
+    value: str,
+    status: int,
+    convnext: Run,
+    hub: Hub,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert convnext("models", "pull", NAME).status == status
+    assert convnext("classify", "-m", TEST_MODEL, SAMPLES[0]).status == 3, "not here, and no usage error"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -253,18 +336,51 @@ def test_use_keeps_paths_whole(convnext: Run, tmp_path: Path, monkeypatch: pytes
     assert convnext("models", "use", "tiny").status == 3
 
 
+def test_use_keeps_a_folder_that_goes_before_a_name(
+    convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights_of(TEST_MODEL, tmp_path / "tiny" / "model.safetensors")
+    assert convnext("models", "path", "tiny").out.strip() == str(tmp_path / "tiny")
+    assert convnext("models", "use", "tiny").status == 0
+    assert zoo.default_model() == str(tmp_path / "tiny")
+
+
 def test_the_bundled_model_cannot_be_removed(convnext: Run) -> None:
     assert convnext("models", "remove", "default").status == 3
 
 
 @pytest.mark.parametrize(
-    ("name", "status"), [("convnext_tiny-01234567.pth", "changed"), ("mine.pth", "unknown")], ids=["prefix", "nothing"]
+    ("name", "status"),
+    [("convnext_tiny-983f1562.pth", "changed"), ("mine-20240101.pth", "unknown")],
+    ids=["publisher", "nobody"],
 )
 def test_verify_of_a_loose_file(name: str, status: str, convnext: Run, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"weights")
     done = convnext("models", "verify", str(tmp_path / name), "--json")
     assert done.status == 1
     assert [check["status"] for check in json.loads(done.out)] == [status]
+
+
+def test_verify_believes_the_card_before_the_name(convnext: Run, tmp_path: Path) -> None:
+    path = tmp_path / "flowers-20240101.safetensors"
+    content = bytearray(zoo.resolve("default").read_bytes())
+    path.write_bytes(content)
+    assert convnext("models", "verify", str(path)).status == 0
+    content[-1] ^= 1
+    path.write_bytes(content)
+    done = convnext("models", "verify", str(path), "--json")
+    assert [check["status"] for check in json.loads(done.out)] == ["changed"]
+    path.write_bytes(content.replace(b"schema_version", b"schema_verzion"))
+    done = convnext("models", "verify", str(path), "--json")
+    assert [check["status"] for check in json.loads(done.out)] == ["changed"], "a damaged card"
+
+
+def test_verify_of_nothing_says_so(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo.local, "_PACKAGE", Path("/nowhere"))
+    done = convnext("models", "verify")
+    assert (done.status, done.out) == (0, "")
+    assert "nothing to verify" in done.err
 
 
 def test_verify_of_a_hub_cache_trusts_the_blobs_name(convnext: Run, home: Path) -> None:

@@ -16,8 +16,9 @@ import pytest
 
 from convnext_cli import zoo
 from convnext_cli.errors import ModelError, NetworkError, OutputError
-from convnext_cli.zoo import fetch
+from convnext_cli.zoo import fetch, record
 from convnext_cli.zoo import pull as puller
+from convnext_cli.zoo import remove as remover
 from convnext_cli.zoo.entry import Entry
 from tests.hub import COMMIT, Hub
 
@@ -76,15 +77,16 @@ def test_a_model_arrives_whole_with_what_belongs_to_it(hub: Hub, place: Path) ->
 
 def test_the_record_says_what_came_from_where(hub: Hub, place: Path) -> None:
     puller.pull(entry())
-    record = json.loads((place / "pulled.json").read_text())
-    assert (record["name"], record["license"]) == (NAME, "apache-2.0")
-    assert record["files"]["model.safetensors"] == {
+    noted = json.loads((place / "pulled.json").read_text())
+    assert (noted["name"], noted["license"]) == (NAME, "apache-2.0")
+    assert noted["files"]["model.safetensors"] == {
+        "mtime": (place / "model.safetensors").stat().st_mtime_ns,
         "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
         "size": len(WEIGHTS),
         "checked": "whole",
         "source": f"{hub.url}/{REPOSITORY}/resolve/{COMMIT}/model.safetensors",
     }
-    assert record["files"]["config.json"]["checked"] == "whole"
+    assert noted["files"]["config.json"]["checked"] == "whole"
 
 
 def test_what_is_here_is_not_fetched_again(hub: Hub) -> None:
@@ -202,9 +204,9 @@ def test_a_publishers_own_file_is_checked_by_its_name(hub: Hub) -> None:
     path = puller.pull(known)
     assert path.read_bytes() == WEIGHTS
     assert path.name == known.files[0]
-    record = puller.record(path.parent)
-    assert record is not None
-    assert record["files"][path.name]["checked"] == "start"
+    noted = record.read(path.parent)
+    assert noted is not None
+    assert noted["files"][path.name]["checked"] == "start"
 
 
 def test_a_publishers_file_of_another_checksum_is_refused(hub: Hub, home: Path) -> None:
@@ -215,9 +217,9 @@ def test_a_publishers_file_of_another_checksum_is_refused(hub: Hub, home: Path) 
 
 def test_a_publishers_file_without_checksum_is_noted_as_unchecked(hub: Hub) -> None:
     path = puller.pull(published(hub, prefix=""))
-    record = puller.record(path.parent)
-    assert record is not None
-    assert record["files"][path.name]["checked"] == "none"
+    noted = record.read(path.parent)
+    assert noted is not None
+    assert noted["files"][path.name]["checked"] == "none"
 
 
 def test_a_server_that_answers_no_head_request(hub: Hub) -> None:
@@ -315,20 +317,77 @@ def test_remove_deletes_what_was_pulled_and_nothing_else(hub: Hub, place: Path) 
     puller.pull(entry())
     (place / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match=r"notes\.txt"):
-        puller.remove(entry())
+        remover.remove(NAME)
     (place / "notes.txt").unlink()
-    assert puller.remove(entry()) == place
+    assert remover.remove(NAME) == [place]
     assert not place.exists()
-    assert puller.remove(entry()) is None
+    assert remover.remove(NAME) == []
+
+
+def test_remove_waits_for_no_pull_and_disturbs_none(hub: Hub, place: Path) -> None:
+    from filelock import FileLock
+
+    path = puller.pull(entry())
+    with FileLock(place / ".lock"), pytest.raises(OutputError, match="another process"):
+        remover.remove(NAME)
+    assert path.is_file()
+
+
+def test_the_publishers_file_takes_the_place_of_the_hubs(hub: Hub, place: Path) -> None:
+    puller.pull(entry())
+    file = "convnext_tiny_1k_224_ema.pth"
+    hub.plain[file] = bytes(reversed(WEIGHTS))
+    known = dataclasses.replace(entry(), url=f"{hub.url}/{file}")
+    path = puller.pull(known, origin=True)
+    assert zoo.resolve(NAME) == path == place / file
+    assert left(place) == [file, "pulled.json"]
+    assert puller.pull(known) == path
+
+
+def test_the_file_that_was_pulled_goes_before_others_beside_it(hub: Hub, place: Path) -> None:
+    path = puller.pull(published(hub))
+    (path.parent / "model.safetensors").write_bytes(b"something else")
+    assert zoo.resolve("convnext_tiny.tv_in1k") == path
+
+
+def test_a_damaged_file_is_fetched_again(hub: Hub, place: Path) -> None:
+    path = puller.pull(entry())
+    path.write_bytes(WEIGHTS[:-1] + b"x")
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(NetworkError, match="cannot be fetched again"):
+        puller.pull(entry(), offline=True)
+    assert puller.pull(entry()).read_bytes() == WEIGHTS
+
+
+def test_a_file_that_was_only_touched_is_kept(hub: Hub) -> None:
+    path = puller.pull(entry())
+    os.utime(path, ns=(0, 0))
+    hub.log.clear()
+    assert puller.pull(entry()) == path
+    assert hub.log == []
+
+
+def test_force_mends_what_only_its_checksum_tells(hub: Hub, place: Path) -> None:
+    path = puller.pull(entry())
+    written = path.stat().st_mtime_ns
+    path.write_bytes(WEIGHTS[:-1] + b"x")
+    os.utime(path, ns=(written, written))
+    assert puller.pull(entry()).read_bytes() != WEIGHTS
+    hub.log.clear()
+    assert puller.pull(entry(), force=True).read_bytes() == WEIGHTS
+    assert hub.gets("model.safetensors"), "the weights came anew"
+    hub.log.clear()
+    puller.pull(entry(), force=True)
+    assert hub.gets("model.safetensors") == [], "what is as published is not fetched again"
 
 
 def test_a_record_that_is_damaged_counts_as_none(hub: Hub, place: Path) -> None:
     puller.pull(entry())
     for damage in ("{", "[]", '{"files": {}}', '{"files": {"model.safetensors": {"size": 1}}}'):
         (place / "pulled.json").write_text(damage)
-        assert puller.complete(place) is None
+        assert record.complete(place) is None
     hub.log.clear()
-    assert puller.pull(entry()) == puller.complete(place)
+    assert puller.pull(entry()) == record.complete(place)
     assert hub.gets("model.safetensors") == [], "the weights are as published, and stay"
 
 

@@ -320,6 +320,35 @@ def test_models_of_the_users_own_have_names_too(home: Path) -> None:
     assert zoo.resolve("birds") == folder
 
 
+def test_shards_in_the_hub_cache_are_used_when_all_are_here(home: Path) -> None:
+    index = cached(home, "timm/convnext_tiny.fb_in1k", file="model.safetensors.index.json")
+    index.write_text(
+        '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+    )
+    put(index.parent / "model-00001-of-00002.safetensors")
+    with pytest.raises(ModelError):
+        zoo.resolve("tiny")
+    put(index.parent / "model-00002-of-00002.safetensors")
+    assert zoo.resolve("tiny") == index
+    assert zoo.entry_for_file(index) is entry("tiny")
+
+
+@pytest.mark.parametrize("name", ["timm/myself_finetuned", "hf-hub:timm/myself_finetuned"])
+def test_any_cached_repository_has_its_name(name: str, home: Path) -> None:
+    file = cached(home, "timm/myself_finetuned")
+    assert zoo.resolve(name) == file
+
+
+def test_a_cached_repository_with_weights_of_another_name(home: Path) -> None:
+    file = cached(home, "me/flowers", file="best.pth")
+    assert zoo.resolve("me/flowers") == file.parent
+
+
+def test_training_checkpoints_of_timm_are_weights(home: Path, tmp_path: Path) -> None:
+    put(tmp_path / "run" / "checkpoint.pth.tar")
+    assert zoo.resolve(tmp_path / "run") == tmp_path / "run"
+
+
 @pytest.mark.parametrize("content", [LFS, b""])
 def test_pointers_and_empty_files_are_no_weights(content: bytes, home: Path) -> None:
     put(home / "weights" / "convnext_tiny.fb_in1k" / "model.safetensors", content)

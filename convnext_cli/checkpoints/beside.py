@@ -9,6 +9,7 @@ from typing import Any
 from convnext_cli.errors import ModelError
 from convnext_cli.zoo.local import SUFFIXES, WEIGHT_FILES
 
+STANDARD = WEIGHT_FILES
 _OTHER = {".h5": "Keras", ".msgpack": "Flax", ".onnx": "ONNX", ".keras": "Keras", ".npz": "numpy", ".pb": "TensorFlow"}
 _JSON = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 
@@ -24,7 +25,7 @@ def find_weights(path: Path) -> Path:
         if not path.is_file():
             raise ModelError(f"{path} is neither a file nor a folder", "name a weights file or its folder")
         return path
-    for name in WEIGHT_FILES:
+    for name in STANDARD:
         if (path / name).is_file():
             return path / name
     files = sorted(file for file in path.iterdir() if file.is_file())
@@ -46,7 +47,7 @@ def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
     It is theirs when the user named the folder, or the file has one of a library's standard names; a file of a name of
     its own may lie beside anything.
     """
-    if not (asked.is_dir() or weights.name in WEIGHT_FILES):
+    if not (asked.is_dir() or weights.name in STANDARD):
         return {}
     found = {}
     for name in _JSON:

@@ -4,66 +4,87 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from convnext_cli.zoo.record import RECORD
+from convnext_cli.zoo.record import read as read_record
+
+ELSEWHERE = "fetch it again from where it came"
 
 
 def checks(name: str) -> Iterator[dict[str, str]]:
-    """One check a file: ok, changed, missing, or unknown when nobody noted its checksum."""
+    """One check a file: ok, changed, missing, or unknown when nobody noted its checksum; and how to repair it."""
     from convnext_cli import zoo
-    from convnext_cli.zoo import pull as puller
 
-    place = Path(name) if Path(name).is_dir() else None
-    if place is None or puller.record(place) is None:
-        place = zoo.resolve(name)
-        place = place.parent if place.is_file() and puller.record(place.parent) else place
-    if place.is_dir() and (record := puller.record(place)):
-        for file, noted in record["files"].items():
-            yield _compare(place / file, str(noted.get("sha256", "")), f"as pulled on {record.get('date', '?')}")
+    path = Path(name)
+    if not (path / RECORD).is_file():
+        path = zoo.resolve(name)
+    place = path if path.is_dir() else path.parent
+    record = read_record(place)
+    if record and (path == place or path.name in record["files"]):
+        yield from _verify_pull(place, record)
         return
-    files = [place] if place.is_file() else sorted(p for p in place.iterdir() if p.suffix in zoo.local.SUFFIXES)
-    for path in files:
-        yield _verify_file(path)
+    for file in sorted(file for file in path.iterdir() if zoo.local.stem(file)) if path.is_dir() else [path]:
+        yield _verify_file(file)
+
+
+def _verify_pull(place: Path, record: dict[str, Any]) -> Iterator[dict[str, str]]:
+    from convnext_cli import zoo
+
+    entry = zoo.find(str(record.get("name", "")))
+    origin = " --origin" if entry and next(iter(record["files"])) in entry.files and entry.hub else ""
+    repair = f"convnext models pull {entry.name} --force{origin}" if entry else ELSEWHERE
+    for file, noted in record["files"].items():
+        why = f"as pulled on {record.get('date', '?')}"
+        yield _compare(place / file, str(noted.get("sha256", "")), why, repair)
 
 
 def _verify_file(path: Path) -> dict[str, str]:
     from convnext_cli import zoo
+    from convnext_cli.errors import ModelError
     from convnext_cli.zoo.entry import sha256_prefix
 
+    entry = zoo.entry_for_file(path)
+    repair = f"convnext models pull {entry.name}" if entry and entry.source else ELSEWHERE
     blob = path.resolve().name  # in a hub cache the file is a link to a blob that is called by its sha256
     if path.is_symlink() and len(blob) == 64:
-        return _compare(path, blob, "as the hub's cache names it")
-    if prefix := sha256_prefix(path.name):
-        return _compare(path, prefix, "as the file's name says")
-    if path.suffix == ".safetensors" and (card := zoo.local.embedded_card(path)) and card.sha256:
-        return _verify_tensors(path)
-    return _compare(path, "", "")
+        return _compare(path, blob, "as the hub's cache names it", repair)
+    try:
+        card = zoo.local.embedded_card(path)
+    except ModelError as error:
+        return _check(path, "changed", "", error.message, repair)
+    if card and card.sha256:
+        return _verify_tensors(path, repair)
+    # Any name may end in eight digits; a checksum it is in the names that publishers gave.
+    prefix = sha256_prefix(path.name) if entry and path.name in entry.files else ""
+    return _compare(path, prefix, "as the file's name says", repair)
 
 
-def _verify_tensors(path: Path) -> dict[str, str]:
+def _verify_tensors(path: Path, repair: str) -> dict[str, str]:
     """One of the project's own files: its card holds the fingerprint of its tensors."""
-    from convnext_cli import checkpoints
+    from convnext_cli import checkpoints, zoo
     from convnext_cli.errors import ModelError
 
     try:
         found = checkpoints.load(path, dtype="stored", verify=True).card.sha256
     except ModelError as error:
-        return {"path": str(path), "status": "changed", "sha256": "", "why": error.message}
-    return {"path": str(path), "status": "ok", "sha256": found, "why": "its tensors are those of its card"}
+        repair = "install convnext-cli again" if path == zoo.local.bundled() else repair
+        return _check(path, "changed", "", error.message, repair)
+    return _check(path, "ok", found, "its tensors are those of its card")
 
 
-def _compare(path: Path, wanted: str, why: str) -> dict[str, str]:
-    from convnext_cli.zoo.fetch import file_sha256
+def _compare(path: Path, wanted: str, why: str, repair: str) -> dict[str, str]:
+    from convnext_cli.zoo.record import sha256
 
     if not path.is_file():
-        return {"path": str(path), "status": "missing", "sha256": "", "why": "it was here when it was pulled"}
-    found = file_sha256(path)
+        return _check(path, "missing", "", "it was here when it was pulled", repair)
+    found = sha256(path)
     if not wanted:
-        why = f"nothing to compare its sha256 with: {found}"
-        return {"path": str(path), "status": "unknown", "sha256": found, "why": why}
+        return _check(path, "unknown", found, f"nothing to compare its sha256 with: {found}")
     if found.startswith(wanted):
-        return {"path": str(path), "status": "ok", "sha256": found, "why": why}
-    return {
-        "path": str(path),
-        "status": "changed",
-        "sha256": found,
-        "why": f"sha256 is {found}, it should be {wanted} ({why})",
-    }
+        return _check(path, "ok", found, why)
+    return _check(path, "changed", found, f"sha256 is {found}, it should be {wanted} ({why})", repair)
+
+
+def _check(path: Path, status: str, sha256: str, why: str, repair: str = "") -> dict[str, str]:
+    return {"path": str(path), "status": status, "sha256": sha256, "why": why, "repair": repair}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from convnext_cli.cli import render
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from convnext_cli.card import Card
     from convnext_cli.checkpoints import Checkpoint
     from convnext_cli.zoo import Entry
@@ -43,17 +45,16 @@ def row(name: str, known: Card | Entry | None, where: str, path: Path | None, ch
 def inspect(path: Path) -> dict[str, Any]:
     """The JSON object of ``models info`` for weights on this machine. Raises ModelError when they cannot be used."""
     from convnext_cli import checkpoints, zoo
-    from convnext_cli.zoo.fetch import file_sha256
+    from convnext_cli.zoo.record import sha256
 
     checkpoint = checkpoints.load(path, dtype="stored", verify=True)
     card, file = checkpoint.card, checkpoint.path
     told = row(card.name or file.stem, card, "bundled" if file == zoo.local.bundled() else "local", file, False)
-    del told["default"], told["aliases"]
     if entry := zoo.entry_for_file(file):
         told |= {"terms": entry.terms, "license": card.license or entry.license, "source": card.source or entry.source}
     return told | {
         "layout": checkpoint.layout,
-        "file_sha256": file_sha256(file),
+        "file_sha256": sha256(file),
         "size": file.stat().st_size,
         "sha256": card.sha256,
         "temperature": card.temperature,
@@ -83,39 +84,66 @@ def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def draw_list(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+_TITLES = ("name", "params M", "GMACs", "input", "labels", "top-1", "licence", "where")
+_FIGURES = ("params M", "GMACs", "input", "top-1")
+# What goes first where the screen is narrow; names are never cut or folded.
+_DISPENSABLE = ("GMACs", "licence", "labels", "input", "params M", "top-1")
 
-    # Figures are never cut; on a narrow terminal names, labels and licences are folded, names least.
-    width = render.out().width
-    narrow = width < 110
-    name_width = max(16, width - 64) if narrow else None
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("name", overflow="fold", width=name_width)
-    for title in ("params M", "GMACs", "input"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("labels", overflow="fold", width=12 if narrow else None)
-    table.add_column("top-1", justify="right", no_wrap=True)
-    table.add_column("licence", overflow="fold", width=10 if narrow else 20 if width < 150 else None)
-    table.add_column("where", no_wrap=True)
-    colours = {"bundled": "green", "local": "green", "pull": "dim"}
-    for r in rows:
-        name = Text(r["name"], "bold" if r["default"] else "")
-        where = Text(r["where"] + (" *" if r["default"] else ""), colours.get(r["where"], ""))
-        licence = Text(_short(r["license"]), "yellow" if r["terms"] else "")
-        if r["params"] is None:
-            table.add_row(name, *[""] * 5, licence, where)
-            continue
-        labels = r["labels"] or (f"{r['classes']} numbers" if r["task"] == "embedding" else r["task"])
-        zero_shot = "z" if "imagenet-1k zero-shot top-1" in r["metrics"] else ""
-        top1 = f"{r['top1']:.2f}{zero_shot}" if r["top1"] is not None else ""
-        size = str(r["input"][0])
-        table.add_row(name, f"{r['params'] / 1e6:.2f}", f"{r['gmacs']:.2f}", size, labels, top1, licence, where)
-    render.out().print(table)
+
+def draw_list(rows: list[dict[str, Any]]) -> None:
+    from rich.measure import Measurement
+
+    console = render.out()
+    cells = [_cells(r) for r in rows]
+    left_out: list[str] = []
+    while True:
+        titles = [title for title in _TITLES if title not in left_out]
+        table = _table(titles, cells)
+        width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        if width <= console.width or len(left_out) == len(_DISPENSABLE):
+            break
+        left_out.append(_DISPENSABLE[len(left_out)])
+    table.width = width
+    console.print(table, crop=False)
     count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
     render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given")
+    if left_out:
+        render.note(f"for a wider screen, or --json: {', '.join(left_out)}")
     render.note("pull one: convnext models pull NAME · licences in docs/models.md")
+
+
+def _cells(r: dict[str, Any]) -> dict[str, Any]:
+    """What a model's row shows, by column."""
+    from rich.text import Text
+
+    colours = {"bundled": "green", "local": "green", "pull": "dim"}
+    cells: dict[str, Any] = {
+        "name": Text(render.plain(r["name"]), "bold" if r["default"] else ""),
+        "licence": Text(render.plain(_short(r["license"])), "yellow" if r["terms"] else ""),
+        "where": Text(r["where"] + (" *" if r["default"] else ""), colours.get(r["where"], "")),
+    }
+    if r["params"] is None:
+        return cells
+    labels = r["labels"] or (f"{r['classes']} numbers" if r["task"] == "embedding" else r["task"])
+    zero_shot = "z" if "imagenet-1k zero-shot top-1" in r["metrics"] else ""
+    return cells | {
+        "params M": f"{r['params'] / 1e6:.2f}",
+        "GMACs": f"{r['gmacs']:.2f}",
+        "input": str(r["input"][0]),
+        "labels": Text(render.plain(labels)),
+        "top-1": f"{r['top1']:.2f}{zero_shot}" if r["top1"] is not None else "",
+    }
+
+
+def _table(titles: list[str], rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for title in titles:
+        table.add_column(title, justify="right" if title in _FIGURES else "left", no_wrap=True)
+    for cells in rows:
+        table.add_row(*(cells.get(title, "") for title in titles))
+    return table
 
 
 def _short(licence: str | None) -> str:

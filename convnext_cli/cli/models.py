@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import model_checks, model_view, render
+from convnext_cli import labels
+from convnext_cli.cli import model_checks, model_rows, model_view, render
 from convnext_cli.cli.options import ModelName
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = click.argument("name", metavar="NAME", type=ModelName())
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 YES = click.option("-y", "--yes", is_flag=True, help="Accept the licence's terms without being asked.")
-OFFLINE = click.option("--offline", is_flag=True, envvar="HF_HUB_OFFLINE", help="Never open a connection.")
+OFFLINE = click.option("--offline", is_flag=True, help="Never open a connection.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
@@ -48,7 +48,7 @@ def models() -> None:
     type=click.Choice(["classification", "embedding", "features"]),
     help="What comes out: classes, a vector, or feature maps.",
 )
-@click.option("--labels", type=click.Choice(["imagenet-1k", "imagenet-12k", "imagenet-22k"]), help="The label set.")
+@click.option("--labels", type=click.Choice(labels.names()), help="The label set.")
 @click.option("--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="No larger than this.")
 @click.option("--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="No slower than this.")
 @click.option("--commercial", is_flag=True, help="Leave out licences that ask for something.")
@@ -70,7 +70,8 @@ def list_(pattern: str | None, **given: Any) -> None:
       convnext models list tiny
       convnext models list 'convnextv2_*' --json
     """
-    rows = [row for row in _rows() if _wanted(row, pattern, given)]
+    named = [row for row in model_rows.rows() if pattern is None or _is_called(row, pattern)]
+    rows = [row for row in named if _wanted(row, given)]
     key = given["sort"]
     if key == "top1":
         rows.sort(key=lambda row: -(row["top1"] or 0))
@@ -80,32 +81,22 @@ def list_(pattern: str | None, **given: Any) -> None:
         rows.sort(key=lambda row: row[key] or 0)
     if given["as_json"]:
         click.echo(json.dumps(rows, indent=2))
-        return
-    model_view.draw_list(rows)
+    else:
+        model_view.draw_list(rows)
+    if pattern and not named:
+        from convnext_cli import zoo
+
+        render.note(f"no model is called {pattern!r}; the nearest names are {', '.join(zoo.nearest(pattern))}")
 
 
-def _rows() -> Iterator[dict[str, Any]]:
-    from convnext_cli import zoo
-
-    chosen = zoo.default_model()
-    if bundled := zoo.local.bundled():
-        card = zoo.local.embedded_card(bundled)
-        yield model_view.row("default", card, "bundled", bundled, chosen == "default")
-    for entry in zoo.entries():
-        copies = zoo.local.find(entry)
-        where = "local" if copies else "pull" if entry.hub or entry.url else "-"
-        own = zoo.find(chosen) is entry
-        yield model_view.row(entry.name, entry, where, copies[0] if copies else None, own)
-
-
-def _wanted(row: dict[str, Any], pattern: str | None, given: dict[str, Any]) -> bool:
+def _is_called(row: dict[str, Any], pattern: str) -> bool:
     from fnmatch import fnmatch
 
-    if pattern:
-        names = [n.casefold() for n in (row["name"], *row["aliases"])]
-        glob = pattern.casefold() if set(pattern) & set("*?[") else f"*{pattern.casefold()}*"
-        if not any(fnmatch(n, glob) for n in names):
-            return False
+    glob = pattern.casefold() if set(pattern) & set("*?[") else f"*{pattern.casefold()}*"
+    return any(fnmatch(name.casefold(), glob) for name in (row["name"], *row["aliases"]))
+
+
+def _wanted(row: dict[str, Any], given: dict[str, Any]) -> bool:
     return (
         not (given["only_local"] and row["path"] is None)
         and given["task"] in (None, row["task"])
@@ -139,14 +130,18 @@ def info(name: str, as_json: bool) -> None:
     except ModelError:
         if entry is None:
             raise
-        told = model_view.row(
-            entry.name, entry, "pull" if entry.source else "-", None, zoo.default_model() == entry.name
-        )
+        chosen = zoo.find(zoo.default_model()) is entry
+        told = model_view.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
         told |= {"recipe": entry.recipe.to_dict(), "config": entry.config.to_dict(), "pull": zoo.pull_line(entry)}
     else:
         told = model_view.inspect(path)
+        entry = entry if entry and path in zoo.local.find(entry, wish=name) else zoo.entry_for_file(path)
+        told |= {
+            "default": path.absolute() == model_rows.default_path(),
+            "aliases": list(entry.aliases) if entry else [],
+        }
         # a name whose copies lie in several places, as they are searched
-        told["copies"] = [str(copy) for copy in zoo.local.find(entry, wish=name)] if entry else [str(path)]
+        told["copies"] = [str(copy) for copy in zoo.local.find(entry, wish=name)] if entry else []
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
@@ -160,9 +155,10 @@ def info(name: str, as_json: bool) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, type=ModelName())
 @YES
 @click.option("--origin", is_flag=True, help="Fetch the publisher's own file instead of the hub's.")
+@click.option("--force", is_flag=True, help="Check what is here against its publisher's checksums, and mend it.")
 @OFFLINE
 @QUIET
-def pull(names: tuple[str, ...], yes: bool, origin: bool, offline: bool, quiet: bool) -> None:
+def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: bool, quiet: bool) -> None:
     """Fetch checkpoints into the weights folder.
 
     A pull that was cut goes on where it stopped when it is run again. HTTPS_PROXY, HF_ENDPOINT (a mirror), HF_TOKEN
@@ -174,10 +170,11 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, offline: bool, quiet: 
       convnext models pull convnextv2_tiny.fcmae_ft_in1k --yes
     """
     render.set_quiet(quiet)
-    wanted = [_known(name) for name in names]
+    wanted = {entry.name: entry for entry in map(_known, names)}.values()
+    for entry in wanted:  # all questions come before the first download
+        _agree(entry, yes, offline=offline, origin=origin, force=force)
     for entry in wanted:
-        path = _pull(entry, yes=yes, offline=offline, origin=origin)
-        click.echo(str(path))
+        click.echo(str(_pull(entry, offline=offline, origin=origin, force=force)))
 
 
 def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
@@ -193,7 +190,8 @@ def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
         zoo.resolve(name)
     except ModelError:
         if entry := zoo.find(name):
-            _pull(entry, yes=False, offline=offline)
+            _agree(entry, yes=False, offline=offline)
+            _pull(entry, offline=offline)
 
 
 def _known(name: str) -> Entry:
@@ -208,27 +206,27 @@ def _known(name: str) -> Entry:
     )
 
 
-def _pull(entry: Entry, *, yes: bool, offline: bool = False, origin: bool = False) -> Path:
-    from convnext_cli import zoo
+def _pull(entry: Entry, *, offline: bool = False, origin: bool = False, force: bool = False) -> Path:
     from convnext_cli.zoo import pull as puller
+    from convnext_cli.zoo import record
 
-    place = zoo.folders().weights / entry.name
-    if puller.complete(place) is None and not (offline or puller.forbidden()):
-        _agree(entry, yes)
     with model_view.progress_bars() as progress:
-        path = puller.pull(entry, progress=progress, offline=offline, origin=origin)
-    noted = (puller.record(place) or {"files": {}})["files"].get(path.name, {})
+        path = puller.pull(entry, progress=progress, offline=offline, origin=origin, force=force)
+    noted = (record.read(path.parent) or {"files": {}})["files"].get(path.name, {})
     if noted.get("checked") == "none":
         render.note("note: its publisher gives no checksum; the sha256 of what arrived was noted for `models verify`")
     return path
 
 
-def _agree(entry: Entry, yes: bool) -> None:
-    """Show the licence, and ask when it asks for something."""
+def _agree(entry: Entry, yes: bool, *, offline: bool = False, origin: bool = False, force: bool = False) -> None:
+    """Show the licence of what will be fetched, and ask when it asks for something."""
     import sys
 
     from convnext_cli.errors import UsageError
+    from convnext_cli.zoo import pull as puller
 
+    if offline or puller.forbidden() or (not force and puller.pulled(entry, origin=origin)):
+        return
     licence = entry.license + (f": {entry.terms}" if entry.terms else "")
     render.note(f"{entry.name} from {entry.source}\nlicence: {licence}")
     if not entry.terms or yes:
@@ -252,7 +250,7 @@ def path(name: str) -> None:
     """
     from convnext_cli import zoo
 
-    click.echo(str(zoo.resolve(name)))
+    click.echo(str(zoo.resolve(name).absolute()))
 
 
 @models.command()
@@ -274,8 +272,10 @@ def use(name: str, quiet: bool) -> None:
     entry = zoo.find(name)
     # A path must hold wherever the next command is run; a name is kept as its full name.
     if name != "default":
-        name = entry.name if entry and found in zoo.local.find(entry) else name
-        name = str(Path(name).absolute()) if Path(name).exists() and not entry else name
+        if found == Path(name).expanduser():
+            name = str(found.absolute())
+        elif entry:
+            name = entry.name
     settings.use(name)
     render.note(f"{name} answers from now on; back to the bundled model: convnext models use default")
 
@@ -285,31 +285,36 @@ def use(name: str, quiet: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @QUIET
 def remove(name: str, yes: bool, quiet: bool) -> None:
-    """Delete a pulled model from the weights folder.
+    """Delete a pulled model, or one of your own, from the weights folder.
 
-    Copies in other libraries' caches stay.
+    Without a terminal it wants --yes. Copies in other libraries' caches stay.
     """
     import sys
 
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
-    from convnext_cli.zoo import pull as puller
+    from convnext_cli.errors import ModelError, UsageError
+    from convnext_cli.zoo import remove as remover
     from convnext_cli.zoo import settings
 
     render.set_quiet(quiet)
     if name == "default":
         raise ModelError("the bundled model is part of the program", "use another one: convnext models use NAME")
-    entry = _known(name)
-    place = zoo.folders().weights / entry.name
-    if place.is_dir() and not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        click.confirm(f"Delete {place}?", abort=True, err=True)
-    removed = puller.remove(entry)
-    elsewhere = zoo.local.find(entry)
-    if removed is None:
+    targets, listed = remover.targets(name), ", ".join(map(str, remover.targets(name)))
+    if not targets:
+        entry = _known(name)
+        elsewhere = zoo.local.find(entry)
         hint = f"it lies in {elsewhere[0]}, which is another library's" if elsewhere else "there is nothing to do"
-        raise ModelError(f"{entry.name} was not pulled", hint)
-    render.note(f"deleted {removed}" + (f"; another copy stays in {elsewhere[0]}" if elsewhere else ""))
-    if zoo.find(settings.default_model()) is entry and not elsewhere:
+        raise ModelError(f"{entry.name} is not in the weights folder", hint)
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(f"nobody is there to confirm that {listed} goes", f"convnext models remove {name} --yes")
+        click.confirm(f"Delete {listed}?", abort=True, err=True)
+    answered = model_rows.default_path()
+    remover.remove(name)
+    found = zoo.find(name)
+    elsewhere = zoo.local.find(found) if found else []
+    render.note(f"deleted {listed}" + (f"; another copy stays in {elsewhere[0]}" if elsewhere else ""))
+    if answered and model_rows.default_path() is None:
         settings.use("default")
         render.note("the bundled model answers again when no -m is given")
 
@@ -332,10 +337,11 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
       convnext models verify
     """
     from convnext_cli import zoo
+    from convnext_cli.zoo.record import RECORD
 
     if not names:
         bundled = ["default"] if zoo.local.bundled() else []
-        pulled = sorted(p.parent for p in zoo.folders().weights.glob("*/pulled.json"))
+        pulled = sorted(path.parent for path in zoo.folders().weights.glob(f"*/{RECORD}"))
         names = (*bundled, *map(str, pulled))
     checks = [check for name in names for check in model_checks.checks(name)]
     if as_json:
@@ -347,4 +353,8 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
                 f"[{style}]{check['status']:8}[/] {render.clean(check['path'])}  [dim]{render.clean(check['why'])}[/]",
                 soft_wrap=True,
             )
+    for repair in dict.fromkeys(check["repair"] for check in checks if check["repair"]):
+        render.note(f"hint: {repair}")
+    if not checks:
+        render.note("nothing to verify: no model was pulled")
     return 0 if all(check["status"] == "ok" for check in checks) else 1

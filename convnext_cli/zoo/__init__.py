@@ -22,6 +22,7 @@ __all__ = [
     "folders",
     "local",
     "nearest",
+    "owned",
     "resolve",
 ]
 
@@ -54,12 +55,11 @@ def entry_for_file(path: str | Path) -> Entry | None:
     path = Path(path).absolute()  # not resolved: in a hub cache the file itself is a blob without a name
     known = _file_names()
     folder = path
-    if path.suffix in local.SUFFIXES:
-        if found := known.get(path.name.casefold()) or known.get(path.stem.casefold()):
-            return found
-        if path.name not in local.WEIGHT_FILES:
-            return None
+    stem = local.stem(path)
+    if path.name in local.WEIGHT_FILES:
         folder = path.parent
+    elif stem is not None:
+        return known.get(path.name.casefold()) or known.get(stem.casefold())
     return known.get(local.repository(folder / "_").casefold()) or known.get(folder.name.casefold())
 
 
@@ -86,15 +86,30 @@ def resolve(name_or_path: str | Path) -> Path:
         if copies := local.find(entry, wish=name):
             return copies[0]
         raise ModelError(f"{entry.name} is not on this machine", pull_line(entry))
-    if found := local.own(name):
+    if found := local.own(name) or local.cached(_bare(name)):
         return found
     if exists:
         raise ModelError(f"there are no weights in {name}", "name the file itself, or a folder that holds it")
-    if path.suffix in local.SUFFIXES or name.startswith(("/", "./", "../", "~")) or "\\" in name:
+    if local.stem(path) is not None or name.startswith(("/", "./", "../", "~")) or "\\" in name:
         raise ModelError(f"there is no file {name}", "check the path; `convnext models list` shows the known names")
     raise ModelError(
         f"no model is called {name!r}", f"the nearest names are {', '.join(nearest(name))}; see `convnext models list`"
     )
+
+
+def owned() -> dict[str, Path]:
+    """The user's own models in the weights folder by the name that means them; a path where another model has it."""
+    try:
+        paths = sorted(path for path in folders().weights.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return {}
+    found = {}
+    for path in filter(local.is_model, paths):
+        entry = entry_for_file(path)
+        if entry is None or not (path.name == entry.name or path in local.find(entry)):
+            names = (local.stem(path) or path.name, path.name)
+            found[next((n for n in names if find(n) is None and local.own(n) == path), str(path))] = path
+    return found
 
 
 def pull_line(entry: Entry) -> str:
@@ -104,11 +119,15 @@ def pull_line(entry: Entry) -> str:
     return f"convnext models pull {entry.name}" + (f"    ({entry.license}: {entry.terms})" if entry.terms else "")
 
 
-def _key(name: str) -> str:
+def _bare(name: str) -> str:
     name = name.strip().rstrip("/")
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
-    return name.casefold().replace("_", "-")
+    return name
+
+
+def _key(name: str) -> str:
+    return _bare(name).casefold().replace("_", "-")
 
 
 @cache

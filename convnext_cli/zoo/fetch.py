@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from convnext_cli import __version__
 from convnext_cli.errors import NetworkError, OutputError
+from convnext_cli.zoo import record
 
 RETRIES = 3
 PAUSE = 1.0  # seconds before the first retry; doubled before each further one
@@ -261,7 +262,7 @@ def _already(remote: Remote, target: Path) -> str | None:
 
 def _digests(remote: Remote, path: Path) -> tuple[str, str, str]:
     """The sha256 of a file, and the checksum that its publisher gives as it was found and as it should be."""
-    sha256 = file_sha256(path)
+    sha256 = record.sha256(path)
     if remote.git:
         blob = hashlib.sha1(b"blob %d\0" % _size(path), usedforsecurity=False)
         blob.update(path.read_bytes())
@@ -279,11 +280,6 @@ def _check(remote: Remote, part: Path) -> str:
             "nothing was kept; pull again, and if it happens again, mistrust the mirror or proxy in between",
         )
     return sha256
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(part: Path) -> int:

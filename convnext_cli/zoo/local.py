@@ -11,18 +11,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext_cli.zoo import record
 from convnext_cli.zoo.settings import folders
 
 if TYPE_CHECKING:
     from convnext_cli.card import Card
     from convnext_cli.zoo.entry import Entry
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-# In the order of preference; every repository has one of them.
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
+# Weights by the names that libraries give them, the safer and the more complete first. An index names its shards.
 WEIGHT_FILES = (
     "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.safetensors",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
     "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -39,14 +44,26 @@ def bundled() -> Path | None:
     return None
 
 
+def stem(path: Path) -> str | None:
+    """The name of a weights file without its suffix, None for a file of another kind."""
+    endings = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
+    return path.name[: -len(max(endings, key=len))] if endings else None
+
+
 def usable(path: Path) -> bool:
-    """Whether it is a whole file of weights: not a Git LFS pointer, not a download that has not ended."""
+    """Whether it is a whole file of weights, or the index of whole shards.
+
+    A Git LFS pointer is none, nor a download that has not ended.
+    """
     try:
         if path.suffix in (".incomplete", ".partial", ".part") or not path.is_file():
             return False
+        if path.name.endswith(".index.json"):
+            shards = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
+            return bool(shards) and all(usable(path.parent / shard) for shard in shards)
         with path.open("rb") as file:
             head = file.read(40)
-    except OSError:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(head) and not head.startswith(b"version https://git-lfs")
 
@@ -74,6 +91,8 @@ def _user_cache() -> Path:
 def find(entry: Entry, wish: str = "") -> list[Path]:
     """All copies of a checkpoint, the one to take first: the user's folder, then the hub's cache, then torch hub's.
 
+    In the user's folder the file that a pull noted goes first.
+
     wish: a hub repository whose copy goes before all others, because the user named it.
     """
     weights = folders().weights
@@ -81,7 +100,8 @@ def find(entry: Entry, wish: str = "") -> list[Path]:
     in_hub = [path for cache in hub_caches() for r in repositories for path in _snapshots(cache, r)]
     named = [path for path in in_hub if wish and repository(path).casefold() == wish.casefold()]
     names = (*WEIGHT_FILES, *entry.files)
-    ours = [weights / entry.name / name for name in names]
+    pulled = record.complete(weights / entry.name)
+    ours = [*([pulled] if pulled else []), *(weights / entry.name / name for name in names)]
     ours += [weights / f"{entry.name}{suffix}" for suffix in SUFFIXES]
     loose = [folder / name for folder in (weights, torch_hub()) for name in entry.files]
     return [path for path in dict.fromkeys([*named, *ours, *in_hub, *loose]) if usable(path)]
@@ -99,12 +119,20 @@ def _snapshots(cache: Path, repository: str) -> list[Path]:
     except (OSError, ValueError):
         main = ""
     revisions.sort(key=lambda p: p.name != main)
-    return [
-        path
-        for revision in revisions
-        for path in [next((revision / n for n in WEIGHT_FILES if usable(revision / n)), None)]
-        if path
-    ]
+    return [path for revision in revisions if (path := _weights_of(revision))]
+
+
+def _weights_of(folder: Path) -> Path | None:
+    """The file of a usual name in a folder, or the folder itself when it has weights of another name."""
+    usual = next((folder / name for name in WEIGHT_FILES if usable(folder / name)), None)
+    return usual or (folder if holds_weights(folder) else None)
+
+
+def cached(name: str) -> Path | None:
+    """The weights of any hub repository ("owner/name") that huggingface_hub or timm has downloaded."""
+    if name.count("/") != 1 or "\0" in name:
+        return None
+    return next((path for cache in hub_caches() for path in _snapshots(cache, name)), None)
 
 
 def repository(path: Path) -> str:
@@ -121,23 +149,21 @@ def own(name: str) -> Path | None:
         return None
     weights = folders().weights
     try:
-        for path in (weights / name, *(weights / f"{name}{suffix}" for suffix in SUFFIXES)):
-            if path.is_dir() and holds_weights(path):
-                return path
-            if path.suffix in SUFFIXES and usable(path):
-                return path
+        candidates = (weights / name, *(weights / f"{name}{suffix}" for suffix in SUFFIXES))
+        return next((path for path in candidates if is_model(path)), None)
     except (OSError, ValueError):  # no name that a file can have
-        pass
-    return None
+        return None
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is a weights file, or a folder that holds one."""
+    return holds_weights(path) if path.is_dir() else stem(path) is not None and usable(path)
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder has a weights file, or the index of one, directly in it."""
+    """Whether a folder has a weights file directly in it."""
     try:
-        return any(
-            p.name.endswith((".safetensors.index.json", ".bin.index.json")) or (p.suffix in SUFFIXES and usable(p))
-            for p in folder.iterdir()
-        )
+        return any(stem(path) is not None and usable(path) for path in folder.iterdir())
     except OSError:
         return False
 
@@ -149,6 +175,8 @@ def embedded_card(path: Path) -> Card | None:
     """
     from convnext_cli.card import Card
 
+    if path.suffix.lower() != ".safetensors":
+        return None
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

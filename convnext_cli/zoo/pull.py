@@ -7,22 +7,18 @@ them, and ``pulled.json``, which is written last and makes the pull complete.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.errors import ModelError, NetworkError, OutputError
-from convnext_cli.zoo import fetch, local
+from convnext_cli.errors import NetworkError, OutputError
+from convnext_cli.zoo import fetch, local, record
 from convnext_cli.zoo.entry import Entry, sha256_prefix
 from convnext_cli.zoo.settings import folders
 
-RECORD = "pulled.json"
 HUB = "https://huggingface.co"
-_BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 _TRUE = {"1", "on", "yes", "true"}
 
 
@@ -38,31 +34,41 @@ def pull(
     progress: fetch.Progress | None = None,
     offline: bool = False,
     origin: bool = False,
+    force: bool = False,
 ) -> Path:
     """Bring a checkpoint to this machine and return its weights file; one that is here already costs no connection.
 
     folder: where models live, the user's weights folder unless it is given. origin: take the publisher's own file
-    instead of the hub's. Raises NetworkError when connections are forbidden, the server cannot be reached after
-    retries, refuses, or sends damaged bytes; OutputError when the files cannot be written.
+    instead of the hub's. force: hold what is here against the publisher's checksums, and fetch what differs; without
+    it only a file that was written since its pull is looked at.
+    Raises NetworkError when connections are forbidden, the server cannot be reached after retries, refuses, or sends
+    damaged bytes; OutputError when the files cannot be written.
     """
     place = (folder or folders().weights) / entry.name
-    if (here := complete(place)) and (not origin or here.name in entry.files):
+    if not force and (here := pulled(entry, folder=folder, origin=origin)):
         return here
     if offline or forbidden():
+        state = "cannot be fetched again" if record.complete(place) else "is not here"
         raise NetworkError(
-            f"{entry.name} is not here, and connections are forbidden",
+            f"{entry.name} {state}, and connections are forbidden",
             f"without --offline and HF_HUB_OFFLINE: convnext models pull {entry.name}",
         )
     if (origin or not entry.hub) and not entry.url:
         raise NetworkError(f"{entry.name} has no file of its publisher's that can be fetched", "leave out --origin")
-    with _alone(place):
+    with alone(place):
         if origin or not entry.hub:
             files = {entry.files[0]: _download(_publisher(entry), place / entry.files[0], progress)}
         else:
             files = _from_hub(entry, place, progress)
         weights = next(iter(files))
-        _write_record(place, entry, files)
+        record.write(place, entry, files)
     return place / weights
+
+
+def pulled(entry: Entry, *, folder: Path | None = None, origin: bool = False) -> Path | None:
+    """The weights file of a pull that ended and is as it came; None when ``pull`` would open a connection."""
+    here = record.intact((folder or folders().weights) / entry.name)
+    return here if here and (not origin or here.name in entry.files) else None
 
 
 def _publisher(entry: Entry) -> fetch.Remote:
@@ -77,7 +83,7 @@ def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dic
     weights = _weights_on_hub(entry, base, token)
     files = {}
     # The small files first, and all of one revision: a folder with weights and no config would be a trap.
-    for name in _BESIDE:
+    for name in BESIDE:
         try:
             remote = fetch.head(f"{base}/{weights.revision or 'main'}/{name}", token=token, hub=True)
         except fetch.Absent:
@@ -90,6 +96,8 @@ def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dic
 def _weights_on_hub(entry: Entry, base: str, token: str) -> fetch.Remote:
     """The first of the usual weights files that the repository has."""
     for name in local.WEIGHT_FILES:
+        if name.endswith(".index.json"):  # none of the known repositories is sharded
+            continue
         try:
             remote = fetch.head(f"{base}/main/{name}", token=token, hub=True)
         except fetch.Absent as error:
@@ -130,67 +138,8 @@ def _download(remote: fetch.Remote, target: Path, progress: fetch.Progress | Non
     }
 
 
-# Records ------------------------------------------------------------------------------------------------------------
-
-
-def _write_record(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
-    record = {
-        "name": entry.name,
-        "license": entry.license,
-        "terms": entry.terms,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": files,
-    }
-    try:
-        temporary = place / f".{RECORD}.tmp"
-        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-        temporary.replace(place / RECORD)
-    except OSError as error:
-        raise OutputError(f"cannot write {place / RECORD}: {error.strerror}", "free some space") from error
-
-
-def record(place: Path) -> dict[str, Any] | None:
-    """What a pull noted: name, license, date, and by file its sha256, size and source. None when there was none."""
-    try:
-        found = json.loads((place / RECORD).read_text("utf-8"))
-        return found if isinstance(found["files"], dict) and found["files"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def complete(place: Path) -> Path | None:
-    """The weights file of a pull that ended, all files at their sizes; None for anything else."""
-    found = record(place)
-    if found is None:
-        return None
-    try:
-        whole = all((place / name).stat().st_size == noted["size"] for name, noted in found["files"].items())
-    except OSError:
-        return None
-    return place / next(iter(found["files"])) if whole else None
-
-
-def remove(entry: Entry) -> Path | None:
-    """Delete what was pulled of a checkpoint, unfinished parts too, and return its folder; None when none was.
-
-    Files of other libraries, and files that the user put there, stay. Raises OutputError, ModelError.
-    """
-    place = folders().weights / entry.name
-    if not place.is_dir():
-        return None
-    known = {RECORD, *_BESIDE, *local.WEIGHT_FILES, *entry.files}
-    foreign = [p.name for p in place.iterdir() if p.name not in known and not p.name.startswith(".")]
-    if foreign:
-        raise ModelError(f"{place} holds files that were not pulled: {', '.join(sorted(foreign))}", "move them away")
-    try:
-        shutil.rmtree(place)
-    except OSError as error:
-        raise OutputError(f"cannot delete {place}: {error.strerror}", "check its permissions") from error
-    return place
-
-
-class _alone:
-    """One pull of a model at a time."""
+class alone:
+    """One process at a time in a model's folder. Raises OutputError when another one is pulling into it."""
 
     def __init__(self, place: Path) -> None:
         from filelock import FileLock

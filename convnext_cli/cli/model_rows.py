@@ -1,0 +1,56 @@
+"""The rows of ``convnext models list``: what the zoo knows, and what lies on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.cli import model_view
+
+if TYPE_CHECKING:
+    from convnext_cli.card import Card
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """The bundled model, the user's own, one elsewhere that is the default, and all that the zoo knows."""
+    from convnext_cli import zoo
+
+    chosen = default_path()
+    own = zoo.owned()
+    copies = {entry.name: zoo.local.find(entry) for entry in zoo.entries()}
+    bundled = zoo.local.bundled()
+    if bundled:
+        yield model_view.row("default", _card(bundled), "bundled", bundled, chosen == bundled)
+    if chosen and chosen not in (bundled, *own.values(), *(path for paths in copies.values() for path in paths)):
+        own = {str(chosen): chosen, **own}
+    for name, path in own.items():
+        yield model_view.row(name, _card(path), "local", path, chosen == path)
+    awaited = zoo.find(zoo.default_model()) if chosen is None else None
+    for entry in zoo.entries():
+        paths = copies[entry.name]
+        where = "local" if paths else "pull" if entry.hub or entry.url else "-"
+        first = paths[0] if paths else None
+        yield model_view.row(entry.name, entry, where, first, chosen in paths or awaited is entry)
+
+
+def default_path() -> Path | None:
+    """Where the weights lie that answer when no -m is given; None when they are gone."""
+    from convnext_cli import zoo
+    from convnext_cli.errors import ModelError
+
+    try:
+        return zoo.resolve(zoo.default_model())
+    except ModelError:
+        return None
+
+
+def _card(path: Path) -> Card | None:
+    """What one of the project's own files says of itself; None for other files, and damaged ones."""
+    from convnext_cli import zoo
+    from convnext_cli.errors import ModelError
+
+    try:
+        return zoo.local.embedded_card(path / "model.safetensors" if path.is_dir() else path)
+    except ModelError:
+        return None

@@ -1,0 +1,83 @@
+"""What a pull noted in the model's folder: the name, licence and date, and of each file its sha256, size and source.
+
+``pulled.json`` is written last and makes the pull complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from convnext_cli.zoo.entry import Entry
+
+RECORD = "pulled.json"
+
+
+def read(place: Path) -> dict[str, Any] | None:
+    """The record in a folder, its weights the first of its ``files``; None when there is no sound one."""
+    try:
+        found = json.loads((place / RECORD).read_text("utf-8"))
+        return found if isinstance(found["files"], dict) and found["files"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
+    """Note what was fetched, and delete what an earlier pull had fetched instead. Raises OutputError."""
+    former = (read(place) or {"files": {}})["files"]
+    record = {
+        "name": entry.name,
+        "license": entry.license,
+        "terms": entry.terms,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {name: {**noted, "mtime": _mtime(place / name)} for name, noted in files.items()},
+    }
+    try:
+        for name in former.keys() - files.keys():
+            if Path(name).name == name:
+                (place / name).unlink(missing_ok=True)
+        temporary = place / f".{RECORD}.tmp"
+        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        temporary.replace(place / RECORD)
+    except OSError as error:
+        raise OutputError(f"cannot write {place / RECORD}: {error.strerror}", "free some space") from error
+
+
+def complete(place: Path) -> Path | None:
+    """The weights file of a pull that ended, all files at their sizes; None for anything else."""
+    found = read(place)
+    try:
+        if found is None or any(_size(place / name) != noted["size"] for name, noted in found["files"].items()):
+            return None
+    except (OSError, KeyError, TypeError):
+        return None
+    return place / str(next(iter(found["files"])))
+
+
+def intact(place: Path) -> Path | None:
+    """``complete``, and the bytes are those that came: a file that was written since is hashed again."""
+    here = complete(place)
+    for name, noted in (read(place) or {"files": {}})["files"].items() if here else ():
+        if noted.get("mtime") != _mtime(place / name) and noted.get("sha256") != sha256(place / name):
+            return None
+    return here
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _mtime(path: Path) -> int:
+    return path.stat().st_mtime_ns
