@@ -42,7 +42,7 @@ model = _all(
         help="A name (see `convnext models list`), a file or a folder.  [default: the bundled model]",
     ),
     click.option("--pull", is_flag=True, help="Fetch the named model first when it is not on this machine."),
-    click.option("--offline", is_flag=True, envvar="HF_HUB_OFFLINE", help="Never open a connection."),
+    click.option("--offline", is_flag=True, help="Never open a connection."),
 )
 
 machine = _all(
