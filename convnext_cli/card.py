@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from convnext_cli import labels as label_sets
 from convnext_cli.config import ConvNextConfig
@@ -13,6 +14,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.photos.recipe import Recipe
 
 SCHEMA_VERSION = 1
+_FETCH = "fetch or export the file again"
 Task = Literal["classification", "embedding", "features"]
 # One class a photo (softmax), any number of classes (sigmoid), or a quantity that is no score (logits as they are).
 Problem = Literal["single_label", "multi_label", "regression"]
@@ -29,6 +31,8 @@ class Card:
     sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``), empty when not computed.
     metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
     temperature: logits are divided by it before the softmax; None when none was fitted.
+
+    Raises ValueError for a value of a wrong kind, with the name of the field.
     """
 
     config: ConvNextConfig
@@ -44,6 +48,20 @@ class Card:
     sha256: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("name", "architecture", "license", "source", "description", "sha256"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
+        for name, known in (("task", get_args(Task)), ("problem", get_args(Problem))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if not (self.labels is None or isinstance(self.labels, LabelSet) or self.labels in label_sets.names()):
+            raise ValueError(f"labels must be a label set or the name of a bundled one, not {self.labels!r}")
+        if not (isinstance(self.metrics, dict) and all(map(_finite, self.metrics.values()))):
+            raise ValueError(f"metrics must be finite numbers by name, not {self.metrics!r}")
+        if self.temperature is not None and not (_finite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be a finite number above 0, not {self.temperature!r}")
 
     def label_set(self) -> LabelSet:
         """The names of the classes; ``class_0`` … when none are known.
@@ -92,12 +110,32 @@ class Card:
                     f"the model's card has schema version {version}, this program reads up to {SCHEMA_VERSION}",
                     "upgrade: pip install --upgrade convnext-cli",
                 )
-            labels = values.pop("labels")
             return cls(
                 config=ConvNextConfig.from_dict(values.pop("config")),
                 recipe=Recipe.from_dict(values.pop("recipe")),
-                labels=LabelSet.from_dict(labels) if isinstance(labels, dict) else labels,
+                labels=_label_set(values.pop("labels")),
                 **values,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"the model's card is damaged: {error}", "fetch or export the file again") from error
+        except KeyError as error:
+            raise ModelError(f"the model's card is damaged: it lacks {error}", _FETCH) from error
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ModelError(f"the model's card is damaged: {error}", _FETCH) from error
+
+
+def _label_set(values: Any) -> str | LabelSet | None:
+    """Of a card's JSON. Raises what ``LabelSet.from_dict`` raises, and ValueError for names that are no text."""
+    if not isinstance(values, dict):
+        return values  # type: ignore[no-any-return]  # Card looks at it
+    if "bundled" in values:
+        return str(values["bundled"])
+    if not (isinstance(values["names"], list) and isinstance(values["lemmas"], list)):
+        raise ValueError("labels must be lists of text")
+    found = LabelSet.from_dict(values)
+    texts = (found.name, *found.names, *found.lemmas, *found.definitions, *(i for i in found.ids if i is not None))
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("labels must be lists of text")
+    return found
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

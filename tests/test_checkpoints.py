@@ -590,6 +590,32 @@ def test_a_damaged_or_newer_card_is_said(tmp_path: Path) -> None:
             checkpoints.load(tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"labels": value} for value in (["a"], 5, "no-such-set", {"bundled": "no-such-set"}, {"bundled": ["x"]})),
+        *({"labels": {"name": "x", "names": names, "lemmas": names}} for names in ([1, 2], ["a", "a"], "ab", None, 3)),
+        *({"license": 5}, {"name": ["x"]}, {"source": {}}, {"architecture": None}, {"sha256": 0}),
+        *({"metrics": value} for value in ([1], {"top-1": "81"}, {"top-1": float("nan")}, "good")),
+        *({"temperature": value} for value in ("x", 0, -1.5, float("inf"), True)),
+        *({"task": "foo"}, {"problem": "hard"}, {"schema_version": "1"}, {"surprise": 1}),
+        *({"config": value} for value in (5, {"depths": 3}, {"norm_eps": 0}, {"hidden_act": "mish"})),
+        *({"recipe": value} for value in (None, {"size": [0, 0]}, {"std": [1, 1, 0]}, {"mean": ["x"] * 3})),
+    ],
+    ids=str,
+)
+def test_every_wrong_kind_in_a_card_is_said(damage: dict[str, Any], tmp_path: Path) -> None:
+    card = json.dumps(json.loads(Card(V1).to_json()) | damage)
+    with pytest.raises(ModelError, match="the model's card is damaged"):
+        Card.from_json(card)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", "{}", '{"schema_version": 1}', "[" * 100_000])
+def test_a_card_that_is_none(text: str) -> None:
+    with pytest.raises(ModelError, match="the model's card is damaged"):
+        Card.from_json(text)
+
+
 def test_writing_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     checkpoint, path = canonical_file(tmp_path)
     (tmp_path / "file").write_text("in the way")
