@@ -23,6 +23,7 @@ from convnext_cli.checkpoints.layout import Layout
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.checkpoints.sniff import LAYOUTS
 from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.engines import open_engine
 from convnext_cli.errors import ConvNextError, ModelError, OutputError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.recipe import CLIP_MEAN, INCEPTION_MEAN, Recipe
@@ -647,6 +648,14 @@ def test_weights_without_a_name_are_called_as_their_file_or_folder(tmp_path: Pat
     assert checkpoints.load(snapshot).card.name == "ann/insects"
     ConvNextForImageClassification(V1).save_pretrained(tmp_path / "mine")
     assert checkpoints.load(tmp_path / "mine").card.name == "mine"
+
+
+def test_weights_for_other_channels_are_for_python_alone(tmp_path: Path) -> None:
+    path = save(draw(V1.replace(num_channels=4)), tmp_path / "satellite.pth")
+    with pytest.raises(ModelError, match=r"satellite\.pth takes 4-channel photos; this program makes RGB"):
+        open_engine(path, device="cpu")
+    network = ConvNextForImageClassification.from_pretrained(path)
+    assert network(torch.randn(1, 4, 32, 32)).logits.shape == (1, 5)
 
 
 # from_pretrained ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from convnext_cli import checkpoints
-from convnext_cli.errors import UnavailableError
+from convnext_cli.errors import ModelError, UnavailableError
 from convnext_cli.model import build
 
 
@@ -51,6 +51,11 @@ class TorchEngine:
         self.device, self.dtype = str(self._device), dtype
         checkpoint = checkpoints.load(path, dtype=self._dtype)
         self.card, self.notes = checkpoint.card, checkpoint.notes
+        if (channels := self.card.config.num_channels) != 3:
+            raise ModelError(
+                f"{checkpoint.path.name} takes {channels}-channel photos; this program makes RGB, 3 channels",
+                "use weights for RGB photos, or give the network arrays of your own: from_pretrained in Python",
+            )
         self._model = build(checkpoint.card.config, checkpoint.tensors)
         self._model.to(self._device)
         self._model.to(memory_format=torch.channels_last)
