@@ -296,6 +296,42 @@ class TestMapping:
         found = labels.read(write({"1": "my cat"}), base)
         assert found.groups is None and found.names[1] == "my cat"
 
+    @pytest.mark.parametrize("line", ["{0},name{0}", "{0} name{0}", "{0}: name{0}", "{0:03};name{0}"])
+    def test_lines_that_begin_with_the_number(self, line: str, base: LabelSet, write) -> None:
+        text = "\n".join(line.format(i) for i in reversed(range(5)))
+        assert labels.read(write(text), base).names == tuple(f"name{i}" for i in range(5))
+        found = labels.read(write("\n".join(line.format(i) for i in (3, 1))), base)
+        assert found.names == ("tabby", "name1", "beagle", "name3", "crane (n00000004)")
+
+    def test_lines_that_begin_with_the_id(self, base: LabelSet, write) -> None:
+        text = "n00000001,goldfish, gold\nn00000000,\n"
+        assert labels.read(write(text), base).names[0] == "goldfish, gold"
+
+    def test_lines_that_count_from_one_are_no_names(self, base: LabelSet, write) -> None:
+        with pytest.raises(ModelError, match="no class '5'"):
+            labels.read(write("1 a\n2 b\n3 c\n4 d\n5 e"), base)
+
+    def test_names_may_begin_with_numbers(self, base: LabelSet, write) -> None:
+        names = ("101 dalmatians", "7 dwarfs", "3 series", "5 series", "2 euros")
+        assert labels.read(write("\n".join(names)), base).names == names
+
+    @pytest.mark.parametrize("key", ["label2id", "class_to_idx"])
+    def test_wrapped_numbers(self, key: str, base: LabelSet, write) -> None:
+        content = {key: {f"name {i}": i for i in range(5)}, "extra": 1}
+        assert labels.read(write(content), base).names[4] == "name 4"
+
+    @pytest.mark.parametrize("key", ["names", "classes", "id2label"])
+    def test_wrapped_lists(self, key: str, base: LabelSet, write) -> None:
+        assert labels.read(write({key: list("abcde")}), base).names == tuple("abcde")
+
+    def test_class_to_idx_of_folders_named_by_id(self, write) -> None:
+        folders = {"n02123045": 1, "n01443537": 0}
+        for content in (folders, {"class_to_idx": folders}):
+            found = labels.read(write(content), LabelSet.numbered(2))
+            assert (found.names, found.ids) == (("goldfish", "tabby"), ("n01443537", "n02123045"))
+        some = labels.read(write(folders), LabelSet.numbered(3))
+        assert some.names == ("goldfish", "tabby", "class_2")
+
     def test_label2id(self, base: LabelSet, write) -> None:
         assert labels.read(write({"x": 0, "y": 4}), base).names == (
             "x", "tiger cat", "beagle", "crane (n00000003)", "y",
@@ -332,12 +368,34 @@ class TestMapping:
             ('{"0": {"name": "x"}}', "not a name", "strings"),
             ('{"0": "-", "1": "", "2": "-", "3": "-", "4": "-"}', "hides every class", "at least one"),
             ('{"0": "x"', "not JSON", "list of names"),
+            ('{"' + "1" * 5000 + '": "x"}', "no class '111", "from 0 to 4"),
+            ("{0x" + "f" * 5000 + ": 'x'}", "not JSON", "list of names"),
         ],
     )
     def test_refusals(self, text: str, message: str, hint: str, base: LabelSet, write) -> None:
         with pytest.raises(ModelError, match=message) as error:
             labels.read(write(text), base)
         assert hint in str(error.value.hint)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"0": ["x" * 5000] * 200},
+            {"0": {str(i): "x" for i in range(200)}},
+            {"1" * 5000: "x"},
+            {"x" * 5000: "x"},
+            {"0": "x" * 5000, "tabby": "y" * 5000},
+        ],
+    )
+    def test_messages_stay_short(self, content: object, tmp_path: Path, base: LabelSet, write) -> None:
+        with pytest.raises(ModelError) as error:
+            labels.read(write(content), base)
+        assert len(str(error.value).replace(str(tmp_path), "")) < 300
+
+    def test_a_misspelt_set_is_told_the_near_ones(self, base: LabelSet) -> None:
+        with pytest.raises(ModelError, match="imagenet1k cannot be read") as error:
+            labels.read("imagenet1k", base)
+        assert "a bundled set: imagenet-1k" in str(error.value.hint)
 
     @pytest.mark.parametrize(
         ("text", "message"),

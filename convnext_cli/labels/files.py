@@ -3,14 +3,15 @@
 Read by what it holds, the suffix only decides whether commas or tabs part columns:
 
 - a list, one name a line (or a JSON list): as many as the classifier has rows;
-- a mapping from class to name (a JSON object; CSV or TSV; lines of "n01440764 tench"): the class is its number, its
-  WordNet id or its present name. Classes that get the same name are merged, an empty name or "-" hides a class,
-  classes that are not mentioned keep their name.
+- a mapping from class to name (a JSON object; CSV or TSV; lines of "n01440764 tench", "0: tench" or "0,tench"): the
+  class is its number, its WordNet id or its present name. Classes that get the same name are merged, an empty name or
+  "-" hides a class, classes that are not mentioned keep their name.
 """
 
 from __future__ import annotations
 
 import re
+import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ _LIMIT = 64 * 2**20  # bytes; the largest honest file, 22k with definitions, has
 _HIDDEN = ("", "-")
 _KEY_WORDS = ("index", "idx", "class_index", "class_idx", "class_id", "class", "id", "wnid", "synset", "key", "number")
 _NAME_WORDS = ("name", "label", "class_name", "words", "text", "display", "lemma", "title")
+
+# Keys of files that hold the names with other things: transformers' and Keras' configs, torchvision's ImageFolder.
+_WRAPPERS = ("id2label", "label2id", "class_to_idx", "class_names", "classes", "labels", "names")
+_LINE = re.compile(r"([0-9]{1,9}|n[0-9]{8})(?:\s*[,;:]\s*(.*)|\s+(\S.*))")
 
 Pair = tuple[str, str, str]  # where it stands in the file, the class, the name
 
@@ -56,7 +61,11 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_LIMIT + 1)
     except OSError as error:
-        raise ModelError(f"the label file {path} cannot be read: {error.strerror}", "check the path") from error
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(path), bundled.SETS) or list(bundled.SETS)
+        hint = f"check the path, or name a bundled set: {', '.join(near)}"
+        raise ModelError(f"the label file {path} cannot be read: {error.strerror}", hint) from error
     if len(data) > _LIMIT:
         raise ModelError(f"{path} is too large for a label file", "name a text, JSON or CSV file of names")
     try:
@@ -77,33 +86,34 @@ def _from_json(path: Path, text: str) -> list[str] | list[Pair]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
         if twice:
-            raise ModelError(f"{path}: the class {twice[0]!r} stands twice", "name each class once")
+            raise ModelError(f"{path}: the class {_shown(twice[0])} stands twice", "name each class once")
         return dict(pairs)
 
     try:
         data = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         try:
-            data = ast.literal_eval(text)  # {0: 'tench', …}, as Python prints a dict
+            # {0: 'tench', …}, as Python prints a dict
+            data = json.loads(json.dumps(ast.literal_eval(text)), object_pairs_hook=unique)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             hint = "write a list of names, or an object from class to name"
             raise ModelError(f"the label file {path} is not JSON: {error}", hint) from error
-    if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
-        data = data["id2label"]  # a whole config.json
+    if isinstance(data, dict):
+        data = next((data[key] for key in _WRAPPERS if isinstance(data.get(key), (dict, list))), data)
     if isinstance(data, list):
         return [_name(path, f"name {i}", value) for i, value in enumerate(data)]
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds neither a list nor an object", "write a list of names, or class: name")
-    numbered = all(str(key).strip().isdecimal() for key in data)
+    numbered = all(key.strip().isdecimal() for key in data)
     if not numbered and all(type(value) is int for value in data.values()):
         data = _inverted(path, data)
-    return [(f"class {key}", str(key).strip(), _name(path, f"class {key}", value)) for key, value in data.items()]
+    return [(f"class {_shown(key)}", key.strip(), _name(path, f"class {_shown(key)}", data[key])) for key in data]
 
 
-def _inverted(path: Path, label2id: dict[str, int]) -> dict[int, str]:
+def _inverted(path: Path, label2id: dict[str, int]) -> dict[str, str]:
     if len(set(label2id.values())) < len(label2id):
         raise ModelError(f"{path}: two names have the same number", "write number: name, or one name a number")
-    return {number: name for name, number in label2id.items()}
+    return {str(number): name for name, number in label2id.items()}
 
 
 def _name(path: Path, where: str, value: Any) -> str:
@@ -113,7 +123,15 @@ def _name(path: Path, where: str, value: Any) -> str:
         return ""
     if isinstance(value, (str, int, float)) and value is not True:
         return str(value).strip()
-    raise ModelError(f"{path}, {where}: {value!r} is not a name", "write names as strings")
+    raise ModelError(f"{path}, {where}: {_shown(value)} is not a name", "write names as strings")
+
+
+def _shown(value: Any) -> str:
+    """A value from a file as messages show it: its beginning."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    short.maxlist = short.maxdict = short.maxlevel = 2
+    return short.repr(value)
 
 
 def _comma(text: str) -> str:
@@ -126,10 +144,17 @@ def _from_lines(path: Path, text: str, base: LabelSet) -> list[str] | list[Pair]
     lines = text.rstrip().split("\n")
     if all("\t" in line for line in lines):
         return _from_table(path, text, "\t", base)
-    matches = [re.fullmatch(r"(n\d{8})\s+(\S.*)", line.strip()) for line in lines]
-    if all(matches):
-        return [(f"line {i}", m[1], m[2]) for i, m in enumerate(matches, start=1) if m]
+    matches = [match for line in lines if (match := _LINE.fullmatch(line.strip()))]
+    if len(matches) == len(lines) and not _are_names(matches, base):
+        return [(f"line {i}", match[1], match[2] or match[3] or "") for i, match in enumerate(matches, start=1)]
     return [line.strip() for line in lines]
+
+
+def _are_names(matches: list[re.Match[str]], base: LabelSet) -> bool:
+    """Whether lines that begin with a number are names for all that ("101 dalmatians"): the numbers do not count."""
+    numbers = [int(match[1]) for match in matches if match[3] and match[1].isdecimal()]
+    consecutive = not numbers or sorted(numbers) == list(range(min(numbers), min(numbers) + len(matches)))
+    return len(matches) == len(base) and not consecutive
 
 
 def _from_table(path: Path, text: str, separator: str, base: LabelSet) -> list[str] | list[Pair]:
@@ -190,9 +215,14 @@ def _mapped(path: Path, base: LabelSet, pairs: list[Pair]) -> LabelSet:
             raise _unknown(path, where, key, base, rows)
         if own.setdefault(rows[0], name) != name:
             raise ModelError(
-                f"{path}, {where}: the class {rows[0]} has two names, {own[rows[0]]!r} and {name!r}",
+                f"{path}, {where}: the class {rows[0]} has two names, {_shown(own[rows[0]])} and {_shown(name)}",
                 "name each class once",
             )
+    told = bundled.from_ids(path.name, [own[row] for row in sorted(own)])
+    if told is not None:  # the names are WordNet ids, as in ImageFolder's class_to_idx
+        if len(own) == len(base):
+            return told
+        own = dict(zip(sorted(own), told.names, strict=True))
     present = [label.name for label in base]
     names = [own.get(row, present[row]) for row in range(len(base))]
     if len(own) == len(base):
@@ -208,7 +238,7 @@ def _described(base: LabelSet, names: list[str]) -> LabelSet:
 
 def _renumbered(base: LabelSet, pairs: list[Pair]) -> list[Pair]:
     """transformers' 22k list with its two holes, put right."""
-    if len(pairs) != len(base) or not all(key.isdecimal() for _, key, _ in pairs):
+    if len(pairs) != len(base) or not all(_is_number(key) for _, key, _ in pairs):
         return pairs
     by_number = {int(key): name for _, key, name in pairs}
     if max(by_number) < len(base):
@@ -218,8 +248,12 @@ def _renumbered(base: LabelSet, pairs: list[Pair]) -> list[Pair]:
 
 
 def _rows(lookup: dict[str, list[int]], key: str) -> list[int]:
-    number = str(int(key)) if key.isascii() and key.isdecimal() else key  # "007"
+    number = str(int(key)) if _is_number(key) else key  # "007"
     return lookup.get(key) or lookup.get(key.casefold()) or lookup.get(number) or []
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) < 20  # Python refuses to read thousands of digits
 
 
 def _lookup(base: LabelSet) -> dict[str, list[int]]:
@@ -244,8 +278,9 @@ def _lookup(base: LabelSet) -> dict[str, list[int]]:
 def _unknown(path: Path, where: str, key: str, base: LabelSet, rows: Sequence[int]) -> ModelError:
     if len(rows) > 1:
         which = ", ".join(f"{base[row].name} ({base.ids[row] or row})" for row in rows[:4])
-        return ModelError(f"{path}, {where}: {key!r} is several classes: {which}", "name the one by its id or number")
-    message = f"{path}, {where}: there is no class {key!r} among the {len(base)} classes"
+        message = f"{path}, {where}: {_shown(key)} is several classes: {which}"
+        return ModelError(message, "name the one by its id or number")
+    message = f"{path}, {where}: there is no class {_shown(key)} among the {len(base)} classes"
     if key.isdecimal():
         return ModelError(message, f"numbers count from 0 to {len(base) - 1}")
     if is_id(key):
