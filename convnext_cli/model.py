@@ -9,7 +9,7 @@ Shapes: N photos, C channels, H×W positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,8 +21,27 @@ from torch import Tensor, nn
 from convnext_cli.config import ConvNextConfig
 
 
-@dataclass(frozen=True)
-class ConvNextOutput:
+class _Output(Mapping[Any, Any]):
+    """Fields by attribute, by name and by position, as transformers' outputs: those that are None do not count."""
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return tuple(self._fields().values())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return self._fields()[key] if isinstance(key, str) else self.to_tuple()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
+
+
+@dataclass(frozen=True, eq=False)
+class ConvNextOutput(_Output):
     """What the body of the network gives.
 
     last_hidden_state: (N, C, H, W), after the last stage, before the last norm.
@@ -35,12 +54,12 @@ class ConvNextOutput:
     hidden_states: tuple[Tensor, ...] | None = None
 
 
-@dataclass(frozen=True)
-class ImageClassifierOutput:
+@dataclass(frozen=True, eq=False)
+class ImageClassifierOutput(_Output):
     """loss: scalar, when labels were given. logits: (N, num_labels). hidden_states: when asked for."""
 
+    loss: Tensor | None
     logits: Tensor
-    loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
 
 
@@ -223,16 +242,18 @@ class ConvNextModel(nn.Module):
         x = x.mean((-2, -1))
         return self.norm(x) if self.config.head_norm == "after_pool" else x
 
-    def forward(self, pixel_values: Tensor, *, output_hidden_states: bool = False) -> Any:
+    def forward(self, pixel_values: Tensor, *, output_hidden_states: bool = False, return_dict: bool = True) -> Any:
         """Run the body.
 
         pixel_values: (N, num_channels, H, W), normalised as the recipe says; H and W at least the total stride.
+        return_dict: False gives a plain tuple of what the output holds.
         """
         states, x = [], pixel_values
         for x in self.hidden_states(pixel_values):
             if output_hidden_states:
                 states.append(x)
-        return ConvNextOutput(x, self.pool(x), tuple(states) if output_hidden_states else None)
+        output = ConvNextOutput(x, self.pool(x), tuple(states) if output_hidden_states else None)
+        return output if return_dict else output.to_tuple()
 
 
 class ConvNextForImageClassification(ConvNextModel):
@@ -253,9 +274,17 @@ class ConvNextForImageClassification(ConvNextModel):
             pooled = F.gelu(self.head_hidden(pooled))
         return self.head(pooled) if self.config.num_labels else pooled
 
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, *, output_hidden_states: bool = False) -> Any:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        *,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> Any:
         """Classify.
 
+        pixel_values, return_dict: as for the body.
         labels: (N,) class indices for cross-entropy, (N, num_labels) floats for one binary cross-entropy a class,
         (N,) floats for the squared error when num_labels is 1.
         """
@@ -269,7 +298,8 @@ class ConvNextForImageClassification(ConvNextModel):
                 loss = F.binary_cross_entropy_with_logits(logits, labels)
             else:
                 loss = F.cross_entropy(logits, labels)
-        return ImageClassifierOutput(logits, loss, body.hidden_states)
+        output = ImageClassifierOutput(loss, logits, body.hidden_states)
+        return output if return_dict else output.to_tuple()
 
 
 def build(config: ConvNextConfig, tensors: dict[str, Tensor]) -> ConvNextForImageClassification:

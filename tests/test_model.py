@@ -34,6 +34,23 @@ def test_outputs_as_documented() -> None:
     assert ConvNextModel(config)(x).hidden_states is None
 
 
+def test_outputs_by_name_position_and_as_a_tuple() -> None:
+    x, labels = torch.randn(2, 3, 32, 32), torch.tensor([1, 4])
+    plain, trained = small()(x), small()(x, labels, output_hidden_states=True)
+    assert plain[0] is plain["logits"] is plain.logits
+    assert (trained[0], trained[1]) == (trained.loss, trained.logits)
+    assert list(trained) == ["loss", "logits", "hidden_states"] and list(plain) == ["logits"]
+    assert trained[:2] == trained.to_tuple()[:2] and len(trained) == 3
+    assert "loss" not in plain and plain.get("loss") is None
+    with pytest.raises(KeyError):
+        plain["loss"]
+    loss, logits = small()(x, labels, return_dict=False)
+    assert torch.equal(logits, plain.logits) and loss.ndim == 0
+    body = ConvNextModel(ConvNextConfig(**SMALL))
+    last, pooled = body(x, return_dict=False)
+    assert (last.shape[1], pooled.shape) == (32, (2, 32))
+
+
 def test_isotropic_keeps_one_resolution() -> None:
     config = ConvNextConfig(depths=(2,), hidden_sizes=(16,), patch_size=16, stem_norm=False, num_labels=3)
     output = ConvNextForImageClassification(config).eval()(torch.randn(1, 3, 64, 64), output_hidden_states=True)
