@@ -14,6 +14,7 @@ from convnext_cli.errors import ConvNextError, ModelError, OutputError, UsageErr
 from convnext_cli.photos.recipe import CLIP_MEAN, IMAGENET_MEAN, INCEPTION_MEAN
 from convnext_cli.zoo import local, settings
 from convnext_cli.zoo.entry import Entry, sha256_prefix
+from tests.conftest import ROOT
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
 
@@ -184,6 +185,27 @@ def test_licences_that_ask_for_something_say_so() -> None:
     for known in zoo.entries():
         asks = known.architecture.startswith("convnextv2") or ".dinov3" in known.name or ".eupe" in known.name
         assert bool(known.terms) == asks, known.name
+
+
+def test_the_table_of_licences_in_the_docs_is_that_of_the_zoo() -> None:
+    import re
+    from fnmatch import fnmatch
+
+    text = (ROOT / "docs" / "models.md").read_text("utf-8").split("| checkpoints | licence | asks for |")[1]
+    table = [line.split("|")[1:4] for line in text.split("\n\n")[0].splitlines()[2:]]
+    said: dict[str, list[str]] = {known.name: [] for known in zoo.entries()}
+    for who, licences, asks in table:
+        patterns = [f"{pattern.rstrip('*')}*" for pattern in re.findall(r"`([^`]+)`", who)]
+        for known in zoo.entries():
+            if any(fnmatch(known.name.partition(".")[2], pattern) for pattern in patterns):
+                said[known.name].append(licences)
+                assert known.license in licences.casefold(), known.name
+                assert bool(known.terms) == bool(asks.strip()), known.name
+    assert [name for name, rows in said.items() if len(rows) != 1] == []
+    towers = {known.name for known in zoo.entries() if ".clip_" in known.name and known.license == "mit"}
+    assert {
+        name for licences in said["convnext_base.clip_laion2b"] for name in re.findall(r"`([^`]+)`", licences)
+    } == towers
 
 
 def test_the_card_tells_what_the_entry_knows() -> None:

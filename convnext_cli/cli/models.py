@@ -48,7 +48,7 @@ def models() -> None:
     type=click.Choice(["classification", "embedding", "features"]),
     help="What comes out: classes, a vector, or feature maps.",
 )
-@click.option("--labels", type=click.Choice(labels.names()), help="The label set.")
+@click.option("--labels", type=click.Choice(labels.names()), metavar="SET", help="A bundled label set: imagenet-1k …")
 @click.option("--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="No larger than this.")
 @click.option("--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="No slower than this.")
 @click.option("--commercial", is_flag=True, help="Leave out licences that ask for something.")
