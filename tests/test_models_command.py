@@ -126,12 +126,14 @@ def test_own_models_are_listed_marked_and_removed(convnext: Run, home: Path, tmp
     flowers.write_bytes(default.read_bytes())
     (home / "weights" / "birds").mkdir()
     (home / "weights" / "birds" / "checkpoint.pth.tar").write_bytes(b"weights")
+    (home / "weights" / "roses").mkdir()
+    (home / "weights" / "roses" / "roses.safetensors").write_bytes(default.read_bytes())
     (home / "weights" / "tiny.pth").write_bytes(b"not the zoo's tiny")
     (home / "weights" / "damaged.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (home / "weights" / f"{NAME}.safetensors").write_bytes(b"a known one, put here by hand")
     found = rows(convnext, "--local")
-    assert set(found) == {"default", "flowers", "birds", "tiny.pth", "damaged", NAME}
-    assert found["flowers"]["classes"] == 200
+    assert set(found) == {"default", "flowers", "birds", "roses", "tiny.pth", "damaged", NAME}
+    assert found["flowers"]["classes"] == found["roses"]["classes"] == 200
     assert found["birds"]["params"] is None
     assert "flowers" in convnext("models", "list", "--local").out
 
@@ -150,7 +152,7 @@ def test_own_models_are_listed_marked_and_removed(convnext: Run, home: Path, tmp
     assert convnext("models", "remove", "birds", "-y").status == 0
     assert convnext("models", "remove", NAME, "-y").status == 0
     assert convnext("models", "remove", NAME, "-y").status == 3
-    assert set(rows(convnext, "--local")) == {"default", "tiny.pth", "damaged"}
+    assert set(rows(convnext, "--local")) == {"default", "roses", "tiny.pth", "damaged"}
 
 
 def test_copies_of_other_libraries_are_local(convnext: Run, home: Path) -> None:

@@ -46,11 +46,12 @@ def default_path() -> Path | None:
 
 
 def _card(path: Path) -> Card | None:
-    """What one of the project's own files says of itself; None for other files, and damaged ones."""
+    """What one of the project's own files, alone in its folder, says of itself; None for others, and damaged ones."""
     from convnext_cli import zoo
     from convnext_cli.errors import ModelError
 
+    files = list(path.glob("*.safetensors")) if path.is_dir() else [path]
     try:
-        return zoo.local.embedded_card(path / "model.safetensors" if path.is_dir() else path)
+        return zoo.local.embedded_card(files[0]) if len(files) == 1 else None
     except ModelError:
         return None

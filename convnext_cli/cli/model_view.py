@@ -202,7 +202,7 @@ def _lines(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     if told["source"]:
         yield "source", told["source"]
-    if "aliases" in told:
+    if told["aliases"]:
         yield "also called", ", ".join(told["aliases"])
     if told.get("pull"):
         yield "where", f"not on this machine: {told['pull']}"

@@ -140,8 +140,8 @@ def info(name: str, as_json: bool) -> None:
             "default": path.absolute() == model_rows.default_path(),
             "aliases": list(entry.aliases) if entry else [],
         }
-        # a name whose copies lie in several places, as they are searched
-        told["copies"] = [str(copy) for copy in zoo.local.find(entry, wish=name)] if entry else []
+        copies = zoo.local.find(entry, wish=name) if entry else []
+        told["copies"] = [str(copy) for copy in dict.fromkeys([path, *copies])]
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
