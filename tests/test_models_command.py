@@ -400,6 +400,23 @@ def test_verify_of_a_hub_cache_trusts_the_blobs_name(convnext: Run, home: Path) 
     assert convnext("models", "verify", "tiny").status == 1
 
 
+def test_verify_of_sharded_weights_looks_at_every_shard(convnext: Run, home: Path) -> None:
+    import hashlib
+
+    folder = home / "hf" / "hub" / f"models--timm--{NAME}"
+    snapshot = folder / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (folder / "blobs").mkdir()
+    shards = {f"model-0000{i}-of-00002.safetensors": f"weights {i}".encode() for i in (1, 2)}
+    for name, content in shards.items():
+        blob = folder / "blobs" / hashlib.sha256(content).hexdigest()
+        blob.write_bytes(content)
+        (snapshot / name).symlink_to(blob)
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict(enumerate(shards))}))
+    done = convnext("models", "verify", NAME, "--json")
+    assert [(Path(c["path"]).name, c["status"]) for c in json.loads(done.out)] == [(name, "ok") for name in shards]
+
+
 # No connection, no torch ----------------------------------------------------------------------------------------------
 
 ALONE = """

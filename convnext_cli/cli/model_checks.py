@@ -24,7 +24,8 @@ def checks(name: str) -> Iterator[dict[str, str]]:
     if record and (path == place or path.name in record["files"]):
         yield from _verify_pull(place, record)
         return
-    for file in sorted(file for file in path.iterdir() if zoo.local.stem(file)) if path.is_dir() else [path]:
+    files = [file for file in sorted(path.iterdir()) if zoo.local.stem(file)] if path.is_dir() else [path]
+    for file in zoo.local.shards(path) if path.name.endswith(".index.json") else files:
         yield _verify_file(file)
 
 

@@ -59,13 +59,21 @@ def usable(path: Path) -> bool:
         if path.suffix in (".incomplete", ".partial", ".part") or not path.is_file():
             return False
         if path.name.endswith(".index.json"):
-            shards = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
-            return bool(shards) and all(usable(path.parent / shard) for shard in shards)
+            return bool(parts := shards(path)) and all(map(usable, parts))
         with path.open("rb") as file:
             head = file.read(40)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except OSError:
         return False
     return bool(head) and not head.startswith(b"version https://git-lfs")
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index of sharded weights names; none when it is damaged."""
+    try:
+        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        return sorted(index.parent / name for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def hub_caches() -> list[Path]:
