@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -126,18 +128,35 @@ class Pipeline:
             with budget.one():
                 return self._prepare(photo)
 
-        pending: deque[Future[_Ready]] = deque()
+        # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
+        # asks for photos, so that what is ready goes on while a slow source is waited for.
+        pending: Queue[Future[_Ready] | BaseException | None] = Queue(self.batch_size + self.workers)
         pool = ThreadPoolExecutor(self.workers, "decode")
+        stop = Event()
+
+        def feed() -> None:
+            end: BaseException | None = None
+            try:
+                for photo in photos:
+                    if stop.is_set():
+                        return
+                    pending.put(pool.submit(task, photo))
+            except BaseException as error:
+                end = error
+            pending.put(end)
+
+        Thread(target=feed, name="find", daemon=True).start()
         try:
-            for photo in photos:
-                pending.append(pool.submit(task, photo))
-                # enough for the batch being filled and the next one, never the whole folder
-                if len(pending) > self.batch_size + self.workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            while (ready := pending.get()) is not None:
+                if isinstance(ready, BaseException):
+                    raise ready
+                yield ready.result()
         finally:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            with suppress(Empty):  # let go of the feeder, should it wait for room
+                while True:
+                    pending.get_nowait()
 
     def _prepare(self, photo: Photo) -> _Ready:
         clock = [time.perf_counter()]
@@ -199,9 +218,8 @@ class Pipeline:
             if np.isfinite(logits).all():
                 predictions = self._predict(logits)
             else:
-                error = PhotoError(
-                    "not_finite", f"the network gave no finite score in {self.engine.dtype}; try --dtype float32"
-                )
+                hint = "" if self.engine.dtype == "float32" else "; try --dtype float32"
+                error = PhotoError("not_finite", f"the network gave no finite score in {self.engine.dtype}{hint}")
         unsure = self.min_score is not None and predictions and predictions[0].score < self.min_score
         self.times.add(ready.seconds)
         self.times.failed += error is not None

@@ -156,8 +156,16 @@ def test_nothing_there(convnext: Run, tmp_path: Path) -> None:
         (["--json", "-f", "csv", CAT], 2, "exclude each other"),
         (["-o", "x.xyz", CAT], 2, "cannot be told from its name"),
         (["-o", "no/such/folder/x.csv", CAT], 74, "does not exist"),
-        (["--size", "huge", CAT], 2, "neither a number of pixels"),
+        (["--size", "huge", CAT], 2, "nor a number of pixels"),
         (["--mean", "1,2", CAT], 2, "not three numbers"),
+        (["--mean", "nan,0,0", CAT], 2, "not three numbers"),
+        (["--std", "0", CAT], 2, "not three positive numbers"),
+        (["--size", "15", CAT], 2, "the network's stride"),
+        (["--size", "1000000", CAT], 2, "4096"),
+        (["--crop-pct", "nan", CAT], 2, "--crop-pct"),
+        (["--min-score", "nan", CAT], 2, "--min-score"),
+        (["-t", "99999999", CAT], 2, "--threads"),
+        (["--softmax", "--logits", CAT], 2, "exclude each other"),
         (["--colour", CAT], 2, "No such option"),
         (["-m", "convnext_tny", CAT], 3, "convnext_tiny"),
         (["-m", "no/such/file.pth", CAT], 3, "no file"),
@@ -258,7 +266,7 @@ def test_recursive_and_summary(convnext: Run, tmp_path: Path) -> None:
     done = convnext("classify", "-r", "-f", "jsonl", str(tmp_path))
     assert done.status == 0
     assert [Path(row["path"]).name for row in lines(done.out)] == ["coffee-without-suffix", "cat.jpg"]
-    assert "passed over: 1 files (1 .txt)" in done.err
+    assert "passed over: 1 file (1 .txt)" in done.err
 
 
 def test_strange_names(convnext: Run, tmp_path: Path) -> None:
@@ -323,21 +331,57 @@ def test_a_full_disk(form: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interruption_keeps_what_was_done(tmp_path: Path, number: int) -> None:
+def test_interruption_keeps_what_was_done_and_what_was_there(tmp_path: Path, number: int) -> None:
     listing, target = tmp_path / "list", tmp_path / "out.json"
-    listing.write_text("".join(f"{SAMPLES[i % 3]}\n" for i in range(20000)))
-    command = start("classify", "--files-from", str(listing), "-o", str(target), "-b", "1")
-    part = None
-    while part is None or not part.stat().st_size:
-        assert command.poll() is None
-        part = next(tmp_path.glob(".out.json.*"), None)
+    listing.write_text("".join(f"{SAMPLES[i % 3]}\n" for i in range(3000)))
+    target.write_text("an older result")
+    command = start("classify", "--files-from", str(listing), "-o", str(target), "--overwrite", "-b", "1")
+    part = tmp_path / f"out.json.{command.pid}.part"
+    while command.poll() is None and not (part.exists() and part.stat().st_size):
+        pass
     command.send_signal(number)
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130, said
     assert b"Traceback" not in said
-    rows = json.loads(target.read_text())
+    assert f"the rows that were done are in {part}; the same command begins anew" in said.decode()
+    rows = json.loads(part.read_text())
     assert [row["path"] for row in rows] == [SAMPLES[i % 3] for i in range(len(rows))]
-    assert 0 < len(rows) < 20000
+    assert 0 < len(rows) < 3000
+    assert target.read_text() == "an older result"
+
+
+def test_a_slow_list_is_answered_as_it_comes() -> None:
+    """Each photo's row is there before the next path is written; another way to read it would wait for ever."""
+    command = start(
+        "classify", "--files-from", "-", "-f", "jsonl", "-b", "1", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert command.stdin is not None
+    assert command.stdout is not None
+    for path in SAMPLES:
+        command.stdin.write(f"{path}\n".encode())
+        command.stdin.flush()
+        assert json.loads(command.stdout.readline())["path"] == path
+    command.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "status"),
+    [(">&-", CAT, 74), ("2>&-", f"-q {CAT}", 0), ("2>&-", CAT, 0), ("2>/dev/full", CAT, 0), ("<&-", "-", 1)],
+)
+def test_closed_streams(closed: str, arguments: str, status: int) -> None:
+    command = f"{sys.executable} -m convnext_cli classify {arguments} {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    assert bool(done.stdout) == (status != 74)
+
+
+def test_output_dash_and_devices(convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(lines(convnext("classify", "-f", "jsonl", "-o", "-", CAT).out)) == 1
+    assert len(lines(convnext("classify", "-f", "jsonl", "-o", "/dev/stdout", CAT).out)) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_photos_are_never_written(convnext: Run, tmp_path: Path) -> None:

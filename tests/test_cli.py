@@ -28,6 +28,26 @@ def test_help_and_version(convnext: Run) -> None:
     assert convnext("--version").out.startswith("convnext, version ")
 
 
+def test_no_command_shows_help_without_an_error(convnext: Run) -> None:
+    done = convnext()
+    assert done.status == 2
+    assert done.err.startswith("Usage:")
+    assert "error" not in done.err.split("Exit status")[0]
+
+
+def test_rows_on_a_terminal_cannot_move_the_cursor() -> None:
+    class Bytes:
+        def __init__(self) -> None:
+            self.seen = b""
+
+        def write(self, data: bytes) -> None:
+            self.seen += data
+
+    stream = Bytes()
+    render.screen(stream).write("a\x1b[31m\tb\x9b\u202e\n日本".encode())
+    assert stream.seen.decode() == "a\\x1b[31m\tb\\x9b\\u202e\n日本"
+
+
 def test_the_table_of_commands_is_true() -> None:
     context = click.Context(group)
     for name in COMMANDS:

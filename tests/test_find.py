@@ -58,6 +58,52 @@ def test_a_name_that_looks_like_a_glob_is_a_name(tree: Path) -> None:
     assert paths(Finder().named([f"{tree}/[red].jpg"])) == [f"{tree}/[red].jpg"]
 
 
+def test_a_glob_without_a_match_is_a_missing_row_beside_others(tree: Path) -> None:
+    assert paths(Finder().named([f"{tree}/photo[1].jpg", f"{tree}/a.PNG"])) == [f"{tree}/photo[1].jpg", f"{tree}/a.PNG"]
+
+
+def test_globs_leave_hidden_files_alone_unless_asked(tree: Path) -> None:
+    assert len(paths(Finder().named([f"{tree}/.hidden/*.jpg"]))) == 1
+    assert len(paths(Finder().named([f"{tree}/.h*/*.jpg"]))) == 1
+
+
+def test_a_url_beside_photos_is_a_row(tree: Path) -> None:
+    photos = list(Finder().named([str(tree / "a.PNG"), "http://localhost/a.jpg"]))
+    assert [p.problem and p.problem.kind for p in photos] == [None, "missing"]
+
+
+def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(JPEG)))
+    first, second = Finder().named(["-", "-"])
+    assert first.data == JPEG
+    assert second.problem is not None
+    assert "read already" in second.problem.message
+
+
+def test_standard_input_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convnext_cli.photos.decode.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(11))))
+    (photo,) = Finder().named(["-"])
+    assert photo.problem is not None
+    assert photo.problem.kind == "too_large"
+
+
+def test_folders_deeper_than_pythons_stack(tmp_path: Path) -> None:
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(tmp_path)
+        for _ in range(1100):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("deep.jpg").write_bytes(JPEG)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    (tmp_path / "z.jpg").write_bytes(JPEG)
+    found = paths(Finder(recursive=True).named([str(tmp_path)]))
+    assert [Path(p).name for p in found] == ["deep.jpg", "z.jpg"]
+
+
 @pytest.mark.parametrize("url", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
 def test_urls_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match="never fetched"):
@@ -75,10 +121,12 @@ def test_nothing_there_is_a_usage_error(tmp_path: Path) -> None:
 def test_link_loops_end(tree: Path) -> None:
     (tree / "b" / "loop").symlink_to(tree, target_is_directory=True)
     (tree / "b" / "link.jpg").symlink_to(tree / "b" / "1.jpg")
+    (tree / "b" / "again").symlink_to(tree, target_is_directory=True)
     (tree / "dangling").symlink_to(tree / "nowhere")
+    assert len(paths(Finder().named([f"{tree}/**/*.jpg"]))) == 3
     finder = Finder(recursive=True)
     assert len(paths(finder.named([str(tree)]))) == 5
-    assert finder.passed_over["linked folder"] == 1
+    assert finder.passed_over["linked folder"] == 2
     assert finder.passed_over["broken link"] == 1
 
 

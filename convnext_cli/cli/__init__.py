@@ -61,7 +61,7 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # `convnext photo.jpg` means `convnext classify photo.jpg`
-        if args and args[0] not in COMMANDS and not args[0].startswith("-") and os.path.lexists(args[0]):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and _is_path(args[0]):
             args.insert(0, "classify")
         return super().parse_args(ctx, args)
 
@@ -81,6 +81,16 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _is_path(word: str) -> bool:
+    try:
+        os.lstat(word)
+    except PermissionError:  # something in a folder that may not be looked into
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 @click.command(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="convnext")
 def convnext() -> None:
@@ -94,6 +104,11 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
     # asked to stop is asked to stop: keep what was done
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stderr is None:  # closed by the caller: rows are still wanted
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    if sys.stdout is None:
+        print("error: standard output is closed", file=sys.stderr)
+        sys.exit(74)
     status = run(list(sys.argv[1:] if args is None else args))
     if "torch" in sys.modules:
         # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing.
@@ -148,6 +163,9 @@ def _told(message: str, hint: str | None, status: int) -> int:
 
 
 def _usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "convnext"
     return _told(error.format_message(), f"{command} --help tells the options", error.exit_code)

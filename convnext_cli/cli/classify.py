@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, render
-from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.cli import options, output, render
 
 if TYPE_CHECKING:
     from convnext_cli.photos.find import Finder, Photo
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from convnext_cli.pipeline import Pipeline
     from convnext_cli.rows import Row
 
+MAX_SIZE = 4096  # pixels; larger inputs need more memory than machines have
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 
 
@@ -36,10 +35,10 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 @options.model
 @click.option("--labels", metavar="FILE|SET", help="Own names for the classes, or a bundled set of labels.")
 @click.option("-k", "--top", default=5, show_default=True, type=click.IntRange(0), help="Guesses a photo; 0 for all.")
-@click.option("--min-score", type=float, help="Below it a photo is `unknown`; its guesses are kept.")
-@click.option("--softmax", "scores", flag_value="softmax", help="Scores that add up to 1.  [default: as the model was trained]")
-@click.option("--sigmoid", "scores", flag_value="sigmoid", help="One score of 0 to 1 for each label by itself.")
-@click.option("--logits", "scores", flag_value="logits", help="The network's raw outputs.")
+@click.option("--min-score", type=float, callback=options.finite, help="Below it a photo is `unknown`.")
+@click.option("--softmax", is_flag=True, help="Scores that add up to 1 (default, unless trained for several labels).")
+@click.option("--sigmoid", is_flag=True, help="One score of 0 to 1 for each label by itself.")
+@click.option("--logits", is_flag=True, help="The network's raw outputs.")
 @options.machine
 @options.preprocessing
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix, else table]")
@@ -55,8 +54,11 @@ def classify(**given: Any) -> int:
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])
+    if given["output"] == "-":
+        given["output"] = None
     form = _format(given)
-    _check_output(given)
+    _scores(given)
+    output.check(given["output"], overwrite=given["overwrite"])
     with ExitStack() as stack:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
@@ -74,28 +76,20 @@ def classify(**given: Any) -> int:
 def _format(given: dict[str, Any]) -> str:
     from convnext_cli.rows import SUFFIXES
 
-    output, form = given["output"], "json" if given["as_json"] else given["form"]
+    target, form = given["output"], "json" if given["as_json"] else given["form"]
     if given["as_json"] and given["form"] not in (None, "json"):
         raise click.UsageError(f"--json and --format {given['form']} exclude each other.")
     if form is None:
-        form = SUFFIXES.get(Path(output).suffix.lower()) if output else "table"
+        form = SUFFIXES.get(Path(target).suffix.lower()) if target else "table"
         if form is None:
             raise click.UsageError(
-                f"The format of {output!r} cannot be told from its name: add -f, for example -f jsonl."
+                f"The format of {target!r} cannot be told from its name: add -f, for example -f jsonl."
             )
-    if form == "table" and output:
+    if form == "table" and target:
         raise click.UsageError("Tables are for the screen: use -f jsonl, json, csv, tsv or parquet with -o.")
-    if form == "parquet" and not output and sys.stdout.isatty():
+    if form == "parquet" and not target and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a screen: name a file with -o.")
     return str(form)
-
-
-def _check_output(given: dict[str, Any]) -> None:
-    output = given["output"]
-    if output and Path(output).is_file() and not given["overwrite"]:
-        raise UsageError(f"{output} is there already", "choose another name, or replace it with --overwrite")
-    if output and not Path(output).absolute().parent.is_dir():
-        raise OutputError(f"the folder of {output} does not exist", f"mkdir -p {Path(output).parent}")
 
 
 def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
@@ -131,7 +125,7 @@ def _pipeline(given: dict[str, Any]) -> Pipeline:
         dtype=given["dtype"],
         threads=given["threads"],
         k=given["top"],
-        scores=given["scores"],
+        scores=_scores(given),
         min_score=given["min_score"],
         batch_size=given["batch_size"],
         workers=given["workers"],
@@ -139,27 +133,39 @@ def _pipeline(given: dict[str, Any]) -> Pipeline:
         thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
         say=lambda text: render.note(f"note: {text}"),
     )
+    if (given["workers"] or 0) > pipeline.workers:
+        render.note(f"note: {pipeline.workers} threads decode, as many as --threads allows")
     for note in pipeline.engine.notes:
         render.note(f"note: {note}")
-    pipeline.recipe = _recipe(given, pipeline.recipe)
+    pipeline.recipe = _recipe(given, pipeline.recipe, pipeline.engine.card.config.stride)
     return pipeline
 
 
-def _recipe(given: dict[str, Any], recipe: Recipe) -> Recipe:
-    """The card's recipe with the user's changes."""
+def _scores(given: dict[str, Any]) -> str | None:
+    wished = [kind for kind in ("softmax", "sigmoid", "logits") if given[kind]]
+    if len(wished) > 1:
+        raise click.UsageError(f"--{wished[0]} and --{wished[1]} exclude each other.")
+    return wished[0] if wished else None
+
+
+def _recipe(given: dict[str, Any], recipe: Recipe, stride: int) -> Recipe:
+    """The card's recipe with the user's changes. stride: the smallest input of the network, in pixels."""
     size = given["size"]
     if size == "test":
         recipe = recipe.at_test_size()
     elif size is not None:
-        if not size.isdecimal() or int(size) < 1:
-            raise click.BadParameter(f"{size!r} is neither a number of pixels nor `test`", param_hint="--size")
+        if not size.isdecimal() or not stride <= int(size) <= MAX_SIZE:
+            raise click.BadParameter(
+                f"{size!r} is neither `test` nor a number of pixels from {stride}, the network's stride, to {MAX_SIZE}",
+                param_hint="--size",
+            )
         recipe = recipe.at_size(int(size))
     changes = {
         "crop_pct": given["crop_pct"],
         "resize": given["resize_mode"],
         "interpolation": given["interpolation"],
         "mean": options.numbers(given["mean"], "--mean"),
-        "std": options.numbers(given["std"], "--std"),
+        "std": options.numbers(given["std"], "--std", positive=True),
     }
     return recipe.changed(**{name: value for name, value in changes.items() if value is not None})
 
@@ -176,7 +182,7 @@ def _write(pipeline: Pipeline, photos: Iterator[Photo], form: str, given: dict[s
     from convnext_cli.rows import WRITERS
 
     k = pipeline.k or len(pipeline.labels.names)
-    with _opened(given["output"]) as stream:
+    with output.opened(given["output"]) as stream:
         writer = WRITERS[form](stream, min(k, len(pipeline.labels.names)))
         try:
             for row in _counted(pipeline, photos, bool(given["output"])):
@@ -203,44 +209,14 @@ def _counted(pipeline: Pipeline, photos: Iterator[Photo], to_file: bool) -> Iter
             progress.update(task, advance=1, failed=pipeline.times.failed)
 
 
-@contextmanager
-def _opened(output: str | None) -> Iterator[IO[bytes]]:
-    """Where rows go. A file takes its name when all is written; what an interrupted run wrote takes it too."""
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    path = Path(output)
-    if path.exists() and not path.is_file():  # a pipe or a device
-        with path.open("wb") as stream:
-            yield stream
-        return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as stream:
-            try:
-                yield stream
-            finally:
-                stream.flush()
-                os.fsync(stream.fileno())
-    except OSError as error:
-        kept = f"; what was written is kept in {part}" if part.exists() and part.stat().st_size else ""
-        raise OutputError(
-            f"{output} cannot be written: {error.strerror or error}{kept}", "free some space, or write elsewhere"
-        ) from error
-    except BaseException:
-        part.replace(path)
-        render.note(f"{output} holds the rows that were done")
-        raise
-    part.replace(path)
-
-
 def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds: float) -> None:
     times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
     recipe = pipeline.recipe
     if finder.passed_over:
+        total = finder.passed_over.total()
         kinds = [f"{count} {kind}" for kind, count in finder.passed_over.most_common()]
         more = f", {len(kinds) - 20} more types" if len(kinds) > 20 else ""
-        render.note(f"passed over: {finder.passed_over.total()} files ({', '.join(kinds[:20])}{more})")
+        render.note(f"passed over: {total} file{'s' * (total != 1)} ({', '.join(kinds[:20])}{more})")
     names = pipeline.labels.name or "own labels"
     render.note(
         f"{card.name or pipeline.model}: {card.architecture or 'ConvNeXt'}, {len(pipeline.labels.names)} labels "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+MAX_THREADS = 1024
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -18,6 +20,27 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def finite(_context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse nan and inf, which are floats to click."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to use here", param=parameter)
+    return value
+
+
+def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[float, ...] | None:
+    """Three numbers such as "0.485,0.456,0.406", or one for all channels."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) not in (1, 3) or not all(math.isfinite(x) and (x > 0 or not positive) for x in found):
+        kind = "positive numbers" if positive else "numbers"
+        raise click.BadParameter(f"{text!r} is not three {kind} such as 0.5,0.5,0.5", param_hint=name)
+    return found * 3 if len(found) == 1 else found
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
@@ -57,11 +80,14 @@ machine = _all(
     click.option(
         "-t",
         "--threads",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MAX_THREADS),
         help="Processor threads for everything together.  [default: what this process may use]",
     ),
     click.option(
-        "-j", "--workers", type=click.IntRange(1), help="Threads that decode photos.  [default: as --threads]"
+        "-j",
+        "--workers",
+        type=click.IntRange(1, MAX_THREADS),
+        help="Threads that decode.  [default: as --threads]",
     ),
     click.option(
         "-b",
@@ -73,7 +99,7 @@ machine = _all(
 
 preprocessing = _all(
     click.option("--size", metavar="PIXELS|test", help="Input size; `test` is the one that its makers measured best."),
-    click.option("--crop-pct", type=click.FloatRange(0.1, 1), help="Share of the resized photo that is kept."),
+    click.option("--crop-pct", type=click.FloatRange(0.1, 1), callback=finite, help="Share of the photo that is kept."),
     click.option(
         "--resize-mode",
         type=click.Choice(["shortest", "squash", "longest"]),
@@ -93,16 +119,3 @@ verbosity = _all(
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
     click.option("-v", "--verbose", count=True, help="Times of each stage; -vv for debugging."),
 )
-
-
-def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
-    """Three numbers such as "0.485,0.456,0.406", or one for all channels."""
-    if text is None:
-        return None
-    try:
-        found = tuple(float(part) for part in text.replace(" ", "").split(","))
-    except ValueError:
-        found = ()
-    if len(found) not in (1, 3):
-        raise click.BadParameter(f"{text!r} is not three numbers such as 0.5,0.5,0.5", param_hint=name)
-    return found * 3 if len(found) == 1 else found

@@ -6,12 +6,13 @@ Colour and bars only on a terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -88,6 +89,26 @@ def reset() -> None:
     err.cache_clear()
 
 
+class _Screen:
+    """A terminal for rows as text: what file names would do to it is escaped, line ends and tabs apart."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        parts = re.split(r"([\n\t])", data.decode("utf-8", "surrogateescape"))
+        self._stream.write("".join(part if part in "\n\t" else plain(part) for part in parts).encode())
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def screen(stream: IO[bytes]) -> IO[bytes]:
+    """The stream, for rows on a terminal."""
+    return cast("IO[bytes]", _Screen(stream))
+
+
 def error(message: str, hint: str | None = None) -> None:
     """``error:`` and ``hint:`` on standard error, whatever the verbosity."""
     if not sys.stderr.isatty() and "FORCE_COLOR" not in os.environ:  # no need to load rich
@@ -115,6 +136,11 @@ def note(text: str) -> None:
     """One remark on standard error, unless ``-q``."""
     if _quiet:
         return
+    with suppress(OSError):  # rows are what counts: a standard error that is full or gone stops nothing
+        _note(text)
+
+
+def _note(text: str) -> None:
     if sys.stderr.isatty() or "FORCE_COLOR" in os.environ:
         err().print(f"[dim]{clean_lines(text)}[/]", soft_wrap=True)
     else:

@@ -1,0 +1,68 @@
+"""Where rows go: standard output, or a file that is never left half written under its name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from convnext_cli.cli import render
+from convnext_cli.errors import OutputError, UsageError
+
+
+def check(target: str | None, *, overwrite: bool) -> None:
+    """Refuse what cannot be written, before a model is loaded. Raises UsageError and OutputError."""
+    if target is None or _is_special(Path(target)):
+        return
+    if Path(target).exists() and not overwrite:
+        raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
+    if not Path(target).absolute().parent.is_dir():
+        raise OutputError(f"the folder of {target} does not exist", f"mkdir -p {Path(target).parent}")
+
+
+@contextmanager
+def opened(target: str | None) -> Iterator[IO[bytes]]:
+    """Where rows go. A file takes its name when all is written; before that, or if it never is, it is FILE.PID.part.
+
+    Raises OutputError.
+    """
+    if target is None:
+        yield render.screen(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
+        return
+    path = Path(target)
+    if _is_special(path):
+        with path.open("wb") as stream:
+            yield stream
+        return
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        raise OutputError(
+            f"{target} cannot be written: {error.strerror or error}{_kept(part)}",
+            "choose a folder that you may write to" if denied else "free some space, or write elsewhere",
+        ) from error
+    except BaseException:
+        if said := _kept(part):
+            render.note(f"not finished{said}; the same command begins anew")
+        raise
+
+
+def _kept(part: Path) -> str:
+    if part.exists() and part.stat().st_size:
+        return f"; the rows that were done are in {part}"
+    part.unlink(missing_ok=True)
+    return ""
+
+
+def _is_special(path: Path) -> bool:
+    """A pipe or a device, also where /dev/stdout leads to a file."""
+    return path.is_relative_to("/dev") or (path.exists() and not path.is_file())
