@@ -88,20 +88,19 @@ def test_standard_input_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert photo.problem.kind == "too_large"
 
 
-def test_folders_deeper_than_pythons_stack(tmp_path: Path) -> None:
-    before = os.open(".", os.O_RDONLY)
-    try:
-        os.chdir(tmp_path)
-        for _ in range(1100):
-            Path("d").mkdir()
-            os.chdir("d")
-        Path("deep.jpg").write_bytes(JPEG)
-    finally:
-        os.fchdir(before)
-        os.close(before)
+def test_folders_deeper_than_pythons_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1100):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("deep.jpg").write_bytes(JPEG)
     (tmp_path / "z.jpg").write_bytes(JPEG)
     found = paths(Finder(recursive=True).named([str(tmp_path)]))
     assert [Path(p).name for p in found] == ["deep.jpg", "z.jpg"]
+    Path("deep.jpg").unlink()  # by steps: what cleans up after tests goes no deeper than Python's stack either
+    for _ in range(1100):
+        os.chdir("..")
+        Path("d").rmdir()
 
 
 @pytest.mark.parametrize("url", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
