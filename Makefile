@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types unit docs bench weights clean
+.PHONY: help run test lint format types unit docs bench clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,22 +34,24 @@ docs: $(VENV)/.dev       ## write the command reference anew from --help
 
 bench: $(VENV)/.dev      ## the tables of docs/performance.md
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/preprocessing.py
+	$(BIN)/python benchmarks/hostile.py
 
 clean:          ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 $(VENV)/.created:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 # A stamp for each set of packages, older than setup.cfg when the metadata changed
 $(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml
 	@echo "Installing convnext and its libraries into $(VENV) (torch is large; about two minutes)"
-	$(BIN)/pip install --quiet --editable .
-	touch $@
+	@$(BIN)/pip install --quiet --editable .
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.created setup.cfg pyproject.toml
 	@echo "Installing convnext with what its tests need into $(VENV)"
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@ $(VENV)/.installed
+	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

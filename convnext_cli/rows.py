@@ -1,7 +1,7 @@
 """Prediction and Row, and the writers that turn rows into json, jsonl, csv, tsv and parquet.
 
-A row is what the program says about one photo (docs/formats-of-rows is in docs/usage.md). Tables are drawn by
-``cli.render``; every other format is written here, by one class a format.
+A row is what the program says about one photo (docs/usage.md has the fields). Tables are drawn by ``cli.render``; every
+other format is written here, by one class a format.
 """
 
 from __future__ import annotations

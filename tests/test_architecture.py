@@ -19,7 +19,8 @@ FLOORS = [
     ["zoo"],
     ["photos"],
     ["checkpoints"],
-    ["pretrained", "engines", "photos.processor"],
+    ["engines", "photos.processor"],
+    ["pretrained"],
     ["pipeline"],
     ["cli"],
     ["__main__"],
@@ -27,9 +28,8 @@ FLOORS = [
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 SAME = {"photos.pixels": "photos.recipe"}  # the recipe as data, and how it is applied
 ONLY = {"model": {"config"}}  # the network is readable beside the paper alone
-# No engine imports another, no layout another.
+# No layout imports another; engines will join them when there are two.
 APART = {
-    "engines": ["torch"],
     "checkpoints": ["official", "timm", "torchvision", "huggingface", "mmpretrain", "openclip", "isotropic", "sparse"],
 }
 
