@@ -34,7 +34,7 @@ docs: $(VENV)/.dev       ## write the command reference anew from --help
 
 bench: $(VENV)/.dev      ## the tables of docs/performance.md
 	$(BIN)/python benchmarks/cold_start.py
-	$(BIN)/python benchmarks/preprocessing.py
+	$(BIN)/python -m benchmarks.preprocessing
 	$(BIN)/python benchmarks/hostile.py
 
 clean:          ## remove what was built
