@@ -85,7 +85,16 @@ def test_a_pil_image_is_made_upright_and_opaque() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [np.zeros((9, 9, 3), np.float32), np.zeros((2, 9, 9, 9), np.uint8), np.zeros((0, 9, 3), np.uint8), "a.jpg", None],
+    [
+        np.zeros((9, 9, 3), np.int64),
+        np.zeros((9, 9, 4)),
+        np.full((9, 9, 3), np.nan),
+        [],
+        np.zeros((2, 9, 9, 9), np.uint8),
+        np.zeros((0, 9, 3), np.uint8),
+        "a.jpg",
+        None,
+    ],
 )
 def test_what_is_no_photo_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError):
@@ -119,12 +128,22 @@ def test_saved_and_loaded(recipe: Recipe, tmp_path: Path) -> None:
     assert ConvNextImageProcessor.from_pretrained(file).recipe == recipe
 
 
-def test_transformers_reads_what_is_saved(tmp_path: Path) -> None:
-    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(resize_to=(235, 235), crop_offset="floor"),
+        Recipe((384, 384), (384, 384), "squash"),
+        Recipe((160, 160), (160, 160), "squash", mean=(0.5,) * 3),
+        Recipe((96, 64), (96, 64), "squash", "bilinear"),
+    ],
+    ids=Recipe.describe,
+)
+def test_transformers_reads_what_is_saved(recipe: Recipe, tmp_path: Path) -> None:
+    from transformers import AutoImageProcessor
 
-    ours = ConvNextImageProcessor(size=224, crop_pct=0.95)
+    ours = ConvNextImageProcessor.from_recipe(recipe)
     ours.save_pretrained(tmp_path)
-    theirs = ConvNextImageProcessorPil.from_pretrained(tmp_path)
+    theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     photo = picture(333, 500)
     found = ours(photo, return_tensors="np").pixel_values
     assert np.abs(found - theirs(photo, return_tensors="np").pixel_values).max() <= 1e-6
@@ -148,6 +167,124 @@ def test_every_field_of_a_file_counts(tmp_path: Path) -> None:
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
     )
+
+
+def test_fields_are_attributes() -> None:
+    processor = ConvNextImageProcessor(
+        size=224, crop_pct=0.95, do_normalize=False, image_mean=np.array([0.1, 0.2, 0.3])
+    )
+    assert (processor.do_resize, processor.size, processor.crop_pct) == (True, {"shortest_edge": 224}, 0.95)
+    assert (processor.resample, processor.do_rescale, processor.rescale_factor) == (3, True, 1 / 255)
+    assert (processor.do_normalize, processor.image_mean) == (False, [0.1, 0.2, 0.3])
+    assert json.loads(json.dumps(processor.to_dict()))["image_mean"] == [0.1, 0.2, 0.3]
+    with pytest.raises(AttributeError):
+        processor.size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "recipe"),
+    [
+        ({"size": 192}, Recipe((192, 192), (202, 202))),
+        ({"size": {"height": 64, "width": 96}}, Recipe((64, 96), (64, 96), "squash")),
+        ({"crop_pct": 0.875}, Recipe()),
+        ({"resample": 2}, Recipe(resize_to=(235, 235), interpolation="bilinear")),
+        ({"do_rescale": False, "image_mean": 0}, Recipe(resize_to=(235, 235), rescale=1.0, mean=(0.0,) * 3)),
+        ({"do_normalize": False}, Recipe(resize_to=(235, 235), mean=(0.0,) * 3, std=(1.0,) * 3)),
+        ({"do_resize": False}, Recipe((224, 224), (224, 224), "none")),
+        ({"size": None}, Recipe(resize_to=(235, 235))),
+    ],
+    ids=str,
+)
+def test_one_call_may_change_fields(changes: dict[str, Any], recipe: Recipe) -> None:
+    """What has no field, here the crop's rounding, stays."""
+    processor = ConvNextImageProcessor.from_recipe(Recipe(resize_to=(235, 235)))
+    photo = picture(333, 500)
+    assert np.array_equal(processor(photo, **changes).pixel_values[0], recipe.apply(photo))
+    assert np.array_equal(processor(photo).pixel_values[0], Recipe(resize_to=(235, 235)).apply(photo))
+
+
+def test_switches_come_back_with_the_values_they_had() -> None:
+    photo = picture(64, 64)
+    off = ConvNextImageProcessor(do_resize=False, do_rescale=False, do_normalize=False, image_mean=0.3, image_std=0.7)
+    on = ConvNextImageProcessor(do_resize=False, image_mean=0.3, image_std=0.7)
+    found = off(photo, do_rescale=True, do_normalize=True).pixel_values[0]
+    assert np.array_equal(found, on(photo).pixel_values[0])
+
+
+def test_wrong_values_are_refused_by_name() -> None:
+    for wrong in (
+        {"size": 0},
+        {"crop_pct": 2},
+        {"image_std": 0},
+        {"resample": "magic"},
+        {"rescale_factor": float("nan")},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))) as error:
+            ConvNextImageProcessor(**wrong)
+        assert "preprocessor_config.json" not in str(error.value)
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ConvNextImageProcessor()(picture(9, 9), **wrong)
+    with pytest.raises(TypeError, match="do_convert_rgb"):
+        ConvNextImageProcessor()(picture(9, 9), do_convert_rgb=True)
+    border = ConvNextImageProcessor.from_recipe(Recipe(resize="longest"))
+    assert border(picture(90, 60), do_normalize=False).pixel_values[0].shape == (3, 224, 224)
+    with pytest.raises(ModelError, match="longest"):
+        border(picture(90, 60), size=192)
+
+
+def test_what_is_no_photo_says_so() -> None:
+    with pytest.raises(UsageError, match="no photos"):
+        ConvNextImageProcessor()([])
+
+
+def test_batches_move_to_a_device_and_a_dtype() -> None:
+    import torch
+
+    batch = ConvNextImageProcessor(size=32)(picture(40, 40), return_tensors="pt")
+    assert batch.to("cpu") is batch
+    assert batch.to("meta", torch.float16).pixel_values.dtype == torch.float16
+    assert batch["pixel_values"].device.type == "meta"
+
+
+@pytest.mark.parametrize("size", [224, 384])
+@pytest.mark.parametrize("resample", [2, 3])
+def test_floats_are_resized_as_floats_as_transformers_does(size: int, resample: int) -> None:
+    import torch
+    from transformers import ConvNextImageProcessor as Theirs
+
+    fields: dict[str, Any] = {"size": {"shortest_edge": size}, "resample": resample}
+    mean_and_std = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4]}
+    photo = torch.from_numpy(np.asarray(picture(333, 500)) / np.float32(255)).permute(2, 0, 1)
+    ours, theirs = ConvNextImageProcessor(**fields, **mean_and_std), Theirs(**fields, **mean_and_std)
+    expected = theirs(photo, do_rescale=False, return_tensors="pt").pixel_values
+    for same in (photo, photo.numpy(), photo.permute(1, 2, 0), photo.double().requires_grad_()):
+        found = ours(same, do_rescale=False, return_tensors="pt").pixel_values
+        assert found.dtype == torch.float32 and float((found - expected).abs().max()) <= 1e-5
+
+
+def test_floats_are_rescaled_whatever_they_are() -> None:
+    processor = ConvNextImageProcessor(do_resize=False, do_normalize=False)
+    plain = processor(np.full((4, 4, 3), 51.0)).pixel_values[0]
+    assert np.allclose(plain, 0.2)
+    with pytest.warns(UserWarning, match="do_rescale"):
+        small = processor(np.full((4, 4), 0.51)).pixel_values[0]
+    assert small.shape == (3, 4, 4) and np.allclose(small, 0.002)
+    with pytest.raises(ValueError, match="lanczos"):
+        ConvNextImageProcessor(size=32, resample="lanczos")(np.full((4, 4, 3), 51.0))
+
+
+def test_the_card_of_the_weights_comes_before_the_file_beside_them(tmp_path: Path) -> None:
+    """So that Python and the command line make the same pixels: the file has no word for the crop's rounding."""
+    from convnext_cli import ConvNextConfig, ConvNextForImageClassification
+
+    config = ConvNextConfig(depths=(1, 1, 1, 1), hidden_sizes=(8, 8, 8, 8), num_labels=2)
+    ConvNextForImageClassification(config).save_pretrained(tmp_path)
+    assert (tmp_path / "preprocessor_config.json").is_file()
+    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Recipe()
+    named = ConvNextImageProcessor.from_pretrained(tmp_path / "preprocessor_config.json")
+    assert named.recipe == Recipe(crop_offset="floor")
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Recipe()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"size": {"depth": 3}}'])

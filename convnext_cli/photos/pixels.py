@@ -32,6 +32,25 @@ def apply(recipe: Recipe, image: Image.Image) -> Floats:
     return _normalised(_cropped(_resized_bytes(recipe, image), recipe), recipe, rescale=recipe.rescale)
 
 
+def apply_floats(recipe: Recipe, values: Floats) -> Floats:
+    """The same for an array of floats (height, width, 3), which nothing rounds to bytes.
+
+    torchvision resizes, as transformers' processor does. Raises ValueError for a filter that it lacks for floats.
+    """
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode  # type: ignore[import-untyped]
+    from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
+
+    if recipe.interpolation not in ("nearest", "bilinear", "bicubic"):
+        raise ValueError(f"floats cannot be resized with {recipe.interpolation}; use nearest, bilinear or bicubic")
+    size = resized_size(recipe, *values.shape[:2])
+    if size != values.shape[:2]:
+        planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+        planes = resize(planes, list(size), InterpolationMode(recipe.interpolation), antialias=True)
+        values = planes.numpy().transpose(1, 2, 0)
+    return _normalised(_cropped(values, recipe), recipe, rescale=recipe.rescale)
+
+
 def resized_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
     """(height, width) of a photo after the resize and before the crop.
 
