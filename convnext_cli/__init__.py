@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "ConvNextConfig": "config",
+    "ConvNextConfig": "pretrained",
     "ConvNextModel": "pretrained",
     "ConvNextForImageClassification": "pretrained",
     "ConvNextImageProcessor": "photos.processor",
@@ -24,10 +24,10 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
-    from convnext_cli.config import ConvNextConfig as ConvNextConfig
     from convnext_cli.photos.processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
     from convnext_cli.photos.processor import ConvNextImageProcessor as ConvNextImageProcessor
     from convnext_cli.pipeline import classify as classify
+    from convnext_cli.pretrained import ConvNextConfig as ConvNextConfig
     from convnext_cli.pretrained import ConvNextForImageClassification as ConvNextForImageClassification
     from convnext_cli.pretrained import ConvNextModel as ConvNextModel
     from convnext_cli.rows import Prediction as Prediction

@@ -16,25 +16,29 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from convnext_cli import ConvNextForImageClassification, ConvNextModel, checkpoints
+from convnext_cli import (
+    ConvNextForImageClassification,
+    checkpoints,
+)
 from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical, infer, timm
 from convnext_cli.checkpoints.layout import Layout
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.checkpoints.sniff import LAYOUTS
-from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.config import VARIANTS
+from convnext_cli.config import ConvNextConfig as ShapeConfig
 from convnext_cli.engines import open_engine
-from convnext_cli.errors import ConvNextError, ModelError, OutputError
+from convnext_cli.errors import ModelError, OutputError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.recipe import CLIP_MEAN, INCEPTION_MEAN, Recipe
 
 SMALL: dict[str, Any] = {"depths": (1, 2, 1, 1), "hidden_sizes": (8, 12, 16, 24), "layer_norm_eps": 1e-6}
-V1 = ConvNextConfig(**SMALL, num_labels=5)
-V2 = ConvNextConfig(**SMALL, num_labels=5, use_grn=True, layer_scale_init_value=0.0)
+V1 = ShapeConfig(**SMALL, num_labels=5)
+V2 = ShapeConfig(**SMALL, num_labels=5, use_grn=True, layer_scale_init_value=0.0)
 Tensors = dict[str, Tensor]
 
 
-def draw(config: ConvNextConfig, seed: int = 0) -> Tensors:
+def draw(config: ShapeConfig, seed: int = 0) -> Tensors:
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(shape, generator=generator) for name, shape in config.shapes().items()}
 
@@ -61,7 +65,7 @@ EVERY_LAYOUT = [
 
 
 @pytest.mark.parametrize(("name", "config"), EVERY_LAYOUT)
-def test_every_layout_is_written_and_read_back(name: str, config: ConvNextConfig, tmp_path: Path) -> None:
+def test_every_layout_is_written_and_read_back(name: str, config: ShapeConfig, tmp_path: Path) -> None:
     tensors = draw(config)
     layout = LAYOUTS[name]
     found = checkpoints.load(save(to_layout(tensors, layout), tmp_path / "weights.pth"))
@@ -71,7 +75,7 @@ def test_every_layout_is_written_and_read_back(name: str, config: ConvNextConfig
 
 
 @pytest.mark.parametrize("config", [*VARIANTS.values(), V1.replace(patch_size=2, stem_downsample=True)], ids=str)
-def test_timm_has_one_name_for_every_tensor_of_every_variant(config: ConvNextConfig) -> None:
+def test_timm_has_one_name_for_every_tensor_of_every_variant(config: ShapeConfig) -> None:
     if config.isotropic:
         assert timm.written(config, conv_mlp=False).foreign("stem.weight") is None
         return
@@ -471,7 +475,7 @@ def test_the_zoo_knows_a_file_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "config"), VARIANTS.items(), ids=VARIANTS)
-def test_shapes_tell_every_variant(name: str, config: ConvNextConfig) -> None:
+def test_shapes_tell_every_variant(name: str, config: ShapeConfig) -> None:
     found = infer.config_of(config.shapes(), norm_first=config.head_norm == "before_pool")
     assert found.replace(hidden_act=config.hidden_act, image_size=config.image_size) == config or "test_" in name
     assert found.shapes() == config.shapes()
@@ -656,57 +660,6 @@ def test_weights_for_other_channels_are_for_python_alone(tmp_path: Path) -> None
         open_engine(path, device="cpu")
     network = ConvNextForImageClassification.from_pretrained(path)
     assert network(torch.randn(1, 4, 32, 32)).logits.shape == (1, 5)
-
-
-# from_pretrained ------------------------------------------------------------------------------------------------------
-
-ODD = V1.replace(stem="overlap", stem_width=4, kernel_sizes=(7, 5, 5, 3))
-
-
-@pytest.mark.parametrize("config", [V1, V2, ODD, V1.replace(num_labels=0)], ids=["V1", "V2", "odd", "features"])
-def test_save_pretrained_comes_back_exactly(config: ConvNextConfig, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = ConvNextForImageClassification(config).eval()
-    model.save_pretrained(tmp_path)
-    again = ConvNextForImageClassification.from_pretrained(tmp_path)
-    x = torch.randn(1, 3, 64, 64)
-    assert again.config == config
-    assert again.notes == []
-    assert same(again.state_dict(), model.state_dict())
-    torch.testing.assert_close(again(x).logits, model(x).logits)
-    assert (tmp_path / "config.json").exists() == (config is not ODD)
-    body = ConvNextModel.from_pretrained(tmp_path)
-    assert body(x).pooler_output.shape == (1, 24)
-    assert same(body.state_dict(), {n: t for n, t in model.state_dict().items() if not n.startswith("head.")})
-
-
-def test_a_body_alone_is_saved_without_its_head(tmp_path: Path) -> None:
-    ConvNextModel(V1).save_pretrained(tmp_path)
-    card = checkpoints.load(tmp_path, verify=True).card
-    assert (card.task, card.config.num_labels) == ("features", 0)
-
-
-@pytest.mark.peers
-@pytest.mark.parametrize("config", [V1, V2, V1.replace(num_labels=0)], ids=["V1", "V2", "features"])
-def test_transformers_reads_what_save_pretrained_wrote(config: ConvNextConfig, tmp_path: Path) -> None:
-    import transformers
-
-    model = ConvNextForImageClassification(config).eval()
-    model.load_state_dict(draw(config))
-    model.save_pretrained(tmp_path)
-    auto = transformers.AutoModelForImageClassification if config.num_labels else transformers.AutoModel
-    theirs = auto.from_pretrained(tmp_path).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        ours, output = model(x).logits, theirs(x)
-    expected = output.logits if config.num_labels else output.pooler_output
-    assert float((ours - expected).abs().max()) <= 2e-5 * float(expected.max() - expected.min())
-
-
-def test_a_name_that_is_not_here_says_how_to_get_it(home: Path) -> None:
-    with pytest.raises(ConvNextError) as error:
-        ConvNextForImageClassification.from_pretrained("facebook/convnext-tiny-224")
-    assert "pull" in str(error.value.hint)
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------

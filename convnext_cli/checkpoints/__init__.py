@@ -7,7 +7,7 @@ format; ``build`` makes the network. docs/formats.md is the table of what is rea
 from __future__ import annotations
 
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.checkpoints.loading import load
+from convnext_cli.checkpoints.loading import load, own_card, read_card
 from convnext_cli.checkpoints.saving import build, save
 
-__all__ = ["Checkpoint", "build", "load", "save"]
+__all__ = ["Checkpoint", "build", "load", "own_card", "read_card", "save"]

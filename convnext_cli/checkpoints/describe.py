@@ -28,7 +28,7 @@ _NORMS: dict[str, Norm] = {
     "simplenorm": "simple",
     "simplenorm2d": "simple",
 }
-_PROBLEMS: dict[str, Problem] = {theirs: ours for ours, theirs in huggingface.PROBLEMS.items()}
+PROBLEMS: dict[str, Problem] = {theirs: ours for ours, theirs in huggingface.PROBLEMS.items()}
 PROCESSOR = "preprocessor_config.json"
 DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 
@@ -109,6 +109,7 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
             "patch_size": 4 if dino else value("patch_size", 4),
             "hidden_sizes": value("hidden_sizes", (96, 192, 384, 768)),
             "depths": value("depths", (3, 3, 9, 3)),
+            "use_grn": kind == "convnextv2",
             "hidden_act": value("hidden_act", "gelu"),
             "initializer_range": value("initializer_range", 0.02),
             "layer_norm_eps": eps,
@@ -120,7 +121,7 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
         recipe=_recipe(processor or (DINO_PROCESSOR if dino else {}), image_size),
         labels=_labels(config.get("id2label"), notes),
         source=str(config.get("_name_or_path") or ""),
-        problem=_known(_PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
+        problem=_known(PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
         notes=notes,
     )
 

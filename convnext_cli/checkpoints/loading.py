@@ -64,11 +64,24 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
         tensors = {key: tensors[key] for key in card.config.shapes()}
         _check_dtypes(tensors, origin)
         card = _fingerprint(card, tensors, weights, verify=verify)
-        card = card if card.name else card.replace(name=_name(asked, weights))
+        card = _with_name(card, asked, weights)
         tensors = _cast(tensors, dtype)
         _check_values(tensors, origin)
     notes = [*contents.notes, *notes, *more, *dropped, *said]
     return Checkpoint(tensors, card, name, weights, notes)
+
+
+def read_card(path: str | Path) -> Card:
+    """The card alone: nothing else of the file is read where it has its own. Raises ModelError as ``load`` does."""
+    return own_card(path) or load(path, dtype="stored").card
+
+
+def own_card(path: str | Path) -> Card | None:
+    """The card in the file's metadata, None for a file of another library. Raises ModelError as ``load`` does."""
+    weights = beside.find_weights(Path(path))
+    text = read(weights).metadata.get(canonical.METADATA_KEY)
+    with _named(weights):
+        return None if text is None else _with_name(Card.from_json(text), Path(path), weights)
 
 
 @contextlib.contextmanager
@@ -163,12 +176,14 @@ def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | 
     )
 
 
-def _name(asked: Path, weights: Path) -> str:
-    """What to call weights that have no name: the file's, or the folder's where many files are called so."""
+def _with_name(card: Card, asked: Path, weights: Path) -> Card:
+    """Weights that have no name are called as their file, or as the folder where many files are called so."""
+    if card.name:
+        return card
     if not asked.is_dir() and weights.name not in beside.STANDARD:
-        return zoo.local.stem(weights) or weights.stem
+        return card.replace(name=zoo.local.stem(weights) or weights.stem)
     folder = (asked if asked.is_dir() else weights.parent).absolute()
-    return zoo.local.repository(folder / "_") or folder.name or weights.stem
+    return card.replace(name=zoo.local.repository(folder / "_") or folder.name or weights.stem)
 
 
 def _usual_recipe(layout: Layout, architecture: str) -> Recipe:
