@@ -68,6 +68,18 @@ def test_every_format_is_told_by_its_bytes_and_read(name: str) -> None:
     assert sniff(data[:64]) == name and looks_like_image(data[:64])
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA"])
+@pytest.mark.parametrize("compression", [None, "tga_rle"])
+def test_targa_is_no_icon(mode: str, compression: str | None) -> None:
+    """It has no signature, and an uncompressed one begins with the bytes of a cursor."""
+    buffer = io.BytesIO()
+    picture(30, 20, "RGBA").convert(mode).save(buffer, "TGA", compression=compression)
+    assert sniff(buffer.getvalue()) == "tga"
+    with pytest.raises(PhotoError, match="Targa") as error:
+        decode(buffer.getvalue())
+    assert error.value.kind == "unsupported"
+
+
 @pytest.mark.parametrize("name", ["png", "bmp", "tiff"])
 def test_lossless_formats_keep_every_pixel(name: str) -> None:
     assert np.array_equal(pixels(FORMATS[name]), np.asarray(picture(60, 40)))
@@ -84,6 +96,8 @@ def test_lossless_formats_keep_every_pixel(name: str) -> None:
         (b"<!DOCTYPE html><html>", "html"),
         (b"8BPS\0\1", "psd"),
         (b"\0\0\1\0\1\0", "ico"),
+        (b"\0\0\2\0\1\0\x20\x20\0\0", "ico"),  # a cursor
+        (bytes(64), None),
         (b"\0\0\0\x0cjP  \r\n", "jp2"),
         (b"\xff\x0a", "jxl"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video"),

@@ -41,6 +41,7 @@ REFUSED = {
     "fli": "FLIC animation",
     "blp": "BLP texture",
     "sun": "Sun raster",
+    "tga": "Targa",
 }
 # Documents, drawings and films: no photos, whatever pictures they hold. A walk over a folder passes them over.
 NOT_PHOTOS = {
@@ -82,8 +83,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II+\0", "tiff"),  # BigTIFF
     (b"MM\0+", "tiff"),
     (b"8BPS", "psd"),
-    (b"\0\0\1\0", "ico"),
-    (b"\0\0\2\0", "ico"),
     (b"\0\0\0\x0cjP  ", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),
     (b"\0\0\0\x0cJXL ", "jxl"),
@@ -133,6 +132,10 @@ def sniff(head: bytes) -> str | None:
         return "dicom"
     if head[:1] == b"\x0a" and head[1:2] in b"\0\2\3\4\5" and head[2:3] == b"\1" and head[3:4] in b"\1\2\4\x08":
         return "pcx"
+    if head[:4] in (b"\0\0\1\0", b"\0\0\2\0") and head[4:6] != b"\0\0":  # the kind, and how many pictures
+        return "ico"
+    if _is_targa(head):
+        return "tga"
     if head[4:6] in (b"\x11\xaf", b"\x12\xaf"):
         return "fli"
     return _markup(head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower())
@@ -170,6 +173,19 @@ def cut_short(name: str, data: bytes) -> bool:
 
 def _u32(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
+
+
+def _is_targa(head: bytes) -> bool:
+    """Targa has no signature, so all of its 18 bytes must make sense: kind, palette, size, depth, descriptor."""
+    if len(head) < 18 or head[1] > 1:
+        return False
+    palette, kind, depth, size = head[1], head[2] & 7, head[16], head[12:16]
+    if kind not in (1, 2, 3) or head[2] & ~0xB or (kind == 1) != bool(palette):
+        return False
+    known = (15, 16, 24, 32)
+    colours = head[7] in known if palette else head[3:8] == bytes(5)
+    depths = {1: (8, 16), 2: known, 3: (8, 16)}[kind]
+    return colours and depth in depths and b"\0\0" not in (size[:2], size[2:]) and not head[17] & 0xC0
 
 
 def _brand(head: bytes) -> str | None:
