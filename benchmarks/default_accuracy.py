@@ -36,9 +36,8 @@ def main() -> None:
     table = pq.read_table(given.parquet).slice(0, given.limit).to_pydict()
     labels = np.array(table["label"])
     print(f"{date.today()}  {platform.platform()}  torch {version('torch')}, pillow {version('pillow')}")
-    print(
-        f"{len(labels):,} photos\n\n| scores | top-1 % | top-5 % | expected calibration error |\n| --- | --- | --- | --- |"
-    )
+    print(f"{len(labels):,} photos\n\n| scores | top-1 % | top-5 % | expected calibration error |")
+    print("| --- | --- | --- | --- |")
     for name, options in (("with the card's temperature", {}), ("with none", {"temperature": 1.0})):
         rows = classify([image["bytes"] for image in table["image"]], model="default", batch_size=32, **options)
         assert all(row.status == "ok" for row in rows)
