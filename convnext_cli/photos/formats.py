@@ -60,7 +60,9 @@ _RAW = (
 )
 _IMAGES = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib .avif .avifs .heic .heics .heif .heifs "
-    ".hif .jp2 .j2k .j2c .jpx .jpf .jxl .psd .ico .tga .ppm .pgm .pbm .pnm .qoi .exr .hdr .dds"
+    ".hif .jp2 .j2k .j2c .jpx .jpf .jxl .psd .ico .tga .ppm .pgm .pbm .pnm .qoi .exr .hdr .dds "
+    # pictures of other days: a row says that they are not read
+    ".cur .dcx .eps .fpx .icns .msp .pcd .pcx .ras .sgi .sun .xbm .xpm"
 )
 # Suffixes that say "image", in lower case with the dot.
 IMAGE_SUFFIXES = frozenset((_RAW + " " + _IMAGES).split())
