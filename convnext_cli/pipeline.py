@@ -6,12 +6,13 @@ batches are ever in memory.
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from queue import Empty, Queue
@@ -22,8 +23,8 @@ import numpy as np
 
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
-from convnext_cli.engines import Engine, open_engine
-from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.engines import DTYPES, Engine, open_engine
+from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
 from convnext_cli.photos.find import Photo
@@ -283,8 +284,16 @@ def open_pipeline(
     labels: a label file or the name of a bundled set, instead of the card's. threads: None for all that this process
     may use. options: fields of ``Pipeline``; the rest come from the card and the machine.
     Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
-    is not there.
+    is not there; UsageError for an option that is not there or out of range.
     """
+    for name in ("k", "batch_size", "workers", "max_pixels"):
+        value = options.get(name)
+        if value is not None and (not isinstance(value, int) or value < (name != "k")):
+            raise UsageError(f"{name} must be a whole number from {int(name != 'k')}, not {value!r}")
+    if unknown := options.keys() - {entry.name for entry in fields(Pipeline)}:
+        raise UsageError(f"there is no option {', '.join(sorted(unknown))}", "see the fields of Pipeline")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     threads = threads or usable_threads()
     engine = open_engine(zoo.resolve(model), device=device, dtype=dtype, threads=threads)
     card = engine.card
@@ -323,6 +332,8 @@ def classify(
     """
     if isinstance(photos, str | Path | bytes):
         photos = [photos]
+    if isinstance(photos, io.IOBase) or not isinstance(photos, Iterable):  # a file's lines are no photos
+        raise UsageError(f"photos are paths or the bytes of files, not {type(photos).__name__}", "pass a list of them")
     found = [Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in photos]
     pipeline = open_pipeline(zoo.default_model() if model is None else model, **options)
     try:

@@ -166,7 +166,7 @@ class ParquetWriter:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
-            raise UnavailableError("writing parquet needs pyarrow", "pip install 'convnext-cli[parquet]'") from error
+            raise UnavailableError("writing parquet needs pyarrow", "pip install pyarrow") from error
         prediction = pa.struct(
             [
                 ("rank", pa.int32()),

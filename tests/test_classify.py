@@ -159,6 +159,7 @@ def test_nothing_there(convnext: Run, tmp_path: Path) -> None:
         (["--size", "huge", CAT], 2, "nor a number of pixels"),
         (["--mean", "1,2", CAT], 2, "not three numbers"),
         (["--mean", "nan,0,0", CAT], 2, "not three numbers"),
+        (["--mean", "123.675,116.28,103.53", CAT], 2, "divide it by 255"),
         (["--std", "0", CAT], 2, "not three positive numbers"),
         (["--size", "15", CAT], 2, "the network's stride"),
         (["--size", "1000000", CAT], 2, "4096"),
@@ -375,6 +376,42 @@ def test_closed_streams(closed: str, arguments: str, status: int) -> None:
     assert "Traceback" not in done.stderr
     assert "unexpected" not in done.stderr
     assert bool(done.stdout) == (status != 74)
+
+
+def test_an_input_is_never_the_output(convnext: Run, tmp_path: Path) -> None:
+    photo, listing = tmp_path / "cat.jpg", tmp_path / "list.csv"
+    shutil.copy(CAT, photo)
+    listing.write_text(f"{CAT}\n")
+    for arguments in ([photo, "-o", photo, "-f", "csv"], ["--files-from", listing, "-o", listing]):
+        done = convnext("classify", "--overwrite", *arguments)
+        assert done.status == 2
+        assert "one of the inputs" in done.err
+    assert photo.read_bytes() == Path(CAT).read_bytes()
+    assert listing.read_text() == f"{CAT}\n"
+
+
+def test_output_goes_through_a_link(convnext: Run, tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    link.symlink_to(real)
+    assert convnext("classify", "-o", str(link), CAT).status == 0
+    assert link.is_symlink()
+    assert CAT in real.read_text()
+
+
+def test_a_screen_without_our_signs() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*COMMAND, "classify", CAT], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"451?300" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_glob_over_a_closed_folder_says_so(convnext: Run, tmp_path: Path) -> None:
+    (tmp_path / "no").mkdir(mode=0)
+    (tmp_path / "yes").mkdir()
+    shutil.copy(CAT, tmp_path / "yes" / "cat.jpg")
+    done = convnext("classify", "-f", "jsonl", f"{tmp_path}/*/*.jpg")
+    assert [row["error"] and row["error"]["kind"] for row in lines(done.out)] == ["permission", None]
 
 
 def test_output_dash_and_devices(convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,13 @@ def test_thumbnails() -> None:
     assert "\x1b[38;2;" in seen
 
 
+@pytest.mark.parametrize("columns", ["26", "40", "46", "60", "78"])
+def test_the_score_is_never_cut(columns: str) -> None:
+    seen = on_a_terminal("classify", "-q", "-k", "2", "--show", SAMPLES[1], COLUMNS=columns, NO_COLOR="1")
+    assert "0.7891" in seen
+    assert "…" not in seen
+
+
 def test_an_error_is_red_on_a_terminal() -> None:
     seen = on_a_terminal("classify", "gone.jpg")
     assert "\x1b[1;31merror:" in seen

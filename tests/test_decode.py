@@ -431,7 +431,7 @@ def test_cut_camera_raw_is_truncated() -> None:
 def test_without_rawpy_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rawpy", None)
     error = failure(dng())
-    assert error.kind == "unsupported" and "convnext-cli[raw]" in error.message
+    assert error.kind == "unsupported" and "pip install rawpy" in error.message
 
 
 def test_many_threads_decode_the_same_pixels() -> None:

@@ -13,6 +13,7 @@ import pytest
 from convnext_cli import classify
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
+from convnext_cli.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.find import Photo
 from convnext_cli.photos.recipe import Recipe
@@ -168,3 +169,35 @@ def test_classify_from_python(home: Path) -> None:
     (alone,) = classify(SAMPLES[0], k=2)
     assert [p.label for p in alone.predictions] == [p.label for p in rows[0].predictions]
     assert alone.predictions[0].score == pytest.approx(rows[0].predictions[0].score, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"k": -1}, {"k": "3"}, {"batch_size": 0}, {"workers": 0}, {"top": 3}, {"dtype": "float8"}]
+)
+def test_python_options_are_checked(home: Path, options: dict) -> None:
+    with pytest.raises(UsageError):
+        classify(SAMPLES[0], **options)
+
+
+def test_python_photos_are_checked(home: Path) -> None:
+    with Path(SAMPLES[0]).open("rb") as file, pytest.raises(UsageError, match="not BufferedReader"):
+        classify(file)
+    with pytest.raises(UsageError, match="not NoneType"):
+        classify(None)
+
+
+def test_the_process_gets_its_threads_back(home: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    classify(SAMPLES[0], threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
+def test_models_that_name_no_class_are_refused(home: Path, tmp_path: Path) -> None:
+    import convnext_cli
+
+    body = convnext_cli.ConvNextModel(convnext_cli.ConvNextConfig(hidden_sizes=(8, 8, 8, 8), depths=(1, 1, 1, 1)))
+    body.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="without a head"):
+        classify(SAMPLES[0], model=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -106,6 +107,9 @@ def main(args: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stderr is None:  # closed by the caller: rows are still wanted
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a screen that lacks a sign shows another, and stops nothing
+            stream.reconfigure(errors="replace")
     if sys.stdout is None:
         print("error: standard output is closed", file=sys.stderr)
         sys.exit(74)

@@ -58,7 +58,9 @@ def classify(**given: Any) -> int:
         given["output"] = None
     form = _format(given)
     _scores(given)
-    output.check(given["output"], overwrite=given["overwrite"])
+    listing = getattr(given["files_from"], "name", None)
+    inputs = [*given["paths"], listing, given["labels"], given["model"]]
+    output.check(given["output"], overwrite=given["overwrite"], inputs=inputs)
     with ExitStack() as stack:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())

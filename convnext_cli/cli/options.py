@@ -40,6 +40,8 @@ def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[flo
     if len(found) not in (1, 3) or not all(math.isfinite(x) and (x > 0 or not positive) for x in found):
         kind = "positive numbers" if positive else "numbers"
         raise click.BadParameter(f"{text!r} is not three {kind} such as 0.5,0.5,0.5", param_hint=name)
+    if max(map(abs, found)) > 10:
+        raise click.BadParameter(f"{text!r} is for pixels of 0 to 255: divide it by 255", param_hint=name)
     return found * 3 if len(found) == 1 else found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,10 +13,16 @@ from convnext_cli.cli import render
 from convnext_cli.errors import OutputError, UsageError
 
 
-def check(target: str | None, *, overwrite: bool) -> None:
-    """Refuse what cannot be written, before a model is loaded. Raises UsageError and OutputError."""
+def check(target: str | None, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
+    """Refuse what cannot be written, before a model is loaded.
+
+    inputs: files that are read; none of them may be the output. Raises UsageError and OutputError.
+    """
     if target is None or _is_special(Path(target)):
         return
+    for name in inputs:
+        if name and Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
+            raise UsageError(f"{target} is one of the inputs", "choose another name for the output")
     if Path(target).exists() and not overwrite:
         raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
     if not Path(target).absolute().parent.is_dir():
@@ -32,9 +38,9 @@ def opened(target: str | None) -> Iterator[IO[bytes]]:
     if target is None:
         yield render.screen(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         return
-    path = Path(target)
-    if _is_special(path):
-        with path.open("wb") as stream:
+    path = Path(os.path.realpath(target))  # through a link, as the shell's > goes
+    if _is_special(Path(target)):
+        with Path(target).open("wb") as stream:
             yield stream
         return
     part = path.with_name(f"{path.name}.{os.getpid()}.part")

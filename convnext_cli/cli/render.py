@@ -198,15 +198,16 @@ def print_row(row: Row, *, bars: bool) -> None:
 def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
     """Rank, label, score as a bar and a number; beside it the thumbnail, if there is one.
 
-    width: columns of the screen; the bar shrinks and goes first, then labels are folded.
+    width: columns of the screen; the bar goes first, then the thumbnail, then labels are folded, never the score.
     """
     from rich import box
     from rich.bar import Bar
     from rich.table import Table
     from rich.text import Text
 
-    room = width - FRAME_WIDTH - (THUMBNAIL_WIDTH + 2 if row.thumbnail is not None else 0)
-    label_width = max(8, min(LABEL_WIDTH, room))
+    thumbnail = row.thumbnail if width >= THUMBNAIL_WIDTH + 2 + FRAME_WIDTH + 12 else None
+    room = width - FRAME_WIDTH - (THUMBNAIL_WIDTH + 2 if thumbnail is not None else 0)
+    label_width = max(1, min(LABEL_WIDTH, room))
     bar_width = min(BAR_WIDTH, room - label_width - 3)
     bars = bars and bar_width >= 6
     table = Table(box=box.ROUNDED, show_header=False)
@@ -227,10 +228,10 @@ def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
         if bars:
             cells.append(Bar(1.0, 0.0, min(max(p.score, 0.0), 1.0), width=bar_width, color=colour))
         table.add_row(*cells, Text(f"{p.score:.4f}", style))
-    if row.thumbnail is None:
+    if thumbnail is None:
         return table
     beside = Table.grid(padding=(0, 2))
-    beside.add_row(picture(row.thumbnail), table)
+    beside.add_row(picture(thumbnail), table)
     return beside
 
 

@@ -45,6 +45,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, path: Path, *, device: str = "auto", dtype: str = "float32", threads: int = 1) -> None:
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
         self._device = pick_device(device)
         self._dtype = getattr(torch, dtype)
@@ -78,7 +79,8 @@ class TorchEngine:
             raise MemoryError(str(error)) from None
 
     def close(self) -> None:
-        """Nothing to give back: torch frees with the object."""
+        """Give the process its own number of threads back; torch frees the rest with the object."""
+        torch.set_num_threads(self._threads_before)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

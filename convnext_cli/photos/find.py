@@ -64,6 +64,8 @@ class Finder:
                 yield Photo(path)
             elif self.recursive:
                 yield from self._walk(path)
+            elif not _may_list(path):
+                yield Photo(path, problem=PhotoError("permission", "the folder cannot be listed"))
             else:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
 
@@ -130,7 +132,10 @@ def _is_url(path: str) -> bool:
 
 
 def _globbed(pattern: str) -> list[str]:
-    """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link."""
+    """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link.
+
+    Folders on the way that may not be looked into are among the answers, so that a row can say so.
+    """
     if _is_url(pattern) or not glob.has_magic(pattern):
         return []
     parts = Path(pattern).parts
@@ -138,14 +143,24 @@ def _globbed(pattern: str) -> list[str]:
     start, wild = Path(*parts[:plain]), parts[plain:]
     dots = any(part.startswith(".") for part in wild)
     try:
-        found = [
+        closed = {
+            folder
+            for depth in range(len(wild))
+            for folder in ([start] if depth == 0 else start.glob(str(Path(*wild[:depth]))))
+            if folder.is_dir() and not _may_list(str(folder))
+        }
+        found = closed | {
             path
             for path in start.glob(str(Path(*wild)))
             if dots or not any(part.startswith(".") for part in path.relative_to(start).parts)
-        ]
+        }
     except (OSError, ValueError):
         return []
     return sorted(str(path) for path in found)
+
+
+def _may_list(folder: str) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _nothing(paths: list[str]) -> UsageError:

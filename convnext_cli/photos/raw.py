@@ -16,7 +16,7 @@ def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
     try:
         import rawpy
     except ImportError:
-        raise PhotoError("unsupported", "camera raw files need rawpy: pip install 'convnext-cli[raw]'") from None
+        raise PhotoError("unsupported", "camera raw files need rawpy: pip install rawpy") from None
     from PIL import Image
 
     try:
