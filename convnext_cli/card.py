@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -118,7 +118,7 @@ class Card:
             )
         except KeyError as error:
             raise ModelError(f"the model's card is damaged: it lacks {error}", _FETCH) from error
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
             raise ModelError(f"the model's card is damaged: {error}", _FETCH) from error
 
 
@@ -138,4 +138,4 @@ def _label_set(values: Any) -> str | LabelSet | None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

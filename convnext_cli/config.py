@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -25,6 +26,9 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "swish": "silu",
 }
+
+# A limit against damaged files; the deepest published network has 40.
+_MOST_BLOCKS = 1000
 
 # Shapes by canonical name, in the order of the network.
 Shapes = dict[str, tuple[int, ...]]
@@ -110,6 +114,8 @@ class ConvNextConfig:
         for name in ("depths", "hidden_sizes", "kernel_sizes"):
             for value in getattr(self, name):
                 _whole(name, value, least=1)
+        if sum(self.depths) > _MOST_BLOCKS:
+            raise ValueError(f"depths must be at most {_MOST_BLOCKS} blocks in all, not {sum(self.depths)}")
         for name, least in (
             *(("num_channels", 1), ("patch_size", 1), ("image_size", 1), ("mlp_ratio", 1), ("num_labels", 0)),
             ("stem_width", 0 if self.stem == "patch" else 1),
@@ -245,7 +251,7 @@ def _whole(name: str, value: object, least: int) -> None:
 
 
 def _real(name: str, value: object, above: float | None = None) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number, not {value!r}")
     if above is not None and value <= above:
         raise ValueError(f"{name} must be above {above}, not {value!r}")

@@ -82,6 +82,10 @@ def one(begin: int, end: int, shape: list[int] | None = None, dtype: str = "F32"
     return {"dtype": dtype, "shape": [2] if shape is None else shape, "data_offsets": [begin, end]}
 
 
+def changed(name: str, shape: tuple[int, ...]) -> bytes:
+    return to_safetensors(tensors() | {name: torch.ones(shape)})
+
+
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 114374272\n"
 WHOLE = to_safetensors(tensors())
 FOREIGN: dict[str, tuple[str, bytes, str]] = {
@@ -125,6 +129,8 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "negative shape": ("model.safetensors", header({"a": one(0, 8, [-2, -1])}, bytes(8)), "damaged"),
     "odd places": ("model.safetensors", header({"a": one("0", 8)}, bytes(8)), "pair of numbers"),  # type: ignore[arg-type]
     "unknown type": ("model.safetensors", header({"a": one(0, 8, dtype="F33")}, bytes(8)), "damaged"),
+    "no shape": ("model.safetensors", header({"a": one(0, 8) | {"shape": None}}, bytes(8)), "no list of whole numbers"),
+    "metadata is a list": ("model.safetensors", header({"__metadata__": ["a"], "a": one(0, 8)}, bytes(8)), "metadata"),
     "half a zip": ("weights.pth", pth(tensors())[:-2000], "is cut off"),
     "half a legacy pickle": ("weights.pth", pth(tensors(), _use_new_zipfile_serialization=False)[:-2000], "cut off"),
     "a list": ("weights.pth", pth([torch.ones(3)]), "holds a list"),
@@ -134,6 +140,9 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
         pth({"conv1.weight": torch.ones(2), "fc.bias": torch.ones(2)}),
         "not the weights",
     ),
+    "no channels": ("model.safetensors", changed("stages.0.0.dwconv.weight", (0, 1, 7, 7)), "known layout"),
+    "scalar": ("model.safetensors", changed("stages.0.0.pwconv1.weight", ()), "known layout"),
+    "a block too far": ("model.safetensors", changed("stages.0.2000000.gamma", (8,)), "2000000"),
     "no stem": ("weights.pth", pth({"stages.0.0.dwconv.weight": torch.ones(8, 1, 7, 7)}), "no stem"),
 }
 
@@ -282,7 +291,7 @@ def test_shards(tmp_path: Path) -> None:
 
 def test_json_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(WHOLE)
-    for content in ("{", "[]", "\udcff"):
+    for content in ("{", "[]", "\udcff", '{"a":' * 50_000):
         (tmp_path / "config.json").write_text(content, errors="surrogateescape")
         assert "config.json" in refused(tmp_path).message
 
@@ -313,11 +322,13 @@ def test_json_with_values_of_a_wrong_kind(config: dict[str, Any], tmp_path: Path
     ("file", "key", "values"),
     [
         ("preprocessor_config.json", "size", [0, -1, 100_000, {"shortest_edge": 0}, {"height": 224}]),
-        ("preprocessor_config.json", "crop_pct", [0, -0.5, 1.5]),
-        ("preprocessor_config.json", "image_mean", [[0.5], "x", [0.5, 0.5, None]]),
-        ("preprocessor_config.json", "image_std", [0, [0.2, 0.2, 0], [0.2] * 4]),
+        ("preprocessor_config.json", "crop_pct", [0, -0.5, 1.5, 1e-320]),
+        ("preprocessor_config.json", "image_mean", [[0.5], "x", [0.5, 0.5, None], 10**400, 1e4]),
+        ("preprocessor_config.json", "image_std", [0, 1e-9, 1e7, [0.2, 0.2, 0], [0.2] * 4]),
         ("preprocessor_config.json", "rescale_factor", [float("nan"), 0, "x"]),
         ("config.json", "layer_norm_eps", [0, -1e-6, float("nan")]),
+        ("config.json", "layer_norm_eps", [10**400]),
+        ("config.json", "depths", [[100_000_000, 1, 1, 1]]),
         ("config.json", "hidden_act", ["mish", 3]),
         ("config.json", "image_size", [0, [], "big"]),
         ("config.json", "num_channels", [0, "3"]),

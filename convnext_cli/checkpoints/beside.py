@@ -56,7 +56,7 @@ def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
             continue
         try:
             content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path} is not readable JSON: {error}", "fetch it again") from error
         if not isinstance(content, dict):
             raise ModelError(f"{path} holds no JSON object", "fetch it again")

@@ -80,7 +80,7 @@ def reading(file: str) -> Iterator[None]:
     """Say in plain words which file has a value of a wrong kind: a ModelError for whatever its parsing raises."""
     try:
         yield
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{file} has a wrong value: {error}", "mend it, or fetch the model again") from error
 
 

@@ -32,11 +32,17 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
     norm_first: the library's names say that the last norm stands before the pooling.
     Raises ModelError when what every ConvNeXt has is missing.
     """
-    blocks: dict[int, int] = {}
+    found_blocks: dict[int, set[int]] = {}
     for name in shapes:
         if found := _BLOCK.match(name):
-            stage, block = int(found[1] or 0), int(found[2])
-            blocks[stage] = max(blocks.get(stage, 0), block + 1)
+            found_blocks.setdefault(int(found[1] or 0), set()).add(int(found[2]))
+    for stage, numbers in found_blocks.items():
+        if max(numbers) + 1 != len(numbers):
+            raise ModelError(
+                f"stage {stage} has {len(numbers)} blocks, but one of number {max(numbers)}",
+                "the file was cut or holds part of a network; name the whole checkpoint",
+            )
+    blocks = {stage: len(numbers) for stage, numbers in found_blocks.items()}
     bare = "blocks.0.dwconv.weight" in shapes
     stem_name = "stem.weight" if bare else "downsample_layers.0.0.weight"
     if stem_name not in shapes or sorted(blocks) != list(range(len(blocks))) or len(shapes[stem_name]) != 4:

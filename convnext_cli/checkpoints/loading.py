@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _TIMMS_OWN = ("test_", "convnext_zepto")  # nobody else's, whatever names the tensors were given
 _TIMM_DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
+# what reading and understanding damaged files raises; RuntimeError includes RecursionError and NotImplementedError
+_UNFORESEEN = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, AttributeError)
 _NORM_FIRST = ("norm_pre.", "trunk.norm_pre.")
 
 
@@ -47,8 +49,8 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
     """
     asked = Path(path)
     weights = beside.find_weights(asked)
-    contents = read(weights)
     with _named(weights):
+        contents = read(weights)
         found, notes = unwrap(contents.state)
         found, layout, more = sniff(found)
         tensors, origin, dropped = rename(found, layout)
@@ -79,20 +81,28 @@ def read_card(path: str | Path) -> Card:
 def own_card(path: str | Path) -> Card | None:
     """The card in the file's metadata, None for a file of another library. Raises ModelError as ``load`` does."""
     weights = beside.find_weights(Path(path))
-    text = read(weights).metadata.get(canonical.METADATA_KEY)
     with _named(weights):
+        text = read(weights).metadata.get(canonical.METADATA_KEY)
         return None if text is None else _with_name(Card.from_json(text), Path(path), weights)
 
 
 @contextlib.contextmanager
 def _named(weights: Path) -> Iterator[None]:
-    """Put the file's name before what is said of it."""
+    """Put the file's name before what is said of it; what nobody foresaw in it is a ModelError too.
+
+    A file can be wrong in more ways than can be asked for one by one: a scalar where a matrix belongs, no channels.
+    """
     try:
         yield
     except ModelError as error:
         if weights.name in error.message:
             raise
         raise ModelError(f"{weights.name}: {error.message}", error.hint) from error
+    except _UNFORESEEN as error:
+        why = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+        raise ModelError(
+            f"{weights.name} is damaged or no checkpoint of a known layout ({why})", "fetch the model again"
+        ) from error
 
 
 def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) -> tuple[Card, list[str]]:

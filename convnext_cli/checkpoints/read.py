@@ -114,6 +114,8 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
         if not isinstance(header, dict):
             raise TypeError("it is no JSON object")
         metadata = header.pop("__metadata__", None) or {}
+        if not isinstance(metadata, dict):
+            raise TypeError("its metadata is no JSON object")
         spans = sorted((*info["data_offsets"], name, info["dtype"], info["shape"]) for name, info in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(f"its header is not readable ({error})") from error
@@ -123,6 +125,8 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
             raise damaged(f"the place of {name!r} is not a pair of numbers")
         if begin != at or end < begin:
             raise damaged(f"tensor {name!r} overlaps its neighbour, or there is a hole before it")
+        if not (isinstance(shape, list) and all(isinstance(edge, int) for edge in shape)):
+            raise damaged(f"the shape of {name!r} is no list of whole numbers")
         if dtype in _DTYPE_BITS and end - begin != math.prod(shape) * _DTYPE_BITS[dtype] // 8:
             raise damaged(f"tensor {name!r} of shape {shape} and type {dtype} does not fill its {end - begin} bytes")
         at = end
@@ -146,7 +150,7 @@ def _read_shards(index: Path) -> Contents:
     try:
         where = json.loads(index.read_text("utf-8"))["weight_map"]
         files = sorted(set(where.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index.name} is not an index of shards: {error}", "fetch it again") from error
     if bad := [name for name in files if Path(name).name != name]:
         raise ModelError(f"{index.name} names files outside its folder: {bad[0]}", "fetch the model again")

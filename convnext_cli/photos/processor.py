@@ -124,7 +124,7 @@ class ConvNextImageProcessor:
                     return cls.from_recipe(card.recipe)
         try:
             values = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{file} cannot be read: {error}", "fetch the model again") from error
         with reading(str(file)):
             if not isinstance(values, dict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -32,6 +33,9 @@ _USUAL_CROPS = (0.875, 0.95, 0.9, 1.0)
 SQUASH_FROM = 384
 # Pixels of an edge, as a limit against damaged files; and ten times that before the crop, for a crop_pct down to 0.1.
 _MOST = 8192
+# Of any use, and such that float32 cannot overflow.
+_MEAN_LIMITS, _STD_LIMITS, _RESCALE_MOST = (-1e3, 1e3), (1e-6, 1e6), 1e6
+_CROP_LEAST = 1e-5  # a smaller share would need more pixels than any edge may have
 # resize_to of torchvision's presets (ConvNeXt_*_Weights.IMAGENET1K_V1).
 _TORCHVISION_EDGES = {"tiny": 236, "small": 230, "base": 232, "large": 232}
 
@@ -50,7 +54,7 @@ class Recipe:
     fill: what "longest" pads with: the bytes round(255 * mean), or black. All other padding is black.
     float_resize: resize the photo as floats after rescaling (DINOv3's processor) instead of as bytes.
     rescale: the factor for bytes, 1/255.
-    mean, std: per channel, in rescaled units.
+    mean, std: per channel, in rescaled units; a mean within ±1000, an std from 1e-6 to 1e6.
     test_size: the size that the makers measured best at, used on ``--size test`` only; None when unknown.
     test_resize_to: the edge for it.
 
@@ -77,6 +81,8 @@ class Recipe:
             if getattr(self, f"test_{name}") is not None:
                 object.__setattr__(self, f"test_{name}", _edges(f"test_{name}", getattr(self, f"test_{name}"), most))
         object.__setattr__(self, "rescale", _number("rescale", self.rescale, positive=True))
+        if self.rescale > _RESCALE_MOST:
+            raise ValueError(f"rescale must be at most {_RESCALE_MOST:g}, not {self.rescale!r}")
         object.__setattr__(self, "mean", _channels("mean", self.mean))
         object.__setattr__(self, "std", _channels("std", self.std, positive=True))
         object.__setattr__(self, "interpolation", _interpolation("interpolation", self.interpolation))
@@ -271,6 +277,8 @@ class _Given:
         found = self.number(name, positive=True)
         if found is not None and found > 1:
             raise ValueError(f"{name} must be at most 1, not {found!r}")
+        if found is not None and found < _CROP_LEAST:
+            raise ValueError(f"{name} must be at least {_CROP_LEAST:g}, not {found!r}")
         return found
 
     def number(self, name: str, *, positive: bool = False) -> float | None:
@@ -314,12 +322,14 @@ def _edges(name: str, size: Any, most: int = _MOST) -> tuple[int, int]:
 def _before_crop(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
     if not crop_pct > 0:
         raise ValueError(f"crop_pct must be above 0, not {crop_pct!r}")
+    if crop_pct < _CROP_LEAST:
+        raise ValueError(f"crop_pct must be at least {_CROP_LEAST:g}, not {crop_pct!r}")
     return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
 
 
 def _number(name: str, value: Any, *, positive: bool = False) -> float:
     value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number, not {value!r}")
     if positive and value <= 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
@@ -332,7 +342,11 @@ def _channels(name: str, value: Any, *, positive: bool = False) -> tuple[float, 
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
     if len(values) != 3:
         raise ValueError(f"{name} must be one number or three, not {value!r}")
-    return tuple(_number(name, each, positive=positive) for each in values)
+    numbers = tuple(_number(name, each, positive=positive) for each in values)
+    low, high = _STD_LIMITS if positive else _MEAN_LIMITS
+    if not all(low <= number <= high for number in numbers):
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
+    return numbers
 
 
 def _interpolation(name: str, value: Any) -> Interpolation:
