@@ -46,7 +46,8 @@ def _opaque_srgb(image: Image.Image, levels: tuple[float, float] | None) -> Imag
     else:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = rgba.getchannel("A")
-        rgb = _converted(rgba.convert("RGB"), profile)
+        # the profile of a grey picture is of its one channel
+        rgb = _converted(image.getchannel("L") if image.mode in ("L", "LA") else rgba.convert("RGB"), profile)
         if alpha.getextrema() == (255, 255):
             return rgb
         from PIL import Image as pil
