@@ -285,21 +285,38 @@ class ConvNextForImageClassification(ConvNextModel):
         """Classify.
 
         pixel_values, return_dict: as for the body.
-        labels: (N,) class indices for cross-entropy, (N, num_labels) floats for one binary cross-entropy a class,
-        (N,) floats for the squared error when num_labels is 1.
+        labels: what ``loss_of`` takes, which uses the config's ``problem_type`` where it has one.
         """
         body: ConvNextOutput = super().forward(pixel_values, output_hidden_states=output_hidden_states)
         logits = self.classify(body.pooler_output)
         loss = None
         if labels is not None:
-            if self.config.num_labels == 1:
-                loss = F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
-            elif labels.is_floating_point():
-                loss = F.binary_cross_entropy_with_logits(logits, labels)
-            else:
-                loss = F.cross_entropy(logits, labels)
+            loss = loss_of(logits, labels, getattr(self.config, "problem_type", None))
         output = ImageClassifierOutput(loss, logits, body.hidden_states)
         return output if return_dict else output.to_tuple()
+
+
+def loss_of(logits: Tensor, labels: Tensor, problem: str | None = None) -> Tensor:
+    """The loss, a scalar, of logits (N, num_labels); as transformers' for the same labels.
+
+    problem: "single_label_classification" is cross-entropy with labels of (N,) class indices, or (N, num_labels)
+        probabilities; "multi_label_classification" one binary cross-entropy a class; "regression" the squared error.
+        The labels of the last two have the shape of the logits; (N,) will do for one column. None takes regression
+        for one column, else what the labels' dtype says: floats are of many labels, whole numbers of one.
+
+    Raises ValueError for labels of another shape.
+    """
+    floats = labels.is_floating_point()
+    if problem is None and logits.shape[-1] == 1:
+        problem = "regression"
+    if problem == "single_label_classification" or (problem is None and not floats):
+        return F.cross_entropy(logits, labels if floats else labels.reshape(-1))
+    if logits.shape[-1] == 1:
+        logits, labels = logits.reshape(-1), labels.reshape(-1)
+    if logits.shape != labels.shape:
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}")
+    error = F.mse_loss if problem == "regression" else F.binary_cross_entropy_with_logits
+    return error(logits, labels.to(logits.dtype))
 
 
 def build(config: ConvNextConfig, tensors: dict[str, Tensor]) -> ConvNextForImageClassification:

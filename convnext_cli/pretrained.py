@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from convnext_cli import checkpoints, model, zoo
 from convnext_cli.card import Card
 from convnext_cli.checkpoints import beside, canonical, huggingface
-from convnext_cli.checkpoints.describe import PROBLEMS, describe, reading
+from convnext_cli.checkpoints.describe import PROBLEMS, PROCESSOR, describe, reading
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.config import ConvNextConfig as Shape
 from convnext_cli.errors import ModelError, OutputError
@@ -123,9 +122,12 @@ class ConvNextConfig(Shape):
 
     def replace(self, **changes: Any) -> Self:
         """With other fields; the names stay while their number does."""
-        new = type(self)(**self.to_dict() | changes)
+        shape, renamed = self.to_dict(), any(changes.get(name) is not None for name in ("id2label", "label2id"))
+        if renamed:
+            shape.pop("num_labels")  # the names say it
+        new = type(self)(**shape | changes)
         kept = {name: value for name, value in vars(self).items() if name not in self.to_dict() and name not in changes}
-        if new.num_labels != self.num_labels:
+        if renamed or new.num_labels != self.num_labels:
             kept.pop("_labels")
         return new._set(**kept)
 
@@ -243,8 +245,10 @@ class _Pretrained(_Base):
         preprocessor_config.json.
 
         Where transformers has such a network, the tensors have its names and it reads the folder; else they have the
-        canonical ones. ``from_pretrained`` reads both back exactly. A classifier that was replaced by another linear
-        layer is written as it is; names for its classes are those of before while their number is.
+        canonical ones, and JSON of before, which would contradict them, is removed. ``from_pretrained`` reads both
+        back exactly. A classifier that was replaced by another linear layer is written as it is; names for its classes
+        are those of before while their number is. The card's name, description, metrics and temperature stay only
+        while the tensors do.
         Raises ModelError when the parameters are otherwise no longer those of the config, and OutputError.
         """
         folder, tensors = Path(folder), self.state_dict()
@@ -253,13 +257,20 @@ class _Pretrained(_Base):
             card = _with_head(card, 0 if head is None else len(head))
         card = card.replace(config=card.config.replace(head_bias=head is None or "head.bias" in tensors))
         _check(card.config, tensors)
-        card = card.replace(sha256=canonical.fingerprint(tensors))
+        sha256 = canonical.fingerprint(tensors)
+        if sha256 != card.sha256 and not _only_widened(tensors, card.sha256):  # trained: what is said is of others
+            card = card.replace(name="", description="", metrics={}, temperature=None)
+        card = card.replace(sha256=sha256)
         if described := huggingface.describe(card.config):
             layout, description = described
             tensors = to_layout(tensors, layout)
             _write_json(folder / CONFIG, description | ConvNextConfig.from_card(card)._said())
-        with contextlib.suppress(ModelError):  # a recipe that transformers has no words for; the card keeps it
-            ConvNextImageProcessor.from_recipe(card.recipe).save_pretrained(folder)
+        else:
+            _remove(folder / CONFIG)  # of another network, saved here before
+        try:
+            _write_json(folder / PROCESSOR, ConvNextImageProcessor.from_recipe(card.recipe).to_dict())
+        except ModelError:  # a recipe that transformers has no words for; the card keeps it
+            _remove(folder / PROCESSOR)
         canonical.write(folder / "model.safetensors", tensors, card)
 
 
@@ -305,6 +316,18 @@ def _check(config: Shape, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
+def _only_widened(tensors: Mapping[str, Tensor], sha256: str) -> bool:
+    """Whether these are the tensors of this fingerprint, which were read from a file of half precision."""
+    if not sha256:
+        return False
+    for narrow in (torch.float16, torch.bfloat16):
+        cast = {name: tensor.to(narrow) for name, tensor in tensors.items()}
+        exact = all(torch.equal(cast[name].to(tensor.dtype), tensor) for name, tensor in tensors.items())
+        if exact and canonical.fingerprint(cast) == sha256:
+            return True
+    return False
+
+
 def _dtype(wish: torch.dtype | str | None) -> torch.dtype | Literal["stored"] | None:
     if wish == "auto":
         return "stored"
@@ -322,3 +345,10 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
         raise OutputError(
             f"cannot write {path}: {error.strerror}", "check free space and permissions, or name another folder"
         ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot remove {path}: {error.strerror}", "remove it, or name another folder") from error

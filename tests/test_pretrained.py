@@ -15,8 +15,11 @@ from convnext_cli import (
     ConvNextModel,
     checkpoints,
 )
+from convnext_cli.card import Card
+from convnext_cli.checkpoints import canonical
 from convnext_cli.config import ConvNextConfig as ShapeConfig
 from convnext_cli.errors import ConvNextError, ModelError
+from convnext_cli.photos.recipe import Recipe
 from tests.photos_made import picture
 from tests.test_checkpoints import V1, V2, canonical_file, draw, same, save
 
@@ -224,3 +227,58 @@ def test_a_name_that_is_not_here_says_how_to_get_it(home: Path) -> None:
     with pytest.raises(ConvNextError) as error:
         ConvNextForImageClassification.from_pretrained("facebook/convnext-tiny-224")
     assert "pull" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("problem", [None, "regression", "multi_label_classification", "single_label_classification"])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_the_loss_is_transformers(problem: Any, rows: int) -> None:
+    from transformers.loss.loss_utils import ForSequenceClassificationLoss
+
+    torch.manual_seed(0)
+    config = ConvNextConfig(**V1.replace(num_labels=rows).to_dict(), problem_type=problem)
+    network, x = ConvNextForImageClassification(config).eval(), torch.randn(3, 3, 32, 32)
+    indices = torch.zeros(3, dtype=torch.long)
+    given = [indices, indices[:, None]] if problem == "single_label_classification" else [torch.rand(3, rows)]
+    for labels in given:
+        found = network(x, labels=labels)
+        torch.testing.assert_close(found.loss, ForSequenceClassificationLoss(labels, found.logits, config))
+    if rows == 1 and problem != "single_label_classification":
+        torch.testing.assert_close(network(x, labels=given[0][:, 0]).loss, found.loss)
+        with pytest.raises(ValueError, match="do not fit"):
+            network(x, labels=torch.rand(2))
+
+
+def test_json_of_another_network_does_not_stay(tmp_path: Path) -> None:
+    ConvNextForImageClassification(V1).save_pretrained(tmp_path)
+    (tmp_path / "notes.json").write_text("{}")
+    model = ConvNextForImageClassification(ODD)
+    model.card = model.config.card().replace(recipe=Recipe(resize="longest"))
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "notes.json"]
+    assert ConvNextForImageClassification.from_pretrained(tmp_path).config == ODD
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_the_card_says_is_of_its_tensors_alone(dtype: torch.dtype, tmp_path: Path) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in draw(V1).items()}
+    card = Card(V1, name="ants", description="of ants", metrics={"top-1": 80.0}, temperature=1.5, license="mit")
+    canonical.write(tmp_path / "old.safetensors", tensors, card.replace(sha256=canonical.fingerprint(tensors)))
+    model = ConvNextForImageClassification.from_pretrained(tmp_path / "old.safetensors")
+    model.save_pretrained(tmp_path / "same")
+    kept = checkpoints.read_card(tmp_path / "same")
+    assert (kept.name, kept.description, kept.metrics, kept.temperature) == ("ants", "of ants", {"top-1": 80.0}, 1.5)
+    with torch.no_grad():
+        model.head.bias += 1e-3
+    model.save_pretrained(tmp_path / "trained")
+    new = checkpoints.load(tmp_path / "trained", verify=True).card
+    assert (new.name, new.description, new.metrics, new.temperature) == ("trained", "", {}, None)
+    assert new.license == "mit"
+
+
+def test_replace_takes_other_names() -> None:
+    config = ConvNextConfig(**V1.to_dict(), id2label=INSECTS)
+    names = {0: "a", 1: "b", 2: "c", 3: "d", 4: "e"}
+    assert config.replace(id2label=names).id2label == names
+    assert config.replace(label2id={"no": 0, "yes": 1}).id2label == {0: "no", 1: "yes"}
+    with pytest.raises(ValueError, match="num_labels"):
+        config.replace(num_labels=3, id2label=names)
