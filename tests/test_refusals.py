@@ -86,6 +86,12 @@ def changed(name: str, shape: tuple[int, ...]) -> bytes:
     return to_safetensors(tensors() | {name: torch.ones(shape)})
 
 
+def endless() -> dict[str, Any]:
+    state: dict[str, Any] = {"weight": torch.ones(2)}
+    state["model"] = state
+    return state
+
+
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 114374272\n"
 WHOLE = to_safetensors(tensors())
 FOREIGN: dict[str, tuple[str, bytes, str]] = {
@@ -135,6 +141,7 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "half a legacy pickle": ("weights.pth", pth(tensors(), _use_new_zipfile_serialization=False)[:-2000], "cut off"),
     "a list": ("weights.pth", pth([torch.ones(3)]), "holds a list"),
     "no tensors": ("weights.pth", pth({"epoch": 3, "args": Namespace(lr=1)}), "holds no weights; it holds epoch, args"),
+    "a dict in itself": ("weights.pth", pth(endless()), "without end"),
     "another network": (
         "weights.pth",
         pth({"conv1.weight": torch.ones(2), "fc.bias": torch.ones(2)}),

@@ -41,6 +41,7 @@ CONTAINERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "teacher", "module", "network", "net"),
     *("weights", "student"),
 )
+_DEEPEST = 20  # containers in each other; a pickle can hold one that holds itself
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 
 # What wrappers put before names. Some replace their siblings: those weights are taken, the others left.
@@ -67,7 +68,7 @@ def unwrap(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
     import torch
 
     notes: list[str] = []
-    while True:
+    for _ in range(_DEEPEST):
         found = [name for name in CONTAINERS if isinstance(state.get(name), dict) and state[name]]
         if not found:
             break
@@ -78,6 +79,8 @@ def unwrap(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
         elif len(found) > 1:
             notes.append(f"took {found[0]!r} of the checkpoint, not {', '.join(map(repr, found[1:]))}")
         state = {str(name): value for name, value in state[found[0]].items()}
+    else:
+        raise ModelError("the file's dicts lie in each other without end", "name a checkpoint of a ConvNeXt")
     tensors = {_INSIDE.sub("", k): v.detach() for k, v in state.items() if isinstance(v, torch.Tensor)}
     if not tensors:
         inside = ", ".join(list(state)[:8]) or "nothing"
