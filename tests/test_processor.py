@@ -292,3 +292,10 @@ def test_a_damaged_file_is_a_model_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(ModelError):
         ConvNextImageProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"size":' * 50_000, '{"image_mean": 1' + "0" * 400 + "}", '{"crop_pct": 1e-320}'])
+def test_a_file_that_nobody_would_write_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json"):
+        ConvNextImageProcessor.from_pretrained(tmp_path)
