@@ -56,7 +56,7 @@ class ConvNextConfig:
     stem_norm: a norm behind the stem (isotropic networks have none).
     stem_downsample: a norm and 2×2 stride-2 convolution behind the stem (timm with patch_size 2).
     norm: "layer"; "rms" and "simple" are timm's RmsNorm2d and SimpleNorm2d.
-    norm_bias, conv_bias, head_bias: whether norms, other layers, and the classifier have one.
+    norm_bias, conv_bias, mlp_bias, head_bias: whether norms, convolutions, pointwise layers, the classifier have one.
     head_norm: the last norm after pooling, before it (timm's hnf), or none (FCMAE backbones).
     head_hidden_size: width of a hidden layer in the classifier (timm's large_mlp); None for none.
     image_size: edge in pixels of the training photos, or [height, width], of which the height is kept; information
@@ -87,6 +87,7 @@ class ConvNextConfig:
     norm: Norm = "layer"
     norm_bias: bool = True
     conv_bias: bool = True
+    mlp_bias: bool = True
     head_bias: bool = True
     head_norm: HeadNorm = "after_pool"
     head_hidden_size: int | None = None
@@ -132,7 +133,7 @@ class ConvNextConfig:
         for name, kind in (("hidden_act", Activation), ("stem", Stem), ("norm", Norm), ("head_norm", HeadNorm)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
-        for name in ("use_grn", "stem_norm", "stem_downsample", "norm_bias", "conv_bias", "head_bias"):
+        for name in ("use_grn", "stem_norm", "stem_downsample", "norm_bias", "conv_bias", "mlp_bias", "head_bias"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
 
@@ -207,11 +208,11 @@ class ConvNextConfig:
                     yield f"{block}.gamma", (c,)
                 yield from layer(f"{block}.dwconv", c, 1, k, k, bias=self.conv_bias)
                 yield from layer(f"{block}.norm", c, bias=self.norm_bias)
-                yield from layer(f"{block}.pwconv1", hidden, c, bias=self.conv_bias)
+                yield from layer(f"{block}.pwconv1", hidden, c, bias=self.mlp_bias)
                 if self.use_grn:
                     yield f"{block}.grn.gamma", (1, 1, 1, hidden)
                     yield f"{block}.grn.beta", (1, 1, 1, hidden)
-                yield from layer(f"{block}.pwconv2", c, hidden, bias=self.conv_bias)
+                yield from layer(f"{block}.pwconv2", c, hidden, bias=self.mlp_bias)
         if self.head_norm != "none":
             yield from layer("norm", dims[-1], bias=self.norm_bias)
         width = dims[-1]

@@ -146,10 +146,10 @@ class Block(nn.Module):
         dim, kernel, bias = config.hidden_sizes[stage], config.kernel_sizes[stage], config.conv_bias
         self.dwconv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=bias)
         self.norm = Norm(dim, config.norm_eps, config)
-        self.pwconv1 = nn.Linear(dim, config.mlp_ratio * dim, bias=bias)  # a 1×1 convolution
+        self.pwconv1 = nn.Linear(dim, config.mlp_ratio * dim, bias=config.mlp_bias)  # a 1×1 convolution
         self.act = activation(config.hidden_act)
         self.grn = GRN(config.mlp_ratio * dim) if config.use_grn else None
-        self.pwconv2 = nn.Linear(config.mlp_ratio * dim, dim, bias=bias)
+        self.pwconv2 = nn.Linear(config.mlp_ratio * dim, dim, bias=config.mlp_bias)
         scale = config.layer_scale_init_value
         self.gamma = nn.Parameter(torch.full((dim,), scale)) if scale > 0 else None
         self.drop_path = DropPath(drop_path)

@@ -235,6 +235,7 @@ CASES: dict[str, Case] = {
     "timm, xxlarge's depths and epsilon": timm_case(depths=(3, 4, 30, 3), dims=(8, 8, 8, 8), norm_eps=1e-5),
     "timm, features": timm_case(num_classes=0),
     "timm, one channel": timm_case(in_chans=1),
+    "timm, convolutions without bias": timm_case(conv_bias=False),
     "timm, tanh": timm_case(save_timm, name="test_convnext"),
     "timm, silu and kernels": timm_case(save_timm, name="test_convnext3"),
     "timm, zepto": timm_case(partial(save_timm, safe=False), name="convnext_zepto_rms_ols"),
