@@ -253,6 +253,12 @@ def test_preprocessing_options_change_the_pixels(convnext: Run) -> None:
         assert scores(*option.split()) != plain
 
 
+def test_a_test_size_that_nobody_measured_is_said(convnext: Run) -> None:
+    plain, test = convnext("classify", "--json", CAT), convnext("classify", "--json", "--size", "test", CAT)
+    assert test.out == plain.out
+    assert "no test size is known" in test.err
+
+
 def test_too_many_pixels(convnext: Run) -> None:
     (row,) = lines(convnext("classify", "--max-pixels", "1000", "-f", "jsonl", CAT).out)
     assert row["error"]["kind"] == "too_large"

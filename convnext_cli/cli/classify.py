@@ -154,6 +154,8 @@ def _recipe(given: dict[str, Any], recipe: Recipe, stride: int) -> Recipe:
     """The card's recipe with the user's changes. stride: the smallest input of the network, in pixels."""
     size = given["size"]
     if size == "test":
+        if recipe.test_size is None:
+            render.note("note: no test size is known for this model; its own size is used")
         recipe = recipe.at_test_size()
     elif size is not None:
         if not size.isdecimal() or not stride <= int(size) <= MAX_SIZE:
