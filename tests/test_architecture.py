@@ -13,7 +13,7 @@ PACKAGE = Path(convnext_cli.__file__).parent
 # Rooms from the ground up. A module belongs to the longest name that begins its own; it may import from lower rooms
 # and from its own room.
 FLOORS = [
-    ["errors", "config", "threads"],
+    ["errors", "config", "threads", "machine"],
     ["model", "photos.recipe", "labels"],
     ["card", "rows"],
     ["zoo"],
@@ -22,15 +22,17 @@ FLOORS = [
     ["engines", "photos.processor"],
     ["pretrained"],
     ["pipeline"],
+    ["benchmarking"],
     ["cli"],
     ["__main__"],
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 SAME = {"photos.pixels": "photos.recipe"}  # the recipe as data, and how it is applied
 ONLY = {"model": {"config"}}  # the network is readable beside the paper alone
-# No layout imports another; engines will join them when there are two.
+# No layout imports another, no engine another.
 APART = {
     "checkpoints": ["official", "timm", "torchvision", "huggingface", "mmpretrain", "openclip", "isotropic", "sparse"],
+    "engines": ["torch", "openvino"],
 }
 
 

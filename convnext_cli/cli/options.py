@@ -73,11 +73,20 @@ model = _all(
 machine = _all(
     click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu."),
     click.option(
+        "-e",
+        "--engine",
+        type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What runs the network; `auto` takes the fastest that is prepared.",
+    ),
+    click.option("--compile", "compiled", is_flag=True, help="Have torch compile the network: for long runs."),
+    click.option(
         "--dtype",
-        type=click.Choice(["float32", "bfloat16", "float16"]),
+        type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
         default="float32",
         show_default=True,
-        help="Precision of the network; norms and scores stay in float32.",
+        help="Precision of the network; int8 wants `convnext prepare` first.",
     ),
     click.option(
         "-t",

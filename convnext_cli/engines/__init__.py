@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from convnext_cli.card import Card
 
 if TYPE_CHECKING:
     import numpy as np
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+Job = Literal["latency", "throughput"]
 
 
 class Engine(Protocol):
@@ -34,11 +36,22 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(path: Path, *, device: str = "auto", dtype: str = "float32", threads: int = 1) -> Engine:
+def open_engine(
+    path: Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int = 1,
+    job: Job = "latency",
+    batch_size: int = 8,
+    compiled: bool = False,
+) -> Engine:
     """The engine for a model file or folder.
 
-    threads: processor threads it may use. Raises ModelError when the model cannot be used, UnavailableError when
-    the device is not there.
+    engine: one of ENGINES. threads: processor threads it may use. job: "latency" for single photos, "throughput" for
+    many, in batches of batch_size. compiled: have torch compile the network.
+    Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there.
     """
     # Importing torch makes many objects and no garbage; looking for some meanwhile costs a tenth of the time.
     collecting = gc.isenabled()
@@ -48,4 +61,11 @@ def open_engine(path: Path, *, device: str = "auto", dtype: str = "float32", thr
     finally:
         if collecting:
             gc.enable()
+    if engine == "openvino":
+        from convnext_cli import checkpoints
+        from convnext_cli.engines.openvino import OpenVINOEngine, graph
+
+        found = checkpoints.load(path)
+        model = graph(found.card.config, {name: tensor.numpy() for name, tensor in found.tensors.items()})
+        return OpenVINOEngine(model, found.card, dtype=dtype, threads=threads, job=job, batch_size=batch_size)
     return TorchEngine(path, device=device, dtype=dtype, threads=threads)

@@ -38,8 +38,8 @@ def apply_floats(recipe: Recipe, values: Floats) -> Floats:
     torchvision resizes, as transformers' processor does. Raises ValueError for a filter that it lacks for floats.
     """
     import torch
-    from torchvision.transforms.v2 import InterpolationMode  # type: ignore[import-untyped]
-    from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
 
     if recipe.interpolation not in ("nearest", "bilinear", "bicubic"):
         raise ValueError(f"floats cannot be resized with {recipe.interpolation}; use nearest, bilinear or bicubic")

@@ -1,0 +1,1 @@
+"""Measuring: what ``convnext bench`` runs."""

@@ -1,0 +1,176 @@
+"""The OpenVINO engine: the network of ``network.py`` as a graph of the runtime, without torch.
+
+The graph leaves batch and size open. What it computes in is asked for by name and read back: left alone, OpenVINO takes
+bfloat16 on processors that have it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset15 as op
+
+from convnext_cli.card import Card
+from convnext_cli.config import ConvNextConfig
+from convnext_cli.engines import Job
+from convnext_cli.engines.network import Arrays, network
+from convnext_cli.errors import UnavailableError
+
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_NEEDS = {"bfloat16": "BF16", "float16": "FP16"}  # capabilities of the device
+_SPATIAL, _CHANNELS = (2, 3), (1,)
+
+
+def graph(config: ConvNextConfig, tensors: Arrays) -> ov.Model:
+    """The network as an OpenVINO model of one input (N, 3, H, W), all but the channels open.
+
+    tensors: by canonical name; kept alive by the model where they need no folding.
+    """
+    photos = op.parameter([-1, config.num_channels, -1, -1], np.float32, name="pixel_values")
+    logits = network(config, tensors, _Ops(), photos)
+    logits.output(0).set_names({"logits"})
+    photos.output(0).set_names({"pixel_values"})
+    return ov.Model([op.result(logits)], [photos], "convnext")
+
+
+class _Ops:
+    """``network.Ops`` in the operations of opset 15."""
+
+    def conv(
+        self, x: Any, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> Any:
+        steps, pads, dilations = [stride] * 2, [padding] * 2, [1, 1]
+        if groups == 1:
+            x = op.convolution(x, _constant(weight), steps, pads, pads, dilations)
+        else:
+            grouped = weight.reshape(groups, -1, *weight.shape[1:])
+            x = op.group_convolution(x, _constant(grouped), steps, pads, pads, dilations)
+        return op.add(x, _channels(bias))
+
+    def norm(self, x: Any, kind: str, eps: float) -> Any:
+        axes = _integers(*_CHANNELS)
+        if kind == "layer":
+            return op.mvn(x, axes, True, eps, "INSIDE_SQRT")
+        if kind == "rms":
+            power = op.reduce_mean(op.multiply(x, x), axes, True)
+        else:  # "simple": the unbiased variance, and the mean stays
+            off = op.subtract(x, op.reduce_mean(x, axes, True))
+            n = x.get_output_partial_shape(0)[1].get_length()
+            power = op.divide(op.reduce_sum(op.multiply(off, off), axes, True), _constant(np.float32(n - 1)))
+        return op.divide(x, op.sqrt(op.add(power, _constant(np.float32(eps)))))
+
+    def affine(self, x: Any, scale: np.ndarray, shift: np.ndarray) -> Any:
+        return op.add(op.multiply(x, _channels(scale)), _channels(shift))
+
+    def act(self, x: Any, name: str) -> Any:
+        if name in ("gelu", "gelu_tanh"):
+            return op.gelu(x, "tanh" if name == "gelu_tanh" else "erf")
+        return op.swish(x) if name == "silu" else op.relu(x)
+
+    def grn(self, x: Any, gamma: np.ndarray) -> Any:
+        response = op.reduce_l2(x, _integers(*_SPATIAL), True)
+        mean = op.add(op.reduce_mean(response, _integers(*_CHANNELS), True), _constant(np.float32(1e-6)))
+        factor = op.add(op.multiply(op.divide(response, mean), _channels(gamma)), _constant(np.float32(1)))
+        return op.multiply(x, factor)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return op.add(a, b)
+
+    def pool(self, x: Any) -> Any:
+        return op.reduce_mean(x, _integers(*_SPATIAL), True)
+
+    def flatten(self, x: Any) -> Any:
+        return op.squeeze(x, _integers(*_SPATIAL))
+
+
+def _constant(array: Any) -> Any:
+    return op.constant(array, shared_memory=isinstance(array, np.ndarray))
+
+
+def _channels(values: np.ndarray) -> Any:
+    return _constant(values.reshape(1, -1, 1, 1))
+
+
+def _integers(*values: int) -> Any:
+    return op.constant(np.array(values, np.int64))
+
+
+class OpenVINOEngine:
+    """A graph on the CPU.
+
+    model: the graph, or its file. job: "latency" keeps one compiled form for all batches; "throughput" has another
+    for full batches of batch_size, a little faster and slower to compile.
+    Raises UnavailableError when this CPU does not compute in dtype.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self,
+        model: ov.Model | Path,
+        card: Card,
+        *,
+        dtype: str = "float32",
+        threads: int = 1,
+        job: Job = "latency",
+        batch_size: int = 8,
+    ) -> None:
+        self.card = card
+        self.notes: list[str] = []
+        self._core = ov.Core()
+        if _NEEDS.get(dtype, "FP32") not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise UnavailableError(
+                f"this processor does not compute in {dtype}", "take --dtype float32, or --engine torch, which is slow"
+            )
+        # what was quantised runs as int8 whatever this says
+        precision = _PRECISIONS.get(dtype, "f32")
+        self._properties = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "CPU_DENORMALS_OPTIMIZATION": True,
+            # decoders share the cores
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._model = self._core.read_model(model) if isinstance(model, Path) else model
+        self._full = batch_size if job == "throughput" else None
+        self._requests: dict[tuple[int, ...] | None, ov.InferRequest] = {}
+        compiled = self._compile(None)
+        ran = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.dtype = dtype if ran == precision else {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[ran]
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 -> (N, classes) float32. Raises MemoryError when memory does not hold the batch."""
+        shape = batch.shape if batch.shape[0] == self._full else None
+        try:
+            if shape not in self._requests:
+                self._compile(shape)
+            result = self._requests[shape].infer([np.ascontiguousarray(batch)], share_inputs=True)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise MemoryError(str(error)) from None
+        return np.asarray(result[0])
+
+    def close(self) -> None:
+        """Let go of the compiled forms and the graph."""
+        self._requests.clear()
+        del self._model
+
+    def _compile(self, shape: tuple[int, ...] | None) -> ov.CompiledModel:
+        model = self._model
+        if shape is not None:
+            model = model.clone()
+            model.reshape(list(shape))
+        compiled = self._core.compile_model(model, "CPU", self._properties)
+        self._requests[shape] = compiled.create_infer_request()
+        return compiled
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    words = str(error)
+    return any(sign in words for sign in ("bad_alloc", "could not allocate", "ailed to allocate", "out of memory"))
