@@ -23,7 +23,7 @@ import numpy as np
 
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
-from convnext_cli.engines import DTYPES, Engine, open_engine
+from convnext_cli.engines import DTYPES, ENGINES, Engine, Job, open_engine
 from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
@@ -35,6 +35,7 @@ from convnext_cli.threads import Budget, usable_threads
 Scores = Literal["softmax", "sigmoid", "logits"]
 # What scores mean by default, by what the model was trained for (the card's ``problem``).
 SCORES: dict[str, Scores] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
+BATCH_SIZE = 8  # photos, on a CPU
 
 
 @dataclass
@@ -274,15 +275,20 @@ def open_pipeline(
     model: str | Path,
     *,
     labels: str | Path | None = None,
+    engine: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
+    job: Job = "latency",
+    compiled: bool = False,
+    prepare: bool = False,
     **options: Any,
 ) -> Pipeline:
     """The pipeline of a model: a name, a file or a folder.
 
     labels: a label file or the name of a bundled set, instead of the card's. threads: None for all that this process
-    may use. options: fields of ``Pipeline``; the rest come from the card and the machine.
+    may use. engine, device, dtype, job, compiled, prepare: as for ``open_engine``. options: fields of ``Pipeline``;
+    the rest come from the card and the machine.
     Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
     is not there; UsageError for an option that is not there or out of range.
     """
@@ -295,8 +301,21 @@ def open_pipeline(
     if dtype not in DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     threads = threads or usable_threads()
-    engine = open_engine(zoo.resolve(model), device=device, dtype=dtype, threads=threads)
-    card = engine.card
+    if engine not in ENGINES:
+        raise UsageError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    runs = open_engine(
+        zoo.resolve(model),
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        job=job,
+        batch_size=options.get("batch_size") or BATCH_SIZE,
+        compiled=compiled,
+        prepare=prepare,
+        say=options.get("say", lambda _: None),
+    )
+    card = runs.card
     if card.task != "classification":
         what = "gives an embedding" if card.task == "embedding" else "is a feature backbone without a head"
         raise ModelError(
@@ -312,13 +331,13 @@ def open_pipeline(
         "recipe": card.recipe,
         "scores": SCORES[card.problem],
         "temperature": card.temperature or 1.0,
-        "batch_size": 8 if engine.device == "cpu" else 64,
+        "batch_size": BATCH_SIZE if runs.device == "cpu" else 64,
         "workers": threads,
         "model": card.name or str(model),
     }
     settings |= {name: value for name, value in options.items() if value is not None}
     settings["workers"] = min(settings["workers"], threads)
-    return Pipeline(engine=engine, labels=names, threads=threads, **settings)
+    return Pipeline(engine=runs, labels=names, threads=threads, **settings)
 
 
 def classify(

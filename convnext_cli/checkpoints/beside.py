@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext_cli.errors import ModelError
-from convnext_cli.zoo.local import SUFFIXES, WEIGHT_FILES
+from convnext_cli.zoo.local import SUFFIXES, WEIGHT_FILES, shards
 
 STANDARD = WEIGHT_FILES
 _OTHER = {".h5": "Keras", ".msgpack": "Flax", ".onnx": "ONNX", ".keras": "Keras", ".npz": "numpy", ".pb": "TensorFlow"}
@@ -39,6 +39,17 @@ def find_weights(path: Path) -> Path:
     if others:
         raise ModelError(f"{path} holds no PyTorch weights, only {', '.join(others)}", "fetch model.safetensors too")
     raise ModelError(f"{path} holds no weights", "name a weights file, or a folder with model.safetensors")
+
+
+def files(path: Path) -> list[Path]:
+    """All files that decide what the weights at ``path`` are: the weights, their shards, and the JSON beside them.
+
+    Raises ModelError as ``find_weights`` does.
+    """
+    weights = find_weights(path)
+    parts = shards(weights) if weights.name.endswith(".index.json") else []
+    beside = [weights.parent / name for name in _JSON] if path.is_dir() or weights.name in STANDARD else []
+    return [weights, *parts, *(file for file in beside if file.is_file())]
 
 
 def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:

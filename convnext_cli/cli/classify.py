@@ -15,11 +15,13 @@ import click
 from convnext_cli.cli import options, output, render
 
 if TYPE_CHECKING:
+    from convnext_cli.engines import Job
     from convnext_cli.photos.find import Finder, Photo
     from convnext_cli.photos.recipe import Recipe
     from convnext_cli.pipeline import Pipeline
     from convnext_cli.rows import Row
 
+FEW = 16  # photos that are answered at once, by whatever is ready
 MAX_SIZE = 4096  # pixels; larger inputs need more memory than machines have
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 
@@ -72,6 +74,7 @@ def classify(**given: Any) -> int:
         else:
             _write(pipeline, photos, form, given)
         _summary(pipeline, finder, given, time.perf_counter() - start)
+        _prepare(pipeline, given)
         return 1 if pipeline.times.failed else 0
 
 
@@ -120,9 +123,15 @@ def _pipeline(given: dict[str, Any]) -> Pipeline:
     zoo.resolve(model)  # what is not there is said before torch is loaded
     from convnext_cli.pipeline import open_pipeline
 
+    few = not given["recursive"] and given["files_from"] is None and len(given["paths"]) <= FEW
+    job: Job = "latency" if few else "throughput"
     pipeline = open_pipeline(
         model,
         labels=given["labels"],
+        engine=given["engine"],
+        compiled=given["compiled"],
+        job=job,
+        prepare=job == "throughput" or given["engine"] != "auto",
         device=given["device"],
         dtype=given["dtype"],
         threads=given["threads"],
@@ -141,6 +150,30 @@ def _pipeline(given: dict[str, Any]) -> Pipeline:
         render.note(f"note: {note}")
     pipeline.recipe = _recipe(given, pipeline.recipe, pipeline.engine.card.config.stride)
     return pipeline
+
+
+def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
+    """After the answer of torch: make the engine that gives the next one without it."""
+    from convnext_cli import zoo
+    from convnext_cli.engines import prepared
+    from convnext_cli.errors import ConvNextError
+
+    engine = pipeline.engine
+    if given["engine"] != "auto" or given["compiled"] or (engine.name, engine.device) != ("torch", "cpu"):
+        return
+    if prepared.choice(engine.card, engine.dtype) or engine.dtype == "float16" or not prepared.writable():
+        return
+    render.note(f"preparing {engine.card.name}, once: the next answer comes sooner (Ctrl-C stops this alone)")
+    sys.stdout.flush()
+    from convnext_cli.engines.prepare import prepare
+
+    path = zoo.resolve(given["model"] or zoo.default_model())
+    try:
+        done = prepare(path, dtype=engine.dtype, threads=pipeline.threads)
+    except (KeyboardInterrupt, ConvNextError, OSError, MemoryError) as error:
+        render.note(f"not prepared: {error or 'stopped'}")
+        return
+    render.note(f"prepared in {done.seconds:.1f} s: {done.choice.best('latency')} from now on")
 
 
 def _scores(given: dict[str, Any]) -> str | None:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from convnext_cli import zoo
 from convnext_cli.card import Card
+from convnext_cli.checkpoints.arrays import read_arrays
+from convnext_cli.engines import prepared, reference
+from convnext_cli.errors import ConvNextError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +56,63 @@ def open_engine(
     job: Job = "latency",
     batch_size: int = 8,
     compiled: bool = False,
+    prepare: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """The engine for a model file or folder.
 
-    engine: one of ENGINES. threads: processor threads it may use. job: "latency" for single photos, "throughput" for
-    many, in batches of batch_size. compiled: have torch compile the network.
-    Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there.
+    engine: one of ENGINES; "auto" is the fastest that is prepared, on a GPU and where nothing is prepared torch.
+    threads: processor threads it may use. job: "latency" for single photos, "throughput" for many, in batches of
+    batch_size. compiled: have torch compile the network. prepare: make what is not prepared first, which takes seconds
+    and is told to ``say``.
+    Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there, UsageError
+    for wishes that exclude each other.
     """
+    if compiled and engine not in ("auto", "torch"):
+        raise UsageError(f"--compile is for torch, not for {engine}", "leave one of the two out")
+    if path.suffix.lower() == ".onnx":
+        if engine not in ("auto", "onnxruntime"):
+            raise UsageError(f"{engine} does not run {path.name}", "take --engine onnxruntime, or leave it out")
+        return _onnxruntime(path, None, device, threads)
+    if engine == "auto":
+        # float16 is for GPUs; a processor computes it slowly, and in torch alone
+        if compiled or dtype == "float16" or device not in ("auto", "cpu") or (device == "auto" and _gpu()):
+            engine = "torch"
+    elif device not in ("auto", "cpu") and engine == "openvino":
+        raise UnavailableError("the openvino engine runs on the CPU", "leave -d out, or take --engine torch")
+    if engine == "torch":
+        return _torch(path, device=device, dtype=dtype, threads=threads, **({"compiled": True} if compiled else {}))
+    if found := _without_torch(path, engine, dtype, threads, job, batch_size):
+        return found
+    if dtype == "int8":
+        raise UnavailableError(
+            "this model is not prepared in int8",
+            f"convnext prepare -m {path} --dtype int8 --calibrate FOLDER    (a hundred photos of your kind or more)",
+        )
+    if engine == "auto" and not prepare:
+        return _torch(path, device="cpu", dtype=dtype, threads=threads)
+    return _prepared(path, engine, dtype, threads, job, batch_size, say)
+
+
+def _gpu() -> bool:
+    """Whether torch has a GPU to use. Importing torch takes longer than a photo does, so the system is asked first."""
+    if sys.platform == "darwin":
+        seen = platform.machine() == "arm64"
+    elif sys.platform == "win32":
+        system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32"
+        seen = any((system / name).exists() for name in ("nvcuda.dll", "ze_loader.dll"))
+    else:
+        seen = any(
+            Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/accel", "/dev/dri")
+        )
+    if not seen:
+        return False
+    from convnext_cli.engines.torch import devices
+
+    return devices() != ["cpu"]
+
+
+def _torch(path: Path, **options: Any) -> Engine:
     # Importing torch makes many objects and no garbage; looking for some meanwhile costs a tenth of the time.
     collecting = gc.isenabled()
     gc.disable()
@@ -61,11 +121,82 @@ def open_engine(
     finally:
         if collecting:
             gc.enable()
-    if engine == "openvino":
-        from convnext_cli import checkpoints
-        from convnext_cli.engines.openvino import OpenVINOEngine, graph
+    return TorchEngine(path, **options)
 
-        found = checkpoints.load(path)
-        model = graph(found.card.config, {name: tensor.numpy() for name, tensor in found.tensors.items()})
-        return OpenVINOEngine(model, found.card, dtype=dtype, threads=threads, job=job, batch_size=batch_size)
-    return TorchEngine(path, device=device, dtype=dtype, threads=threads)
+
+def _without_torch(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+    """What is prepared for these weights, or needs no preparing; None when there is nothing."""
+    if engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled():
+        return _bundled(path, dtype, threads, job, batch_size)
+    if (known := prepared.known(path)) is None:
+        return None
+    if engine == "auto":
+        choice = prepared.choice(known.card, dtype)
+        if dtype != "int8" and choice is None:
+            return None
+        engine = choice.best(job) if choice else "openvino"
+    if engine.startswith("torch"):
+        return _torch(path, device="cpu", dtype=dtype, threads=threads, compiled=engine != "torch")
+    entry = prepared.find(known.card, engine, dtype)
+    if entry is None:
+        return None
+    intact = prepared.Check(entry)  # reads the files while the runtime is loaded
+    found: Engine | None = None
+    # a runtime says in its own words that a file is damaged; what it was is made anew
+    with suppress(RuntimeError, ConvNextError, OSError):
+        if engine == "openvino":
+            from convnext_cli.engines import openvino
+
+            found = openvino.OpenVINOEngine(
+                entry.folder / openvino.FILE, known.card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
+            )
+        else:
+            found = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads)
+    if found is None or not intact():
+        prepared.discard(entry)
+        return None
+    found.notes = [*known.notes, *found.notes]
+    return found
+
+
+def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+    """The bundled default, which is small enough to be made anew each time, and brings the answer that it must give."""
+    try:
+        from convnext_cli.engines import openvino
+    except ImportError:
+        return None
+    card, arrays = read_arrays(path)
+    made = openvino.OpenVINOEngine(
+        openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
+    )
+    wanted = json.loads(path.with_name("reference.json").read_text("utf-8"))
+    if wanted["sha256"] != card.sha256:
+        return None
+    logits = made(reference.reference_input(*card.recipe.size))
+    if reference.difference(logits, wanted["logits"]) > reference.TOLERANCE[dtype]:
+        return None
+    return made
+
+
+def _onnxruntime(path: Path, card: Card | None, device: str, threads: int) -> Engine:
+    from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(path, card, device=device, threads=threads)
+
+
+def _prepared(
+    path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int, say: Callable[[str], None]
+) -> Engine:
+    from convnext_cli.engines.prepare import prepare
+
+    say(f"preparing {path.name} for this machine, once")
+    done = prepare(path, dtype=dtype, threads=threads, batch_size=batch_size)
+    if done.kept:
+        say(f"{done.kept}: it will be prepared again next time")
+    name = done.choice.best(job) if engine == "auto" else engine
+    if name not in done.engines:
+        raise UnavailableError(f"{engine} cannot run it: {'; '.join(done.refused)}", "take --engine torch")
+    for other in done.engines.values():
+        if other is not done.engines[name]:
+            other.close()
+    return done.engines[name]

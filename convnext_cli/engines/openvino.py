@@ -19,6 +19,7 @@ from convnext_cli.engines import Job
 from convnext_cli.engines.network import Arrays, network
 from convnext_cli.errors import UnavailableError
 
+FILE = "model.xml"  # of a prepared engine; model.bin lies beside it
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _NEEDS = {"bfloat16": "BF16", "float16": "FP16"}  # capabilities of the device
 _SPATIAL, _CHANNELS = (2, 3), (1,)
@@ -34,6 +35,14 @@ def graph(config: ConvNextConfig, tensors: Arrays) -> ov.Model:
     logits.output(0).set_names({"logits"})
     photos.output(0).set_names({"pixel_values"})
     return ov.Model([op.result(logits)], [photos], "convnext")
+
+
+def save(model: ov.Model, path: Path) -> None:
+    """Write a graph as OpenVINO IR, weights in full precision. Raises OSError when it cannot be written."""
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
 class _Ops:

@@ -1,0 +1,148 @@
+"""Prepare: make an engine of some weights, prove it against ``model.py``, measure it, and keep it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convnext_cli import checkpoints
+from convnext_cli.card import Card
+from convnext_cli.checkpoints.checkpoint import Checkpoint
+from convnext_cli.engines import Engine, prepared
+from convnext_cli.engines.reference import TOLERANCE, difference, reference_input
+from convnext_cli.engines.torch import TorchEngine
+from convnext_cli.errors import UnavailableError
+
+_LONGEST = 1.0  # seconds for one measured call
+_SAMPLES = 5
+_SECONDS = 1.0  # for all samples of one engine
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``prepare`` made.
+
+    engines: by name, open; the caller closes them. proof: by engine, the largest difference from model.py as a share
+    of the logits' range. choice: what was measured. refused: why engines are not among them. kept: why the cache
+    could not be written, if so.
+    """
+
+    card: Card
+    notes: list[str]
+    engines: dict[str, Engine]
+    choice: prepared.Choice
+    proof: dict[str, float]
+    refused: list[str]
+    seconds: float
+    kept: str | None = None
+
+
+def prepare(
+    path: Path,
+    *,
+    dtype: str = "float32",
+    threads: int = 1,
+    batch_size: int = 8,
+    compiled: bool = False,
+    checkpoint: Checkpoint | None = None,
+) -> Prepared:
+    """Make, prove, measure and keep the engines that can run these weights on the CPU.
+
+    compiled: measure torch.compile too, which takes a minute. checkpoint: the weights, if they were read already.
+    An engine that is not installed, or does not give model.py's answers, is left out; torch always stays.
+    Raises ModelError when the weights cannot be used.
+    """
+    start = time.perf_counter()
+    checkpoint = checkpoint or checkpoints.load(path)
+    card = checkpoint.card
+    makers = _makers(checkpoint, dtype, threads, batch_size)
+    plain = TorchEngine(path, device="cpu", threads=threads)
+    engines: dict[str, Engine] = {"torch": plain}
+    if dtype != "float32":
+        engines["torch"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads)
+    if compiled:
+        engines["torch --compile"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads, compiled=True)
+    proof, refused, kept = dict[str, float](), list[str](), None
+    x = reference_input(*card.recipe.size)
+    reference = plain(x)
+    for name, make in makers.items():
+        try:
+            engine, save = make()
+        except UnavailableError as error:
+            refused.append(error.message)
+            continue
+        proof[name] = difference(engine(x), reference)
+        if proof[name] > TOLERANCE[dtype]:
+            refused.append(f"{name} differs from the network by {proof[name]:.1e} of the range of its scores")
+            continue
+        engines[name] = engine
+        try:
+            with prepared.making(card, name, dtype, proof[name]) as folder:
+                save(folder)
+        except OSError as error:
+            kept = f"{prepared.cache()} cannot be written ({error.strerror or error})"
+    choice = prepared.Choice(measure(engines, card.recipe.size, batch_size))
+    try:
+        prepared.remember_choice(card, dtype, choice)
+        prepared.remember(path, card, checkpoint.notes)
+    except OSError as error:
+        kept = f"{prepared.cache()} cannot be written ({error.strerror or error})"
+    return Prepared(card, checkpoint.notes, engines, choice, proof, refused, time.perf_counter() - start, kept)
+
+
+def measure(engines: dict[str, Engine], size: tuple[int, int], batch_size: int) -> dict[str, dict[str, float]]:
+    """Milliseconds a photo, by job and engine: median of interleaved calls, the first of each left out.
+
+    "latency" is of single photos, and torch is no candidate there: importing it takes longer than a photo does.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for job, photos in (("latency", 1), ("throughput", batch_size)):
+        there = {n: e for n, e in engines.items() if job == "throughput" or not n.startswith("torch")}
+        batch = reference_input(*size, photos)
+        times: dict[str, list[float]] = {name: [] for name in there}
+        first = {name: _seconds(engine, batch[:1]) for name, engine in there.items()}
+        batch = batch[: max(1, min(photos, int(_LONGEST / max(first.values()))))]
+        for engine in there.values():
+            _seconds(engine, batch)
+        end = time.perf_counter() + _SECONDS * len(there)
+        for _ in range(_SAMPLES):
+            for name, engine in there.items():
+                times[name].append(_seconds(engine, batch) / len(batch))
+            if time.perf_counter() > end:
+                break
+        found[job] = {name: 1000 * float(np.median(seconds)) for name, seconds in times.items()}
+    return found
+
+
+def _seconds(engine: Engine, batch: np.ndarray) -> float:
+    start = time.perf_counter()
+    engine(batch)
+    return time.perf_counter() - start
+
+
+Save = Callable[[Path], None]
+
+
+def _makers(
+    checkpoint: Checkpoint, dtype: str, threads: int, batch_size: int
+) -> dict[str, Callable[[], tuple[Engine, Save]]]:
+    """By engine, what opens it and can write it into a folder."""
+    arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+    card = checkpoint.card
+    makers: dict[str, Callable[[], tuple[Engine, Save]]] = {}
+
+    def with_openvino() -> tuple[Engine, Save]:
+        from convnext_cli.engines import openvino
+
+        model = openvino.graph(card.config, arrays)
+        engine = openvino.OpenVINOEngine(
+            model, card, dtype=dtype, threads=threads, job="throughput", batch_size=batch_size
+        )
+        return engine, lambda folder: openvino.save(model, folder / openvino.FILE)
+
+    makers["openvino"] = with_openvino
+    return makers
