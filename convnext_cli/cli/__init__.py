@@ -20,6 +20,7 @@ from convnext_cli.errors import ConvNextError
 COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
     "models": "List, inspect, pull and choose model weights.",
+    "prepare": "Make a model's engines for this machine, and measure them.",
     "completion": "Print the shell completion script for bash, zsh or fish.",
 }
 EPILOG = """\b

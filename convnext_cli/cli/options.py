@@ -70,8 +70,17 @@ model = _all(
     click.option("--offline", is_flag=True, help="Never open a connection."),
 )
 
+threads = click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(1, MAX_THREADS),
+    help="Processor threads for everything together.  [default: what this process may use]",
+)
+
 machine = _all(
-    click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu."),
+    click.option(
+        "-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, cuda:all, mps or xpu."
+    ),
     click.option(
         "-e",
         "--engine",
@@ -88,12 +97,7 @@ machine = _all(
         show_default=True,
         help="Precision of the network; int8 wants `convnext prepare` first.",
     ),
-    click.option(
-        "-t",
-        "--threads",
-        type=click.IntRange(1, MAX_THREADS),
-        help="Processor threads for everything together.  [default: what this process may use]",
-    ),
+    threads,
     click.option(
         "-j",
         "--workers",
@@ -126,7 +130,8 @@ preprocessing = _all(
     ),
 )
 
+quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 verbosity = _all(
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    quiet,
     click.option("-v", "--verbose", count=True, help="Times of each stage; -vv for debugging."),
 )

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from convnext_cli.rows import Row
 
@@ -178,6 +179,16 @@ def c_libraries_silenced() -> Iterator[None]:
             reset()
         os.dup2(copy, 2)
         os.close(copy)
+
+
+def table(*titles: str, right: tuple[int, ...] = ()) -> Table:
+    """An empty table without lines. right: the places of columns of figures."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, title in enumerate(titles):
+        made.add_column(title, justify="right" if place in right else "left", no_wrap=place in right)
+    return made
 
 
 def print_row(row: Row, *, bars: bool) -> None:

@@ -45,15 +45,21 @@ class Known:
 
 @dataclass(frozen=True)
 class Entry:
-    """A prepared engine. files: names and sha256 of its files; proof: ``reference.difference`` from model.py."""
+    """A prepared engine. name: the model's. files: names and sha256 of its files; proof: ``reference.difference`` from model.py."""
 
     folder: Path
+    name: str
     engine: str
     dtype: str
     versions: dict[str, str]
     files: dict[str, str]
     proof: float
     report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
 
     def intact(self) -> bool:
         """Whether its files are those that were written; reads them all."""
@@ -130,6 +136,7 @@ def making(card: Card, engine: str, dtype: str, proof: float, report: dict[str, 
     try:
         yield temporary
         entry = {
+            "name": card.name,
             "engine": engine,
             "dtype": dtype,
             "versions": _versions(engine),

@@ -1,0 +1,144 @@
+"""``convnext prepare``: make the engines of a model now, and see how fast each is on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import options, render
+
+if TYPE_CHECKING:
+    from convnext_cli.engines.prepare import Prepared
+
+JOBS = {"latency": "one photo", "throughput": "a folder"}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  convnext prepare -m convnext_tiny.fb_in1k\n"
+    "  convnext prepare -m convnext_tiny.fb_in1k --dtype bfloat16 --compile\n"
+    "  convnext prepare -m convnext_tiny.fb_in1k --dtype int8 --calibrate photos/"
+)
+@options.model
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Precision to prepare.",
+)
+@click.option("--calibrate", metavar="FOLDER", help="Photos to find the ranges of int8 with, and to test it on.")
+@click.option("--compile", "compiled", is_flag=True, help="Measure compiled torch too, which takes a minute.")
+@options.threads
+@click.option("--list", "listed", is_flag=True, help="List what is prepared, and where.")
+@click.option("--clear", is_flag=True, help="Remove all that is prepared.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@options.quiet
+def prepare(**given: Any) -> int:
+    """Make a model's engines, prove them against the network, and measure them.
+
+    `classify` does it by itself when a model is used for the first time; int8 has to be asked for here. What is made
+    lies in the cache folder, for this version of the program and of the runtimes.
+    """
+    render.set_quiet(given["quiet"])
+    if given["listed"] or given["clear"]:
+        return _clear() if given["clear"] else _list(given["as_json"])
+    if (given["dtype"] == "int8") != (given["calibrate"] is not None):
+        raise click.UsageError("--dtype int8 and --calibrate FOLDER go together.")
+
+    from convnext_cli import zoo
+    from convnext_cli.threads import usable_threads
+
+    if given["pull"]:
+        from convnext_cli.cli.models import pull_if_missing
+
+        pull_if_missing(given["model"], offline=given["offline"])
+    path = zoo.resolve(given["model"] or zoo.default_model())
+    threads = given["threads"] or usable_threads()
+    from convnext_cli.engines import prepare as making
+
+    done = making.prepare(path, dtype=given["dtype"], threads=threads, compiled=given["compiled"])
+    for engine in done.engines.values():
+        engine.close()
+    for note in done.notes:
+        render.note(f"note: {note}")
+    if given["as_json"]:
+        click.echo(json.dumps(_told(done, given["dtype"], threads)))
+    else:
+        _draw(done, given["dtype"], threads)
+    for reason in done.refused:
+        render.note(f"note: {reason}")
+    if done.kept:
+        render.note(f"note: {done.kept}: nothing was kept")
+    return 1 if done.kept or not done.proof else 0
+
+
+def _told(done: Prepared, dtype: str, threads: int) -> dict[str, Any]:
+    return {
+        "model": done.card.name,
+        "model_sha256": done.card.sha256,
+        "dtype": dtype,
+        "threads": threads,
+        "difference": done.proof,
+        "ms_per_photo": done.choice.measured,
+        "chosen": {job: done.choice.best(job) for job in JOBS},
+        "seconds": round(done.seconds, 3),
+        "refused": done.refused,
+    }
+
+
+def _draw(done: Prepared, dtype: str, threads: int) -> None:
+    table = render.table("engine", "difference", *(f"{words}, ms" for words in JOBS.values()), right=(1, 2, 3))
+    for engine in done.engines:
+        times = [done.choice.measured[job].get(engine) for job in JOBS]
+        best = [done.choice.best(job) == engine for job in JOBS]
+        table.add_row(
+            engine,
+            f"{done.proof[engine]:.1e}" if engine in done.proof else "",
+            *("" if t is None else f"[bold]{t:.1f}[/]" if b else f"{t:.1f}" for t, b in zip(times, best, strict=True)),
+        )
+    render.out().print(table)
+    chosen = " and ".join(f"{done.choice.best(job)} for {words}" for job, words in JOBS.items())
+    render.note(
+        f"{done.card.name} in {dtype} with {threads} thread{'s' * (threads != 1)}, milliseconds a photo: {chosen} "
+        f"from now on · prepared in {done.seconds:.1f} s"
+    )
+
+
+def _list(as_json: bool) -> int:
+    from convnext_cli.engines import prepared
+
+    rows = [
+        {
+            "model": entry.name,
+            "engine": entry.engine,
+            "dtype": entry.dtype,
+            "versions": entry.versions,
+            "difference": entry.proof,
+            "bytes": entry.size,
+            "path": str(entry.folder),
+        }
+        for entry in prepared.entries()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return 0
+    if not rows:
+        render.note(f"nothing is prepared in {prepared.cache()}")
+        return 0
+    table = render.table("model", "engine", "dtype", "made for", "MB", right=(4,))
+    for row in rows:
+        made_for = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
+        table.add_row(render.clean(row["model"]), row["engine"], row["dtype"], made_for, f"{row['bytes'] / 1e6:.0f}")
+    render.out().print(table)
+    render.note(f"in {prepared.cache()}")
+    return 0
+
+
+def _clear() -> int:
+    from convnext_cli.engines import prepared
+
+    freed = prepared.clear()
+    render.note(f"removed {freed / 1e6:.0f} MB from {prepared.cache()}")
+    return 0
