@@ -171,7 +171,7 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     try:
         done = prepare(path, dtype=engine.dtype, threads=pipeline.threads)
     except (KeyboardInterrupt, ConvNextError, OSError, MemoryError) as error:
-        render.note(f"not prepared: {error or 'stopped'}")
+        render.note(f"not prepared: {str(error) or 'stopped'}")
         return
     render.note(f"prepared in {done.seconds:.1f} s: {done.choice.best('latency')} from now on")
 

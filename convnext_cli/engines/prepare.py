@@ -105,7 +105,7 @@ def measure(engines: dict[str, Engine], size: tuple[int, int], batch_size: int) 
         batch = reference_input(*size, photos)
         times: dict[str, list[float]] = {name: [] for name in there}
         first = {name: _seconds(engine, batch[:1]) for name, engine in there.items()}
-        batch = batch[: max(1, min(photos, int(_LONGEST / max(first.values()))))]
+        batch = batch[: max(1, min(photos, int(_LONGEST / max(first.values(), default=1))))]
         for engine in there.values():
             _seconds(engine, batch)
         end = time.perf_counter() + _SECONDS * len(there)

@@ -45,7 +45,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Entry:
-    """A prepared engine. name: the model's. files: names and sha256 of its files; proof: ``reference.difference`` from model.py."""
+    """A prepared engine.
+
+    name: the model's. files: names and sha256 of its files. proof: ``reference.difference`` from model.py.
+    """
 
     folder: Path
     name: str
