@@ -208,6 +208,16 @@ def test_a_damaged_entry_is_never_used(kept: tuple[Path, prepared.Entry], name: 
     assert again.intact()
 
 
+def test_a_lost_entry_is_made_again_behind_the_answer(convnext: Run, kept: tuple[Path, prepared.Entry]) -> None:
+    model, entry = kept
+    spoil(entry.folder / "model.bin", "one bit")
+    for engine, preparing in (("torch", 1), ("openvino", 0)):
+        done = convnext("classify", "-m", str(model), "-v", "--json", SAMPLES[0])
+        assert done.status == 0
+        assert f"engine: {engine}" in done.err
+        assert done.err.count("preparing") == preparing
+
+
 def test_changed_weights_are_new_weights(kept: tuple[Path, prepared.Entry]) -> None:
     model, _ = kept
     write_model(model, seed=1)
@@ -229,7 +239,7 @@ def test_another_version_of_the_runtime_makes_its_own(
     kept: tuple[Path, prepared.Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = prepared.known(kept[0]).card  # type: ignore[union-attr]
-    monkeypatch.setattr(prepared, "version", lambda name: "1999.1")
+    monkeypatch.setattr(prepared, "_installed", lambda: {"openvino": "1999.1"})
     assert prepared.find(card, "openvino", "float32") is None
     assert prepared.choice(card, "float32") is None
 

@@ -161,13 +161,13 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     engine = pipeline.engine
     if given["engine"] != "auto" or given["compiled"] or (engine.name, engine.device) != ("torch", "cpu"):
         return
-    if prepared.choice(engine.card, engine.dtype) or engine.dtype == "float16" or not prepared.writable():
+    path = zoo.resolve(given["model"] or zoo.default_model())
+    if engine.dtype == "float16" or prepared.complete(path, engine.dtype) or not prepared.writable():
         return
     render.note(f"preparing {engine.card.name}, once: the next answer comes sooner (Ctrl-C stops this alone)")
     sys.stdout.flush()
     from convnext_cli.engines.prepare import prepare
 
-    path = zoo.resolve(given["model"] or zoo.default_model())
     try:
         done = prepare(path, dtype=engine.dtype, threads=pipeline.threads)
     except (KeyboardInterrupt, ConvNextError, OSError, MemoryError) as error:

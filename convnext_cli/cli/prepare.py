@@ -125,14 +125,14 @@ def _list(as_json: bool) -> int:
         click.echo(json.dumps(rows))
         return 0
     if not rows:
-        render.note(f"nothing is prepared in {prepared.cache()}")
+        render.note(f"nothing is prepared in {prepared.root()}")
         return 0
     table = render.table("model", "engine", "dtype", "made for", "MB", right=(4,))
     for row in rows:
         made_for = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
         table.add_row(render.clean(row["model"]), row["engine"], row["dtype"], made_for, f"{row['bytes'] / 1e6:.0f}")
     render.out().print(table)
-    render.note(f"in {prepared.cache()}")
+    render.note(f"in {prepared.root()}")
     return 0
 
 
@@ -140,5 +140,5 @@ def _clear() -> int:
     from convnext_cli.engines import prepared
 
     freed = prepared.clear()
-    render.note(f"removed {freed / 1e6:.0f} MB from {prepared.cache()}")
+    render.note(f"removed {freed / 1e6:.0f} MB from {prepared.root()}")
     return 0

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from convnext_cli import zoo
 from convnext_cli.card import Card
-from convnext_cli.checkpoints.arrays import read_arrays
 from convnext_cli.engines import prepared, reference
 from convnext_cli.errors import ConvNextError, UnavailableError, UsageError
 
@@ -165,6 +164,8 @@ def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) ->
         from convnext_cli.engines import openvino
     except ImportError:
         return None
+    from convnext_cli.checkpoints.arrays import read_arrays
+
     card, arrays = read_arrays(path)
     made = openvino.OpenVINOEngine(
         openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, job=job, batch_size=batch_size

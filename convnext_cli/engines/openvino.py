@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset15 as op
 
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
 from convnext_cli.engines import Job
 from convnext_cli.engines.network import Arrays, network
+from convnext_cli.engines.runtime import op, ov
 from convnext_cli.errors import UnavailableError
 
 FILE = "model.xml"  # of a prepared engine; model.bin lies beside it

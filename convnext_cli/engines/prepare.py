@@ -84,13 +84,13 @@ def prepare(
             with prepared.making(card, name, dtype, proof[name]) as folder:
                 save(folder)
         except OSError as error:
-            kept = f"{prepared.cache()} cannot be written ({error.strerror or error})"
+            kept = f"{prepared.root()} cannot be written ({error.strerror or error})"
     choice = prepared.Choice(measure(engines, card.recipe.size, batch_size))
     try:
         prepared.remember_choice(card, dtype, choice)
         prepared.remember(path, card, checkpoint.notes)
     except OSError as error:
-        kept = f"{prepared.cache()} cannot be written ({error.strerror or error})"
+        kept = f"{prepared.root()} cannot be written ({error.strerror or error})"
     return Prepared(card, checkpoint.notes, engines, choice, proof, refused, time.perf_counter() - start, kept)
 
 
