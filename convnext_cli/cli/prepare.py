@@ -109,7 +109,7 @@ def _draw(done: Prepared, dtype: str, threads: int) -> None:
 def _list(as_json: bool) -> int:
     from convnext_cli.engines import prepared
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": entry.name,
             "engine": entry.engine,

@@ -80,7 +80,7 @@ def open_engine(
     elif device not in ("auto", "cpu") and engine == "openvino":
         raise UnavailableError("the openvino engine runs on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
-        return _torch(path, device=device, dtype=dtype, threads=threads, **({"compiled": True} if compiled else {}))
+        return _torch(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
     if found := _without_torch(path, engine, dtype, threads, job, batch_size):
         return found
     if dtype == "int8":

@@ -60,7 +60,7 @@ def prepare(
     checkpoint = checkpoint or checkpoints.load(path)
     card = checkpoint.card
     makers = _makers(checkpoint, dtype, threads, batch_size)
-    plain = TorchEngine(path, device="cpu", threads=threads)
+    plain = TorchEngine(path, device="cpu", threads=threads, checkpoint=checkpoint)
     engines: dict[str, Engine] = {"torch": plain}
     if dtype != "float32":
         engines["torch"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads)
