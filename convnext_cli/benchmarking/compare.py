@@ -1,0 +1,126 @@
+"""Compare: ratios of speed, with what they are uncertain by. Above 1 the first is faster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.benchmarking import statistics
+from convnext_cli.benchmarking.row import Row
+from convnext_cli.errors import UsageError
+
+# What makes two rows the same setting.
+_SAME = ("model", "mode", "peer", "device", "dtype", "layout", "compiled", "threads", "batch_size", "image_size")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast ``row`` is as ``other``. interval: of 95 %, None where a side has no samples.
+
+    order: for two that took turns, the ratio where ``row`` came first and where it came last. problem: why there is no
+    ratio.
+    """
+
+    row: Row
+    other: Row
+    ratio: float | None
+    interval: statistics.Interval | None = None
+    order: tuple[float, float] | None = None
+    problem: str = ""
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves 1 out, and the order of turns makes no other winner."""
+        if self.interval is None or self.interval[0] <= 1 <= self.interval[1]:
+            return False
+        return self.order is None or (self.order[0] > 1) == (self.order[1] > 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("model", "engine", "peer", "dtype", "batch_size", "image_size")
+        return {
+            "of": {name: self.row[name] for name in names},
+            "to": {name: self.other[name] for name in names},
+            "ratio": self.ratio,
+            "interval": list(self.interval) if self.interval else None,
+            "by_order": list(self.order) if self.order else None,
+            "certain": self.certain,
+            "problem": self.problem,
+        }
+
+
+def interleaved(rows: Sequence[Row]) -> list[Ratio]:
+    """The first row against each of the others, which took turns with it."""
+    return [_in_turns(rows[0], other) for other in rows[1:]]
+
+
+def with_old(rows: Sequence[Row], old: Sequence[Row]) -> list[Ratio]:
+    """Each row against the one of the same setting in an older run. A row without an older one is left out."""
+    found = []
+    for row in rows:
+        wanted = row.get("wanted", {}).get("engine")
+        alike = [o for o in old if all(o.get(name) == row.get(name) for name in _SAME)]
+        # "auto" may have become another engine since; that is part of the comparison
+        alike = [o for o in alike if o.get("wanted", {}).get("engine", o.get("engine")) in (wanted, row["engine"])]
+        if alike:
+            found.append(_apart(row, alike[0]))
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    """An older run, as ``bench --json`` wrote it. Raises UsageError when it is none."""
+    hint = "name a file that `convnext bench --json` wrote"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint) from None
+    except ValueError:
+        raise UsageError(f"{path} is not JSON", hint) from None
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(r, dict) and "images_per_second" in r for r in rows):
+        raise UsageError(f"{path} holds no rows of a bench", hint)
+    return dict(found)
+
+
+def _in_turns(row: Row, other: Row) -> Ratio:
+    if problem := _problem(row, other):
+        return Ratio(row, other, None, problem=problem)
+    ours, theirs = _rounds(row), _rounds(other)
+    ratio, interval = statistics.paired_ratio(_per_photo(ours, row), _per_photo(theirs, other))
+    order = None
+    if len(ours) > 1:
+        first, last = (
+            statistics.paired_ratio(_per_photo(ours[i::2], row), _per_photo(theirs[i::2], other))[0] for i in (0, 1)
+        )
+        order = first, last
+    return Ratio(row, other, ratio, interval, order)
+
+
+def _apart(row: Row, other: Row) -> Ratio:
+    if problem := _problem(row, other):
+        return Ratio(row, other, None, problem=problem)
+    if not other.get("samples_ms"):
+        return Ratio(row, other, row["images_per_second"] / other["images_per_second"])
+    ours, theirs = statistics.repeats(row["samples_ms"]), statistics.repeats(other["samples_ms"])
+    return Ratio(row, other, *statistics.ratio(_per_photo(ours, row), _per_photo(theirs, other)))
+
+
+def _problem(row: Row, other: Row) -> str:
+    for name, found in (("this run", row), ("the other", other)):
+        if not found.get("images_per_second"):
+            return f"{name} has no speed: {(found.get('error') or {}).get('message', 'it failed')}"
+    return ""
+
+
+def _rounds(row: Row) -> list[list[float]]:
+    found, at = [], 0
+    for count in row["rounds"]:
+        found.append(row["samples_ms"][at : at + count])
+        at += count
+    return found
+
+
+def _per_photo(groups: list[list[float]], row: Row) -> list[list[float]]:
+    return [[sample / row["batch_size"] for sample in group] for group in groups]

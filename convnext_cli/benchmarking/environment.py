@@ -1,0 +1,94 @@
+"""Where a run took place: the machine, its limits and sensors, the versions of everything that could matter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from convnext_cli import __version__, machine
+from convnext_cli.benchmarking import inputs, memory
+from convnext_cli.threads import quotas, usable_threads
+
+LIBRARIES = (
+    *("torch", "torchvision", "openvino", "onnxruntime", "onnx", "nncf", "timm", "transformers"),
+    *("numpy", "pillow", "safetensors", "triton"),
+)
+_CPUS, _THERMAL = Path("/sys/devices/system/cpu"), Path("/sys/class/thermal")
+_GPU = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
+_THROTTLED = "clocks_throttle_reasons.active"
+
+
+def describe() -> dict[str, Any]:
+    """Plain JSON values. ``usable_threads`` is what affinity and quota leave, not what the machine has."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": machine.processor(),
+        "instruction_sets": list(machine.instruction_sets()),
+        "processors": os.cpu_count(),
+        "usable_threads": usable_threads(),
+        "quotas": quotas(),
+        "last_level_cache_bytes": inputs.last_level_cache(),
+        "available_memory_bytes": memory.available(),
+        "governor": _text(_CPUS / "cpu0/cpufreq/scaling_governor"),
+        "boost": _text(_CPUS / "cpufreq/boost"),
+        "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_TELLING)},
+        "gpus": gpus(),
+    }
+
+
+_TELLING = ("OMP_", "MKL_", "KMP_", "GOMP_", "ONEDNN_", "DNNL_", "OV_", "TORCH", "PYTORCH_", "CUDA_", "NVIDIA_TF32")
+
+
+def versions() -> dict[str, str]:
+    """Of this program, Python and the libraries that are installed."""
+    found = {"convnext": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def sensors() -> dict[str, Any]:
+    """Clock in MHz, temperature in °C and how often the processor was throttled, null where the system does not tell."""
+    clocks = [int(text) / 1000 for text in map(_text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")) if text]
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines() if not clocks else []
+        clocks += [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    heats = [int(text) / 1000 for text in map(_text, _THERMAL.glob("thermal_zone*/temp")) if text and text.isdigit()]
+    counts = [int(t) for t in map(_text, _CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")) if t]
+    return {
+        "clock_mhz": max(clocks, default=None),
+        "celsius": max(heats, default=None),
+        "throttled": sum(counts) if counts else None,
+        "gpus": gpus(),
+    }
+
+
+def gpus() -> list[dict[str, str]]:
+    """What nvidia-smi tells of each GPU: clocks, heat, power, why it is throttled. Empty without one."""
+    if sys.platform == "darwin" or not (Path("/dev/nvidiactl").exists() or sys.platform == "win32"):
+        return []
+    names = (*_GPU, _THROTTLED)
+    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = (line.split(", ") for line in done.stdout.splitlines())
+    return [dict(zip(names, row, strict=False)) for row in rows]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

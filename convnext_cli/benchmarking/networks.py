@@ -1,0 +1,80 @@
+"""Networks of torch as an ``engines.Engine`` is: arrays in, arrays out. For other libraries' and for our own in a layout
+that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convnext_cli import checkpoints
+from convnext_cli.benchmarking.setting import Setting
+from convnext_cli.card import Card
+from convnext_cli.engines.torch import pick_device
+from convnext_cli.errors import UnavailableError
+
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+
+class TorchNetwork:
+    """A module on a device. What it computes in is the dtype of its parameters; nothing is cast in silence."""
+
+    provider = None
+
+    def __init__(self, name: str, module: nn.Module, card: Card, setting: Setting, layout: str, compiled: bool) -> None:
+        self.name, self.card, self.layout = name, card, layout
+        self.notes: list[str] = []
+        self._device = pick_device(setting.device)
+        dtype = getattr(torch, setting.dtype, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise UnavailableError(
+                f"{name} does not compute in {setting.dtype}", "leave it out, or take another --dtype"
+            )
+        module = module.eval().requires_grad_(False).to(self._device, dtype)
+        module = module.to(memory_format=MEMORY_FORMATS[layout])  # type: ignore[call-overload]
+        first = next(module.parameters())
+        self.device, self.dtype = str(first.device), str(first.dtype).removeprefix("torch.")
+        self._dtype, self._format = dtype, MEMORY_FORMATS[layout]
+        self._module: Any = module
+        if compiled:
+            import torch._inductor.config as inductor
+
+            inductor.freezing = True  # weights become constants, which is as fast as compiled torch gets
+            self._module = torch.compile(module)
+        self._compiled = compiled
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 -> (N, classes) float32, in the host's memory. Raises MemoryError."""
+        # frozen graphs do not take tensors of inference mode
+        with out_of_memory_told(), torch.no_grad() if self._compiled else torch.inference_mode():
+            x = torch.from_numpy(batch).to(self._device, self._dtype, memory_format=self._format)
+            result = self._module(x)
+            logits: Tensor = result if isinstance(result, Tensor) else result.logits
+            return np.asarray(logits.float().cpu().numpy())
+
+    def close(self) -> None:
+        del self._module
+
+
+def own(setting: Setting) -> TorchNetwork:
+    """model.py in the layout that the setting names."""
+    checkpoint = checkpoints.load(Path(setting.path))
+    module = checkpoints.build(checkpoint)
+    layout = setting.layout or "channels_last"
+    return TorchNetwork("torch", module, checkpoint.card, setting, layout, setting.compiled)
+
+
+class out_of_memory_told:  # noqa: N801 - reads as what it does
+    """Turn what torch raises when memory is out, and nothing else, into MemoryError."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        if isinstance(error, torch.OutOfMemoryError) or (
+            # the CPU's allocator has no class of its own
+            isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+        ):
+            raise MemoryError(str(error)) from None

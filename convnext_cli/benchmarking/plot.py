@@ -1,0 +1,79 @@
+"""Plot: latency against throughput over batch sizes, one line for each way of running a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from convnext_cli.benchmarking.row import Row
+from convnext_cli.errors import OutputError, UnavailableError, UsageError
+
+SUFFIXES = (".png", ".svg")
+
+
+def check(path: Path) -> None:
+    """Say before anything is measured that the picture cannot be drawn. Raises UsageError, UnavailableError."""
+    from importlib.util import find_spec
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path.name} is neither a png nor an svg", "name it out.png or out.svg")
+    if find_spec("matplotlib") is None:
+        raise UnavailableError("matplotlib is not installed", "pip install 'convnext-cli[plot]'")
+
+
+def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:
+    """Write the picture; batch sizes stand beside the points, whiskers are intervals. Raises OutputError."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row["error"]:
+            lines.setdefault(_name(row, rows), []).append(row)
+    markers = "osD^vP*X"
+    for i, (name, points) in enumerate(lines.items()):
+        points.sort(key=lambda row: row["batch_size"])
+        x = [row["latency_p50_ms"] for row in points]
+        y = [row["images_per_second"] for row in points]
+        ends = [row["images_per_second_interval"] for row in points]
+        whiskers = [[max(0.0, v - low) for v, (low, _) in zip(y, ends, strict=True)]]
+        whiskers.append([max(0.0, high - v) for v, (_, high) in zip(y, ends, strict=True)])
+        axes.errorbar(x, y, yerr=whiskers, marker=markers[i % len(markers)], capsize=3, label=name)
+        for row, a, b in zip(points, x, y, strict=True):
+            axes.annotate(
+                str(row["batch_size"]), (a, b), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8
+            )
+    if max((r["latency_p50_ms"] for p in lines.values() for r in p), default=1) > 4 * min(
+        (r["latency_p50_ms"] for p in lines.values() for r in p), default=1
+    ):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.15)
+    axes.set_xlabel("milliseconds a batch (median); beside the points: photos in a batch")
+    axes.set_ylabel("photos a second")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    if lines:
+        axes.legend(fontsize=8)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}", "name another place") from error
+    finally:
+        plt.close(figure)
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    """What tells a line from the others."""
+    parts = [row["peer"] or row["engine"] + (" compiled" if row["compiled"] else "")]
+    for name in ("model", "device", "dtype", "layout", "threads", "image_size", "mode"):
+        if len({str(other[name]) for other in rows if not other["error"]}) > 1:
+            value = row[name]
+            parts.append(
+                f"{value[1]} px" if name == "image_size" else f"{name} {value}" if name == "threads" else str(value)
+            )
+    return ", ".join(part for part in parts if part != "None")

@@ -1,0 +1,108 @@
+"""Worker: the parent's side of ``worker.py``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from convnext_cli import errors
+from convnext_cli.benchmarking import memory
+
+Say = Callable[[str], None]
+_PATIENCE = 5  # seconds for a worker to end by itself
+
+
+class WorkerError(RuntimeError):
+    """Something that nobody foresaw happened in the process that measured; the message is its own."""
+
+
+class Worker:
+    """A process that measures, and the questions to it. Leaving the ``with`` ends it, whatever it is doing.
+
+    home: its ``CONVNEXT_HOME``.
+    """
+
+    def __init__(self, *, home: str | None = None, say: Say = lambda _: None) -> None:
+        self._say = say
+        self._kills = memory.kills()
+        self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        environment = os.environ | ({"CONVNEXT_HOME": home} if home else {})
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "convnext_cli.benchmarking.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._noise,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, what: str, **values: Any) -> dict[str, Any]:
+        """The answer to one request, a method of ``worker.Session``.
+
+        Raises MemoryError when memory ran out, the ConvNextError that the worker met, and WorkerError for anything
+        else, which is never taken for the first.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # its end is seen below
+            self._process.stdin.write(json.dumps({"do": what, **values}).encode() + b"\n")
+            self._process.stdin.flush()
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            if "say" in answer:
+                self._say(answer["say"])
+            elif "done" in answer:
+                return dict(answer["done"])
+            elif "out_of_memory" in answer:
+                raise MemoryError(answer["out_of_memory"])
+            elif "error" in answer:
+                found = answer["error"]
+                raise getattr(errors, found["kind"])(found["message"], found["hint"])
+            else:
+                found = answer["defect"]
+                error = WorkerError(f"{found['kind']}: {found['message']}")
+                error.add_note(found["traceback"])
+                raise error
+        status = self._process.wait()
+        if status == -9 and memory.kills() > self._kills:
+            raise MemoryError("the system ended the process because memory had run out")
+        raise WorkerError(f"the process that measured ended with status {status}: {self._last_words()}")
+
+    def close(self) -> None:
+        """End the process, and wait until it is gone."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        except BaseException:  # interrupted again
+            self._process.kill()
+            self._process.wait()
+            raise
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._noise.close()
+
+    def _last_words(self) -> str:
+        self._noise.seek(0)
+        lines = self._noise.read().decode(errors="replace").strip().splitlines()
+        return " / ".join(lines[-3:]) or "it said nothing"

@@ -1,0 +1,205 @@
+"""Settings to rows: each in a process of its own, one after the other, or taking turns."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.benchmarking import environment, row
+from convnext_cli.benchmarking.disturbance import Watch
+from convnext_cli.benchmarking.inputs import fresh_seed
+from convnext_cli.benchmarking.process import Say, Worker
+from convnext_cli.benchmarking.row import Row
+from convnext_cli.benchmarking.setting import Setting
+from convnext_cli.errors import UnavailableError
+
+ROUNDS = 10
+_INT8_TOLERANCE = 0.25  # int8 is judged by its answers on photos when it is prepared; here only that it is the network
+
+
+@dataclass
+class Bench:
+    """One run of the bench: what its rows share. Use it in a ``with``: random weights go at its end.
+
+    seconds: of samples for each setting. checks: whether other inputs are tried beside. say: progress, one line each.
+    ceilings, references: what was measured once for several rows.
+    """
+
+    seconds: float = 5.0
+    checks: bool = True
+    say: Say = lambda _: None
+    seed: int = field(default_factory=fresh_seed)
+    ceilings: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    _references: dict[tuple[Any, ...], list[list[float]]] = field(default_factory=dict)
+    _prepared: set[tuple[Any, ...]] = field(default_factory=set)
+    _random: dict[str, Path] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _folder: Path | None = None
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def random_weights(self, architecture: str) -> Setting:
+        """A setting with weights drawn at random for an architecture of ``config.VARIANTS``; the file goes with the
+        bench, and what is prepared for it too. Raises ModelError."""
+        if self._folder is None:
+            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="convnext-bench-")))
+        if architecture not in self._random:
+            with Worker(say=self.say) as worker:
+                path = self._folder / f"{architecture}.safetensors"
+                worker.ask("random_weights", architecture=architecture, path=str(path))
+                self._random[architecture] = path
+        return Setting(architecture, str(self._random[architecture]), home=str(self._folder / "home"))
+
+    def measure(self, settings: Sequence[Setting]) -> Iterator[Row]:
+        """A row for each setting, one after the other.
+
+        What is out of memory, not there or answers wrongly is a row that says so; a single setting that is not there
+        raises UnavailableError instead. Raises ModelError, UsageError, and WorkerError for what nobody foresaw.
+        """
+        for at, setting in enumerate(settings, 1):
+            self.say(f"{at}/{len(settings)} {setting.describe()}")
+            yield self.interleaved([setting], rounds=1, alone=len(settings) == 1)[0]
+
+    def interleaved(self, settings: Sequence[Setting], rounds: int = ROUNDS, *, alone: bool = False) -> list[Row]:
+        """A row for each setting; they take turns, in the opposite order each time.
+
+        All use the same inputs. alone: raise UnavailableError rather than give a row that says it.
+        """
+        for setting in settings:
+            self._prepare(setting, alone)
+        watch, before = Watch(), environment.sensors()
+        with ExitStack() as stack:
+            runners = [_Runner(self, setting, stack) for setting in settings]
+            for runner in runners:
+                runner.begin(alone)
+            there = [runner for runner in runners if runner.row is None]
+            for i in range(rounds):
+                for runner in there if i % 2 == 0 else reversed(there):
+                    runner.turn(self.seconds / rounds, alone=rounds == 1)
+            rows = [runner.finish() for runner in runners]
+        disturbance, after = watch.stop(), environment.sensors()
+        for found in rows:
+            if found["error"]:
+                continue
+            found["disturbed"] = bool(disturbance.reasons())
+            found["disturbance"] = vars(disturbance)
+            found["sensors"] = {"before": before, "after": after}
+            found["seed"] = self.seed
+            found["warnings"] += disturbance.reasons()
+            if (after["throttled"] or 0) > (before["throttled"] or 0):
+                found["stable"] = False
+                found["warnings"].append("unstable: the processor was throttled")
+            row.add_ceiling(found, self._ceiling(found["device"], found["dtype"], found["threads"]))
+        return rows
+
+    def reference(self, setting: Setting) -> list[list[float]] | None:
+        """The logits of model.py in float32 on the reference input; None where there is no model.py of it."""
+        if setting.path.endswith(".onnx") or setting.mode == "train":
+            return None
+        key = (setting.path, setting.size)
+        if key not in self._references:
+            plain = Setting(setting.model, setting.path, "torch", "cpu", threads=setting.threads, size=setting.size)
+            with Worker(say=self.say) as worker:
+                worker.ask("open", setting=plain.to_dict())
+                self._references[key] = worker.ask("answer")["logits"]
+        return self._references[key]
+
+    def _prepare(self, setting: Setting, alone: bool) -> None:
+        """Have an engine prepared in a process of its own, so that the one that is measured opens it as usual."""
+        ours = setting.peer is None and setting.mode == "forward" and setting.layout is None
+        if not ours or setting.engine == "torch" or setting.compiled:
+            return
+        key = (setting.path, setting.engine, setting.device, setting.dtype, setting.batch_size == 1)
+        if key not in self._prepared:
+            self._prepared.add(key)
+            with Worker(home=setting.home, say=self.say) as worker:
+                try:
+                    worker.ask("open", setting=setting.to_dict(), prepare=True)
+                except UnavailableError:
+                    if alone:
+                        raise
+                except MemoryError:
+                    pass  # a row says so
+
+    def _ceiling(self, device: str, dtype: str, threads: int) -> dict[str, Any]:
+        key = (device, dtype, threads)
+        if key not in self.ceilings:
+            self.say(f"ceiling of {device} in {dtype}")
+            with Worker(say=self.say) as worker:
+                self.ceilings[key] = worker.ask("ceilings", device=device, dtype=dtype, threads=threads)
+        return self.ceilings[key]
+
+
+class _Runner:
+    """One setting in its process. ``row`` is set as soon as it is known that there will be no figures."""
+
+    def __init__(self, bench: Bench, setting: Setting, stack: ExitStack) -> None:
+        self._bench, self.setting = bench, setting
+        self._worker = stack.enter_context(Worker(home=setting.home, say=bench.say))
+        self._opened: dict[str, Any] = {}
+        self._turns: list[dict[str, Any]] = []
+        self.row: Row | None = None
+
+    def begin(self, alone: bool) -> None:
+        try:
+            self._opened = self._worker.ask("open", setting=self.setting.to_dict())
+            self._warmed = self._worker.ask("warm", seed=self._bench.seed)
+        except UnavailableError as error:
+            if alone:
+                raise
+            self._give_up("unavailable", error.message)
+        except MemoryError as error:
+            self._give_up("out_of_memory", str(error))
+
+    def turn(self, seconds: float, *, alone: bool) -> None:
+        if self.row is not None:
+            return
+        try:
+            self._turns.append(self._worker.ask("sample" if alone else "turn", seconds=seconds))
+        except MemoryError as error:
+            self._give_up("out_of_memory", str(error))
+
+    def finish(self) -> Row:
+        if self.row is not None:
+            return self.row
+        bench, seconds = self._bench, None
+        if bench.checks and self.setting.mode == "forward":
+            seconds = self._worker.ask("checks", seconds=bench.seconds / 3)["checks"]
+        ended = self._worker.ask("end")
+        difference = self._difference()
+        if difference is not None and difference > self._tolerance():
+            return self._give_up("wrong", f"its answers are {difference:.1e} of their range from those of model.py")
+        found = row.measured(self.setting, self._opened, self._warmed, self._turns, ended, difference)
+        if seconds:
+            row.add_checks(found, seconds)
+        self.row = found
+        return found
+
+    def _difference(self) -> float | None:
+        reference = self._bench.reference(self.setting)
+        if reference is None:
+            return None
+        logits = self._worker.ask("answer")["logits"]
+        spread = max(reference[0]) - min(reference[0])
+        off = [abs(a - b) for line in logits for a, b in zip(line, reference[0], strict=True)]
+        return max(off) / (spread or 1.0) if all(map(math.isfinite, off)) else math.inf
+
+    def _tolerance(self) -> float:
+        from convnext_cli.engines.reference import TOLERANCE
+
+        dtypes = {self.setting.dtype, self._opened["dtype"]}
+        return _INT8_TOLERANCE if "int8" in dtypes else TOLERANCE[self.setting.dtype]
+
+    def _give_up(self, kind: str, message: str) -> Row:
+        self._worker.close()
+        self.row = row.failed(self.setting, kind, message, self._opened)
+        return self.row

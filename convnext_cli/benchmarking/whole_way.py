@@ -1,0 +1,140 @@
+"""From the file to the label: how fast the pipeline is, and where the time of one photo goes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from convnext_cli.benchmarking import memory
+from convnext_cli.benchmarking.setting import Setting
+from convnext_cli.errors import UsageError
+from convnext_cli.photos.find import Finder, Photo
+from convnext_cli.pipeline import Pipeline, Times, open_pipeline
+from convnext_cli.rows import WRITERS
+
+STAGES = ("read", "decode", "resize", "copy", "infer", "write")
+MOST_ALONE = 200  # photos that are taken one stage after the other
+_PARTIAL = 3.0  # times as long a photo may take in the last, partial batch
+
+
+class _Timed:
+    """The engine with a note of each call: photos and seconds."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine, self.calls = engine, list[tuple[int, float]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __call__(self, batch: Any) -> Any:
+        start = time.perf_counter()
+        result = self._engine(batch)
+        self.calls.append((len(batch), time.perf_counter() - start))
+        return result
+
+
+def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Run the folder through ``Pipeline`` ``runs`` times, then a part of it stage by stage.
+
+    The first run reads what may not be in the system's cache yet, and compiles; it is told apart. Rows are written as
+    JSON lines into memory. ``stages`` are seconds a photo with nothing beside each other, so that they add up to
+    ``alone_s``; in the pipeline they overlap. On a GPU the transfer is a part of infer.
+    Raises UsageError when the folder holds no photo.
+    """
+    photos = list(Finder(recursive=True).named([folder]))
+    pipeline = open_pipeline(
+        setting.path,
+        engine=setting.engine,
+        device=setting.device,
+        dtype=setting.dtype,
+        threads=setting.threads,
+        compiled=setting.compiled,
+        batch_size=setting.batch_size,
+        job="throughput",
+        prepare=True,
+        say=say,
+    )
+    if setting.size:
+        pipeline.recipe = pipeline.recipe.at_size(setting.size)
+    if not photos:
+        raise UsageError(f"there is no photo in {folder}", "name a folder with photos")
+    engine = _Timed(pipeline.engine)
+    pipeline.engine = engine
+    walls, failed = [], 0
+    for i in range(max(2, runs)):
+        say(f"run {i + 1} over {len(photos)} photos")
+        start = time.perf_counter()
+        failed, _ = _write(pipeline, photos)
+        walls.append(time.perf_counter() - start)
+    again = median(walls[1:])
+    found = {
+        "photos": len(photos),
+        "failed": failed,
+        "first_run_s": walls[0],
+        "runs_s": walls[1:],
+        "images_per_second": len(photos) / again,
+        "first_run_images_per_second": len(photos) / walls[0],
+        "partial_batch_ratio": partial_batch(engine.calls, pipeline.batch_size),
+        "batch_size": pipeline.batch_size,
+        "workers": pipeline.workers,
+        "engine": engine.name,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "image_size": list(pipeline.recipe.size),
+        **stage_by_stage(pipeline, photos[:MOST_ALONE]),
+        "peak_memory_bytes": memory.peak(),
+    }
+    found["warnings"] = []
+    if (found["partial_batch_ratio"] or 0) > _PARTIAL:
+        found["warnings"].append(f"a photo takes {found['partial_batch_ratio']:.1f} times as long in a partial batch")
+    return found
+
+
+def partial_batch(calls: list[tuple[int, float]], batch_size: int) -> float | None:
+    """Time of a photo in batches that were not full over that in full ones; None where one kind is missing.
+
+    The first call of each kind does not count, for it may compile.
+    """
+    full = [seconds / n for n, seconds in calls if n == batch_size][1:]
+    partial = [seconds / n for n, seconds in calls if n < batch_size][1:]
+    return median(partial) / median(full) if full and partial else None
+
+
+def stage_by_stage(
+    pipeline: Pipeline, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
+    """Seconds a photo of each stage and of the whole, in the pipeline itself with a budget of one thread: then no photo
+    is decoded while the network runs, and the stages add up."""
+    engine = _Timed(pipeline.engine)
+    alone = replace(pipeline, engine=engine, workers=1, threads=1, times=Times())
+    start = clock()
+    writing = _write(alone, photos, clock)[1]
+    whole = clock() - start
+    times, infer = alone.times, sum(seconds for _, seconds in engine.calls)
+    seconds = dict(
+        zip(STAGES, (times.read, times.decode, times.prepare, times.engine - infer, infer, writing), strict=True)
+    )
+    return {
+        "stages_s": {name: total / len(photos) for name, total in seconds.items()},
+        "alone_s": whole / len(photos),
+        "stages_share_of_wall": sum(seconds.values()) / whole,
+    }
+
+
+def _write(
+    pipeline: Pipeline, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
+) -> tuple[int, float]:
+    """Run, and write rows as JSON lines into memory: how many failed, and the seconds that the writing took."""
+    writer = WRITERS["jsonl"](io.BytesIO(), max(1, pipeline.k))
+    failed, writing = 0, 0.0
+    for row in pipeline.rows(iter(photos)):
+        start = clock()
+        writer.write(row)
+        writing += clock() - start
+        failed += row.status == "failed"
+    writer.close()
+    return failed, writing
