@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from convnext_cli.card import Card
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.config import ConvNextConfig
 from convnext_cli.engines import torch_devices
+from convnext_cli.engines.real_float32 import real_float32
 from convnext_cli.engines.reference import difference, reference_input
-from convnext_cli.engines.replica import real_float32
 from convnext_cli.engines.torch import TorchEngine, devices
 from convnext_cli.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.model import build
@@ -54,13 +53,6 @@ def exact(checkpoint: Checkpoint, batch: np.ndarray) -> np.ndarray:
 
 def engine(checkpoint: Checkpoint, **options: object) -> TorchEngine:
     return TorchEngine(Path("nowhere"), checkpoint=checkpoint, **{"device": "cpu"} | options)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def precision() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -137,25 +129,43 @@ def test_a_batch_is_split_over_devices_in_order() -> None:
     several.close()
 
 
-def test_split_parts_fail_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_parts_fail_together() -> None:
     several = engine(made(CONFIGS["V1"]), device=["cpu", "cpu"])
     with pytest.raises(RuntimeError, match="channels"):
         several(np.zeros((2, 4, 64, 64), np.float32))
     several.close()
 
 
-def test_float32_stays_float32_whatever_the_process_asked_for(precision: None) -> None:
-    checkpoint, x = made(ConvNextConfig(**SMALL | {"hidden_sizes": (64, 128, 192, 256)})), reference_input(64, 64, 2)
-    torch.set_float32_matmul_precision("medium")
-    assert difference(engine(checkpoint)(x), exact(checkpoint, x)) < TOLERANCE["float32"]
-    assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # as it was
+@pytest.mark.parametrize("interface", ["old", "new"])
+def test_float32_stays_float32_whatever_the_process_asked_for(interface: str) -> None:
+    """In a process of its own: the interfaces' settings cannot be taken back one by one."""
+    ask = {
+        "old": "torch.set_float32_matmul_precision('medium'); torch.backends.cudnn.allow_tf32 = True",
+        "new": "torch.backends.mkldnn.matmul.fp32_precision = torch.backends.mkldnn.conv.fp32_precision = 'bf16'; "
+        "torch.backends.cudnn.conv.fp32_precision = 'tf32'; torch.backends.cudnn.rnn.fp32_precision = 'ieee'",
+    }[interface]
+    code = (
+        "from tests.test_torch_engine import *\n"
+        "b = torch.backends\n"
+        "settings = lambda: [p.fp32_precision for p in (b.cuda.matmul, b.cudnn.conv, b.mkldnn.matmul, b.mkldnn.conv)]\n"
+        f"{ask}\n"
+        "before = settings()\n"
+        "checkpoint = made(ConvNextConfig(**SMALL | {'hidden_sizes': (64, 128, 192, 256)}))\n"
+        "x = reference_input(64, 64, 2)\n"
+        "with real_float32(): assert not {'tf32', 'bf16'} & set(settings())\n"
+        "print(difference(engine(checkpoint)(x), exact(checkpoint, x)))\n"
+        "assert settings() == before, (before, settings())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < TOLERANCE["float32"]
 
 
 def test_cuda_would_not_use_tf32() -> None:
     before = torch.backends.cudnn.allow_tf32
     with real_float32():
         assert not torch.backends.cuda.matmul.allow_tf32
-        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32  # as the compiler reads it
     assert torch.backends.cudnn.allow_tf32 == before
 
 

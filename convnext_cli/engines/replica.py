@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -114,27 +113,6 @@ def _cuda_errors(device: torch.device) -> Iterator[None]:
             f"torch {torch.__version__} has no code for {name} (sm_{major}{minor}), but for {built_for}",
             "install a torch that is built for this GPU, or take -d cpu",
         ) from None
-
-
-@contextmanager
-def real_float32() -> Iterator[None]:
-    """Have float32 computed in float32 meanwhile: torch lets cuDNN take TF32, and programs ask for less elsewhere."""
-    backends: Any = torch.backends
-    if hasattr(backends.cudnn, "conv"):
-        name, real = "fp32_precision", "ieee"
-        switches = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-        switches += [backends.mkldnn.matmul, backends.mkldnn.conv]
-    else:  # torch before 2.9
-        name, real = "allow_tf32", ""
-        switches = [backends.cuda.matmul, backends.cudnn]
-    before = [getattr(switch, name) for switch in switches]
-    try:
-        for switch in switches:
-            setattr(switch, name, real or False)
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            setattr(switch, name, value)
 
 
 def is_out_of_memory(error: Exception) -> bool:

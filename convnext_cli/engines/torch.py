@@ -19,7 +19,8 @@ import torch
 
 from convnext_cli import checkpoints
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.engines.replica import FORMATS, Replica, real_float32
+from convnext_cli.engines.real_float32 import real_float32
+from convnext_cli.engines.replica import FORMATS, Replica
 from convnext_cli.engines.torch_devices import devices, pick_device, pick_devices
 from convnext_cli.errors import ModelError, UnavailableError, UsageError
 
