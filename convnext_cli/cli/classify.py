@@ -15,7 +15,7 @@ import click
 from convnext_cli.cli import options, output, render
 
 if TYPE_CHECKING:
-    from convnext_cli.engines import Job
+    from convnext_cli.engines import Engine, Job
     from convnext_cli.photos.find import Finder, Photo
     from convnext_cli.photos.recipe import Recipe
     from convnext_cli.pipeline import Pipeline
@@ -246,6 +246,21 @@ def _counted(pipeline: Pipeline, photos: Iterator[Photo], to_file: bool) -> Iter
             progress.update(task, advance=1, failed=pipeline.times.failed)
 
 
+def _measured(engine: Engine) -> str:
+    """What an automatic choice was made from."""
+    from convnext_cli.engines import prepared
+
+    found = prepared.choice(engine.card, engine.dtype) if engine.device == "cpu" else None
+    if found is None:
+        return ""
+    jobs = {"latency": "one photo", "throughput": "a folder"}
+    return "".join(
+        f"\nmeasured for {words}: "
+        + ", ".join(f"{name} {ms:.1f} ms" for name, ms in found.measured.get(job, {}).items())
+        for job, words in jobs.items()
+    )
+
+
 def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds: float) -> None:
     times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
     recipe = pipeline.recipe
@@ -266,7 +281,7 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
         render.note(
             f"recipe: {recipe.describe()}; logits divided by {pipeline.temperature:g}\n"
             f"engine: {engine.name} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
-            f"{pipeline.threads} threads, {pipeline.workers} of them decode\n"
+            f"{pipeline.threads} threads, {pipeline.workers} of them decode{_measured(engine)}\n"
             f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s, decode {times.decode:.2f} s, "
             f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"
             f"the {times.limiting()} limits"

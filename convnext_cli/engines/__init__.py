@@ -126,7 +126,7 @@ def _torch(path: Path, **options: Any) -> Engine:
 def _without_torch(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
     """What is prepared for these weights, or needs no preparing; None when there is nothing."""
     if engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled():
-        return _bundled(path, dtype, threads, job, batch_size)
+        return _bundled(path, engine, dtype, threads, job, batch_size)
     if (known := prepared.known(path)) is None:
         return None
     if engine == "auto":
@@ -158,7 +158,7 @@ def _without_torch(path: Path, engine: str, dtype: str, threads: int, job: Job, 
     return found
 
 
-def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+def _bundled(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
     """The bundled default, which is small enough to be made anew each time, and brings the answer that it must give."""
     try:
         from convnext_cli.engines import openvino
@@ -167,6 +167,9 @@ def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) ->
     from convnext_cli.checkpoints.arrays import read_arrays
 
     card, arrays = read_arrays(path)
+    choice = prepared.choice(card, dtype) if engine == "auto" else None
+    if choice and choice.best(job).startswith("torch"):
+        return _torch(path, device="cpu", dtype=dtype, threads=threads, compiled=choice.best(job) != "torch")
     made = openvino.OpenVINOEngine(
         openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
     )
