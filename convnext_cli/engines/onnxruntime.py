@@ -1,0 +1,272 @@
+"""The ONNX Runtime engine: our graph, or anybody's ONNX file that turns photos into logits.
+
+What a file computes in and which provider runs it are read back, not taken for granted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convnext_cli import labels as label_sets
+from convnext_cli.card import Card
+from convnext_cli.config import ConvNextConfig
+from convnext_cli.errors import ModelError, UnavailableError
+from convnext_cli.photos.recipe import Recipe
+
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    raise UnavailableError("ONNX Runtime is not installed", "pip install 'convnext-cli[onnx]'") from error
+
+METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
+# "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
+_CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
+_SILENT = 4  # of its log, only what ends the process: errors come as exceptions too
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file on the CPU or an NVIDIA GPU.
+
+    model: the file, or its bytes. card: None for what the file says of itself, and guesses where it says nothing.
+    dtype: what the graph computes in, of our own graphs; None reads it from the graph, which takes time and onnx.
+    provider: ONNX Runtime's own name of what runs the network.
+    Batch and size may be open or fixed in the file; a fixed batch is filled up with zeros.
+    Raises ModelError for a file that cannot be used, UnavailableError when the device is not there.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        card: Card | None,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        dtype: str | None = None,
+    ) -> None:
+        self._file = model.name if isinstance(model, Path) else "the ONNX model"
+        self.notes: list[str] = []
+        self._session = self._open(model, device, threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.device = "cpu"
+        if self.provider == _CUDA:
+            self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
+        self._input, self._kind, self._batch, self._size = self._input_of()
+        # A few photos at a time stay in the caches: for convnext_tiny 8 at once took a twelfth longer than 2 by 2.
+        self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
+        self._output, classes = self._output_of()
+        self._softmax = False
+        if dtype is None:
+            dtype = self._read_graph(model)
+        self.dtype = dtype
+        if card is None and (text := self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)):
+            card = Card.from_json(text)
+        if card is None:
+            card = self._guess(model, classes)
+        self.card = self._fit(card, classes)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 -> (N, classes) float32.
+
+        Raises MemoryError when memory does not hold the batch, ModelError for a size that the file does not take.
+        """
+        if any(fixed not in (None, given) for fixed, given in zip(self._size, batch.shape[2:], strict=True)):
+            raise ModelError(
+                f"{self._file} takes photos of {_pixels(self._size)} pixels, not {_pixels(batch.shape[2:])}",
+                "leave --size out, or export the network with an open height and width",
+            )
+        step = self._step or max(1, len(batch))
+        logits = np.concatenate([self._run(batch[i : i + step]) for i in range(0, max(1, len(batch)), step)])
+        if self._softmax:
+            with np.errstate(divide="ignore"):  # what is 0 gets the least that a float32 holds
+                logits = np.maximum(np.log(logits), np.finfo(np.float32).min)
+        return logits
+
+    def close(self) -> None:
+        """Let go of the session and its memory."""
+        del self._session
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
+        n = len(photos)
+        if self._batch and n < self._batch:
+            photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
+        try:
+            # contiguous by itself where it is not
+            (found,) = self._session.run([self._output], {self._input: photos.astype(self._kind, copy=False)})
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise MemoryError(str(error)) from None
+            raise ModelError(f"{self._file} does not run on {len(photos)} photos: {_why(error)}", _EXPORT) from error
+        if found.ndim != 2 or len(found) != len(photos):
+            raise ModelError(
+                f"{self._file} gives an output of shape {found.shape} for {len(photos)} photos, not (N, classes)",
+                _EXPORT,
+            )
+        return np.asarray(found[:n], np.float32)
+
+    def _open(self, model: Path | bytes, device: str, threads: int) -> Any:
+        if isinstance(model, Path) and not model.is_file():
+            raise ModelError(f"{model} is not a file", "name an .onnx file")
+        wished, why = _providers(device), ""
+        try:
+            session = _session(model, wished, threads)
+        except Exception as error:  # its exceptions have no common base
+            if len(wished) == 1:
+                raise self._refusal(error) from error
+            session, why = self._open(model, "cpu", threads), f": {_why(error)}"  # so the file is not to blame
+        if len(wished) > 1 and session.get_providers()[0] != _CUDA:
+            what = f"ONNX Runtime could not start the GPU{why}"
+            hint = "its CUDA and cuDNN must fit: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            if device != "auto":
+                raise UnavailableError(what, f"{hint}; or take -d cpu")
+            self.notes.append(f"{what}; the CPU runs it ({hint})")
+        return session
+
+    def _refusal(self, error: Exception) -> ModelError:
+        why, kind = _why(error), type(error).__name__
+        if "opset" in why.lower():
+            return ModelError(
+                f"{self._file} names no opset that ONNX Runtime {ort.__version__} knows: {why}",
+                "pip install --upgrade onnxruntime, or export it again with opset_version 20",
+            )
+        if kind in ("InvalidProtobuf", "DecodeError") or "No graph was found" in why:
+            return ModelError(f"{self._file} is damaged or no ONNX file: {why}", "fetch or export it again")
+        if kind == "NotImplemented" or "No Op registered" in why or "not a registered function/op" in why:
+            return ModelError(
+                f"{self._file} has an operation that ONNX Runtime {ort.__version__} lacks: {why}",
+                "pip install --upgrade onnxruntime, or export it without operations of its own",
+            )
+        return ModelError(
+            f"ONNX Runtime cannot load {self._file}: {why}",
+            "fetch or export it again, with the files of weights beside it, if any",
+        )
+
+    def _input_of(self) -> tuple[str, Any, int | None, tuple[int | None, ...]]:
+        """Name, dtype, and what is fixed of the batch and of (height, width)."""
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(repr(one.name) for one in inputs)
+            raise ModelError(
+                f"{self._file} has {len(inputs)} inputs{f' ({names})' if names else ''}, not one of photos", _EXPORT
+            )
+        found = inputs[0]
+        shape = [extent if isinstance(extent, int) and extent > 0 else None for extent in found.shape]
+        if found.type not in _FLOATS:
+            raise ModelError(
+                f"{self._file} takes {found.type}, not photos as tensor(float) or tensor(float16)", _EXPORT
+            )
+        if len(shape) != 4:
+            raise ModelError(f"{self._file} takes an input of {len(shape)} dimensions {found.shape}, not 4", _EXPORT)
+        last = shape[3] == 3 != shape[1]
+        if last or shape[1] not in (None, 3):
+            what = "photos with their channels last" if last else f"{shape[1]}-channel photos"
+            raise ModelError(
+                f"{self._file} takes {what}; this program makes RGB photos (N, 3, height, width)",
+                _EXPORT if last else "use a network for RGB photos",
+            )
+        return found.name, _FLOATS[found.type], shape[0], tuple(shape[2:])
+
+    def _output_of(self) -> tuple[str, int | None]:
+        """Name of the first output of rank 2, or else of one whose rank is not said; its number of classes if said."""
+        outputs = [one for one in self._session.get_outputs() if one.type in _FLOATS]
+        for found in (*(o for o in outputs if len(o.shape) == 2), *(o for o in outputs if not o.shape)):
+            classes = found.shape[1] if found.shape else None
+            return found.name, classes if isinstance(classes, int) else None
+        given = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
+        raise ModelError(f"{self._file} has no output of scores (N, classes), only {given}", _EXPORT)
+
+    def _read_graph(self, model: Path | bytes) -> str:
+        from convnext_cli.engines.onnx_graph import facts
+
+        try:
+            dtype, softmax = facts(model)
+        except Exception as error:  # a file of ONNX Runtime's own format
+            raise self._refusal(error) from error
+        self._softmax = softmax.get(self._output, False)
+        if self._softmax:
+            self.notes.append(f"{self._file} ends with a softmax: logits are the logarithms of its scores")
+        return dtype
+
+    def _guess(self, model: Path | bytes, classes: int | None) -> Card:
+        """A card of what is known or usual; of its config only num_labels and image_size mean anything."""
+        height, width = (edge or 224 for edge in self._size)
+        recipe = Recipe.official(height) if height == width else Recipe.official().at_size((height, width))
+        if classes is None:
+            classes = self._run(np.zeros((self._batch or 1, 3, height, width), np.float32)).shape[1]
+        labels = label_sets.for_size(classes)
+        self.notes.append(
+            f"{self._file} has no card; taken as usual: the preprocessing ({recipe.describe()}), "
+            f"the labels ({labels or 'none known'} for {classes} classes)"
+        )
+        return Card(
+            config=ConvNextConfig(num_labels=classes, image_size=height),
+            recipe=recipe,
+            name=model.stem if isinstance(model, Path) else "",
+            labels=labels,
+            problem="regression" if classes == 1 else "single_label",
+        )
+
+    def _fit(self, card: Card, classes: int | None) -> Card:
+        """The card with the size that the file takes. Raises ModelError when it is another network's."""
+        if classes and card.config.num_labels not in (0, classes):
+            raise ModelError(
+                f"{self._file} gives {classes} scores, but its card says {card.config.num_labels} classes",
+                "export it again, card and network together",
+            )
+        edges = (self._size[0] or card.recipe.size[0], self._size[1] or card.recipe.size[1])
+        return card if edges == card.recipe.size else card.replace(recipe=card.recipe.at_size(edges))
+
+
+def _providers(device: str) -> list[Any]:
+    """What to ask for, best first; always ends with the CPU. Raises UnavailableError for a device that is not there."""
+    there = ort.get_available_providers()
+    kind, _, index = device.partition(":")
+    if device == "cpu" or (device == "auto" and _CUDA not in there):
+        return [_CPU]
+    if kind in ("cuda", "auto") and _CUDA in there and index in ("", *map(str, range(64))):
+        # as its wheels leave it to others to find the libraries; and float32 means float32
+        ort.preload_dlls(msvc=False)
+        return [(_CUDA, {"device_id": index or "0", "use_tf32": "0"}), _CPU]
+    raise UnavailableError(
+        f"ONNX Runtime has no device {device!r} here; its providers are {', '.join(there)}",
+        "leave -d out to take the best; for an NVIDIA GPU: pip install onnxruntime-gpu, in place of onnxruntime",
+    )
+
+
+def _session(model: Path | bytes, providers: Sequence[Any], threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _SILENT
+    # decoders share the cores: threads that wait must not keep them busy
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    ort.set_default_logger_severity(_SILENT)
+    ort.disable_telemetry_events()  # its builds for Windows have some
+    source = str(model) if isinstance(model, Path) else model
+    # its own way of falling back prints to standard output, and does not say which provider runs
+    return ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
+
+
+def _why(error: Exception) -> str:
+    """What ONNX Runtime says, in one line, without its codes and the places in its sources."""
+    words = " ".join(str(error).split()).rpartition("[ONNXRuntimeError] : ")[2]
+    return _CODES.sub("", words)[:200] or type(error).__name__
+
+
+def _pixels(size: Sequence[int | None]) -> str:
+    return "×".join(str(edge) if edge else "any" for edge in size)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    words = str(error)
+    signs = ("bad_alloc", "ailed to allocate", "out of memory", "ALLOC_FAILED", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in words for sign in signs)
