@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def sensors() -> dict[str, Any]:
-    """Clock in MHz, temperature in °C and how often the processor was throttled, null where the system does not tell."""
+    """Clock in MHz, temperature in °C, how often the processor was throttled; None where the system does not tell."""
     clocks = [int(text) / 1000 for text in map(_text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")) if text]
     with contextlib.suppress(OSError, ValueError):
         lines = Path("/proc/cpuinfo").read_text().splitlines() if not clocks else []

@@ -1,5 +1,7 @@
-"""Networks of torch as an ``engines.Engine`` is: arrays in, arrays out. For other libraries' and for our own in a layout
-that is asked for."""
+"""Networks of torch as an ``engines.Engine`` is: arrays in, arrays out.
+
+For other libraries' networks, and for our own in a layout that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class TorchNetwork:
                 f"{name} does not compute in {setting.dtype}", "leave it out, or take another --dtype"
             )
         module = module.eval().requires_grad_(False).to(self._device, dtype)
-        module = module.to(memory_format=MEMORY_FORMATS[layout])  # type: ignore[call-overload]
+        module = module.to(memory_format=MEMORY_FORMATS[layout])
         first = next(module.parameters())
         self.device, self.dtype = str(first.device), str(first.dtype).removeprefix("torch.")
         self._dtype, self._format = dtype, MEMORY_FORMATS[layout]
@@ -67,7 +69,7 @@ def own(setting: Setting) -> TorchNetwork:
     return TorchNetwork("torch", module, checkpoint.card, setting, layout, setting.compiled)
 
 
-class out_of_memory_told:  # noqa: N801 - reads as what it does
+class out_of_memory_told:
     """Turn what torch raises when memory is out, and nothing else, into MemoryError."""
 
     def __enter__(self) -> None: ...

@@ -6,6 +6,7 @@ A name may go on with how it is run: "timm+compile" (compiled and frozen), "torc
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,23 @@ def missing(name: str) -> str | None:
     library, _ = parse(name)
     lacking = [module for module in _NEEDS.get(library, (library,)) if find_spec(module) is None]
     return " ".join(lacking) or None
+
+
+def installed(names: str, say: Callable[[str], None]) -> list[str]:
+    """Those of "timm,torchvision,…" that can run here; the others are told to ``say``.
+
+    Raises UsageError for a name that is not known, UnavailableError when none is left.
+    """
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    lacking = {name: missing(name) for name in wanted}
+    for name, what in lacking.items():
+        if what:
+            say(f"{name} is left out: pip install {what}")
+    if there := [name for name in wanted if not lacking[name]]:
+        return there
+    raise UnavailableError(
+        "none of these libraries is installed", f"pip install {' '.join(filter(None, lacking.values()))}"
+    )
 
 
 def open_peer(setting: Setting) -> Any:

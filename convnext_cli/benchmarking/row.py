@@ -98,7 +98,8 @@ def add_ceiling(row: Row, ceiling: Values) -> None:
     """Shares of what the device reaches at best."""
     row["ceiling_flops"], row["ceiling_by"] = ceiling["flops"], ceiling["by"]
     row["ceiling_bytes_per_second"] = ceiling["copy"]
-    row["share_of_ceiling"] = row["achieved_flops"] / ceiling["flops"] if ceiling["flops"] else None
+    share = row["share_of_ceiling"] = row["achieved_flops"] / ceiling["flops"] if ceiling["flops"] else None
+    row["ceiling_disturbed"] = bool(ceiling["disturbed"]) or (share or 0) > 1
     moved = row["achieved_bytes_per_second"]
     row["share_of_copy"] = moved / ceiling["copy"] if moved and ceiling["copy"] else None
 

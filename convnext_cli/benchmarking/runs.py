@@ -101,6 +101,15 @@ class Bench:
             row.add_ceiling(found, self._ceiling(found["device"], found["dtype"], found["threads"]))
         return rows
 
+    def whole_way(self, setting: Setting, folder: str, runs: int) -> dict[str, Any]:
+        """From the files of a folder to labels (``whole_way.measure``). Raises what ``measure`` raises."""
+        self.say(f"from file to label: {setting.describe()}")
+        with Worker(home=setting.home, say=self.say) as worker:
+            try:
+                return worker.ask("whole_way", setting=setting.to_dict(), folder=folder, runs=runs)
+            except MemoryError as error:
+                return {"error": {"kind": "out_of_memory", "message": str(error)}}
+
     def reference(self, setting: Setting) -> list[list[float]] | None:
         """The logits of model.py in float32 on the reference input; None where there is no model.py of it."""
         if setting.path.endswith(".onnx") or setting.mode == "train":
@@ -130,13 +139,33 @@ class Bench:
                 except MemoryError:
                     pass  # a row says so
 
+    def raise_ceilings(self, rows: Sequence[Row]) -> None:
+        """Measure all ceilings once more, keep the higher ones, and hold the rows against them.
+
+        A ceiling that was disturbed is too low, and flatters.
+        """
+        for key, found in self.ceilings.items():
+            again = self._measure_ceiling(key)
+            best, other = (again, found) if (again["flops"] or 0) > (found["flops"] or 0) else (found, again)
+            disturbed = best["disturbed"] if other["disturbed"] else []
+            self.ceilings[key] = best | {"copy": max(found["copy"], again["copy"]), "disturbed": disturbed}
+        for found in rows:
+            if not found["error"]:
+                row.add_ceiling(found, self.ceilings[found["device"], found["dtype"], found["threads"]])
+
     def _ceiling(self, device: str, dtype: str, threads: int) -> dict[str, Any]:
         key = (device, dtype, threads)
         if key not in self.ceilings:
-            self.say(f"ceiling of {device} in {dtype}")
-            with Worker(say=self.say) as worker:
-                self.ceilings[key] = worker.ask("ceilings", device=device, dtype=dtype, threads=threads)
+            self.ceilings[key] = self._measure_ceiling(key)
         return self.ceilings[key]
+
+    def _measure_ceiling(self, key: tuple[str, str, int]) -> dict[str, Any]:
+        device, dtype, threads = key
+        self.say(f"ceiling of {device} in {dtype}")
+        watch = Watch()
+        with Worker(say=self.say) as worker:
+            found = worker.ask("ceilings", device=device, dtype=dtype, threads=threads)
+        return found | {"disturbed": watch.stop().reasons()}
 
 
 class _Runner:

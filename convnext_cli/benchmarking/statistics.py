@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import median
 
 REPEATS = 10  # parts that the samples of a run are cut into; calls beside each other are not independent, parts nearly
@@ -28,7 +29,7 @@ def repeats(samples: Sequence[float], count: int = REPEATS) -> list[list[float]]
     """The samples in ``count`` successive parts of nearly the same length, fewer when there are fewer samples."""
     count = min(count, len(samples))
     ends = [round(i * len(samples) / count) for i in range(count + 1)]
-    return [list(samples[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    return [list(samples[a:b]) for a, b in pairwise(ends)]
 
 
 def bootstrap(groups: Sequence[Sequence[float]], statistic: Callable[[list[float]], float] = median) -> Interval:

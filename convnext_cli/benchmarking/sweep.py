@@ -40,6 +40,14 @@ class Batches:
     largest: int | None = None
     limit: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "setting": self.setting.to_dict(),
+            "best": self.best,
+            "largest": self.largest,
+            "limit": self.limit,
+        }
+
 
 def batches(bench: Bench, setting: Setting) -> Iterator[Row | Batches]:
     """Rows for batches of 1, 2, 4 … as long as it pays, then whether larger ones fit; last the ``Batches``.
@@ -52,6 +60,7 @@ def batches(bench: Bench, setting: Setting) -> Iterator[Row | Batches]:
         alone = without_gain <= PATIENCE
         row = _one(bench, setting.replace(batch_size=size), probe=not alone)
         if row["error"]:
+            row["probed"] = row["error"]["kind"] == "out_of_memory" and found.largest is not None
             found.limit = row["error"]["message"]
             if row["error"]["kind"] != "out_of_memory" or size == 1 or found.largest is None:
                 yield row

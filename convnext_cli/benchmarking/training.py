@@ -33,7 +33,7 @@ class TrainingStep:
         device = pick_device(setting.device)
         self.layout = setting.layout or "channels_last"
         model = checkpoints.build(checkpoint).requires_grad_(True).train().to(device)
-        model = model.to(memory_format=MEMORY_FORMATS[self.layout])  # type: ignore[call-overload]
+        model = model.to(memory_format=MEMORY_FORMATS[self.layout])
         self._optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
         self._model = torch.compile(model) if setting.compiled else model
         self._device, self._format = device, MEMORY_FORMATS[self.layout]
@@ -42,13 +42,13 @@ class TrainingStep:
         self.device, self.dtype = str(next(model.parameters()).device), setting.dtype
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """One step on photos (N, 3, H, W); gives the loss, (1,), read back, so that the step is over. Raises MemoryError."""
+        """One step on photos (N, 3, H, W); gives the loss (1,), when the step is over. Raises MemoryError."""
         with out_of_memory_told():
             x = torch.from_numpy(batch).to(self._device, memory_format=self._format)
             target = torch.arange(len(batch), device=self._device) % self.card.config.num_labels
             with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
                 loss = cross_entropy(self._model(x).logits, target)
-            self._scaler.scale(loss).backward()
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._scaler.step(self._optimiser)
             self._scaler.update()
             self._optimiser.zero_grad(set_to_none=True)

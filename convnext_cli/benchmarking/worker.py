@@ -129,7 +129,7 @@ class Session:
         return input_size(self._engine.card, self._setting)
 
     def _checked(self, batch: Any) -> Any:
-        """The call, once, with a look at what comes back: an array in the host's memory, so nothing runs on behind it."""
+        """The call, with a look at what comes back: an array in the host's memory, so nothing runs on behind it."""
         import numpy as np
 
         result = self._engine(batch)
@@ -139,7 +139,7 @@ class Session:
 
     def _counted(self, run: Any) -> Answer:
         self._images += len(run.seconds) * self._setting.batch_size
-        return vars(run)
+        return dict(vars(run))
 
 
 def _switches() -> int:

@@ -21,6 +21,8 @@ COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
     "models": "List, inspect, pull and choose model weights.",
     "prepare": "Make a model's engines for this machine, and measure them.",
+    "bench": "Measure how fast models run here.",
+    "benchmark": "The same as bench.",
     "completion": "Print the shell completion script for bash, zsh or fish.",
 }
 EPILOG = """\b

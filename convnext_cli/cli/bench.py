@@ -1,0 +1,230 @@
+"""``convnext bench``: parse, have it measured, render."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import options, output, render
+
+if TYPE_CHECKING:
+    from convnext_cli.benchmarking.compare import Ratio
+    from convnext_cli.benchmarking.runs import Bench
+    from convnext_cli.benchmarking.setting import Setting
+
+MAX_SIZE = 4096  # pixels
+_RUNS = 4  # over a folder
+
+
+class Values(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
+    """Several values with commas between them, each of one kind."""
+
+    def __init__(self, kind: click.ParamType, name: str) -> None:  # type: ignore[type-arg]
+        self._kind, self.name = kind, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(self._kind.convert(part.strip(), param, ctx) for part in value.split(",")))
+
+
+class BatchSize(click.IntRange):
+    """A number of photos, or ``auto``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
+def _choice(*values: str) -> Values:
+    return Values(click.Choice(values), "|".join(values))
+
+
+@click.command(
+    epilog="\b\nExamples:\n  convnext bench\n"
+    "  convnext bench -m tiny,base -e openvino,torch -b 1,8,32 --plot speed.png\n"
+    "  convnext bench -m convnext_tiny --random --against timm,torchvision\n"
+    "  convnext bench --json > before.json; convnext bench --compare before.json --fail-below 0.95\n\n"
+    "Values with commas between them are tried in every combination."
+)
+@click.option(
+    "-m", "--model", "models", metavar="NAME,…", help="Names, files or folders.  [default: the bundled model]"
+)
+@click.option("--random", "at_random", is_flag=True, help="-m names architectures, whose weights are drawn at random.")
+@click.option(
+    "-e", "--engine", type=_choice("auto", "openvino", "onnxruntime", "torch"), default="auto", show_default=True
+)
+@click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--dtype", type=_choice("float32", "bfloat16", "float16", "int8"), default="float32", show_default=True)
+@click.option("--layout", type=_choice("channels_last", "contiguous"), help="Of the tensors in torch.")
+@click.option(
+    "-b",
+    "--batch-size",
+    "batches",
+    type=Values(BatchSize(1), "number,…|auto"),
+    help="`auto` finds the best, and the largest that fits.  [default: 1,8 on a CPU, 1,64 on a GPU]",
+)
+@click.option(
+    "-t",
+    "--threads",
+    type=Values(click.IntRange(1, options.MAX_THREADS), "number,…"),
+    help="[default: what this process may use]",
+)
+@click.option(
+    "--size", type=Values(click.IntRange(1, MAX_SIZE), "pixels,…"), help="Edge of the input.  [default: the model's]"
+)
+@click.option(
+    "--compile", "compiled", type=_choice("no", "yes"), is_flag=False, flag_value="yes", help="Have torch compile it."
+)
+@click.option("--data", metavar="FOLDER", help="The whole way from file to label too, and its stages.")
+@click.option("--train", is_flag=True, help="A training step: forward, backward, AdamW.")
+@click.option(
+    "--against",
+    metavar="LIBRARY,…",
+    help="timm, torchvision, transformers, onnxruntime, taking turns; +compile and +channels_last may follow a name.",
+)
+@click.option("--compare", metavar="OLD.json", help="Ratios to an earlier --json.")
+@click.option("--fail-below", type=click.FloatRange(0), callback=options.finite, help="Exit 1 for a lower ratio.")
+@click.option("--plot", metavar="FILE", help="Draw latency against throughput, as png or svg.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 600), default=5, show_default=True, help="Of samples for each setting."
+)
+@click.option("--no-checks", is_flag=True, help="Leave out the look at zeros, one input and denormal numbers.")
+@click.option("--json", "as_json", is_flag=True, help="All samples and the environment, on standard output.")
+@click.option("-o", "--output", metavar="FILE", help="Write the JSON to a file, and print the table.")
+@click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
+@options.verbosity
+def bench(**given: Any) -> int:
+    """Measure how fast models run here.
+
+    Each setting runs in a process of its own, is warmed up until its times are flat, and is held against what the
+    processor reaches at best. docs/bench.md tells what every figure means.
+    """
+    render.set_quiet(given["quiet"])
+    _check(given)
+    from convnext_cli.benchmarking import compare, environment, plot
+    from convnext_cli.benchmarking.runs import Bench
+    from convnext_cli.cli import bench_view
+
+    old = compare.read(Path(given["compare"])) if given["compare"] else None
+    if given["plot"]:
+        plot.check(Path(given["plot"]))
+    found: dict[str, Any] = {"environment": environment.describe(), "rows": []}
+    with Bench(given["seconds"], not given["no_checks"], say=render.note) as run:
+        measured, ratios = _measure(run, given, found)
+        run.raise_ceilings(found["rows"])
+        found["ceilings"] = list(run.ceilings.values())
+    gate = compare.with_old(found["rows"], old["rows"]) if old else []
+    if old and not gate:
+        raise click.UsageError(f"{given['compare']} has no row of the same settings; give the same options as then.")
+    found["ratios"] = [ratio.to_dict() for ratio in ratios]
+    found["compared"] = [ratio.to_dict() for ratio in gate]
+    _winners(measured, found)
+    if given["plot"]:
+        plot.draw(found["rows"], Path(given["plot"]), found["environment"]["processor"])
+        render.note(f"drawn: {given['plot']}")
+    text = json.dumps(found, indent=1, allow_nan=False).encode() + b"\n"
+    if given["as_json"]:
+        click.echo(text.decode(), nl=False)
+    else:
+        bench_view.draw(found, ratios, gate, verbose=given["verbose"])
+    if given["output"]:
+        with output.opened(given["output"]) as stream:
+            stream.write(text)
+    below = [r for r in gate if given["fail_below"] is not None and (r.ratio or 0.0) < given["fail_below"]]
+    if below:
+        render.note(f"{len(below)} of {len(gate)} below {given['fail_below']:g}")
+    return 1 if below or any(row["error"] and not row.get("probed") for row in found["rows"]) else 0
+
+
+def _check(given: dict[str, Any]) -> None:
+    if given["fail_below"] is not None and not given["compare"]:
+        raise click.UsageError("--fail-below belongs to --compare.")
+    if given["train"] and (given["data"] or given["against"]):
+        raise click.UsageError("--train excludes --data and --against.")
+    if "auto" in (given["batches"] or ()) and (len(given["batches"]) > 1 or given["against"] or given["data"]):
+        raise click.UsageError("-b auto stands alone, without --against and --data.")
+    if given["data"] and not Path(given["data"]).exists():
+        raise click.UsageError(f"There is no folder {given['data']}.")
+    if given["output"]:
+        output.check(given["output"], overwrite=given["overwrite"], inputs=[given["compare"]])
+    if given["plot"] and not Path(given["plot"]).absolute().parent.is_dir():
+        raise click.UsageError(f"The folder of {given['plot']} does not exist.")
+
+
+def _measure(
+    run: Bench, given: dict[str, Any], found: dict[str, Any]
+) -> tuple[list[tuple[Setting, dict[str, Any]]], list[Ratio]]:
+    """Everything that was asked for: rows with their settings, and ratios. The rows go into ``found``."""
+    from convnext_cli.benchmarking import compare, peers, sweep
+
+    wanted = sweep.settings(_bases(run, given), _values(given))
+    measured: list[tuple[Setting, dict[str, Any]]] = []
+    ratios: list[Ratio] = []
+    if given["against"]:
+        for setting in wanted:
+            group = [setting, *(setting.replace(peer=name) for name in peers.installed(given["against"], render.note))]
+            run.say(f"in turns: {', '.join(s.runner for s in group)}: {setting.describe()}")
+            rows = run.interleaved(group)
+            measured += zip(group, rows, strict=True)
+            ratios += compare.interleaved(rows)
+    elif given["batches"] == ("auto",):
+        for setting in wanted:
+            for step in sweep.batches(run, setting):
+                if isinstance(step, sweep.Batches):
+                    found.setdefault("batches", []).append(step.to_dict())
+                else:
+                    measured.append((setting.replace(batch_size=step["batch_size"]), step))
+    else:
+        measured += zip(wanted, run.measure(wanted), strict=True)
+    found["rows"] += [row for _, row in measured]
+    if given["data"]:
+        found["whole_way"] = [run.whole_way(setting, given["data"], _RUNS) for setting in wanted]
+    return measured, ratios
+
+
+def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:
+    """A setting for each model."""
+    from convnext_cli import zoo
+    from convnext_cli.benchmarking.setting import Setting
+    from convnext_cli.errors import ModelError
+
+    text = given["models"] or ("convnext_tiny" if given["at_random"] else zoo.default_model())
+    names = [text] if Path(text).exists() else [name.strip() for name in text.split(",")]
+    if given["at_random"]:
+        return [run.random_weights(name) for name in names]
+    try:
+        return [Setting(name, str(zoo.resolve(name))) for name in names]
+    except ModelError as error:
+        more = "or measure an architecture with weights drawn at random: --random"
+        raise ModelError(error.message, f"{error.hint}\n{more}" if error.hint else more) from None
+
+
+def _values(given: dict[str, Any]) -> dict[str, Any]:
+    """By field of a setting, what is to be tried."""
+    from convnext_cli.benchmarking import environment
+    from convnext_cli.threads import usable_threads
+
+    on_gpu = given["device"] not in ("auto", "cpu") or (given["device"] == "auto" and bool(environment.gpus()))
+    full = 64 if on_gpu else 8
+    usual = (full,) if given["data"] or given["train"] else (1, full)
+    return {
+        "engine": given["engine"] if isinstance(given["engine"], tuple) else (given["engine"],),
+        "device": tuple(given["device"].split(",")),
+        "dtype": given["dtype"],
+        "layout": given["layout"] or (None,),
+        "compiled": tuple(word == "yes" for word in given["compiled"] or ("no",)),
+        "threads": given["threads"] or (usable_threads(),),
+        "size": given["size"] or (None,),
+        "mode": ("train",) if given["train"] else ("forward",),
+        "batch_size": (1,) if given["batches"] == ("auto",) else given["batches"] or usual,
+    }
+
+
+def _winners(measured: list[tuple[Setting, dict[str, Any]]], found: dict[str, Any]) -> None:
+    from convnext_cli.benchmarking import sweep
+
+    if len(measured) > 1:
+        found["winners"] = [{"what": what, "command": line} for what, line in sweep.winners(measured)]
