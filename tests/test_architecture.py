@@ -22,7 +22,7 @@ FLOORS = [
     ["engines", "photos.processor"],
     ["pretrained"],
     ["pipeline"],
-    ["benchmarking"],
+    ["benchmarking", "diagnosis"],
     ["cli"],
     ["__main__"],
 ]

@@ -23,6 +23,7 @@ COMMANDS = {
     "prepare": "Make a model's engines for this machine, and measure them.",
     "bench": "Measure how fast models run here.",
     "benchmark": "The same as bench.",
+    "doctor": "Check this installation: engines, devices, libraries.",
     "completion": "Print the shell completion script for bash, zsh or fish.",
 }
 EPILOG = """\b

@@ -1,0 +1,189 @@
+"""``convnext doctor``: what is installed here, what it can use, and whether it computes what it should."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import render
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from convnext_cli.diagnosis import Check, Diagnosis
+
+_COLOURS = {"ok": "green", "wrong": "bold red", "failed": "bold red", "skipped": "dim"}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def doctor(as_json: bool) -> int:
+    """Check this installation: engines, devices, libraries, folders.
+
+    Runs a reference input through the bundled model in each engine, on each device and in each precision, and compares
+    the answers with those of the network in float64. Exit status 1 when one of them does not hold; what is optional
+    and missing is no fault.
+
+    \b
+    Examples:
+      convnext doctor
+      convnext doctor --json | jq '.problems'
+    """
+    from convnext_cli.diagnosis import diagnose
+
+    if as_json:
+        found = diagnose()
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        with render.err().status("looking around", spinner="dots") as status:
+            found = diagnose(lambda engine: status.update(f"trying {engine}"))
+        draw(found)
+    return 0 if found.healthy else 1
+
+
+def draw(found: Diagnosis) -> None:
+    """All sections, what is wrong last."""
+    _section("This machine", _facts(_machine(found.machine)))
+    _section("Engines", _facts(_engines(found.engines)))
+    _section("Answers to the reference input", _checks(found.checks))
+    _section("Libraries", _facts(_libraries(found.libraries)))
+    _section("Folders", _facts(_folders(found.folders)))
+    _problems(found)
+
+
+def _section(title: str, table: Table) -> None:
+    from rich.padding import Padding
+
+    console = render.out()
+    console.print(f"[bold]{title}[/]")
+    console.print(Padding(table, (0, 0, 1, 2)))
+
+
+def _facts(lines: Iterator[tuple[str, str | Text]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True, min_width=14)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        table.add_row(render.clean(name), Text(render.plain(value)) if isinstance(value, str) else value)
+    return table
+
+
+def _machine(m: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "convnext", f"{m['convnext']} with Python {m['python']} ({m['executable']})"
+    yield "platform", m["platform"]
+    yield "processor", m["processor"]
+    yield "instructions", " ".join(m["instruction_sets"]) or "not told by the system"
+    why = f"; the container grants {min(m['quotas'])}" if m["quotas"] else ""
+    yield "threads", f"{m['usable_threads']} of {m['processors']} processors{why}"
+
+
+def _engines(engines: list[dict[str, Any]]) -> Iterator[tuple[str, str | Text]]:
+    from rich.text import Text
+
+    for engine in engines:
+        if not engine["installed"]:
+            yield engine["name"], Text(f"not installed: {engine['install']}", "dim")
+            continue
+        if engine["error"]:
+            yield (
+                engine["name"],
+                Text(f"{engine['version'] or ''} does not run: {render.plain(engine['error'])}", "red"),
+            )
+        else:
+            version = str(engine["version"]).partition("-")[0]
+            yield engine["name"], Text.assemble((version, "bold"), f"  {'; '.join(_facts_of(engine['facts']))}")
+        for device in engine["devices"]:
+            if told := "; ".join(_device(device)):
+                yield f"  {device['name']}", told
+
+
+def _facts_of(facts: dict[str, Any]) -> Iterator[str]:
+    if "built_for" in facts:
+        yield f"built for {facts['built_for']}"
+        if facts["driver"]:
+            yield facts["driver"]
+        if facts["built_for"] != "CPU" and facts["why_no_cuda"]:
+            yield "no GPU" if facts["driver"] else "no GPU driver is loaded"
+        yield "--compile works" if facts["compiler"] else "no C++ compiler for --compile"
+    if "precision_by_itself" in facts:
+        yield f"left alone it computes in {facts['precision_by_itself']}"
+    if "providers" in facts:
+        yield ", ".join(name.removesuffix("ExecutionProvider") for name in facts["providers"])
+
+
+def _device(device: dict[str, Any]) -> Iterator[str]:
+    if device["description"]:
+        yield render.plain(device["description"])
+    if device.get("memory_bytes"):
+        yield f"{device['memory_bytes'] / 2**30:.0f} GiB"
+    if "capability" in device:
+        yield f"capability {device['capability']}" + (
+            "" if device["has_kernels"] else ", for which this torch has none"
+        )
+    if device.get("capabilities"):
+        yield " ".join(device["capabilities"])
+
+
+def _checks(checks: list[Check]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("engine", "device", "dtype"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("off by", justify="right", no_wrap=True)
+    table.add_column("top-1", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for check in checks:
+        told = check.verdict + (f": {render.plain(check.reason)}" if check.reason else "")
+        table.add_row(
+            *(check.engine, check.device, check.dtype),
+            "" if check.difference is None else f"{check.difference:.0e}",
+            "" if check.top1_equal is None else "same" if check.top1_equal else "other",
+            Text(told, _COLOURS[check.verdict]),
+        )
+    return table
+
+
+def _libraries(libraries: list[dict[str, Any]]) -> Iterator[tuple[str, str | Text]]:
+    from rich.text import Text
+
+    for library in libraries:
+        if library["version"]:
+            yield library["name"], Text.assemble(library["version"], (f"  {library['for']}", "dim"))
+        else:
+            yield library["name"], Text(f"not installed, for {library['for']}: {library['install']}", "dim")
+
+
+def _folders(folders: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    default, path = folders["default_model"], folders["default_model_path"]
+    yield "default model", f"{default or '?'} ({path or 'not to be used'})"
+    count = len(folders["models"])
+    yield "weights", f"{folders['weights']} ({count} {'model' if count == 1 else 'models'})"
+    count = folders["prepared"]
+    engines = f"{count} prepared {'engine' if count == 1 else 'engines'}"
+    yield "cache", f"{folders['cache']} ({engines}, {folders['cache_bytes'] / 1e6:.0f} MB)"
+    yield "settings", folders["config"]
+    for path in folders["hub_caches"]:
+        yield "also looked in", path
+
+
+def _problems(found: Diagnosis) -> None:
+    console = render.out()
+    if not found.problems:
+        console.print("[bold green]All is well.[/]")
+        return
+    ok = "" if not found.healthy else "All that is here works."
+    for problem in found.problems:
+        colour, word = ("red", "problem") if problem.fails else ("yellow", "note")
+        console.print(f"[bold {colour}]{word}:[/] {render.clean(problem.what)}", soft_wrap=True)
+        console.print(f"  [cyan]do:[/] {render.clean(problem.hint)}", soft_wrap=True)
+    if ok:
+        console.print(f"[bold green]{ok}[/]")

@@ -1,0 +1,256 @@
+"""What one engine can use here, and whether it computes what it should. Runs in a process of its own.
+
+A library built for another processor, or a driver, may end the process or never come back; the one that asked has then
+read how far it came. Each line of standard output is a JSON object: {"facts": …} once, {"device": …} for each,
+{"trying": …} before and {"check": …} after each check, or {"broken": …}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convnext_cli import zoo
+from convnext_cli.engines import Engine, reference
+from convnext_cli.errors import ConvNextError, UnavailableError
+
+Say = Callable[[dict[str, Any]], None]
+_PHOTOS = 9  # on a GPU, one more than what is replayed (cuda_graphs.LARGEST)
+# The stored answer has nine decimals.
+_TOLERANCE = reference.TOLERANCE | {"float64": 1e-8}
+
+
+def main(engine: str, threads: int) -> None:
+    """Tell all of one engine on standard output, which nobody else may write to."""
+    told = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+
+    def say(line: dict[str, Any]) -> None:
+        print(json.dumps(line), file=told)
+
+    try:
+        PROBES[engine](say, threads)
+    except Exception as error:
+        say({"broken": reason(error)})
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, ConvNextError):
+        return error.message
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'without a word'}"[:300]
+
+
+# torch ----------------------------------------------------------------------------------------------------------------
+
+
+def probe_torch(say: Say, threads: int) -> None:
+    import torch
+
+    from convnext_cli.engines import torch_devices
+    from convnext_cli.engines.torch import TorchEngine
+
+    kit = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+    cuda = torch.cuda.is_available()
+    built_for = torch.cuda.get_arch_list() if torch.version.cuda or torch.version.hip else []
+    say(
+        {
+            "facts": {
+                "version": torch.__version__,
+                "built_for": kit if torch.version.cuda or torch.version.hip else "CPU",
+                "architectures": built_for,
+                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+                "driver": torch_devices.nvidia(),
+                "why_no_cuda": "" if cuda else torch_devices.why_missing("cuda")[0].removeprefix(": "),
+                "compiler": os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++"),
+            }
+        }
+    )
+    names = torch_devices.devices()[::-1]  # the CPU first, which others are held against
+    for name in names:
+        device: dict[str, Any] = {"name": name, "description": "", "memory_bytes": None}
+        if name.startswith("cuda"):
+            found = torch.cuda.get_device_properties(name)
+            capability = (found.major, found.minor)
+            device |= {"description": found.name, "memory_bytes": found.total_memory}
+            if torch.version.cuda:
+                device |= {"capability": "{}.{}".format(*capability)}
+                device |= {"has_kernels": torch_devices.has_kernels(capability, built_for)}
+        elif name == "xpu":
+            properties = torch.xpu.get_device_properties(0)
+            device |= {"description": properties.name, "memory_bytes": properties.total_memory}
+        say({"device": device})
+    path = _bundled()
+    for name in names:
+        for dtype in ("float64", "float32", "bfloat16", "float16"):
+            if dtype == "float64":
+                if name == "cpu":
+                    _check(say, "torch", name, dtype, lambda: _Exact(path))
+            else:
+                options: dict[str, Any] = {"device": name, "dtype": dtype, "threads": threads}
+                _check(say, "torch", name, dtype, lambda options=options: TorchEngine(path, **options))  # type: ignore[misc]
+
+
+class _Exact:
+    """model.py in float64: what the stored answer was made by."""
+
+    dtype = "float64"
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        from convnext_cli import checkpoints
+        from convnext_cli.model import build
+
+        found = checkpoints.load(path, dtype=torch.float64)
+        self._network = build(found.card.config, found.tensors)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return np.asarray(self._network(torch.from_numpy(batch).double()).logits.numpy())
+
+    def close(self) -> None:
+        pass
+
+
+# openvino, onnxruntime ------------------------------------------------------------------------------------------------
+
+
+def probe_openvino(say: Say, threads: int) -> None:
+    import openvino as ov
+
+    from convnext_cli.checkpoints.arrays import read_arrays
+    from convnext_cli.engines import openvino
+
+    core = ov.Core()
+    card, arrays = read_arrays(_bundled())
+    model = openvino.graph(card.config, arrays)
+    left_alone = core.compile_model(model, "CPU").get_property("INFERENCE_PRECISION_HINT").to_string()
+    say({"facts": {"version": ov.get_version(), "precision_by_itself": left_alone}})
+    for name in core.available_devices:
+        device: dict[str, Any] = {"name": name.lower(), "description": "", "capabilities": []}
+        with contextlib.suppress(RuntimeError):
+            device["description"] = core.get_property(name, "FULL_DEVICE_NAME").strip()
+            device["capabilities"] = list(core.get_property(name, "OPTIMIZATION_CAPABILITIES"))
+        say({"device": device})
+
+    for dtype in ("float32", "bfloat16", "float16"):
+        options: dict[str, Any] = {"dtype": dtype, "threads": threads}
+        _check(
+            say,
+            *("openvino", "cpu", dtype),
+            lambda options=options: openvino.OpenVINOEngine(model, card, **options),  # type: ignore[misc]
+        )
+
+
+def probe_onnxruntime(say: Say, threads: int) -> None:
+    import onnxruntime as ort
+
+    from convnext_cli.checkpoints.arrays import read_arrays
+    from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
+
+    providers = ort.get_available_providers()
+    say({"facts": {"version": ort.__version__, "providers": providers}})
+    names = ["cpu", *(["cuda"] if "CUDAExecutionProvider" in providers else [])]
+    for name in names:
+        say({"device": {"name": name, "description": ""}})
+    card, arrays = read_arrays(_bundled())
+
+    def engine(device: str) -> Engine:
+        from convnext_cli.engines import onnx_graph
+
+        made = onnx_graph.graph(card.config, arrays, card).SerializeToString()
+        return OnnxRuntimeEngine(made, card, device=device, threads=threads, dtype="float32")
+
+    for name in names:
+        _check(say, "onnxruntime", name, "float32", lambda name=name: engine(name))  # type: ignore[misc]
+
+
+PROBES: dict[str, Callable[[Say, int], None]] = {
+    "torch": probe_torch,
+    "openvino": probe_openvino,
+    "onnxruntime": probe_onnxruntime,
+}
+
+
+# checks ---------------------------------------------------------------------------------------------------------------
+
+
+def _check(say: Say, engine: str, device: str, dtype: str, make: Callable[[], Any]) -> None:
+    """Hold an engine's answers to the reference input, alone and among others, against the stored answer."""
+    told: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
+    say({"trying": told})
+    start = time.perf_counter()
+    try:
+        told |= _verdict(make, dtype, 2 if device == "cpu" else _PHOTOS)
+    except Exception as error:
+        told |= {"verdict": "failed", "reason": reason(error)}
+        # no device has to know every precision; float32 is what all rests on
+        unknown = isinstance(error, NotImplementedError | TypeError) and dtype != "float32"
+        if unknown or (isinstance(error, UnavailableError) and engine != "torch"):
+            told["verdict"] = "skipped"
+        if isinstance(error, ConvNextError):
+            told["hint"] = error.hint
+    say({"check": told | {"seconds": round(time.perf_counter() - start, 3)}})
+
+
+def _verdict(make: Callable[[], Any], dtype: str, count: int) -> dict[str, Any]:
+    photo, wanted = _reference()
+    photos = np.repeat(photo, count, 0)
+    engine = make()
+    with contextlib.closing(engine):
+        one = np.concatenate([engine(photos[:1]), engine(photos[:1])])
+        many = engine(photos)
+        difference = max(reference.difference(row[None], wanted) for row in (*one, *many))
+        top1 = bool((np.concatenate([one, many]).argmax(-1) == wanted.argmax()).all())
+        computed = engine.dtype
+    found: dict[str, Any] = {"difference": difference if np.isfinite(difference) else None, "top1_equal": top1}
+    if computed != dtype:
+        return found | {"verdict": "wrong", "reason": f"it computes in {computed} when asked for {dtype}"}
+    if difference > _TOLERANCE[dtype]:
+        off = f"it differs by {difference:.1e} of the range of the scores" if np.isfinite(difference) else "no number"
+        return found | {"verdict": "wrong", "reason": f"{off}; at most {_TOLERANCE[dtype]:.0e} is rounding"}
+    return found | {"verdict": "ok", "reason": ""}
+
+
+def _bundled() -> Path:
+    path = zoo.local.bundled()
+    if path is None:
+        raise UnavailableError("the bundled model is missing", "install convnext-cli again")
+    return path
+
+
+def _reference() -> tuple[np.ndarray, np.ndarray]:
+    """The reference input, (1, 3, H, W), and what model.py answers in float64, (1, classes)."""
+    path = _bundled()
+    card = zoo.local.embedded_card(path)
+    answer = path.with_name("reference.json")
+    if card is None or not answer.is_file():
+        raise UnavailableError(f"{answer.name} is missing", "install convnext-cli again")
+    stored = json.loads(answer.read_text("utf-8"))
+    if stored["sha256"] != card.sha256:
+        raise UnavailableError(f"{answer.name} is of other weights", "install convnext-cli again")
+    return reference.reference_input(*card.recipe.size), np.array(stored["logits"])
+
+
+def answers(lines: str) -> Iterator[dict[str, Any]]:
+    """What a process has told, as far as it came."""
+    for line in lines.splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

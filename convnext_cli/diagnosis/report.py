@@ -1,0 +1,184 @@
+"""Diagnosis: all that ``convnext doctor`` tells, gathered in the process that asks and in one for each engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from convnext_cli import zoo
+from convnext_cli.diagnosis import installed
+from convnext_cli.threads import usable_threads
+
+Verdict = Literal["ok", "wrong", "failed", "skipped"]
+_PATIENCE = 300  # seconds for all that one engine is asked
+# The modules are those that this process sees, however it was started.
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
+    "from convnext_cli.diagnosis.probe import main; main(sys.argv[2], int(sys.argv[3]))"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether an engine's answer to the reference input is that of model.py in float64.
+
+    difference: the largest of a logit, as a share of the logits' range; None where there is no finite answer.
+    """
+
+    engine: str
+    device: str
+    dtype: str
+    verdict: Verdict
+    reason: str = ""
+    difference: float | None = None
+    top1_equal: bool | None = None
+    seconds: float | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and what to do. fails: whether something that should work does not."""
+
+    what: str
+    hint: str
+    fails: bool = True
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """machine, libraries, folders: as ``installed`` tells them. engines: name, version, error, facts and devices."""
+
+    machine: dict[str, Any]
+    engines: list[dict[str, Any]]
+    libraries: list[dict[str, Any]]
+    folders: dict[str, Any]
+    checks: list[Check]
+    problems: list[Problem]
+
+    @property
+    def healthy(self) -> bool:
+        return not any(problem.fails for problem in self.problems)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"healthy": self.healthy}
+
+
+def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
+    """Look at everything; raises nothing. say: called with the name of each engine before it is tried."""
+    engines, checks = [], list[Check]()
+    for name, (distribution, install) in installed.ENGINES.items():
+        engine: dict[str, Any] = {"name": name, "version": installed.version_of(distribution), "install": install}
+        engine |= {"installed": installed.is_there(name), "error": None, "facts": {}, "devices": []}
+        if engine["installed"]:
+            say(name)
+            checks += _ask(engine)
+        engines.append(engine)
+    folders = installed.folders()
+    problems = [*_of_engines(engines), *_of_checks(checks), *_of_folders(folders)]
+    return Diagnosis(installed.this_machine(), engines, installed.libraries(), folders, checks, problems)
+
+
+def _ask(engine: dict[str, Any]) -> list[Check]:
+    """Fill in what the probe of an engine tells, and give its checks."""
+    checks, trying = list[Check](), None
+    lines, end = _run(engine["name"])
+    for line in lines:
+        if "facts" in line:
+            engine["facts"] = line["facts"]
+            engine["version"] = line["facts"]["version"]
+        elif "device" in line:
+            engine["devices"].append(line["device"])
+        elif "trying" in line:
+            trying = line["trying"]
+        elif "check" in line:
+            checks.append(Check(**line["check"]))
+            trying = None
+        elif "broken" in line:
+            engine["error"] = line["broken"]
+    if end and trying is not None:
+        checks.append(Check(**trying, verdict="failed", reason=end))
+    elif end:
+        engine["error"] = engine["error"] or end
+    return checks
+
+
+def _run(engine: str) -> tuple[list[dict[str, Any]], str]:
+    """The lines of an engine's probe, and how it ended where that was not by itself."""
+    from convnext_cli.diagnosis.probe import answers
+
+    command = [sys.executable, "-c", _START, json.dumps(sys.path), engine, str(usable_threads())]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        return list(answers((error.stdout or b"").decode("utf-8", "replace"))), f"no answer in {_PATIENCE} seconds"
+    except OSError as error:
+        return [], f"no process could be started: {error.strerror}"
+    end = ""
+    if done.returncode < 0:
+        name = str(-done.returncode)
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-done.returncode).name
+        end = f"the process was ended by {name}"
+    elif done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        end = f"the process ended with status {done.returncode}: {words[-1] if words else 'without a word'}"
+    return list(answers(done.stdout.decode("utf-8", "replace"))), end
+
+
+def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Problem]:
+    if zoo.local.bundled() is None:
+        yield Problem("the bundled model is missing", "install convnext-cli again")
+    for engine in engines:
+        name, facts = engine["name"], engine["facts"]
+        if not engine["installed"] and name == "torch":
+            yield Problem("torch is not installed", engine["install"])
+        if engine["error"]:
+            again = engine["install"].replace("install", "install --force-reinstall", 1)
+            yield Problem(f"{name} is installed, but does not run: {engine['error']}", again)
+        if facts.get("why_no_cuda") and facts.get("driver"):
+            yield Problem(
+                f"no GPU can be used, though there is a driver: {facts['why_no_cuda']}",
+                "look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+                fails=False,
+            )
+        for device in engine["devices"]:
+            if device.get("has_kernels") is False:
+                gpu = f"{device['name']} ({device['description']}, capability {device['capability']})"
+                yield Problem(
+                    f"this torch has no code for {gpu}, but for {', '.join(facts['architectures'])}",
+                    "install a torch that is built for it, or take -d cpu",
+                )
+
+
+def _of_checks(checks: list[Check]) -> Iterator[Problem]:
+    for check in checks:
+        if check.verdict in ("wrong", "failed"):
+            where = f"{check.engine} on {check.device} in {check.dtype}"
+            other = "take another --dtype or -d cpu" if check.device != "cpu" else "take another --engine or --dtype"
+            says = "answers wrongly" if check.verdict == "wrong" else "fails"
+            yield Problem(
+                f"{where} {says}: {check.reason}", check.hint or f"{other}; pip install --upgrade {check.engine}"
+            )
+
+
+def _of_folders(folders: dict[str, Any]) -> Iterator[Problem]:
+    if folders["default_model_problem"]:
+        what, hint = folders["default_model_problem"]
+        hint = f"{hint}, or" if hint else ""
+        yield Problem(f"the default model cannot be used: {what}", f"{hint} convnext models use default".strip())
+    for path in folders["unwritable"]:
+        yield Problem(f"{path} cannot be written", "give yourself the right, or set CONVNEXT_HOME", fails=False)
+    if folders["prepared_damaged"]:
+        yield Problem(
+            f"{folders['prepared_damaged']} prepared engines are damaged",
+            "nothing: they are made again when they are wanted",
+            fails=False,
+        )
