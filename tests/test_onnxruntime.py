@@ -137,7 +137,7 @@ def test_weights_too_large_for_one_file_lie_beside_it(tmp_path: Path, monkeypatc
 
 
 def test_the_graph_is_made_and_run_without_torch(tmp_path: Path) -> None:
-    np.savez(tmp_path / "tensors.npz", **arrays(SMALL))
+    np.savez(tmp_path / "tensors.npz", **arrays(SMALL))  # type: ignore[arg-type]
     code = (
         "import sys, numpy as np\n"
         "from convnext_cli.card import Card\n"
