@@ -97,8 +97,8 @@ def _engines(engines: list[dict[str, Any]]) -> Iterator[tuple[str, str | Text]]:
                 Text(f"{engine['version'] or ''} does not run: {render.plain(engine['error'])}", "red"),
             )
         else:
-            version = str(engine["version"]).partition("-")[0]
-            yield engine["name"], Text.assemble((version, "bold"), f"  {'; '.join(_facts_of(engine['facts']))}")
+            version = (str(engine["version"]), "bold")
+            yield engine["name"], Text.assemble(version, f"  {'; '.join(_facts_of(engine['facts']))}")
         for device in engine["devices"]:
             if told := "; ".join(_device(device)):
                 yield f"  {device['name']}", told
@@ -113,7 +113,8 @@ def _facts_of(facts: dict[str, Any]) -> Iterator[str]:
             yield "no GPU" if facts["driver"] else "no GPU driver is loaded"
         yield "--compile works" if facts["compiler"] else "no C++ compiler for --compile"
     if "precision_by_itself" in facts:
-        yield f"left alone it computes in {facts['precision_by_itself']}"
+        honoured = "float32 is honoured" if facts["float32_honoured"] else "float32 is not honoured"
+        yield f"{honoured}; left alone it takes {facts['precision_by_itself']}"
     if "providers" in facts:
         yield ", ".join(name.removesuffix("ExecutionProvider") for name in facts["providers"])
 

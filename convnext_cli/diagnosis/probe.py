@@ -137,8 +137,11 @@ def probe_openvino(say: Say, threads: int) -> None:
     core = ov.Core()
     card, arrays = read_arrays(_bundled())
     model = openvino.graph(card.config, arrays)
-    left_alone = core.compile_model(model, "CPU").get_property("INFERENCE_PRECISION_HINT").to_string()
-    say({"facts": {"version": ov.get_version(), "precision_by_itself": left_alone}})
+    precision = "INFERENCE_PRECISION_HINT"
+    by_itself = core.compile_model(model, "CPU").get_property(precision).to_string()
+    asked = core.compile_model(model, "CPU", {precision: "f32"}).get_property(precision).to_string()
+    version = ov.get_version().partition("-")[0]
+    say({"facts": {"version": version, "precision_by_itself": by_itself, "float32_honoured": asked == "f32"}})
     for name in core.available_devices:
         device: dict[str, Any] = {"name": name.lower(), "description": "", "capabilities": []}
         with contextlib.suppress(RuntimeError):
