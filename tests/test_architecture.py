@@ -21,7 +21,7 @@ FLOORS = [
     ["checkpoints"],
     ["engines", "photos.processor"],
     ["pretrained"],
-    ["pipeline"],
+    ["pipeline", "calibration"],
     ["benchmarking", "diagnosis"],
     ["cli"],
     ["__main__"],
@@ -32,7 +32,7 @@ ONLY = {"model": {"config"}}  # the network is readable beside the paper alone
 # No layout imports another, no engine another.
 APART = {
     "checkpoints": ["official", "timm", "torchvision", "huggingface", "mmpretrain", "openclip", "isotropic", "sparse"],
-    "engines": ["torch", "openvino"],
+    "engines": ["torch", "openvino", "onnxruntime"],
 }
 
 
@@ -87,6 +87,7 @@ def test_siblings_stay_apart(folder: str) -> None:
 
 
 HEAVY = ["torch", "torchvision", "numpy", "PIL", "rich", "pyarrow", "huggingface_hub", "safetensors"]
+HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import click
 from convnext_cli.cli import options, render
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from convnext_cli.engines.prepare import Prepared
 
 JOBS = {"latency": "one photo", "throughput": "a folder"}
@@ -56,6 +58,8 @@ def prepare(**given: Any) -> int:
         pull_if_missing(given["model"], offline=given["offline"])
     path = zoo.resolve(given["model"] or zoo.default_model())
     threads = given["threads"] or usable_threads()
+    if given["dtype"] == "int8":
+        return _int8(path, given["calibrate"], threads, given["as_json"])
     from convnext_cli.engines import prepare as making
 
     done = making.prepare(path, dtype=given["dtype"], threads=threads, compiled=given["compiled"])
@@ -72,6 +76,33 @@ def prepare(**given: Any) -> int:
     if done.kept:
         render.note(f"note: {done.kept}: nothing was kept")
     return 1 if done.kept or not done.proof else 0
+
+
+def _int8(path: Path, folder: str, threads: int, as_json: bool) -> int:
+    from convnext_cli import checkpoints
+    from convnext_cli.calibration import calibrate
+    from convnext_cli.pipeline import BATCH_SIZE
+
+    card = checkpoints.read_card(path)
+    done = calibrate(path, card, folder, threads=threads, batch_size=BATCH_SIZE)
+    found = done.comparison
+    if as_json:
+        click.echo(json.dumps({"model": card.name, "dtype": "int8", "threads": threads, **found.to_dict()}))
+    else:
+        table = render.table("", "float32", "int8", right=(1, 2))
+        table.add_row("a photo, ms", f"{found.float32_ms:.1f}", f"{found.int8_ms:.1f}")
+        if done.labelled:
+            table.add_row("top-1, %", f"{found.float32_accuracy:.1f}", f"{found.int8_accuracy:.1f}")
+        table.add_row("same top-1, %", "", f"{found.agreement:.1f}")
+        render.out().print(table)
+    ranges = f"{done.photos} photos found the ranges, {found.photos} others tested it"
+    render.note(f"{card.name} with {threads} thread{'s' * (threads != 1)}, batches of {found.batch_size}: {ranges}")
+    if done.skipped:
+        render.note(f"note: {done.skipped} photo{'s' * (done.skipped != 1)} could not be read and were left out")
+    render.note(("" if found.pays else "warning: ") + found.verdict)
+    if done.kept:
+        render.note(f"note: {done.kept}: nothing was kept")
+    return 1 if done.kept else 0
 
 
 def _told(done: Prepared, dtype: str, threads: int) -> dict[str, Any]:

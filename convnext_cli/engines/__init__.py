@@ -150,7 +150,7 @@ def _without_torch(path: Path, engine: str, dtype: str, threads: int, job: Job, 
                 entry.folder / openvino.FILE, known.card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
             )
         else:
-            found = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads)
+            found = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads, dtype)
     if found is None or not intact():
         prepared.discard(entry)
         return None
@@ -182,10 +182,10 @@ def _bundled(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_
     return made
 
 
-def _onnxruntime(path: Path, card: Card | None, device: str, threads: int) -> Engine:
+def _onnxruntime(path: Path, card: Card | None, device: str, threads: int, dtype: str | None = None) -> Engine:
     from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(path, card, device=device, threads=threads)
+    return OnnxRuntimeEngine(path, card, device=device, threads=threads, dtype=dtype)
 
 
 def _prepared(
@@ -194,7 +194,7 @@ def _prepared(
     from convnext_cli.engines.prepare import prepare
 
     say(f"preparing {path.name} for this machine, once")
-    done = prepare(path, dtype=dtype, threads=threads, batch_size=batch_size)
+    done = prepare(path, dtype=dtype, threads=threads, batch_size=batch_size, wanted=engine)
     if done.kept:
         say(f"{done.kept}: it will be prepared again next time")
     name = done.choice.best(job) if engine == "auto" else engine

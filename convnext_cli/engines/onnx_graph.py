@@ -25,6 +25,7 @@ try:
 except ImportError as error:
     raise UnavailableError("ONNX is not installed", "pip install 'convnext-cli[onnx]'") from error
 
+FILE = "model.onnx"  # of a prepared engine
 METADATA_KEY = "convnext"  # the card as JSON, as in safetensors
 INPUT, OUTPUT = "pixel_values", "logits"
 _OPSET, _IR_VERSION = 20, 9

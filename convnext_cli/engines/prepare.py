@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from convnext_cli.errors import UnavailableError
 _LONGEST = 1.0  # seconds for one measured call
 _SAMPLES = 5
 _SECONDS = 1.0  # for all samples of one engine
+
+
+Save = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,12 @@ def prepare(
     threads: int = 1,
     batch_size: int = 8,
     compiled: bool = False,
+    wanted: str | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Prepared:
-    """Make, prove, measure and keep the engines that can run these weights on the CPU.
+    """Make, prove and measure the engines that can run these weights on the CPU, and keep the fastest for each job.
 
-    compiled: measure torch.compile too, which takes a minute. checkpoint: the weights, if they were read already.
+    wanted: an engine to keep too. compiled: measure torch.compile too, which takes a minute. checkpoint: the weights, if they were read already.
     An engine that is not installed, or does not give model.py's answers, is left out; torch always stays.
     Raises ModelError when the weights cannot be used.
     """
@@ -66,7 +71,7 @@ def prepare(
         engines["torch"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads)
     if compiled:
         engines["torch --compile"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads, compiled=True)
-    proof, refused, kept = dict[str, float](), list[str](), None
+    proof, refused, saves, kept = dict[str, float](), list[str](), dict[str, Save](), None
     x = reference_input(*card.recipe.size)
     reference = plain(x)
     for name, make in makers.items():
@@ -79,14 +84,12 @@ def prepare(
         if proof[name] > TOLERANCE[dtype]:
             refused.append(f"{name} differs from the network by {proof[name]:.1e} of the range of its scores")
             continue
-        engines[name] = engine
-        try:
-            with prepared.making(card, name, dtype, proof[name]) as folder:
-                save(folder)
-        except OSError as error:
-            kept = f"{prepared.root()} cannot be written ({error.strerror or error})"
+        engines[name], saves[name] = engine, save
     choice = prepared.Choice(measure(engines, card.recipe.size, batch_size))
     try:
+        for name in saves.keys() & {wanted, choice.best("latency"), choice.best("throughput")}:
+            with prepared.making(card, name, dtype, proof[name]) as folder:
+                saves[name](folder)
         prepared.remember_choice(card, dtype, choice)
         prepared.remember(path, card, checkpoint.notes)
     except OSError as error:
@@ -124,9 +127,6 @@ def _seconds(engine: Engine, batch: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-Save = Callable[[Path], None]
-
-
 def _makers(
     checkpoint: Checkpoint, dtype: str, threads: int, batch_size: int
 ) -> dict[str, Callable[[], tuple[Engine, Save]]]:
@@ -144,5 +144,16 @@ def _makers(
         )
         return engine, lambda folder: openvino.save(model, folder / openvino.FILE)
 
-    makers["openvino"] = with_openvino
+    def with_onnxruntime() -> tuple[Engine, Save]:
+        from convnext_cli.engines import onnx_graph
+        from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
+
+        model = onnx_graph.graph(card.config, arrays, card)
+        engine = OnnxRuntimeEngine(model.SerializeToString(), card, device="cpu", threads=threads, dtype=dtype)
+        return engine, lambda folder: onnx_graph.save(model, folder / onnx_graph.FILE)
+
+    if find_spec("openvino"):
+        makers["openvino"] = with_openvino
+    if dtype == "float32" and find_spec("onnxruntime") and find_spec("onnx"):
+        makers["onnxruntime"] = with_onnxruntime
     return makers

@@ -1,0 +1,65 @@
+"""Prepare a model in int8: quantise the proven graph, hold it against float32, and keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convnext_cli import checkpoints
+from convnext_cli.engines import openvino, prepared
+from convnext_cli.engines.comparison import Comparison, compare
+from convnext_cli.engines.quantise import quantise
+from convnext_cli.engines.reference import TOLERANCE, difference, reference_input
+from convnext_cli.engines.torch import TorchEngine
+from convnext_cli.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Int8:
+    """comparison: with float32. kept: why the cache could not be written, if so."""
+
+    comparison: Comparison
+    kept: str | None = None
+
+
+def prepare_int8(
+    path: Path,
+    calibrating: Iterable[np.ndarray],
+    testing: Sequence[np.ndarray],
+    labels: Sequence[int] | None,
+    *,
+    threads: int,
+    batch_size: int,
+) -> Int8:
+    """Make a model's int8 engine and keep it, whether it pays or not: the caller says what was found.
+
+    calibrating, testing: (3, H, W) float32 photos by the model's recipe, none in both. labels: the classes of testing.
+    Raises ModelError when the weights cannot be used, UsageError for too few photos.
+    """
+    checkpoint = checkpoints.load(path)
+    card = checkpoint.card
+    network = TorchEngine(path, device="cpu", threads=threads, checkpoint=checkpoint)
+    x = reference_input(*card.recipe.size)
+    reference = network(x)
+    network.close()
+    graph = openvino.graph(card.config, {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()})
+    float32 = openvino.OpenVINOEngine(graph, card, threads=threads, job="throughput", batch_size=batch_size)
+    if (off := difference(float32(x), reference)) > TOLERANCE["float32"]:
+        raise ModelError(f"openvino differs from the network by {off:.1e} of the range of its scores", "--engine torch")
+    small = quantise(graph, calibrating, threads=threads)
+    int8 = openvino.OpenVINOEngine(small, card, dtype="int8", threads=threads, job="throughput", batch_size=batch_size)
+    found = compare(float32, int8, testing, labels, batch_size=batch_size)
+    kept = None
+    try:
+        report = found.to_dict()
+        with prepared.making(card, "openvino", "int8", difference(int8(x), reference), report) as folder:
+            openvino.save(small, folder / openvino.FILE)
+        prepared.remember(path, card, checkpoint.notes)
+    except OSError as error:
+        kept = f"{prepared.root()} cannot be written ({error.strerror or error})"
+    float32.close()
+    int8.close()
+    return Int8(found, kept)
