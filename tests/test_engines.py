@@ -142,7 +142,7 @@ def test_an_unknown_model_is_answered_by_torch_and_prepared_then(home: Path, tmp
     assert "torch" in first
     assert told.count("preparing own") == 1
     second, told_then = loaded(command, home)
-    assert second == {"openvino"}
+    assert "torch" not in second  # OpenVINO, or ONNX Runtime where that was faster
     assert "prepar" not in told_then
     ours, theirs = (json.loads(text[: text.rindex("]\n") + 1].split("\n0 [")[0]) for text in (told, told_then))
     for mine, other in zip(ours[0]["predictions"], theirs[0]["predictions"], strict=True):
@@ -168,10 +168,19 @@ def test_what_cannot_be_kept_is_said_and_still_answers(home: Path, tmp_path: Pat
 
 
 @pytest.fixture
-def kept(home: Path, tmp_path: Path) -> tuple[Path, prepared.Entry]:
+def openvino_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of two is faster for a small network may change from run to run."""
+    from convnext_cli.engines import prepare as making
+
+    there = making.find_spec
+    monkeypatch.setattr(making, "find_spec", lambda name: None if name == "onnxruntime" else there(name))
+
+
+@pytest.fixture
+def kept(home: Path, tmp_path: Path, openvino_alone: None) -> tuple[Path, prepared.Entry]:
     """A model that is prepared, and its entry."""
     model = write_model(tmp_path / "own.safetensors")
-    for engine in prepare(model).engines.values():
+    for engine in prepare(model, wanted="openvino").engines.values():
         engine.close()
     known = prepared.known(model)
     assert known is not None
@@ -262,12 +271,16 @@ def test_two_that_prepare_at_once_leave_one_whole_entry(home: Path, tmp_path: Pa
     command = [sys.executable, "-c", code, str(model)]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: subprocess.run(command, check=True, env=os.environ), range(2)))
-    (entry,) = prepared.entries()
-    assert entry.intact()
-    assert [path.name for path in (home / "cache" / "engines").iterdir()] == [entry.folder.name]
+    entries = prepared.entries()
+    assert entries
+    assert all(entry.intact() for entry in entries)
+    assert {path.name for path in (home / "cache" / "engines").iterdir()} == {e.folder.name for e in entries}
+    assert len({entry.engine for entry in entries}) == len(entries)
 
 
-def test_a_graph_that_is_wrong_is_left_out(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_is_wrong_is_left_out(
+    home: Path, tmp_path: Path, openvino_alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from convnext_cli.engines import openvino
 
     right = openvino.graph
@@ -289,8 +302,8 @@ def test_a_graph_that_is_wrong_is_left_out(home: Path, tmp_path: Path, monkeypat
 def test_entries_that_nobody_uses_go(kept: tuple[Path, prepared.Entry], tmp_path: Path) -> None:
     old = time.time() - 61 * 24 * 3600
     os.utime(kept[1].folder / "entry.json", (old, old))
-    prepare(write_model(tmp_path / "other.safetensors", seed=2))
-    assert [entry.name for entry in prepared.entries()] == ["other"]
+    prepare(write_model(tmp_path / "other.safetensors", seed=2), wanted="openvino")
+    assert {entry.name for entry in prepared.entries()} == {"other"}
 
 
 @pytest.mark.parametrize(
@@ -320,7 +333,7 @@ def test_the_prepare_command(convnext: Run, home: Path, tmp_path: Path) -> None:
     assert told["difference"]["openvino"] < 2e-6
     assert "openvino" in convnext("prepare", "-m", str(model)).out
     rows = json.loads(convnext("prepare", "--list", "--json").out)
-    assert [(row["model"], row["dtype"]) for row in rows if row["engine"] == "openvino"] == [("own", "float32")]
+    assert {(row["model"], row["dtype"]) for row in rows} == {("own", "float32")}
     assert "own" in convnext("prepare", "--list").out
     assert convnext("prepare", "--clear").status == 0
     assert not prepared.entries()

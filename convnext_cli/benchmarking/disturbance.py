@@ -31,7 +31,8 @@ class Disturbance:
         if (self.others or 0) > LIMIT:
             found.append(f"disturbed: other processes took {self.others:.0%} of the processor")
         if abs(self.slower) > LIMIT:
-            found.append(f"disturbed: a fixed loop took {self.slower:+.0%} longer afterwards")
+            much = f"{abs(self.slower):.0%} {'more' if self.slower > 0 else 'less'}"
+            found.append(f"disturbed: a fixed loop took {much} time afterwards")
         return found
 
 

@@ -134,7 +134,7 @@ def _unstable(row: Row, interval: statistics.Interval, middle: float, warm: bool
     if not warm:
         found.append("unstable: still warming up")
     if abs(row["drift"]) > DRIFT:
-        found.append(f"unstable: the last third took {row['drift']:+.0%} longer than the first")
+        found.append(f"unstable: drifted by {row['drift']:+.0%} from the first third to the last")
     if row["recompilations"]:
         found.append(f"unstable: {row['recompilations']} recompilations while it was measured")
     if row["garbage_collections"]:

@@ -226,5 +226,5 @@ def _values(given: dict[str, Any]) -> dict[str, Any]:
 def _winners(measured: list[tuple[Setting, dict[str, Any]]], found: dict[str, Any]) -> None:
     from convnext_cli.benchmarking import sweep
 
-    if len(measured) > 1:
+    if sum(setting.peer is None for setting, _ in measured) > 1:
         found["winners"] = [{"what": what, "command": line} for what, line in sweep.winners(measured)]

@@ -64,7 +64,9 @@ def _setting(row: dict[str, Any]) -> dict[str, str]:
 def _told_apart(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The settings that are not the same everywhere, and the batch."""
     words = [_setting(row) for row in rows]
-    return [n for n in _SETTINGS if n == "batch" or len({w[n] for w in words}) > 1]
+    # not every engine says a layout; one that is the same wherever it is said tells nothing apart
+    several = {n for n in _SETTINGS if len({w[n] for w in words if w[n] or n != "layout"}) > 1}
+    return [n for n in _SETTINGS if n == "batch" or n in several]
 
 
 def _figures(row: dict[str, Any]) -> dict[str, str]:
@@ -155,7 +157,7 @@ def _print_whole_way(way: dict[str, Any]) -> None:
     if way.get("error"):
         console.print(f"[red]{render.clean(way['error']['message'])}[/]", soft_wrap=True)
         return
-    table = Table(box=box.ROUNDED, title="one photo, stage by stage", title_justify="left")
+    table = Table(box=box.ROUNDED, header_style="bold")
     for name in (*way["stages_s"], "all"):
         table.add_column(f"{name} ms", justify="right", no_wrap=True)
     table.add_row(*(f"{1000 * s:.2f}" for s in (*way["stages_s"].values(), way["alone_s"])))
@@ -165,6 +167,7 @@ def _print_whole_way(way: dict[str, Any]) -> None:
         f"{way['photos']} photos, {way['failed']} failed",
         soft_wrap=True,
     )
+    console.print("one photo, stage after stage", soft_wrap=True)
     console.print(table)
     for text in way["warnings"]:
         render.note(f"warning: {text}")
@@ -176,7 +179,7 @@ def _print_ratios(title: str, ratios: Sequence[Ratio]) -> None:
     from rich.text import Text
 
     names = _told_apart([r for ratio in ratios for r in (ratio.row, ratio.other)])
-    table = Table(box=box.ROUNDED, title=title, title_justify="left", header_style="bold")
+    table = Table(box=box.ROUNDED, header_style="bold")
     for name in names:
         table.add_column(name, no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
@@ -190,21 +193,37 @@ def _print_ratios(title: str, ratios: Sequence[Ratio]) -> None:
         colour = "" if not found.certain else "green" if found.ratio > 1 else "red"
         interval = f"{found.interval[0]:.2f} to {found.interval[1]:.2f}" if found.interval else "unknown"
         table.add_row(*cells, Text(f"{found.ratio:.2f}", colour), interval)
+    render.out().print(title, soft_wrap=True)
     render.out().print(table)
 
 
 def _warn(rows: Sequence[dict[str, Any]], verbose: int) -> None:
+    """Failures, then each warning once with the rows that it is about, on standard error."""
+    names = _told_apart(rows)
+    about: dict[str, list[str]] = {}
     for row in rows:
         words = _setting(row)
-        name = f"{words['model']}, {words['engine']}, {words['dtype']}, batch {words['batch']}"
+        name = ", ".join(f"batch {words[n]}" if n == "batch" else words[n] for n in names if words[n])
         if row["error"]:
             render.note(f"{row['error']['kind'].replace('_', ' ')}: {name}: {row['error']['message']}")
+            continue
         for text in row["warnings"]:
-            render.note(f"warning: {name}: {text}")
-        if verbose and not row["error"]:
-            kinds = "; ".join(f"{kind} {c['time_ratio']:.2f}" for kind, c in row.get("checks", {}).items())
-            render.note(
-                f"{name}: load {row['load_s']:.2f} s, first call {row['first_call_s']:.2f} s, warm-up "
-                f"{row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples over {row['inputs']} inputs, slowest "
-                f"{row['latency_max_ms']:.1f} ms; time with other inputs: {kinds or 'not tried'}"
-            )
+            about.setdefault(text, []).append(name)
+        if verbose:
+            render.note(_told(name, row))
+    for text, which in about.items():
+        render.note(f"warning: {text} ({'all' if len(which) == len(rows) > 1 else '; '.join(which)})")
+
+
+def _told(name: str, row: dict[str, Any]) -> str:
+    kinds = "; ".join(f"{kind} {check['time_ratio']:.2f}" for kind, check in row.get("checks", {}).items())
+    memory = "".join(
+        f", {k.removeprefix('gpu_').removesuffix('_bytes')} {v / 2**20:.0f} MiB on the GPU"
+        for k, v in row["memory"].items()
+        if k.startswith("gpu_")
+    )
+    return (
+        f"{name}: load {row['load_s']:.2f} s, first call {row['first_call_s']:.2f} s, "
+        f"warm-up {row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples over {row['inputs']} inputs, slowest {row['latency_max_ms']:.1f} ms{memory}; "
+        f"time with other inputs: {kinds or 'not tried'}"
+    )

@@ -57,8 +57,9 @@ def prepare(
 ) -> Prepared:
     """Make, prove and measure the engines that can run these weights on the CPU, and keep the fastest for each job.
 
-    wanted: an engine to keep too. compiled: measure torch.compile too, which takes a minute. checkpoint: the weights, if they were read already.
-    An engine that is not installed, or does not give model.py's answers, is left out; torch always stays.
+    compiled: measure torch.compile too, which takes a minute. wanted: an engine to keep too. checkpoint: the weights,
+    if they were read already. An engine that is not installed, or does not give model.py's answers, is left out; torch
+    always stays.
     Raises ModelError when the weights cannot be used.
     """
     start = time.perf_counter()
