@@ -105,8 +105,7 @@ def _openvino(_device: str, dtype: str, threads: int, m: int, k: int, n: int) ->
     import numpy as np
 
     try:
-        import openvino as ov
-        from openvino import opset15 as op
+        from convnext_cli.engines.runtime import op, ov
     except ImportError:
         return None
     precision = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[dtype]

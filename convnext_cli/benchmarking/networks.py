@@ -1,18 +1,13 @@
-"""Networks of torch as an ``engines.Engine`` is: arrays in, arrays out.
-
-For other libraries' networks, and for our own in a layout that is asked for.
-"""
+"""Other libraries' networks of torch as an ``engines.Engine`` is: arrays in, arrays out."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convnext_cli import checkpoints
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.card import Card
 from convnext_cli.engines.torch import pick_device
@@ -35,6 +30,7 @@ class TorchNetwork:
             raise UnavailableError(
                 f"{name} does not compute in {setting.dtype}", "leave it out, or take another --dtype"
             )
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32, for everyone
         module = module.eval().requires_grad_(False).to(self._device, dtype)
         module = module.to(memory_format=MEMORY_FORMATS[layout])
         first = next(module.parameters())
@@ -59,14 +55,6 @@ class TorchNetwork:
 
     def close(self) -> None:
         del self._module
-
-
-def own(setting: Setting) -> TorchNetwork:
-    """model.py in the layout that the setting names."""
-    checkpoint = checkpoints.load(Path(setting.path))
-    module = checkpoints.build(checkpoint)
-    layout = setting.layout or "channels_last"
-    return TorchNetwork("torch", module, checkpoint.card, setting, layout, setting.compiled)
 
 
 class out_of_memory_told:

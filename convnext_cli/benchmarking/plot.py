@@ -27,6 +27,7 @@ def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     lines: dict[str, list[Row]] = {}
@@ -44,15 +45,16 @@ def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:
         axes.errorbar(x, y, yerr=whiskers, marker=markers[i % len(markers)], capsize=3, label=name)
         for row, a, b in zip(points, x, y, strict=True):
             axes.annotate(
-                str(row["batch_size"]), (a, b), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8
+                str(row["batch_size"]), (a, b), textcoords="offset points", xytext=(7, 7), ha="left", fontsize=8
             )
-    if max((r["latency_p50_ms"] for p in lines.values() for r in p), default=1) > 4 * min(
-        (r["latency_p50_ms"] for p in lines.values() for r in p), default=1
-    ):
+    spans = [row["latency_p50_ms"] for points in lines.values() for row in points]
+    if spans and max(spans) > 4 * min(spans):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    axes.margins(x=0.08, y=0.15)
     axes.set_ylim(bottom=0)
-    axes.margins(y=0.15)
     axes.set_xlabel("milliseconds a batch (median); beside the points: photos in a batch")
     axes.set_ylabel("photos a second")
     axes.set_title(title, fontsize=10)
@@ -71,9 +73,9 @@ def _name(row: Row, rows: Sequence[Row]) -> str:
     """What tells a line from the others."""
     parts = [row["peer"] or row["engine"] + (" compiled" if row["compiled"] else "")]
     for name in ("model", "device", "dtype", "layout", "threads", "image_size", "mode"):
-        if len({str(other[name]) for other in rows if not other["error"]}) > 1:
+        if len({str(other[name]) for other in rows if not other["error"] and other[name]}) > 1:
             value = row[name]
             parts.append(
                 f"{value[1]} px" if name == "image_size" else f"{name} {value}" if name == "threads" else str(value)
             )
-    return ", ".join(part for part in parts if part != "None")
+    return ", ".join(part for part in parts if part != "None")  # an engine that says no layout

@@ -92,12 +92,10 @@ class Worker:
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
+            pass
+        finally:  # also when interrupted once more
             self._process.kill()
             self._process.wait()
-        except BaseException:  # interrupted again
-            self._process.kill()
-            self._process.wait()
-            raise
         if self._process.stdout:
             self._process.stdout.close()
         self._noise.close()

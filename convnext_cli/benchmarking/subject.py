@@ -16,7 +16,7 @@ from convnext_cli.threads import usable_threads
 
 def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str], None] = lambda _: None) -> Any:
     """Open it. Raises what ``open_engine`` raises, and UnavailableError for a peer that is not there."""
-    if setting.peer or setting.mode == "train" or setting.layout:
+    if setting.peer or setting.mode == "train":
         import torch
 
         torch.set_num_threads(setting.threads)
@@ -31,9 +31,16 @@ def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str]
     if setting.layout:
         if setting.engine not in ("auto", "torch"):
             raise UsageError(f"{setting.engine} has a layout of its own", "--layout is for --engine torch")
-        from convnext_cli.benchmarking.networks import own
+        from convnext_cli.engines.torch import TorchEngine
 
-        return own(setting)
+        return TorchEngine(
+            Path(setting.path),
+            device=setting.device,
+            dtype=setting.dtype,
+            threads=setting.threads,
+            compiled=setting.compiled,
+            layout=setting.layout,
+        )
     return open_engine(
         Path(setting.path),
         engine=setting.engine,

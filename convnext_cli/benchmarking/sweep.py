@@ -19,14 +19,15 @@ SLOW = 10_000  # ms; a batch that takes longer is not doubled to see whether mor
 
 
 def settings(base: Sequence[Setting], values: dict[str, Sequence[Any]]) -> list[Setting]:
-    """Every combination of the values of fields, for each of the bases (models). Values that a setting cannot have
-    together, such as a layout for an engine other than torch, are left out."""
+    """Every combination of the values of fields, for each of the bases (models).
+
+    Where several engines are tried, those that are not torch have no layout and are not compiled.
+    """
     found = []
     for setting, *combination in product(base, *values.values()):
         made = setting.replace(**dict(zip(values, combination, strict=True)))
-        torch_only = made.compiled or made.layout
-        if torch_only and made.engine not in ("auto", "torch") and len(values.get("engine", ())) > 1:
-            continue
+        if made.engine not in ("auto", "torch") and len(values.get("engine", ())) > 1:
+            made = made.replace(layout=None, compiled=False)
         found.append(made)
     return list(dict.fromkeys(found))
 

@@ -224,6 +224,6 @@ def _told(name: str, row: dict[str, Any]) -> str:
     )
     return (
         f"{name}: load {row['load_s']:.2f} s, first call {row['first_call_s']:.2f} s, "
-        f"warm-up {row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples over {row['inputs']} inputs, slowest {row['latency_max_ms']:.1f} ms{memory}; "
-        f"time with other inputs: {kinds or 'not tried'}"
+        f"warm-up {row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples over {row['inputs']} inputs, "
+        f"slowest {row['latency_max_ms']:.1f} ms{memory}; time with other inputs: {kinds or 'not tried'}"
     )
