@@ -17,7 +17,7 @@ from convnext_cli.benchmarking import inputs, memory
 from convnext_cli.threads import quotas, usable_threads
 
 LIBRARIES = (
-    *("torch", "torchvision", "openvino", "onnxruntime", "onnx", "nncf", "timm", "transformers"),
+    *("torch", "torchvision", "openvino", "onnxruntime", "onnx", "timm", "transformers"),
     *("numpy", "pillow", "safetensors", "triton"),
 )
 _CPUS, _THERMAL = Path("/sys/devices/system/cpu"), Path("/sys/class/thermal")

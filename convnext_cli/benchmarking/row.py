@@ -42,7 +42,7 @@ def measured(
     groups = [turn["seconds"] for turn in turns] if len(turns) > 1 else statistics.repeats(samples)
     middle, n = median(samples), setting.batch_size
     low, high = statistics.bootstrap(groups)
-    photos_per_second = n / middle
+    photos_per_second, moved = n / middle, opened["minimum_bytes"]
     wall = sum(turn["wall"] for turn in turns)
     row = {
         **_head(setting, opened),
@@ -60,8 +60,8 @@ def measured(
         "load_s": opened["load_s"],
         "peak_memory_bytes": ended["peak_memory_bytes"],
         "memory": ended["memory"],
-        "achieved_flops": work.flops(opened["macs"], setting.mode) * photos_per_second,
-        "achieved_bytes_per_second": opened["minimum_bytes"] / middle if setting.mode == "forward" else None,
+        "achieved_flops": work.flops(opened["macs"], setting.mode) * photos_per_second if opened["macs"] else None,
+        "achieved_bytes_per_second": moved / middle if moved and setting.mode == "forward" else None,
         "ceiling_flops": None,
         "inputs": warmed["inputs"],
         "max_logit_difference": difference,
@@ -98,10 +98,13 @@ def add_ceiling(row: Row, ceiling: Values) -> None:
     """Shares of what the device reaches at best."""
     row["ceiling_flops"], row["ceiling_by"] = ceiling["flops"], ceiling["by"]
     row["ceiling_bytes_per_second"] = ceiling["copy"]
-    share = row["share_of_ceiling"] = row["achieved_flops"] / ceiling["flops"] if ceiling["flops"] else None
+    share = row["share_of_ceiling"] = _share(row["achieved_flops"], ceiling["flops"])
     row["ceiling_disturbed"] = bool(ceiling["disturbed"]) or (share or 0) > 1
-    moved = row["achieved_bytes_per_second"]
-    row["share_of_copy"] = moved / ceiling["copy"] if moved and ceiling["copy"] else None
+    row["share_of_copy"] = _share(row["achieved_bytes_per_second"], ceiling["copy"])
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part and whole else None
 
 
 def _head(setting: Setting, opened: Values) -> Row:

@@ -58,6 +58,8 @@ def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str]
 def describe(engine: Any, setting: Setting) -> dict[str, Any]:
     """What it turned out to be, as read back from it, and the work of one photo."""
     config, size = engine.card.config, input_size(engine.card, setting)
+    # what is inside another program's ONNX file is not known
+    known = not setting.path.lower().endswith(".onnx") or bool(engine.card.sha256)
     return {
         "engine": engine.name,
         "device": engine.device,
@@ -67,8 +69,8 @@ def describe(engine: Any, setting: Setting) -> dict[str, Any]:
         "image_size": list(size),
         "architecture": engine.card.architecture,
         "weights_sha256": engine.card.sha256,
-        "macs": work.macs(config, size),
-        "minimum_bytes": work.minimum_bytes(config, size, engine.dtype, setting.batch_size),
+        "macs": work.macs(config, size) if known else None,
+        "minimum_bytes": work.minimum_bytes(config, size, engine.dtype, setting.batch_size) if known else None,
         "usable_threads": usable_threads(),
         "notes": list(engine.notes),
     }

@@ -46,7 +46,8 @@ def _choice(*values: str) -> Values:
     epilog="\b\nExamples:\n  convnext bench\n"
     "  convnext bench -m tiny,base -e openvino,torch -b 1,8,32 --plot speed.png\n"
     "  convnext bench -m convnext_tiny --random --against timm,torchvision\n"
-    "  convnext bench --json > before.json; convnext bench --compare before.json --fail-below 0.95\n\n"
+    "  convnext bench --json > before.json\n"
+    "  convnext bench --compare before.json --fail-below 0.95\n\n"
     "Values with commas between them are tried in every combination."
 )
 @click.option(
@@ -54,29 +55,58 @@ def _choice(*values: str) -> Values:
 )
 @click.option("--random", "at_random", is_flag=True, help="-m names architectures, whose weights are drawn at random.")
 @click.option(
-    "-e", "--engine", type=_choice("auto", "openvino", "onnxruntime", "torch"), default="auto", show_default=True
+    "-e",
+    "--engine",
+    type=_choice("auto", "openvino", "onnxruntime", "torch"),
+    default="auto",
+    metavar="ENGINE,…",
+    help="auto, openvino, onnxruntime or torch.  [default: auto]",
 )
-@click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu.")
-@click.option("--dtype", type=_choice("float32", "bfloat16", "float16", "int8"), default="float32", show_default=True)
-@click.option("--layout", type=_choice("channels_last", "contiguous"), help="Of the tensors in torch.")
+@click.option(
+    "-d", "--device", default="auto", metavar="DEVICE,…", help="auto, cpu, cuda, cuda:N, mps or xpu.  [default: auto]"
+)
+@click.option(
+    "--dtype",
+    type=_choice("float32", "bfloat16", "float16", "int8"),
+    default="float32",
+    metavar="DTYPE,…",
+    help="float32, bfloat16, float16 or int8.  [default: float32]",
+)
+@click.option(
+    "--layout",
+    type=_choice("channels_last", "contiguous"),
+    metavar="LAYOUT,…",
+    help="Of the tensors in torch: channels_last, contiguous.",
+)
 @click.option(
     "-b",
     "--batch-size",
     "batches",
-    type=Values(BatchSize(1), "number,…|auto"),
+    type=Values(BatchSize(1), "photos"),
+    metavar="PHOTOS,…|auto",
     help="`auto` finds the best, and the largest that fits.  [default: 1,8 on a CPU, 1,64 on a GPU]",
 )
 @click.option(
     "-t",
     "--threads",
-    type=Values(click.IntRange(1, options.MAX_THREADS), "number,…"),
+    type=Values(click.IntRange(1, options.MAX_THREADS), "threads"),
+    metavar="THREADS,…",
     help="[default: what this process may use]",
 )
 @click.option(
-    "--size", type=Values(click.IntRange(1, MAX_SIZE), "pixels,…"), help="Edge of the input.  [default: the model's]"
+    "--size",
+    type=Values(click.IntRange(1, MAX_SIZE), "pixels"),
+    metavar="PIXELS,…",
+    help="Edge of the input.  [default: the model's]",
 )
 @click.option(
-    "--compile", "compiled", type=_choice("no", "yes"), is_flag=False, flag_value="yes", help="Have torch compile it."
+    "--compile",
+    "compiled",
+    type=_choice("no", "yes"),
+    is_flag=False,
+    flag_value="yes",
+    metavar="[no|yes|no,yes]",
+    help="Have torch compile it.",
 )
 @click.option("--data", metavar="FOLDER", help="The whole way from file to label too, and its stages.")
 @click.option("--train", is_flag=True, help="A training step: forward, backward, AdamW.")

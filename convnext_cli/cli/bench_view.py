@@ -81,7 +81,7 @@ def _figures(row: dict[str, Any]) -> dict[str, str]:
         "p99": _short(row["latency_p99_ms"]),
         "start s": f"{row['load_s'] + row['first_call_s']:.2f}",
         "MiB": f"{row['peak_memory_bytes'] / 2**20:.0f}",
-        "GFLOP/s": _short(row["achieved_flops"] / 1e9),
+        "GFLOP/s": _short(row["achieved_flops"] / 1e9) if row["achieved_flops"] else "-",
         "ceiling": "-" if share is None else f"{share:.0%}" + ("?" if row["ceiling_disturbed"] else ""),
     }
 
@@ -132,7 +132,7 @@ def _legend(found: dict[str, Any], names: Sequence[str]) -> list[str]:
     units = {"threads": "{} threads", "size": "{} px"}
     same = [units.get(n, "{}").format(words[n]) for n in _SETTINGS if n not in names and words[n]]
     work = {(row["model"], row["macs"]) for row in rows}
-    if len(work) == 1:
+    if len(work) == 1 and rows[0]["macs"]:
         macs = rows[0]["macs"]
         same.append(f"{macs / 1e9:.2f} GMAC = {2 * macs / 1e9:.2f} GFLOP a photo")
     lines = [" · ".join(map(render.clean, same))]
