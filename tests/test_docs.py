@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from convnext_cli.engines import onnx_graph
 from convnext_cli.errors import FAILURE_KINDS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SAMPLES
+from tests.weights_made import SMALL, random_tensors
 
 sys.path.insert(0, str(ROOT / "tools"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,8 +37,8 @@ def commands() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with the files that the examples name."""
+def place(tmp_path: Path, home: Path) -> Path:
+    """A folder with the files that the examples name, and the models that they name among the user's weights."""
     photo = (ROOT / "samples" / "cat.jpg").read_bytes()
     for name in ("photo.jpg", "holiday/beach.jpg", "holiday/day two/IMG_1.heic"):
         path = tmp_path / name
@@ -44,6 +46,14 @@ def place(tmp_path: Path) -> Path:
         path.write_bytes(photo)
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     (tmp_path / "my_checkpoint.pth").symlink_to(ROOT / "weights" / "default.safetensors")
+    for name in ("convnext_tiny.fb_in1k", "convnext_tiny.in12k_ft_in1k"):
+        (home / "weights" / name).mkdir(parents=True)
+        (home / "weights" / name / "model.safetensors").symlink_to(ROOT / "weights" / "default.safetensors")
+    (tmp_path / "photos").mkdir()
+    for i in range(40):
+        (tmp_path / "photos" / f"{i}.jpg").write_bytes(Path(SAMPLES[i % 3]).read_bytes())
+    tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
+    onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
     return tmp_path
 

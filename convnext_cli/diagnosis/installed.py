@@ -28,7 +28,6 @@ LIBRARIES = {
     "rawpy": ("camera raw", "pip install 'convnext-cli[raw]'"),
     "pyarrow": ("Parquet", "pip install 'convnext-cli[parquet]'"),
     "onnx": ("ONNX files", "pip install 'convnext-cli[onnx]'"),
-    "nncf": ("int8", "pip install 'convnext-cli[int8]'"),
     "matplotlib": ("plots", "pip install 'convnext-cli[plot]'"),
 }
 

@@ -32,7 +32,7 @@ from convnext_cli.checkpoints import beside
 from convnext_cli.errors import ConvNextError
 
 _UNUSED = 60 * 24 * 3600  # seconds until an entry goes
-_FORM = 1  # of the entries; raised when older ones cannot be read any more
+_FORM = 2  # of the entries; raised when older ones cannot be read any more
 
 
 @dataclass(frozen=True)
