@@ -74,7 +74,7 @@ def measured(
         "rounds": [len(turn["seconds"]) for turn in turns],
         "error": None,
     }
-    row["warnings"] = _unstable(row, (low, high), middle, all(turn["warm"] for turn in turns))
+    row["warnings"] = _unstable(row, all(turn["warm"] for turn in turns))
     row["stable"] = not row["warnings"]
     if setting.threads > opened["usable_threads"]:
         row["warnings"].append(f"{setting.threads} threads on {opened['usable_threads']} processors")
@@ -130,9 +130,9 @@ def _head(setting: Setting, opened: Values) -> Row:
     }
 
 
-def _unstable(row: Row, interval: statistics.Interval, middle: float, warm: bool) -> list[str]:
+def _unstable(row: Row, warm: bool) -> list[str]:
     found = []
-    if (width := statistics.spread(interval, middle)) > UNSTABLE:
+    if (width := statistics.spread(row["images_per_second_interval"], row["images_per_second"])) > UNSTABLE:
         found.append(f"unstable: ±{width:.0%} over repeats")
     if not warm:
         found.append("unstable: still warming up")

@@ -73,6 +73,6 @@ def drift(samples: Sequence[float]) -> float:
     return median(samples[-third:]) / median(samples[:third]) - 1
 
 
-def spread(interval: Interval, centre: float) -> float:
+def spread(interval: Sequence[float], centre: float) -> float:
     """Half the width of an interval as a share of its centre."""
     return (interval[1] - interval[0]) / 2 / centre

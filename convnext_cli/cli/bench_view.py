@@ -51,7 +51,7 @@ def _setting(row: dict[str, Any]) -> dict[str, str]:
     return {
         "model": render.plain(row["model"]),
         "engine": row["peer"] or row["engine"],
-        "device": row["provider"] or row["device"],
+        "device": row["device"],
         "dtype": row["dtype"],
         "layout": row["layout"] or "",
         "compiled": "compiled" if row["compiled"] and "+compile" not in (row["peer"] or "") else "",
@@ -223,7 +223,7 @@ def _told(name: str, row: dict[str, Any]) -> str:
         if k.startswith("gpu_")
     )
     return (
-        f"{name}: load {row['load_s']:.2f} s, first call {row['first_call_s']:.2f} s, "
-        f"warm-up {row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples over {row['inputs']} inputs, "
-        f"slowest {row['latency_max_ms']:.1f} ms{memory}; time with other inputs: {kinds or 'not tried'}"
+        f"{name}: {row['provider'] or row['device']}, load {row['load_s']:.2f} s, "
+        f"first call {row['first_call_s']:.2f} s, warm-up {row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples "
+        f"over {row['inputs']} inputs, slowest {row['latency_max_ms']:.1f} ms{memory}; time with other inputs: {kinds or 'not tried'}"
     )
