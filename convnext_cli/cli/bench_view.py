@@ -225,5 +225,6 @@ def _told(name: str, row: dict[str, Any]) -> str:
     return (
         f"{name}: {row['provider'] or row['device']}, load {row['load_s']:.2f} s, "
         f"first call {row['first_call_s']:.2f} s, warm-up {row['warmup_s']:.1f} s, {len(row['samples_ms'])} samples "
-        f"over {row['inputs']} inputs, slowest {row['latency_max_ms']:.1f} ms{memory}; time with other inputs: {kinds or 'not tried'}"
+        f"over {row['inputs']} inputs, slowest {row['latency_max_ms']:.1f} ms{memory}; "
+        f"time with other inputs: {kinds or 'not tried'}"
     )
