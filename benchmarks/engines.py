@@ -2,8 +2,8 @@
 
     python -m benchmarks.engines VALIDATION.parquet [--photos 500] [--model default]
 
-The file has Hugging Face's image layout: a column ``image`` of {bytes, path} and a column ``label`` of integers. Also
-printed is how often each was right, where the labels are the model's own classes, and how long a photo took in batches
+The file has Hugging Face's image layout: a column ``image`` of {bytes, path} and a column ``label`` of integers. int8 is
+calibrated with the photos behind those that are tested. Also printed is how often each was right, where the labels are the model's own classes, and how long a photo took in batches
 of 8: rough, since the engines do not take turns here (benchmarks/peers.py measures).
 """
 
@@ -26,8 +26,10 @@ from PIL import Image
 
 from convnext_cli import checkpoints, machine, zoo
 from convnext_cli.engines import Engine, open_engine
+from convnext_cli.engines.int8 import prepare_int8
 from convnext_cli.engines.onnx_graph import graph as onnx_graph
 from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
+from convnext_cli.engines.quantise import MOST
 from convnext_cli.engines.torch import TorchEngine
 from convnext_cli.errors import ConvNextError
 from convnext_cli.model import build
@@ -80,10 +82,12 @@ def main() -> None:
     given = parser.parse_args()
     path = zoo.resolve(given.model)
     found = checkpoints.load(path, dtype=torch.float64)
-    table = pq.read_table(given.parquet).slice(0, given.photos).to_pydict()
+    table = pq.read_table(given.parquet).slice(0, given.photos + MOST).to_pydict()
     photos = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in table["image"]]
     x = np.stack([found.card.recipe.apply(photo) for photo in photos])
-    labels = np.array(table["label"])
+    x, others = x[: given.photos], x[given.photos :]
+    labels = np.array(table["label"])[: given.photos]
+    prepare_int8(path, others, x, None, threads=usable_threads(), batch_size=BATCH)
     network = build(found.card.config, found.tensors)
     with torch.inference_mode():
         wanted = np.concatenate([network(torch.from_numpy(b).double()).logits.numpy() for b in batches(x)])

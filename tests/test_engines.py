@@ -109,7 +109,7 @@ def loaded(arguments: list[Any], home: Path) -> tuple[set[str], str]:
     """Which libraries a command has imported at its end, and what it printed."""
     code = (
         "import sys; from convnext_cli.cli import run; status = run(sys.argv[1:]); "
-        "print(status, [m for m in ('torch', 'torchvision', 'openvino') if m in sys.modules])"
+        "print(status, [m for m in ('torch', 'torchvision', 'openvino', 'openvino_telemetry') if m in sys.modules])"
     )
     environment = os.environ | {"CONVNEXT_HOME": str(home)}
     command = [sys.executable, "-c", code, *map(str, arguments)]

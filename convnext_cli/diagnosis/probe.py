@@ -129,10 +129,9 @@ class _Exact:
 
 
 def probe_openvino(say: Say, threads: int) -> None:
-    import openvino as ov
-
     from convnext_cli.checkpoints.arrays import read_arrays
     from convnext_cli.engines import openvino
+    from convnext_cli.engines.runtime import ov
 
     core = ov.Core()
     card, arrays = read_arrays(_bundled())
