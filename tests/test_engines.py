@@ -248,9 +248,24 @@ def test_another_version_of_the_runtime_makes_its_own(
     kept: tuple[Path, prepared.Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = prepared.known(kept[0]).card  # type: ignore[union-attr]
-    monkeypatch.setattr(prepared, "_installed", lambda: {"openvino": "1999.1"})
+    monkeypatch.setattr(prepared, "installed", lambda: {"openvino": "1999.1"})
     assert prepared.find(card, "openvino", "float32") is None
     assert prepared.choice(card, "float32") is None
+
+
+@pytest.mark.parametrize(
+    ("times", "best"),
+    [
+        ({"torch": 2.0, "openvino": 1.0}, "openvino"),
+        ({"torch": 2.0, "openvino": 1.02, "onnxruntime": 1.0}, "openvino"),
+        ({"openvino": 1.1, "onnxruntime": 1.0}, "onnxruntime"),
+        ({"torch": 3.0, "torch --compile": 1.0, "openvino": 2.0}, "torch --compile"),
+        ({"torch": 3.0}, "torch"),
+        ({}, "torch"),
+    ],
+)
+def test_the_clearly_fastest_is_chosen(times: dict[str, float], best: str) -> None:
+    assert prepared.Choice({"throughput": times}).best("throughput") == best
 
 
 def test_another_processor_measures_for_itself(
@@ -310,7 +325,8 @@ def test_entries_that_nobody_uses_go(kept: tuple[Path, prepared.Entry], tmp_path
     ("wish", "error", "words"),
     [
         ({"compiled": True, "engine": "openvino"}, UsageError, "--compile is for torch"),
-        ({"engine": "openvino", "device": "cuda"}, UnavailableError, "runs on the CPU"),
+        ({"engine": "openvino", "device": "cuda"}, UnavailableError, "on the CPU"),
+        ({"engine": "onnxruntime", "device": "cuda"}, UnavailableError, "on the CPU"),
         ({"dtype": "int8"}, UnavailableError, "not prepared in int8"),
         ({"device": "cuda"}, UnavailableError, "cuda"),
     ],
@@ -322,6 +338,16 @@ def test_impossible_wishes(
         pytest.skip("there is a GPU")
     with pytest.raises(error, match=words):
         open_engine(write_model(tmp_path / "own.safetensors"), **wish)
+
+
+def test_an_onnx_file_has_its_own_precision(home: Path, tmp_path: Path) -> None:
+    from convnext_cli.engines import onnx_graph
+
+    onnx_graph.save(onnx_graph.graph(SMALL, arrays(random_tensors(SMALL))), tmp_path / "own.onnx")
+    assert open_engine(tmp_path / "own.onnx").name == "onnxruntime"
+    for wish, words in (({"dtype": "bfloat16"}, "computes in float32"), ({"engine": "torch"}, "only onnxruntime")):
+        with pytest.raises(UsageError, match=words):
+            open_engine(tmp_path / "own.onnx", **wish)
 
 
 def test_the_prepare_command(convnext: Run, home: Path, tmp_path: Path) -> None:

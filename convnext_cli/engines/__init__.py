@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -70,15 +71,17 @@ def open_engine(
     if compiled and engine not in ("auto", "torch"):
         raise UsageError(f"--compile is for torch, not for {engine}", "leave one of the two out")
     if path.suffix.lower() == ".onnx":
-        if engine not in ("auto", "onnxruntime"):
-            raise UsageError(f"{engine} does not run {path.name}", "take --engine onnxruntime, or leave it out")
-        return _onnxruntime(path, None, device, threads)
+        return _onnx_file(path, engine, device, dtype, threads, compiled)
+    if engine in ("openvino", "onnxruntime") and find_spec(engine) is None:
+        extra = "'convnext-cli[onnx]'" if engine == "onnxruntime" else engine
+        raise UnavailableError(f"{engine} is not installed", f"pip install {extra}")
     if engine == "auto":
         # float16 is for GPUs; a processor computes it slowly, and in torch alone
-        if compiled or dtype == "float16" or device not in ("auto", "cpu") or (device == "auto" and _gpu()):
+        elsewhere = device not in ("auto", "cpu") or (device == "auto" and dtype != "int8" and _gpu())
+        if compiled or dtype == "float16" or elsewhere:
             engine = "torch"
-    elif device not in ("auto", "cpu") and engine == "openvino":
-        raise UnavailableError("the openvino engine runs on the CPU", "leave -d out, or take --engine torch")
+    elif device not in ("auto", "cpu") and engine != "torch":
+        raise UnavailableError(f"{engine} runs this model on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
         return _torch(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
     if found := _without_torch(path, engine, dtype, threads, job, batch_size):
@@ -101,9 +104,10 @@ def _gpu() -> bool:
         system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32"
         seen = any((system / name).exists() for name in ("nvcuda.dll", "ze_loader.dll"))
     else:
-        seen = any(
-            Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/accel", "/dev/dri")
-        )
+        # every screen has /dev/dri, but only one build of torch computes through it
+        build = prepared.installed().get("torch", "").partition("+")[2]
+        drivers = ["/dev/dri"] if build == "xpu" else ["/dev/nvidiactl", "/dev/dxg", "/dev/kfd"]
+        seen = build != "cpu" and any(Path(driver).exists() for driver in drivers)
     if not seen:
         return False
     from convnext_cli.engines.torch import devices
@@ -180,6 +184,16 @@ def _bundled(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_
     if reference.difference(logits, wanted["logits"]) > reference.TOLERANCE[dtype]:
         return None
     return made
+
+
+def _onnx_file(path: Path, engine: str, device: str, dtype: str, threads: int, compiled: bool) -> Engine:
+    """A file of the user's, in the precision that it has."""
+    if engine not in ("auto", "onnxruntime") or compiled:
+        raise UsageError(f"only onnxruntime runs {path.name}", "leave --engine and --compile out")
+    found = _onnxruntime(path, None, device, threads)
+    if dtype not in ("float32", found.dtype):  # what is asked for when nothing is said
+        raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
+    return found
 
 
 def _onnxruntime(path: Path, card: Card | None, device: str, threads: int, dtype: str | None = None) -> Engine:

@@ -32,6 +32,7 @@ from convnext_cli.checkpoints import beside
 from convnext_cli.errors import ConvNextError
 
 _UNUSED = 60 * 24 * 3600  # seconds until an entry goes
+_CLEARLY = 1.03  # times as fast; less is within what one measurement tells
 _FORM = 2  # of the entries; raised when older ones cannot be read any more
 
 
@@ -79,9 +80,15 @@ class Choice:
     measured: dict[str, dict[str, float]]
 
     def best(self, job: str) -> str:
-        """The fastest engine for a job; "torch" where no other could be prepared."""
+        """The fastest engine for a job; "torch" where no other could be prepared.
+
+        OpenVINO, which needs no other library, stays where another is not clearly faster.
+        """
         times = self.measured.get(job, {})
-        return min(times, key=lambda engine: times[engine], default="torch")
+        fastest = min(times, key=lambda engine: times[engine], default="torch")
+        if "openvino" in times and times["openvino"] < _CLEARLY * times[fastest]:
+            return "openvino"
+        return fastest
 
 
 def root() -> Path:
@@ -250,11 +257,11 @@ def _choice_file(card: Card, dtype: str) -> Path:
 
 
 def _versions(engine: str) -> dict[str, str]:
-    return {"convnext": __version__, engine: _installed().get(engine, "")}
+    return {"convnext": __version__, engine: installed().get(engine, "")}
 
 
 @cache
-def _installed() -> dict[str, str]:
+def installed() -> dict[str, str]:
     """Versions of the installed packages, by the names of their folders (importlib.metadata takes 17 ms to import)."""
     found: dict[str, str] = {}
     for folder in map(Path, sys.path):
