@@ -32,10 +32,11 @@ format: $(VENV)/.dev     ## format the code
 docs: $(VENV)/.dev       ## write the command reference anew from --help
 	$(BIN)/python tools/make_reference.py
 
-bench: $(VENV)/.dev      ## the tables of docs/performance.md
+bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python -m benchmarks.preprocessing
 	$(BIN)/python benchmarks/hostile.py
+	$(BIN)/python -m benchmarks.peers
 
 clean:          ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
