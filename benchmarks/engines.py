@@ -2,9 +2,10 @@
 
     python -m benchmarks.engines VALIDATION.parquet [--photos 500] [--model default]
 
-The file has Hugging Face's image layout: a column ``image`` of {bytes, path} and a column ``label`` of integers. int8 is
-calibrated with the photos behind those that are tested. Also printed is how often each was right, where the labels are the model's own classes, and how long a photo took in batches
-of 8: rough, since the engines do not take turns here (benchmarks/peers.py measures).
+The file has Hugging Face's image layout: a column ``image`` of {bytes, path} and a column ``label`` of integers. int8
+is calibrated with the photos behind those that are tested. Also printed is how often each was right, where the labels
+are the model's own classes, and how long a photo took in batches of 8: rough, since the engines do not take turns here
+(benchmarks/peers.py measures).
 """
 
 from __future__ import annotations

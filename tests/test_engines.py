@@ -257,8 +257,8 @@ def test_another_version_of_the_runtime_makes_its_own(
     ("times", "best"),
     [
         ({"torch": 2.0, "openvino": 1.0}, "openvino"),
-        ({"torch": 2.0, "openvino": 1.02, "onnxruntime": 1.0}, "openvino"),
-        ({"openvino": 1.1, "onnxruntime": 1.0}, "onnxruntime"),
+        ({"torch": 2.0, "openvino": 1.09, "onnxruntime": 1.0}, "openvino"),
+        ({"openvino": 1.2, "onnxruntime": 1.0}, "onnxruntime"),
         ({"torch": 3.0, "torch --compile": 1.0, "openvino": 2.0}, "torch --compile"),
         ({"torch": 3.0}, "torch"),
         ({}, "torch"),

@@ -19,8 +19,8 @@ from convnext_cli.engines.torch import TorchEngine
 from convnext_cli.errors import UnavailableError
 
 _LONGEST = 1.0  # seconds for one measured call
-_SAMPLES = 8
-_SECONDS = 1.0  # for all samples of one engine
+_TURNS = 5
+_SECONDS = 2.0  # for all turns of one engine
 
 
 Save = Callable[[Path], None]
@@ -108,14 +108,15 @@ def measure(engines: dict[str, Engine], size: tuple[int, int], batch_size: int) 
         there = {n: e for n, e in engines.items() if job == "throughput" or not n.startswith("torch")}
         batch = reference_input(*size, photos)
         times: dict[str, list[float]] = {name: [] for name in there}
-        first = {name: _seconds(engine, batch[:1]) for name, engine in there.items()}
-        batch = batch[: max(1, min(photos, int(_LONGEST / max(first.values(), default=1))))]
         for engine in there.values():
-            _seconds(engine, batch)
+            engine(batch[:1])
+        slowest = max((_seconds(engine, batch[:1]) for engine in there.values()), default=1.0)
+        batch = batch[: max(1, min(photos, int(_LONGEST / slowest)))]
         end = time.perf_counter() + _SECONDS * len(there)
-        for _ in range(_SAMPLES):
+        for _ in range(_TURNS):
             for name, engine in there.items():
-                times[name].append(_seconds(engine, batch) / len(batch))
+                engine(batch)  # the threads of the engine before this one spin on for a while
+                times[name] += [_seconds(engine, batch) / len(batch) for _ in range(2)]
             if time.perf_counter() > end:
                 break
         found[job] = {name: 1000 * min(seconds) for name, seconds in times.items()}
