@@ -156,6 +156,7 @@ def _makers(
 
     if find_spec("openvino"):
         makers["openvino"] = with_openvino
-    if dtype == "float32" and find_spec("onnxruntime") and find_spec("onnx"):
+    fits = 4 * card.config.num_parameters < 2**31 - 2**20  # bytes of one protobuf message
+    if dtype == "float32" and fits and find_spec("onnxruntime") and find_spec("onnx"):
         makers["onnxruntime"] = with_onnxruntime
     return makers
