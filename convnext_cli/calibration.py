@@ -65,11 +65,10 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
                 held.append(known)
             yield card.recipe.apply(photo)
 
-    tested = list(islice(read(paths[seen:], label=True), _TESTED))
     made = prepare_int8(
         path,
         read(paths[:seen], label=False),
-        tested,
+        islice(read(paths[seen:], label=True), _TESTED),
         held if labelled else None,
         threads=threads,
         batch_size=batch_size,

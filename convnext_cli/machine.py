@@ -1,12 +1,16 @@
-"""The processor: its name and the instruction sets that decide how fast a network runs."""
+"""What is here: the processor and its instruction sets, the system, the libraries that are installed."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from convnext_cli.threads import quotas, usable_threads
 
 # As Linux names them; the widest first. Only those that the engines' kernels ask for.
 INSTRUCTION_SETS = (
@@ -37,6 +41,28 @@ def instruction_sets() -> tuple[str, ...]:
     there = _linux()
     flags = set((there.get("flags") or there.get("Features") or "").split())
     return tuple(name for name in INSTRUCTION_SETS if name in flags)
+
+
+def describe() -> dict[str, Any]:
+    """Plain JSON values. ``usable_threads`` is what affinity and quota leave, not what the machine has."""
+    return {
+        "platform": platform.platform(),
+        "processor": processor(),
+        "instruction_sets": list(instruction_sets()),
+        "processors": os.cpu_count(),
+        "usable_threads": usable_threads(),
+        "quotas": quotas(),
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """The version of an installed package, None when it is not there."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _sysctl(name: str) -> str:

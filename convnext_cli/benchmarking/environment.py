@@ -8,13 +8,11 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from convnext_cli import __version__, machine
 from convnext_cli.benchmarking import inputs, memory
-from convnext_cli.threads import quotas, usable_threads
 
 LIBRARIES = (
     *("torch", "torchvision", "openvino", "onnxruntime", "onnx", "timm", "transformers"),
@@ -26,16 +24,11 @@ _THROTTLED = "clocks_throttle_reasons.active"
 
 
 def describe() -> dict[str, Any]:
-    """Plain JSON values. ``usable_threads`` is what affinity and quota leave, not what the machine has."""
+    """Plain JSON values, ``machine.describe`` among them."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": versions(),
-        "platform": platform.platform(),
-        "processor": machine.processor(),
-        "instruction_sets": list(machine.instruction_sets()),
-        "processors": os.cpu_count(),
-        "usable_threads": usable_threads(),
-        "quotas": quotas(),
+        **machine.describe(),
         "last_level_cache_bytes": inputs.last_level_cache(),
         "available_memory_bytes": memory.available(),
         "governor": _text(_CPUS / "cpu0/cpufreq/scaling_governor"),
@@ -51,10 +44,8 @@ _TELLING = ("OMP_", "MKL_", "KMP_", "GOMP_", "ONEDNN_", "DNNL_", "OV_", "TORCH",
 def versions() -> dict[str, str]:
     """Of this program, Python and the libraries that are installed."""
     found = {"convnext": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    there = {name: machine.version_of(name) for name in LIBRARIES}
+    return found | {name: version for name, version in there.items() if version is not None}
 
 
 def sensors() -> dict[str, Any]:

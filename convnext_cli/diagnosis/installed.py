@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from convnext_cli import __version__, machine, zoo
 from convnext_cli.engines import prepared
 from convnext_cli.errors import ConvNextError
-from convnext_cli.threads import quotas, usable_threads
 from convnext_cli.zoo.settings import config_file
 
 # Module, distribution, what it is for, and how to get it.
@@ -38,28 +36,16 @@ def this_machine() -> dict[str, Any]:
         "convnext": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
-        "platform": platform.platform(),
-        "processor": machine.processor(),
-        "instruction_sets": list(machine.instruction_sets()),
-        "processors": os.cpu_count(),
-        "usable_threads": usable_threads(),
-        "quotas": quotas(),
+        **machine.describe(),
     }
 
 
 def libraries() -> list[dict[str, Any]]:
     """Name, version (None when it is not there), what for, and the line that installs it."""
     return [
-        {"name": name, "version": version_of(name), "for": purpose, "install": install}
+        {"name": name, "version": machine.version_of(name), "for": purpose, "install": install}
         for name, (purpose, install) in LIBRARIES.items()
     ]
-
-
-def version_of(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def is_there(module: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from convnext_cli import zoo
+from convnext_cli import machine, zoo
 from convnext_cli.diagnosis import installed
 from convnext_cli.threads import usable_threads
 
@@ -75,7 +75,7 @@ def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
     """Look at everything; raises nothing. say: called with the name of each engine before it is tried."""
     engines, checks = [], list[Check]()
     for name, (distribution, install) in installed.ENGINES.items():
-        engine: dict[str, Any] = {"name": name, "version": installed.version_of(distribution), "install": install}
+        engine: dict[str, Any] = {"name": name, "version": machine.version_of(distribution), "install": install}
         engine |= {"installed": installed.is_there(name), "error": None, "facts": {}, "devices": []}
         if engine["installed"]:
             say(name)

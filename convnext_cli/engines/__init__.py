@@ -84,7 +84,10 @@ def open_engine(
         raise UnavailableError(f"{engine} runs this model on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
         return _torch(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
-    if found := _without_torch(path, engine, dtype, threads, job, batch_size):
+    if found := _from_cache(path, engine, dtype, threads, job, batch_size):
+        return found
+    bundled = engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled()
+    if bundled and (found := _bundled(path, dtype, threads, job, batch_size)):
         return found
     if dtype == "int8":
         raise UnavailableError(
@@ -127,10 +130,8 @@ def _torch(path: Path, **options: Any) -> Engine:
     return TorchEngine(path, **options)
 
 
-def _without_torch(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
-    """What is prepared for these weights, or needs no preparing; None when there is nothing."""
-    if engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled():
-        return _bundled(path, engine, dtype, threads, job, batch_size)
+def _from_cache(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+    """What is prepared for these weights; None when there is nothing, or it is damaged."""
     if (known := prepared.known(path)) is None:
         return None
     if engine == "auto":
@@ -162,7 +163,7 @@ def _without_torch(path: Path, engine: str, dtype: str, threads: int, job: Job, 
     return found
 
 
-def _bundled(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
     """The bundled default, which is small enough to be made anew each time, and brings the answer that it must give."""
     try:
         from convnext_cli.engines import openvino
@@ -171,9 +172,6 @@ def _bundled(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_
     from convnext_cli.checkpoints.arrays import read_arrays
 
     card, arrays = read_arrays(path)
-    choice = prepared.choice(card, dtype) if engine == "auto" else None
-    if choice and choice.best(job).startswith("torch"):
-        return _torch(path, device="cpu", dtype=dtype, threads=threads, compiled=choice.best(job) != "torch")
     made = openvino.OpenVINOEngine(
         openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
     )

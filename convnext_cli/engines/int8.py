@@ -28,7 +28,7 @@ class Int8:
 def prepare_int8(
     path: Path,
     calibrating: Iterable[np.ndarray],
-    testing: Sequence[np.ndarray],
+    testing: Iterable[np.ndarray],
     labels: Sequence[int] | None,
     *,
     threads: int,
@@ -36,7 +36,8 @@ def prepare_int8(
 ) -> Int8:
     """Make a model's int8 engine and keep it, whether it pays or not: the caller says what was found.
 
-    calibrating, testing: (3, H, W) float32 photos by the model's recipe, none in both. labels: the classes of testing.
+    calibrating, testing: (3, H, W) float32 photos by the model's recipe, none in both. labels: the classes of testing,
+    looked at when all of testing was.
     Raises ModelError when the weights cannot be used, UsageError for too few photos.
     """
     checkpoint = checkpoints.load(path)

@@ -61,7 +61,7 @@ class OnnxRuntimeEngine:
         if self.provider == _CUDA:
             self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
         self._input, self._kind, self._batch, self._size = self._input_of()
-        # A few photos at a time stay in the caches: for convnext_tiny 8 at once took a twelfth longer than 2 by 2.
+        # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
         self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
         self._output, classes = self._output_of()
         self._softmax = False

@@ -69,9 +69,11 @@ def prepare(
     plain = TorchEngine(path, device="cpu", threads=threads, checkpoint=checkpoint)
     engines: dict[str, Engine] = {"torch": plain}
     if dtype != "float32":
-        engines["torch"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads)
+        engines["torch"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads, checkpoint=checkpoint)
     if compiled:
-        engines["torch --compile"] = TorchEngine(path, device="cpu", dtype=dtype, threads=threads, compiled=True)
+        engines["torch --compile"] = TorchEngine(
+            path, device="cpu", dtype=dtype, threads=threads, compiled=True, checkpoint=checkpoint
+        )
     proof, refused, saves, kept = dict[str, float](), list[str](), dict[str, Save](), None
     x = reference_input(*card.recipe.size)
     reference = plain(x)

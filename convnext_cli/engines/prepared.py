@@ -125,15 +125,10 @@ def remember(path: Path, card: Card, notes: list[str]) -> None:
 def find(card: Card, engine: str, dtype: str) -> Entry | None:
     """The prepared engine for these weights; whether its files are intact is for ``Entry.intact`` to say."""
     folder = _folder(card, engine, dtype)
-    found = _read(folder / "entry.json")
-    if found is None:
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(folder / "entry.json")
-    try:
-        return Entry(folder, **found)
-    except TypeError:
-        return None
+    if (found := _entry(folder)) is not None:
+        with contextlib.suppress(OSError):
+            os.utime(folder / "entry.json")
+    return found
 
 
 @contextlib.contextmanager
@@ -204,13 +199,11 @@ def complete(path: Path, dtype: str) -> bool:
 
 def entries() -> list[Entry]:
     """All prepared engines, broken ones left out."""
-    found = []
-    with contextlib.suppress(OSError):
-        for folder in sorted((root() / "engines").iterdir()):
-            values = _read(folder / "entry.json")
-            with contextlib.suppress(TypeError):
-                found += [Entry(folder, **values)] if values else []
-    return found
+    try:
+        folders = sorted((root() / "engines").iterdir())
+    except OSError:
+        return []
+    return [entry for entry in map(_entry, folders) if entry is not None]
 
 
 def clear() -> int:
@@ -237,8 +230,14 @@ class Check:
         return self._result.result()
 
 
+def _entry(folder: Path) -> Entry | None:
+    try:
+        return Entry(folder, **(_read(folder / "entry.json") or {}))
+    except TypeError:
+        return None
+
+
 def _model_file(path: Path) -> Path:
-    # a file that is replaced within the clock's grain and has the same size has the same inode only if written in place
     depends: list[Any] = [__version__, _FORM]
     for file in beside.files(path):
         status = file.stat()
@@ -262,7 +261,7 @@ def _versions(engine: str) -> dict[str, str]:
 
 @cache
 def installed() -> dict[str, str]:
-    """Versions of the installed packages, by the names of their folders (importlib.metadata takes 17 ms to import)."""
+    """Versions of the installed packages, by the names of their folders: importlib.metadata takes long to import."""
     found: dict[str, str] = {}
     for folder in map(Path, sys.path):
         with contextlib.suppress(OSError):
@@ -277,7 +276,7 @@ def _key(values: list[Any]) -> str:
 
 
 def _sum(path: Path) -> int:
-    """A checksum against accidents, three times as quick as one against malice: the folder is the user's own."""
+    """A checksum against accidents, quicker than one against malice: the folder is the user's own."""
     found = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,6 +1,6 @@
 """OpenVINO without its converter.
 
-``import openvino`` brings in the model converter where that can be imported, and with it a telemetry client: two thirds
+``import openvino`` brings in the model converter where that can be imported, and with it a telemetry client: most
 of the time of the import, for nothing that is used here. The package is made to go without it.
 """
 
