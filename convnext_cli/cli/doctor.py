@@ -60,7 +60,7 @@ def _section(title: str, table: Table) -> None:
 
     console = render.out()
     console.print(f"[bold]{title}[/]")
-    console.print(Padding(table, (0, 0, 1, 2)))
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
 
 
 def _facts(lines: Iterator[tuple[str, str | Text]]) -> Table:
