@@ -55,7 +55,7 @@ def engines(card: Card, tensors: dict[str, Any], calibrating: Iterator[np.ndarra
     found = {}
     for dtype, made in models.items():
         try:
-            found[dtype] = OpenVINOEngine(made, card, dtype=dtype, threads=threads, job="throughput", batch_size=8)
+            found[dtype] = OpenVINOEngine(made, card, dtype=dtype, threads=threads, batch_size=8)
         except UnavailableError as error:
             print(error.message)
     return found

@@ -280,6 +280,7 @@ def open_pipeline(
     dtype: str = "float32",
     threads: int | None = None,
     job: Job = "latency",
+    photos: int | None = None,
     compiled: bool = False,
     prepare: bool = False,
     **options: Any,
@@ -287,8 +288,8 @@ def open_pipeline(
     """The pipeline of a model: a name, a file or a folder.
 
     labels: a label file or the name of a bundled set, instead of the card's. threads: None for all that this process
-    may use. engine, device, dtype, job, compiled, prepare: as for ``open_engine``. options: fields of ``Pipeline``;
-    the rest come from the card and the machine.
+    may use. photos: how many will come, where that is known. engine, device, dtype, job, compiled, prepare: as for
+    ``open_engine``. options: fields of ``Pipeline``; the rest come from the card and the machine.
     Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
     is not there; UsageError for an option that is not there or out of range.
     """
@@ -310,7 +311,7 @@ def open_pipeline(
         dtype=dtype,
         threads=threads,
         job=job,
-        batch_size=options.get("batch_size") or BATCH_SIZE,
+        batch_size=min(photos or BATCH_SIZE, options.get("batch_size") or BATCH_SIZE),
         compiled=compiled,
         prepare=prepare,
         say=options.get("say", lambda _: None),
@@ -354,7 +355,7 @@ def classify(
     if isinstance(photos, io.IOBase) or not isinstance(photos, Iterable):  # a file's lines are no photos
         raise UsageError(f"photos are paths or the bytes of files, not {type(photos).__name__}", "pass a list of them")
     found = [Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in photos]
-    pipeline = open_pipeline(zoo.default_model() if model is None else model, **options)
+    pipeline = open_pipeline(zoo.default_model() if model is None else model, photos=len(found), **options)
     try:
         return list(pipeline.rows(found))
     finally:

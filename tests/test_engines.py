@@ -58,11 +58,22 @@ def arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_the_graph_is_the_network(config: ConvNextConfig) -> None:
     tensors = random_tensors(config)
-    engine = OpenVINOEngine(graph(config, arrays(tensors)), Card(config), job="throughput", batch_size=3)
+    engine = OpenVINOEngine(graph(config, arrays(tensors)), Card(config), batch_size=3)
     for shape in ((1, 3, 64, 64), (3, 3, 64, 64), (3, 3, 96, 64), (2, 3, 75, 101)):
         x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         assert reference.difference(engine(x), logits64(config, tensors, x)) < 2e-6
     assert (engine.name, engine.device, engine.dtype) == ("openvino", "cpu", "float32")
+
+
+@pytest.mark.parametrize("photos", [1, 2, 3, 4, 5])
+def test_batches_that_are_not_full_get_the_same_answers(photos: int) -> None:
+    tensors, card = random_tensors(SMALL), Card(SMALL)
+    card = card.replace(recipe=card.recipe.at_size(64))
+    engine = OpenVINOEngine(graph(SMALL, arrays(tensors)), card, batch_size=4)
+    x = reference.reference_input(64, 64, photos)
+    logits = engine(x)
+    assert logits.shape[0] == photos
+    assert reference.difference(logits, logits64(SMALL, tensors, x)) < 2e-6
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -90,7 +90,7 @@ def test_the_model_itself_stays_float32(default: Default) -> None:
 
 
 def test_batch_and_size_stay_open(default: Default) -> None:
-    engine = OpenVINOEngine(default.int8, default.card, dtype="int8", job="throughput", batch_size=4)
+    engine = OpenVINOEngine(default.int8, default.card, dtype="int8", batch_size=4)
     photos = default.held_out[:4]
     together, alone = engine(photos), np.concatenate([engine(photo[None]) for photo in photos])
     np.testing.assert_allclose(together, alone, atol=0.1)  # another order of sums, and a value rounds the other way

@@ -131,6 +131,7 @@ def _pipeline(given: dict[str, Any]) -> Pipeline:
         engine=given["engine"],
         compiled=given["compiled"],
         job=job,
+        photos=len(given["paths"]) if few else None,
         prepare=job == "throughput" or given["engine"] != "auto",
         device=given["device"],
         dtype=given["dtype"],

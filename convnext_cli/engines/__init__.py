@@ -54,7 +54,7 @@ def open_engine(
     dtype: str = "float32",
     threads: int = 1,
     job: Job = "latency",
-    batch_size: int = 8,
+    batch_size: int = 1,
     compiled: bool = False,
     prepare: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -62,8 +62,8 @@ def open_engine(
     """The engine for a model file or folder.
 
     engine: one of ENGINES; "auto" is the fastest that is prepared, on a GPU and where nothing is prepared torch.
-    threads: processor threads it may use. job: "latency" for single photos, "throughput" for many, in batches of
-    batch_size. compiled: have torch compile the network. prepare: make what is not prepared first, which takes seconds
+    threads: processor threads it may use. job: "latency" for few photos, "throughput" for many. batch_size: how many
+    will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: make what is not prepared first, which takes seconds
     and is told to ``say``.
     Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there, UsageError
     for wishes that exclude each other.
@@ -87,7 +87,7 @@ def open_engine(
     if found := _from_cache(path, engine, dtype, threads, job, batch_size):
         return found
     bundled = engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled()
-    if bundled and (found := _bundled(path, dtype, threads, job, batch_size)):
+    if bundled and (found := _bundled(path, dtype, threads, batch_size)):
         return found
     if dtype == "int8":
         raise UnavailableError(
@@ -152,7 +152,7 @@ def _from_cache(path: Path, engine: str, dtype: str, threads: int, job: Job, bat
             from convnext_cli.engines import openvino
 
             found = openvino.OpenVINOEngine(
-                entry.folder / openvino.FILE, known.card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
+                entry.folder / openvino.FILE, known.card, dtype=dtype, threads=threads, batch_size=batch_size
             )
         else:
             found = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads, dtype)
@@ -163,7 +163,7 @@ def _from_cache(path: Path, engine: str, dtype: str, threads: int, job: Job, bat
     return found
 
 
-def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+def _bundled(path: Path, dtype: str, threads: int, batch_size: int) -> Engine | None:
     """The bundled default, which is small enough to be made anew each time, and brings the answer that it must give."""
     try:
         from convnext_cli.engines import openvino
@@ -173,7 +173,7 @@ def _bundled(path: Path, dtype: str, threads: int, job: Job, batch_size: int) ->
 
     card, arrays = read_arrays(path)
     made = openvino.OpenVINOEngine(
-        openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, job=job, batch_size=batch_size
+        openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, batch_size=batch_size
     )
     wanted = json.loads(path.with_name("reference.json").read_text("utf-8"))
     if wanted["sha256"] != card.sha256:
@@ -206,7 +206,8 @@ def _prepared(
     from convnext_cli.engines.prepare import prepare
 
     say(f"preparing {path.name} for this machine, once")
-    done = prepare(path, dtype=dtype, threads=threads, batch_size=batch_size, wanted=engine)
+    # what is measured for folders is measured in batches
+    done = prepare(path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), wanted=engine)
     if done.kept:
         say(f"{done.kept}: it will be prepared again next time")
     name = done.choice.best(job) if engine == "auto" else engine

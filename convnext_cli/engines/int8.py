@@ -47,11 +47,11 @@ def prepare_int8(
     reference = network(x)
     network.close()
     graph = openvino.graph(card.config, {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()})
-    float32 = openvino.OpenVINOEngine(graph, card, threads=threads, job="throughput", batch_size=batch_size)
+    float32 = openvino.OpenVINOEngine(graph, card, threads=threads, batch_size=batch_size)
     if (off := difference(float32(x), reference)) > TOLERANCE["float32"]:
         raise ModelError(f"openvino differs from the network by {off:.1e} of the range of its scores", "--engine torch")
     small = quantise(graph, calibrating, threads=threads)
-    int8 = openvino.OpenVINOEngine(small, card, dtype="int8", threads=threads, job="throughput", batch_size=batch_size)
+    int8 = openvino.OpenVINOEngine(small, card, dtype="int8", threads=threads, batch_size=batch_size)
     found = compare(float32, int8, testing, labels, batch_size=batch_size)
     kept = None
     try:

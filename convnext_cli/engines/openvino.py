@@ -13,7 +13,6 @@ import numpy as np
 
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines import Job
 from convnext_cli.engines.network import Arrays, network
 from convnext_cli.engines.runtime import op, ov
 from convnext_cli.errors import UnavailableError
@@ -109,8 +108,9 @@ def _integers(*values: int) -> Any:
 class OpenVINOEngine:
     """A graph on the CPU.
 
-    model: the graph, or its file. job: "latency" keeps one compiled form for all batches; "throughput" has another
-    for full batches of batch_size, a little faster and slower to compile.
+    model: the graph, or its file. It is compiled for batches of batch_size at the recipe's size: a fixed shape runs
+    up to a twentieth faster. A batch that is more than half full is filled up with zeros; for other shapes a second
+    form, with all open, is compiled when the first one comes.
     Raises UnavailableError when this CPU does not compute in dtype.
     """
 
@@ -124,8 +124,7 @@ class OpenVINOEngine:
         *,
         dtype: str = "float32",
         threads: int = 1,
-        job: Job = "latency",
-        batch_size: int = 8,
+        batch_size: int = 1,
     ) -> None:
         self.card = card
         self.notes: list[str] = []
@@ -145,38 +144,47 @@ class OpenVINOEngine:
             "ENABLE_CPU_PINNING": False,
         }
         self._model = self._core.read_model(model) if isinstance(model, Path) else model
-        self._full = batch_size if job == "throughput" else None
-        self._requests: dict[tuple[int, ...] | None, ov.InferRequest] = {}
-        compiled = self._compile(None)
+        self._fixed = (batch_size, card.config.num_channels, *card.recipe.size)
+        try:
+            compiled = self._compile(self._fixed)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            # the batch that comes may be smaller; if it is not, the call says so
+            self._fixed, compiled = (0, 0, 0, 0), self._compile(None)
+        self._compiled = {self._fixed[0] > 0: compiled}  # by whether the shape is fixed
+        self._requests: dict[bool, ov.InferRequest] = {}
         ran = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.dtype = dtype if ran == precision else {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[ran]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32. Raises MemoryError when memory does not hold the batch."""
-        shape = batch.shape if batch.shape[0] == self._full else None
+        photos, full = len(batch), self._fixed[0]
         try:
-            if shape not in self._requests:
-                self._compile(shape)
-            result = self._requests[shape].infer([np.ascontiguousarray(batch)], share_inputs=True)
+            fixed = batch.shape[1:] == self._fixed[1:] and full / 2 < photos <= full
+            if fixed not in self._requests:
+                if fixed not in self._compiled:
+                    self._compiled[fixed] = self._compile(None)
+                self._requests[fixed] = self._compiled[fixed].create_infer_request()
+            if fixed and photos < full:
+                batch = np.concatenate([batch, np.zeros((full - photos, *batch.shape[1:]), batch.dtype)])
+            result = self._requests[fixed].infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             raise MemoryError(str(error)) from None
-        return np.asarray(result[0])
+        return np.asarray(result[0][:photos])
 
     def close(self) -> None:
         """Let go of the compiled forms and the graph."""
-        self._requests.clear()
-        del self._model
+        del self._requests, self._compiled, self._model
 
     def _compile(self, shape: tuple[int, ...] | None) -> ov.CompiledModel:
         model = self._model
         if shape is not None:
             model = model.clone()
             model.reshape(list(shape))
-        compiled = self._core.compile_model(model, "CPU", self._properties)
-        self._requests[shape] = compiled.create_infer_request()
-        return compiled
+        return self._core.compile_model(model, "CPU", self._properties)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

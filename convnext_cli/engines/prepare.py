@@ -143,9 +143,7 @@ def _makers(
         from convnext_cli.engines import openvino
 
         model = openvino.graph(card.config, arrays)
-        engine = openvino.OpenVINOEngine(
-            model, card, dtype=dtype, threads=threads, job="throughput", batch_size=batch_size
-        )
+        engine = openvino.OpenVINOEngine(model, card, dtype=dtype, threads=threads, batch_size=batch_size)
         return engine, lambda folder: openvino.save(model, folder / openvino.FILE)
 
     def with_onnxruntime() -> tuple[Engine, Save]:
