@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
@@ -23,6 +22,7 @@ import numpy as np
 
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
+from convnext_cli.decoders import Decoders, Task
 from convnext_cli.engines import DTYPES, ENGINES, Engine, Job, open_engine
 from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labels import LabelSet
@@ -55,16 +55,25 @@ class Times:
     def add(self, seconds: tuple[float, ...]) -> None:
         """Count a photo, with what it took to read, decode and prepare it, as far as it came."""
         self.photos += 1
-        read, decode, prepare = (*seconds, 0.0, 0.0)[:3]
+        read, decode, prepare = (*seconds, 0.0, 0.0, 0.0)[:3]
         self.read += read
         self.decode += decode
         self.prepare += prepare
 
     def limiting(self) -> str:
         """The stage that kept the others waiting: the most wall time with its threads side by side."""
-        photo = {"reading": self.read, "decoding": self.decode, "preparing": self.prepare}
-        wall = {name: seconds / self.workers for name, seconds in photo.items()} | {"engine": self.engine}
+        wall = self._by_stage()
         return max(wall, key=lambda name: wall[name])
+
+    def shares(self) -> str:
+        """Each stage's share of the time of all: "decoding 40 %, network 55 % …"."""
+        wall = self._by_stage()
+        total = sum(wall.values()) or 1.0
+        return ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in wall.items())
+
+    def _by_stage(self) -> dict[str, float]:
+        photo = {"reading": self.read, "decoding": self.decode, "preparing": self.prepare}
+        return {name: seconds / self.workers for name, seconds in photo.items()} | {"engine": self.engine}
 
 
 @dataclass
@@ -85,10 +94,13 @@ class Pipeline:
     """How photos become rows.
 
     engine: gives the logits. labels: the names. recipe: the card's, or the user's own.
-    k: guesses a row; 0 for all. scores: what the numbers are. min_score: below it a row is "unknown".
+    k: guesses a row; 0 for all. scores: what the numbers are. min_score: below it a row is "unknown". floors: the same
+    for single labels, by name or id, in place of min_score.
     temperature: logits are divided by it before the softmax.
     batch_size, workers, threads: photos a call of the engine, decoding threads, and processor threads of both.
-    max_pixels: larger photos fail as too_large. thumbnail: edge in pixels of the small picture kept in a row, or 0.
+    max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs at a fraction of
+    their size, which is quicker and not exact. timeout: seconds for reading and decoding one photo, or None.
+    thumbnail: edge in pixels of the small picture kept in a row, or 0.
     say: called once with each remark that the user should see.
     """
 
@@ -98,11 +110,14 @@ class Pipeline:
     k: int = 5
     scores: Scores = "softmax"
     min_score: float | None = None
+    floors: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
     batch_size: int = 8
     workers: int = 1
     threads: int = 1
     max_pixels: int = DEFAULT_MAX_PIXELS
+    fast_decode: bool = False
+    timeout: float | None = None
     thumbnail: int = 0
     model: str = ""
     say: Callable[[str], None] = lambda _: None
@@ -126,14 +141,10 @@ class Pipeline:
         self.times.wall = time.perf_counter() - start
 
     def _prepared(self, photos: Iterator[Photo], budget: Budget) -> Iterator[_Ready]:
-        def task(photo: Photo) -> _Ready:
-            with budget.one():
-                return self._prepare(photo)
-
         # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
         # asks for photos, so that what is ready goes on while a slow source is waited for.
-        pending: Queue[Future[_Ready] | BaseException | None] = Queue(self.batch_size + self.workers)
-        pool = ThreadPoolExecutor(self.workers, "decode")
+        pending: Queue[Task[Photo, _Ready] | BaseException | None] = Queue(self.batch_size + self.workers)
+        decoders = Decoders(self.workers, self._prepare, budget, self.timeout)
         stop = Event()
 
         def feed() -> None:
@@ -142,36 +153,42 @@ class Pipeline:
                 for photo in photos:
                     if stop.is_set():
                         return
-                    pending.put(pool.submit(task, photo))
+                    pending.put(decoders.submit(photo))
             except BaseException as error:
                 end = error
             pending.put(end)
 
         Thread(target=feed, name="find", daemon=True).start()
         try:
-            while (ready := pending.get()) is not None:
-                if isinstance(ready, BaseException):
-                    raise ready
-                yield ready.result()
+            while (task := pending.get()) is not None:
+                if isinstance(task, BaseException):
+                    raise task
+                yield task.result() or self._late(task.item)
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            decoders.close()
             with suppress(Empty):  # let go of the feeder, should it wait for room
                 while True:
                     pending.get_nowait()
 
-    def _prepare(self, photo: Photo) -> _Ready:
-        clock = [time.perf_counter()]
+    def _late(self, photo: Photo) -> _Ready:
+        return _Ready(photo, error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
+
+    def _prepare(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
+        clock, idle = [time.perf_counter()], 0.0
         ready = _Ready(photo)
         try:
             if photo.problem is not None:
                 raise photo.problem
             data = read_file(photo.path) if photo.data is None else photo.data
             clock.append(time.perf_counter())
-            decoded = decode(data, max_pixels=self.max_pixels)
-            clock.append(time.perf_counter())
+            task.compute()
+            idle = time.perf_counter() - clock[-1]
+            enough = self.recipe.enough if self.fast_decode else None
+            decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
+            clock.append(time.perf_counter() - idle)
             ready.width, ready.height = decoded.width, decoded.height
-            ready.tensor = self.recipe.apply(decoded.image)
+            ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
             if self.thumbnail:
                 decoded.image.thumbnail((self.thumbnail, self.thumbnail))
                 ready.thumbnail = decoded.image
@@ -179,7 +196,7 @@ class Pipeline:
             ready.error = error
         except MemoryError:
             ready.error = PhotoError("out_of_memory", "there is not enough memory to decode it")
-        clock.append(time.perf_counter())
+        clock.append(time.perf_counter() - idle)
         ready.seconds = tuple(after - before for before, after in pairwise(clock))
         return ready
 
@@ -222,10 +239,11 @@ class Pipeline:
             else:
                 hint = "" if self.engine.dtype == "float32" else "; try --dtype float32"
                 error = PhotoError("not_finite", f"the network gave no finite score in {self.engine.dtype}{hint}")
-        unsure = self.min_score is not None and predictions and predictions[0].score < self.min_score
+        floor = self._floor(predictions[0]) if predictions else None
+        unsure = floor is not None and predictions[0].score < floor
         self.times.add(ready.seconds)
         self.times.failed += error is not None
-        self.times.unknown += bool(unsure)
+        self.times.unknown += unsure
         return Row(
             path=ready.photo.path,
             status="failed" if error else "unknown" if unsure else "ok",
@@ -238,6 +256,10 @@ class Pipeline:
             thumbnail=ready.thumbnail,
         )
 
+    def _floor(self, best: Prediction) -> float | None:
+        named = self.floors.get(best.label, self.floors.get(best.id or ""))
+        return self.min_score if named is None else named
+
     def _predict(self, logits: np.ndarray) -> tuple[Prediction, ...]:
         scores = score(logits, self.scores, self.temperature)
         best = np.arange(len(scores))  # the classifier row that stands for each label
@@ -249,8 +271,11 @@ class Pipeline:
                 scores = scores[best]
         # a stable sort, so that equal scores come in the order of the classes on every machine
         order = np.argsort(-scores, kind="stable")[: self.k or None]
+        ids = self.labels.group_ids or (None,) * len(self.labels.names)
         return tuple(
-            Prediction(rank, int(best[i]), self.labels.ids[best[i]], self.labels.names[i], _shortest(scores[i]))
+            Prediction(
+                rank, int(best[i]), ids[i] or self.labels.ids[best[i]], self.labels.names[i], _shortest(scores[i])
+            )
             for rank, i in enumerate(order, 1)
         )
 
@@ -275,6 +300,7 @@ def open_pipeline(
     model: str | Path,
     *,
     labels: str | Path | None = None,
+    classes: str | None = None,
     engine: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
@@ -287,7 +313,8 @@ def open_pipeline(
 ) -> Pipeline:
     """The pipeline of a model: a name, a file or a folder.
 
-    labels: a label file or the name of a bundled set, instead of the card's. threads: None for all that this process
+    labels: a label file or the name of a bundled set, instead of the card's. classes: only these of them, parted by
+    commas (``labels.select``). floors, of the options: a file too. threads: None for all that this process
     may use. photos: how many will come, where that is known. engine, device, dtype, job, compiled, prepare: as for
     ``open_engine``. options: fields of ``Pipeline``; the rest come from the card and the machine.
     Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
@@ -328,6 +355,10 @@ def open_pipeline(
         names = card.replace(labels=str(labels)).label_set()
     else:
         names = label_sets.read(Path(labels), card.label_set())
+    if classes is not None:
+        names = label_sets.select(classes.split(","), names)
+    if isinstance(options.get("floors"), str | Path):
+        options["floors"] = label_sets.floors(Path(options["floors"]), names)
     settings: dict[str, Any] = {
         "recipe": card.recipe,
         "scores": SCORES[card.problem],

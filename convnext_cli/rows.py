@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, Protocol
 
 from convnext_cli.errors import PhotoError, UnavailableError
 
-Status = Literal["ok", "unknown", "failed"]
+Status = Literal["ok", "unknown", "failed", "vanished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Prediction:
 class Row:
     """The answer for one photo.
 
-    status: "ok"; "unknown" when the best score is below the floor (its guesses are kept); "failed".
+    status: "ok"; "unknown" when the best score is below the floor (its guesses are kept); "failed"; "vanished" when
+    a durable job labelled the photo and it is there no more (what it said is kept).
     width, height: pixels of the upright photo, None when it could not be read.
     error: kind and message when failed.
     thumbnail: a small RGB picture (Pillow) when asked for; never written.

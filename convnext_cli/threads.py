@@ -20,16 +20,12 @@ class Budget:
         self._waiting = False
         self._changed = threading.Condition()
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Run one decoder."""
+    def one(self) -> Share:
+        """Wait until one decoder may run; what is returned says when it has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 and not self._waiting)
             self._free -= 1
-        try:
-            yield
-        finally:
-            self._give(1)
+        return Share(self)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -45,12 +41,34 @@ class Budget:
         try:
             yield
         finally:
-            self._give(self._all)
+            self.give(self._all)
 
-    def _give(self, threads: int) -> None:
+    def give(self, threads: int) -> None:
+        """Threads that have ended."""
         with self._changed:
             self._free += threads
             self._changed.notify_all()
+
+
+class Share:
+    """One thread of a budget, to be given back once."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget: Budget | None = budget
+        self._lock = threading.Lock()
+
+    def release(self) -> None:
+        """Give it back; what is given back already stays so."""
+        with self._lock:
+            budget, self._budget = self._budget, None
+        if budget is not None:
+            budget.give(1)
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def usable_threads() -> int:

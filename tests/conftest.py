@@ -52,3 +52,12 @@ def convnext(home: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return Done(status, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def random_moment() -> Callable[[float], float]:
+    """A number of seconds below the most that is given, another one at each call; the same in each run of the test."""
+    import random
+
+    generator = random.Random(7)
+    return lambda most: generator.uniform(0.0, most)

@@ -14,7 +14,7 @@ PACKAGE = Path(convnext_cli.__file__).parent
 # and from its own room.
 FLOORS = [
     ["errors", "config", "threads"],
-    ["machine"],
+    ["machine", "files"],
     ["model", "photos.recipe", "labels"],
     ["card", "rows"],
     ["zoo"],
@@ -22,8 +22,9 @@ FLOORS = [
     ["checkpoints"],
     ["engines", "photos.processor"],
     ["pretrained"],
+    ["decoders"],
     ["pipeline", "calibration"],
-    ["benchmarking", "diagnosis"],
+    ["benchmarking", "diagnosis", "labelling"],
     ["cli"],
     ["__main__"],
 ]
@@ -97,6 +98,7 @@ HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib"]
         (["--help"], set()),
         (["--version"], set()),
         (["classify", "--help"], set()),
+        (["label", "--help"], set()),
         (["models", "--help"], set()),
         (["bench", "--help"], set()),
         (["doctor", "--help"], set()),

@@ -164,3 +164,33 @@ def test_long_lists_are_read_as_they_come() -> None:
         rest = paths(photos)
     assert rest[0] == "second.jpg"
     assert rest[1:] == [f"{i:06d}.jpg" for i in range(3000)]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"depth": 1}, ["a.PNG"]),
+        ({"hidden": True}, [".hidden/x.jpg", "a.PNG", "b/1.jpg", "b/2.jpg", "b/jpeg-without-suffix"]),
+        ({"include": ("*.jpg",)}, ["b/1.jpg", "b/2.jpg"]),
+        ({"include": ("b/*",), "exclude": ("2*",)}, ["b/1.jpg", "b/jpeg-without-suffix"]),
+        ({"exclude": ("b",)}, ["a.PNG"]),
+        ({"exclude": ("/b/1.jpg", "q")}, ["a.PNG", "b/2.jpg", "b/jpeg-without-suffix"]),
+    ],
+)
+def test_a_walk_takes_what_is_wanted(tree: Path, options: dict, found: list[str]) -> None:
+    walked = Finder(recursive=True, **options).named([str(tree)])
+    assert [os.path.relpath(p, tree) for p in paths(walked)] == found
+
+
+def test_linked_folders_are_followed_when_asked_and_never_in_a_circle(tree: Path) -> None:
+    (tree / "b" / "back").symlink_to(tree)
+    (tree / "c").symlink_to(tree / "b")
+    finder = Finder(recursive=True, links=True)
+    found = [os.path.relpath(p, tree) for p in paths(finder.named([str(tree)]))]
+    assert found == [
+        *("a.PNG", "b/1.jpg", "b/2.jpg", "b/jpeg-without-suffix", "c/1.jpg", "c/2.jpg", "c/jpeg-without-suffix")
+    ]
+    assert finder.passed_over["link in a circle"] == 2
+    plain = Finder(recursive=True)
+    assert [os.path.relpath(p, tree) for p in paths(plain.named([str(tree)]))] == found[:4]
+    assert plain.passed_over["linked folder"] == 2

@@ -19,6 +19,7 @@ from convnext_cli.errors import ConvNextError
 # Name, and the line that --help shows; the command is the object of the same name in the module of that name.
 COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
+    "label": "Label a folder of any size into a file, and lose nothing.",
     "models": "List, inspect, pull and choose model weights.",
     "prepare": "Make a model's engines for this machine, and measure them.",
     "bench": "Measure how fast models run here.",

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, output, render
+from convnext_cli.cli import label_view, opening, options, output, render
 
 if TYPE_CHECKING:
-    from convnext_cli.engines import Engine, Job
+    from convnext_cli.engines import Engine
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.photos.recipe import Recipe
     from convnext_cli.pipeline import Pipeline
     from convnext_cli.rows import Row
 
 FEW = 16  # photos that are answered at once, by whatever is ready
-MAX_SIZE = 4096  # pixels; larger inputs need more memory than machines have
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 
 
@@ -35,14 +33,10 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 @click.option("--files-from", type=click.File("rb"), metavar="FILE", help="Read paths from a file, or - for stdin.")
 @click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
 @options.model
-@click.option("--labels", metavar="FILE|SET", help="Own names for the classes, or a bundled set of labels.")
-@click.option("-k", "--top", default=5, show_default=True, type=click.IntRange(0), help="Guesses a photo; 0 for all.")
-@click.option("--min-score", type=float, callback=options.finite, help="Below it a photo is `unknown`.")
-@click.option("--softmax", is_flag=True, help="Scores that add up to 1 (default, unless trained for several labels).")
-@click.option("--sigmoid", is_flag=True, help="One score of 0 to 1 for each label by itself.")
-@click.option("--logits", is_flag=True, help="The network's raw outputs.")
+@options.answers
 @options.machine
 @options.preprocessing
+@options.decoding
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix, else table]")
 @click.option("--json", "as_json", is_flag=True, help="Short for -f json.")
 @click.option("-o", "--output", metavar="FILE", help="Write the rows to a file.")
@@ -59,7 +53,7 @@ def classify(**given: Any) -> int:
     if given["output"] == "-":
         given["output"] = None
     form = _format(given)
-    _scores(given)
+    opening.scores(given)
     listing = getattr(given["files_from"], "name", None)
     inputs = [*given["paths"], listing, given["labels"], given["model"]]
     output.check(given["output"], overwrite=given["overwrite"], inputs=inputs)
@@ -67,7 +61,7 @@ def classify(**given: Any) -> int:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
         finder, photos = _photos(given)
-        pipeline = _pipeline(given)
+        pipeline = _open(given)
         stack.callback(pipeline.engine.close)
         if form == "table":
             _print_tables(pipeline, photos)
@@ -112,45 +106,15 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
 
 
-def _pipeline(given: dict[str, Any]) -> Pipeline:
-    from convnext_cli import zoo
-
-    if given["pull"]:
-        from convnext_cli.cli.models import pull_if_missing
-
-        pull_if_missing(given["model"], offline=given["offline"])
-    model = given["model"] or zoo.default_model()
-    zoo.resolve(model)  # what is not there is said before torch is loaded
-    from convnext_cli.pipeline import open_pipeline
-
+def _open(given: dict[str, Any]) -> Pipeline:
     few = not given["recursive"] and given["files_from"] is None and len(given["paths"]) <= FEW
-    job: Job = "latency" if few else "throughput"
-    pipeline = open_pipeline(
-        model,
-        labels=given["labels"],
-        engine=given["engine"],
-        compiled=given["compiled"],
-        job=job,
+    return opening.pipeline(
+        given,
+        job="latency" if few else "throughput",
         photos=len(given["paths"]) if few else None,
-        prepare=job == "throughput" or given["engine"] != "auto",
-        device=given["device"],
-        dtype=given["dtype"],
-        threads=given["threads"],
-        k=given["top"],
-        scores=_scores(given),
-        min_score=given["min_score"],
-        batch_size=given["batch_size"],
-        workers=given["workers"],
-        max_pixels=given["max_pixels"],
+        prepare=not few or given["engine"] != "auto",
         thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
-        say=lambda text: render.note(f"note: {text}"),
     )
-    if (given["workers"] or 0) > pipeline.workers:
-        render.note(f"note: {pipeline.workers} threads decode, as many as --threads allows")
-    for note in pipeline.engine.notes:
-        render.note(f"note: {note}")
-    pipeline.recipe = _recipe(given, pipeline.recipe, pipeline.engine.card.config.stride)
-    return pipeline
 
 
 def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
@@ -175,37 +139,6 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
         render.note(f"not prepared: {str(error) or 'stopped'}")
         return
     render.note(f"prepared in {done.seconds:.1f} s: {done.choice.best('latency')} from now on")
-
-
-def _scores(given: dict[str, Any]) -> str | None:
-    wished = [kind for kind in ("softmax", "sigmoid", "logits") if given[kind]]
-    if len(wished) > 1:
-        raise click.UsageError(f"--{wished[0]} and --{wished[1]} exclude each other.")
-    return wished[0] if wished else None
-
-
-def _recipe(given: dict[str, Any], recipe: Recipe, stride: int) -> Recipe:
-    """The card's recipe with the user's changes. stride: the smallest input of the network, in pixels."""
-    size = given["size"]
-    if size == "test":
-        if recipe.test_size is None:
-            render.note("note: no test size is known for this model; its own size is used")
-        recipe = recipe.at_test_size()
-    elif size is not None:
-        if not size.isdecimal() or not stride <= int(size) <= MAX_SIZE:
-            raise click.BadParameter(
-                f"{size!r} is neither `test` nor a number of pixels from {stride}, the network's stride, to {MAX_SIZE}",
-                param_hint="--size",
-            )
-        recipe = recipe.at_size(int(size))
-    changes = {
-        "crop_pct": given["crop_pct"],
-        "resize": given["resize_mode"],
-        "interpolation": given["interpolation"],
-        "mean": options.numbers(given["mean"], "--mean"),
-        "std": options.numbers(given["std"], "--std", positive=True),
-    }
-    return recipe.changed(**{name: value for name, value in changes.items() if value is not None})
 
 
 def _print_tables(pipeline: Pipeline, photos: Iterator[Photo]) -> None:
@@ -266,10 +199,7 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
     times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
     recipe = pipeline.recipe
     if finder.passed_over:
-        total = finder.passed_over.total()
-        kinds = [f"{count} {kind}" for kind, count in finder.passed_over.most_common()]
-        more = f", {len(kinds) - 20} more types" if len(kinds) > 20 else ""
-        render.note(f"passed over: {total} file{'s' * (total != 1)} ({', '.join(kinds[:20])}{more})")
+        render.note(label_view.passed_over(finder))
     names = pipeline.labels.name or "own labels"
     render.note(
         f"{card.name or pipeline.model}: {card.architecture or 'ConvNeXt'}, {len(pipeline.labels.names)} labels "

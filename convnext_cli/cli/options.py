@@ -29,6 +29,16 @@ def finite(_context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
+def needs(module: str, extra: str) -> None:
+    """Raise UnavailableError when an optional library is not there, before anything is begun."""
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        from convnext_cli.errors import UnavailableError
+
+        raise UnavailableError(f"this needs {module}", f"pip install 'convnext-cli[{extra}]'")
+
+
 def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[float, ...] | None:
     """Three numbers such as "0.485,0.456,0.406", or one for all channels."""
     if text is None:
@@ -68,6 +78,25 @@ model = _all(
     ),
     click.option("--pull", is_flag=True, help="Fetch the named model first when it is not on this machine."),
     click.option("--offline", is_flag=True, help="Never open a connection."),
+)
+
+answers = _all(
+    click.option("--labels", metavar="FILE|SET", help="Own names for the classes, or a bundled set of labels."),
+    click.option(
+        "--classes",
+        metavar="NAME,ID,…",
+        help="Only these labels: names, ids, or anything in WordNet above them (`dog` gathers all breeds).",
+    ),
+    click.option(
+        "-k", "--top", default=5, show_default=True, type=click.IntRange(0), help="Guesses a photo; 0 for all."
+    ),
+    click.option("--min-score", type=float, callback=finite, help="Below it a photo is `unknown`."),
+    click.option("--floors", metavar="FILE", help="The same for single labels: lines of `label,score`."),
+    click.option(
+        "--softmax", is_flag=True, help="Scores that add up to 1 (default, unless trained for several labels)."
+    ),
+    click.option("--sigmoid", is_flag=True, help="One score of 0 to 1 for each label by itself."),
+    click.option("--logits", is_flag=True, help="The network's raw outputs."),
 )
 
 threads = click.option(
@@ -127,6 +156,19 @@ preprocessing = _all(
         "--max-pixels",
         type=click.IntRange(1),
         help="Larger photos fail instead of being decoded.  [default: 200000000]",
+    ),
+)
+
+decoding = _all(
+    click.option(
+        "--fast-decode", is_flag=True, help="Decode large JPEGs at a fraction of their size: quicker, not exact."
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        callback=finite,
+        metavar="SECONDS",
+        help="Give a photo up that takes longer to read and decode.",
     ),
 )
 

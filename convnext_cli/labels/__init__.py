@@ -8,5 +8,6 @@ from __future__ import annotations
 from convnext_cli.labels.bundled import for_size, load, names
 from convnext_cli.labels.files import read
 from convnext_cli.labels.label_set import Label, LabelSet
+from convnext_cli.labels.select import floors, select
 
-__all__ = ["Label", "LabelSet", "for_size", "load", "names", "read"]
+__all__ = ["Label", "LabelSet", "floors", "for_size", "load", "names", "read", "select"]

@@ -36,6 +36,7 @@ class LabelSet:
     names: short and all different. One a row, or one a group where there are ``groups``.
     groups: the rows whose scores are added under one name; a row that is in no group is hidden. None when every
         row stands for itself.
+    group_ids: the id that stands for a group in place of its best member's, or None; one a group.
 
     Raises ValueError when the lengths disagree, a name comes twice or the groups overlap.
     """
@@ -46,6 +47,7 @@ class LabelSet:
     lemmas: tuple[str, ...]
     definitions: tuple[str, ...]
     groups: tuple[tuple[int, ...], ...] | None = None
+    group_ids: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
@@ -61,6 +63,8 @@ class LabelSet:
                 raise ValueError("the groups overlap or reach past the last class")
             if not all(self.groups):
                 raise ValueError("a group has no members")
+        if self.group_ids is not None and len(self.group_ids) != len(self.groups or ()):
+            raise ValueError("the ids of groups are not as many as the groups")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -131,6 +135,7 @@ class LabelSet:
             **({"ids": list(self.ids)} if any(self.ids) else {}),
             **({"definitions": list(self.definitions)} if any(self.definitions) else {}),
             **({"groups": [list(rows) for rows in self.groups]} if self.groups is not None else {}),
+            **({"group_ids": list(self.group_ids)} if self.group_ids is not None else {}),
         }
 
     @classmethod
@@ -141,7 +146,7 @@ class LabelSet:
 
             return bundled.load(values["bundled"])
         lemmas = tuple(values["lemmas"])
-        groups = values.get("groups")
+        groups, group_ids = values.get("groups"), values.get("group_ids")
         return cls(
             name=values["name"],
             ids=tuple(values.get("ids", (None,) * len(lemmas))),
@@ -149,6 +154,7 @@ class LabelSet:
             lemmas=lemmas,
             definitions=tuple(values.get("definitions", ("",) * len(lemmas))),
             groups=None if groups is None else tuple(tuple(rows) for rows in groups),
+            group_ids=None if group_ids is None else tuple(group_ids),
         )
 
 

@@ -74,6 +74,20 @@ def lemma(identity: str) -> str:
     return _lemmas()[identity]
 
 
+def meanings(word: str) -> tuple[str, ...]:
+    """The synsets that have this word among their synonyms, whatever its case."""
+    return _meanings().get(word.casefold(), ())
+
+
+@cache
+def _meanings() -> dict[str, tuple[str, ...]]:
+    found = defaultdict(list)
+    for identity, lemmas in _lemmas().items():
+        for word in dict.fromkeys(part.strip().casefold() for part in lemmas.split(",")):
+            found[word].append(identity)
+    return {word: tuple(identities) for word, identities in found.items()}
+
+
 def _reach(identity: str, step: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
     seen = dict.fromkeys(step(identity))
     queue = list(seen)

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
@@ -29,9 +30,21 @@ class Photo:
 
 @dataclass
 class Finder:
-    """Walks and lists lazily. ``passed_over`` counts, by type, the files of walked folders that say no image."""
+    """Walks and lists lazily. ``passed_over`` counts, by type, the files of walked folders that say no image.
+
+    recursive: go into named folders, at most ``depth`` levels (1: their own files). hidden: names that begin with a dot
+    too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for names,
+    another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
+    absolute paths of folders that are left out.
+    """
 
     recursive: bool = False
+    depth: int | None = None
+    hidden: bool = False
+    links: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    skip: frozenset[str] = frozenset()
     passed_over: Counter[str] = field(default_factory=Counter)
     _stdin_was_read: bool = False
 
@@ -81,39 +94,79 @@ class Finder:
             return Photo("-", problem=PhotoError("too_large", f"it has more than {MAX_FILE_BYTES >> 20} MiB"))
         return Photo("-", data)
 
-    def _walk(self, folder: str) -> Iterator[Photo]:
-        """Depth first, by name. Hidden entries are counted; links to folders are not followed: no loops."""
-        from convnext_cli.photos.decode import IMAGE_SUFFIXES
+    def arrived(self, path: str, folder: str) -> Iterator[Photo]:
+        """The photos of a path that appeared below a folder while it was watched; none where a walk would pass it."""
+        start = len(os.path.join(folder, ""))
+        parts = path[start:].split(os.sep)
+        for level, name in enumerate(parts, 1):
+            above = os.path.join(folder, *parts[:level])
+            if self._unwanted(above, name, level, start, is_folder=level < len(parts) or os.path.isdir(path)):
+                return
+        if os.path.isdir(path):
+            yield from self._walk(path, start, len(parts))
+        elif os.path.lexists(path) and _no_image(path) is None:
+            yield Photo(path)
 
+    def _unwanted(self, path: str, name: str, level: int, start: int, *, is_folder: bool) -> str | None:
+        """Why a walk passes something by, or None. level: 1 for what lies in the named folder itself."""
+        if name.startswith(".") and not self.hidden:
+            return "hidden"
+        if _matches(path, name, start, self.exclude):
+            return "excluded"
+        if is_folder:
+            return "deeper folder" if self.depth is not None and level >= self.depth else None
+        if self.include and not _matches(path, name, start, self.include):
+            return "not included"
+        return None
+
+    def _walk(self, folder: str, start: int | None = None, level: int = 0) -> Iterator[Photo]:
+        """Depth first, by name; what is not wanted is counted.
+
+        start: where in a path the part below the named folder begins. level: of this folder below that one.
+        """
         todo: list[Iterator[os.DirEntry[str]]] = []  # a stack of our own: folders can be deeper than Python's
-        problem = self._enter(folder, todo)
+        inside: list[tuple[int, int]] = []  # the folders on the way, by device and number: links may lead back
+        start = len(os.path.join(folder, "")) if start is None else start
+        problem = self._enter(folder, todo, inside)
         if problem:
             yield problem
         while todo:
             entry = next(todo[-1], None)
             if entry is None:
                 todo.pop()
-            elif entry.name.startswith("."):
-                self.passed_over["hidden"] += 1
-            elif entry.is_dir(follow_symlinks=False):
-                if problem := self._enter(entry.path, todo):
-                    yield problem
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                inside.pop()
+                continue
+            is_folder = entry.is_dir(follow_symlinks=False) or (self.links and os.path.isdir(entry.path))
+            why = self._unwanted(entry.path, entry.name, level + len(todo), start, is_folder=is_folder)
+            if why is None and not is_folder:
+                why = _no_image(entry.path, entry)
+            if why is not None:
+                self.passed_over[why] += 1
+            elif not is_folder:
                 yield Photo(entry.path)
-            elif (reason := _no_image(entry)) is not None:
-                self.passed_over[reason] += 1
-            else:
-                yield Photo(entry.path)
+            elif os.path.abspath(entry.path) not in self.skip and (problem := self._enter(entry.path, todo, inside)):
+                yield problem
 
-    def _enter(self, folder: str, todo: list[Iterator[os.DirEntry[str]]]) -> Photo | None:
+    def _enter(
+        self, folder: str, todo: list[Iterator[os.DirEntry[str]]], inside: list[tuple[int, int]]
+    ) -> Photo | None:
         """Put a folder's entries onto the stack, or return the row that says why it cannot be listed."""
         try:
+            seen = os.stat(folder)
+            if (seen.st_dev, seen.st_ino) in inside:
+                self.passed_over["link in a circle"] += 1
+                return None
             with os.scandir(folder) as found:
                 todo.append(iter(sorted(found, key=lambda entry: entry.name)))
+            inside.append((seen.st_dev, seen.st_ino))
         except OSError as error:
             kind: FailureKind = "permission" if isinstance(error, PermissionError) else "corrupt"
             return Photo(folder, problem=PhotoError(kind, f"the folder cannot be listed: {error.strerror}"))
         return None
+
+
+def _matches(path: str, name: str, start: int, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(path[start:] if "/" in pattern else name, pattern.removeprefix("/")) for pattern in patterns)
 
 
 def _exists(path: str) -> bool:
@@ -176,26 +229,30 @@ def _nothing(paths: list[str]) -> UsageError:
     return UsageError(f"'{path}' does not exist", "check the spelling")
 
 
-def _no_image(entry: os.DirEntry[str]) -> str | None:
-    """What a file without an image's suffix is called in the summary, or None when its bytes say image."""
-    from convnext_cli.photos.decode import looks_like_image
+def _no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
+    """What a file is called in the summary when neither its suffix nor its bytes say image, or None.
 
+    entry: of the path, where a walk has one.
+    """
+    from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
+
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return None
     try:
-        mode = entry.stat().st_mode
+        mode = (entry.stat() if entry else os.stat(path)).st_mode
     except OSError:
-        return "broken link" if entry.is_symlink() else "unreadable"
+        return "broken link" if os.path.islink(path) else "unreadable"
     if stat.S_ISDIR(mode):
         return "linked folder"
     if not stat.S_ISREG(mode):
         return "special file"
     try:
-        with open(entry.path, "rb") as file:
+        with open(path, "rb") as file:
             head = file.read(64)
     except OSError:
         return "unreadable"
-    if looks_like_image(head):
-        return None
-    return os.path.splitext(entry.name)[1].lower() or "no suffix"
+    return None if looks_like_image(head) else suffix or "no suffix"
 
 
 def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:

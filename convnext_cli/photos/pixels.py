@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 WHOLE_BELOW = 16_000_000
 
 
-def apply(recipe: Recipe, image: Image.Image) -> Floats:
+def apply(recipe: Recipe, image: Image.Image, *, fast: bool = False) -> Floats:
     """See ``Recipe.apply``."""
     if image.mode != "RGB":
         raise ValueError(f"a recipe takes images in mode RGB, not {image.mode}")
     if recipe.float_resize:
         return _normalised(_cropped(_resized_floats(recipe, image), recipe), recipe, rescale=1.0)
-    return _normalised(_cropped(_resized_bytes(recipe, image), recipe), recipe, rescale=recipe.rescale)
+    return _normalised(_cropped(_resized_bytes(recipe, image, fast), recipe), recipe, rescale=recipe.rescale)
 
 
 def apply_floats(recipe: Recipe, values: Floats) -> Floats:
@@ -80,7 +80,7 @@ def _offsets(recipe: Recipe, have: int, want: int) -> tuple[int, int]:
     return 0, (-(excess // 2) if recipe.crop_offset == "floor" else -excess // 2)
 
 
-def _resized_bytes(recipe: Recipe, image: Image.Image) -> Bytes:
+def _resized_bytes(recipe: Recipe, image: Image.Image, fast: bool) -> Bytes:
     """(height, width, 3): as large as ``resized_size`` says, or already cropped to no more than the recipe's size."""
     height, width = resized_size(recipe, image.height, image.width)
     filter = Image.Resampling[recipe.interpolation.upper()]
@@ -94,7 +94,7 @@ def _resized_bytes(recipe: Recipe, image: Image.Image) -> Bytes:
         box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
         return np.asarray(image.resize((right - left, bottom - top), filter, box))
     if (width, height) != image.size:
-        image = image.resize((width, height), filter)
+        image = image.resize((width, height), filter, reducing_gap=2.0 if fast else None)
     return np.asarray(image.crop((left, top, right, bottom)))
 
 

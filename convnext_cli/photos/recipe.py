@@ -111,14 +111,20 @@ class Recipe:
                 return share
         return size / edge
 
-    def apply(self, image: Image.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+    @property
+    def enough(self) -> int | None:
+        """Pixels of a photo's shorter edge that lose little when it is resized; None where nothing may be lost."""
+        return None if self.resize == "none" else 2 * max(self.resize_to)
+
+    def apply(self, image: Image.Image, *, fast: bool = False) -> np.ndarray[Any, np.dtype[np.float32]]:
         """A float32 array (3, height, width), normalised, from an upright RGB image.
 
+        fast: shrink large images roughly first, by whole factors: quicker, not exact.
         Raises ValueError when the image is not in mode RGB.
         """
         from convnext_cli.photos.pixels import apply
 
-        return apply(self, image)
+        return apply(self, image, fast=fast)
 
     def describe(self) -> str:
         """One line for people: "224×224, shortest side 256, bicubic, centre crop"."""

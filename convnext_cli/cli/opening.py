@@ -1,0 +1,96 @@
+"""From the options that several commands share to an open pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import options, render
+
+if TYPE_CHECKING:
+    from convnext_cli.engines import Job
+    from convnext_cli.photos.recipe import Recipe
+    from convnext_cli.pipeline import Pipeline
+
+MAX_SIZE = 4096  # pixels; larger inputs need more memory than machines have
+
+
+def pipeline(
+    given: dict[str, Any], *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
+) -> Pipeline:
+    """Open what the options of a command ask for, and say what is remarkable about it.
+
+    job, prepare, photos: as for ``open_pipeline``. Raises what that raises.
+    """
+    from convnext_cli import zoo
+
+    if given["pull"]:
+        from convnext_cli.cli.models import pull_if_missing
+
+        pull_if_missing(given["model"], offline=given["offline"])
+    model = given["model"] or zoo.default_model()
+    zoo.resolve(model)  # what is not there is said before torch is loaded
+    from convnext_cli.pipeline import open_pipeline
+
+    made = open_pipeline(
+        model,
+        labels=given["labels"],
+        classes=given["classes"],
+        engine=given["engine"],
+        compiled=given["compiled"],
+        job=job,
+        photos=photos,
+        prepare=prepare,
+        device=given["device"],
+        dtype=given["dtype"],
+        threads=given["threads"],
+        k=given["top"],
+        scores=scores(given),
+        min_score=given["min_score"],
+        floors=given["floors"],
+        batch_size=given["batch_size"],
+        workers=given["workers"],
+        max_pixels=given["max_pixels"],
+        fast_decode=given["fast_decode"],
+        timeout=given["timeout"],
+        thumbnail=thumbnail,
+        say=lambda text: render.note(f"note: {text}"),
+    )
+    if (given["workers"] or 0) > made.workers:
+        render.note(f"note: {made.workers} threads decode, as many as --threads allows")
+    for note in made.engine.notes:
+        render.note(f"note: {note}")
+    made.recipe = _recipe(given, made.recipe, made.engine.card.config.stride)
+    return made
+
+
+def scores(given: dict[str, Any]) -> str | None:
+    wished = [kind for kind in ("softmax", "sigmoid", "logits") if given[kind]]
+    if len(wished) > 1:
+        raise click.UsageError(f"--{wished[0]} and --{wished[1]} exclude each other.")
+    return wished[0] if wished else None
+
+
+def _recipe(given: dict[str, Any], recipe: Recipe, stride: int) -> Recipe:
+    """The card's recipe with the user's changes. stride: the smallest input of the network, in pixels."""
+    size = given["size"]
+    if size == "test":
+        if recipe.test_size is None:
+            render.note("note: no test size is known for this model; its own size is used")
+        recipe = recipe.at_test_size()
+    elif size is not None:
+        if not size.isdecimal() or not stride <= int(size) <= MAX_SIZE:
+            raise click.BadParameter(
+                f"{size!r} is neither `test` nor a number of pixels from {stride}, the network's stride, to {MAX_SIZE}",
+                param_hint="--size",
+            )
+        recipe = recipe.at_size(int(size))
+    changes = {
+        "crop_pct": given["crop_pct"],
+        "resize": given["resize_mode"],
+        "interpolation": given["interpolation"],
+        "mean": options.numbers(given["mean"], "--mean"),
+        "std": options.numbers(given["std"], "--std", positive=True),
+    }
+    return recipe.changed(**{name: value for name, value in changes.items() if value is not None})

@@ -1,0 +1,386 @@
+"""The state of a job: one SQLite file that knows every photo, its answer, and what made it.
+
+Everything that is labelled goes here first, in transactions; outputs of other formats are written from it when a run
+ends. So a run that was killed goes on where the last transaction ended, and a photo has one row, whatever happened.
+
+Tables: ``photos`` (one row a photo), ``predictions`` (its guesses), ``settings`` (what rows were made with); the view
+``results`` joins them with the best guess. A photo is known by its absolute path, kept as bytes with zeros for the
+separators: sorted by it, photos come in the order of a walk through the tree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.errors import OutputError, PhotoError, UsageError
+from convnext_cli.labelling.entry import Entry
+from convnext_cli.photos.find import Photo
+from convnext_cli.rows import Prediction, Row
+
+APPLICATION = 0x434E5854  # "CNXT", in the file's header
+VERSION = 1
+_CHUNK = 512  # rows that are held in memory at once
+
+_SCHEMA = """
+CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE settings (id INTEGER PRIMARY KEY, model TEXT NOT NULL, model_sha256 TEXT NOT NULL, made_with TEXT NOT NULL);
+CREATE TABLE photos (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    path_bytes BLOB,            -- only where the path is not UTF-8
+    size INTEGER,               -- bytes; NULL where there was no file to look at
+    mtime_ns INTEGER,
+    vanished INTEGER NOT NULL DEFAULT 0,
+    settings INTEGER NOT NULL REFERENCES settings,
+    status TEXT NOT NULL,       -- ok, unknown, failed
+    width INTEGER,
+    height INTEGER,
+    error_kind TEXT,
+    error_message TEXT
+);
+CREATE TABLE predictions (
+    photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE,
+    rank INTEGER NOT NULL,
+    "index" INTEGER NOT NULL,
+    id TEXT,
+    label TEXT NOT NULL,
+    score REAL NOT NULL,
+    PRIMARY KEY (photo, rank)
+) WITHOUT ROWID;
+CREATE VIEW results AS
+    SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index", p.width, p.height,
+           p.error_kind, p.error_message, s.model, s.model_sha256
+    FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
+    ORDER BY p.key;
+"""
+# What a walk found; on disk, but gone with the run.
+_FOUND = """
+CREATE TEMP TABLE found (
+    key BLOB PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, kind TEXT, message TEXT,
+    todo INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A photo that a walk came by. size, mtime_ns: None where there was no file to look at."""
+
+    photo: Photo
+    size: int | None
+    mtime_ns: int | None
+
+    @property
+    def key(self) -> bytes:
+        return key_of(self.photo.path)
+
+
+def key_of(path: str) -> bytes:
+    """What a path is known by."""
+    return os.fsencode(os.path.abspath(path)).replace(os.fsencode(os.sep), b"\0")  # noqa: PTH100 - surrogates
+
+
+def _file_of(key: bytes) -> str:
+    return os.fsdecode(key.replace(b"\0", os.fsencode(os.sep)))
+
+
+class Store:
+    """A job's file, for one process; its methods may be called from several threads.
+
+    path: made when it is not there. Raises UsageError for a file that is something else, OutputError when it cannot be
+    written, as all methods do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._told():
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            new = self._is_new()
+            # readers go on beside a run; network file systems lack this and keep SQLite's usual journal
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("BEGIN IMMEDIATE")
+            if new:
+                for statement in _SCHEMA.split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute("COMMIT")
+            self._db.execute(_FOUND)
+            self._db.execute("BEGIN")
+
+    def _is_new(self) -> bool:
+        """Whether there is nothing in the file yet; raises UsageError when there is something else."""
+        hint = "choose another name for the output, or replace it with --overwrite"
+        try:
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                return True
+            application = self._db.execute("PRAGMA application_id").fetchone()[0]
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            application = version = None
+        if application != APPLICATION:
+            raise UsageError(f"{self.path} is no job of convnext", hint)
+        if version != VERSION:
+            raise UsageError(f"{self.path} was written by another release of convnext (version {version})", hint)
+        return False
+
+    def _told(self) -> _Told:
+        return _Told(self.path)
+
+    # what the job is
+
+    def value(self, name: str) -> Any:
+        """What was noted under this name, or None."""
+        with self._lock:
+            row = self._db.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def note(self, **values: Any) -> None:
+        """Keep JSON values by name."""
+        with self._lock, self._told():
+            for name, value in values.items():
+                self._db.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, json.dumps(value)))
+
+    def settings(self, model: str, model_sha256: str, made_with: dict[str, Any]) -> int:
+        """The number of these settings, new or known."""
+        wanted = (model, model_sha256, json.dumps(made_with, sort_keys=True))
+        with self._lock, self._told():
+            row = self._db.execute(
+                "SELECT id FROM settings WHERE model = ? AND model_sha256 = ? AND made_with = ?", wanted
+            ).fetchone()
+            if row is None:
+                made = self._db.execute(
+                    "INSERT INTO settings (model, model_sha256, made_with) VALUES (?, ?, ?)", wanted
+                )
+                return int(made.lastrowid or 0)
+            return int(row[0])
+
+    def settings_used(self) -> dict[int, dict[str, Any]]:
+        """The settings that rows were made with, by number."""
+        query = "SELECT * FROM settings WHERE id IN (SELECT settings FROM photos)"
+        with self._lock:
+            rows = self._db.execute(query).fetchall()
+        return {number: {"model": model, "model_sha256": sha, **json.loads(made)} for number, model, sha, made in rows}
+
+    # what a walk finds
+
+    def found(self, photos: Iterable[Found], settings: int, *, mixing: bool, retry_failed: bool) -> Iterator[int]:
+        """Note what is there, and which of it has to be labelled; yields how many were seen so far, now and then.
+
+        To do is what is not known, what has another size or time, what failed when it is to be tried again, and what
+        other settings made, unless ``mixing``. A photo that is reached twice counts once.
+        """
+        with self._lock, self._told():
+            self._db.execute("DELETE FROM found")
+        todo = """
+            INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, NOT EXISTS (
+                SELECT 1 FROM photos WHERE key = ?1 AND size IS ?3 AND mtime_ns IS ?4 AND size IS NOT NULL
+                AND (?7 OR settings = ?8) AND NOT (?9 AND status = 'failed'))
+        """
+        for number, found in enumerate(photos, 1):
+            problem = found.photo.problem
+            what = (found.key, os.fsencode(found.photo.path), found.size, found.mtime_ns)
+            why = (None, None) if problem is None else (problem.kind, problem.message)
+            with self._lock, self._told():
+                self._db.execute(todo, (*what, *why, mixing, settings, retry_failed))
+            if number % 256 == 0:
+                yield number
+
+    def counts_found(self) -> tuple[int, int]:
+        """How many photos the walk found, and how many of them are to be labelled."""
+        with self._lock:
+            total, todo = self._db.execute("SELECT count(*), coalesce(sum(todo), 0) FROM found").fetchone()
+        return total, todo
+
+    def todo(self) -> Iterator[Found]:
+        """What is to be labelled, in order."""
+        query = "SELECT key, path, size, mtime_ns, kind, message FROM found WHERE todo AND key > ? ORDER BY key LIMIT ?"
+        last = b""
+        while True:
+            with self._lock:
+                rows = self._db.execute(query, (last, _CHUNK)).fetchall()
+            if not rows:
+                return
+            for key, path, size, mtime_ns, kind, message in rows:
+                problem = None if kind is None else PhotoError(kind, message)
+                yield Found(Photo(os.fsdecode(path), problem=problem), size, mtime_ns)
+                last = key
+
+    def mark_vanished(self, roots: Iterable[str]) -> int:
+        """Mark photos at and below these paths that the walk did not find and that are not there; how many are marked.
+
+        What came back, and is what it was, is unmarked. A row that stood for a folder which could not be listed goes.
+        """
+        with self._lock, self._told():
+            self._db.execute("UPDATE photos SET vanished = 0 WHERE vanished AND key IN (SELECT key FROM found)")
+            for root in roots:
+                low = key_of(root).rstrip(b"\0")  # of "/" too
+                query = """
+                    SELECT id, key, size FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?)
+                    AND key NOT IN (SELECT key FROM found)
+                """
+                for number, key, size in self._db.execute(query, (low, low + b"\0", low + b"\1")).fetchall():
+                    if size is None and os.path.isdir(_file_of(key)):  # noqa: PTH112
+                        self._db.execute("DELETE FROM photos WHERE id = ?", (number,))
+                    elif not os.path.lexists(_file_of(key)):  # noqa: PTH110
+                        self._db.execute("UPDATE photos SET vanished = 1 WHERE id = ?", (number,))
+            return int(self._db.execute("SELECT count(*) FROM photos WHERE vanished").fetchone()[0])
+
+    # rows
+
+    def put(self, found: Found, row: Row, settings: int) -> None:
+        """Keep a photo's row, in the place of an older one."""
+        bytes_ = os.fsencode(row.path)
+        shown = bytes_.decode("utf-8", "backslashreplace")
+        error = row.error
+        values = {
+            "key": found.key,
+            "path": shown,
+            "path_bytes": None if shown.encode() == bytes_ else bytes_,
+            "size": found.size,
+            "mtime_ns": found.mtime_ns,
+            "vanished": 0,
+            "settings": settings,
+            "status": row.status,
+            "width": row.width,
+            "height": row.height,
+            "error_kind": error and error.kind,
+            "error_message": error and _text(error.message),
+        }
+        names = ", ".join(values)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+        marks = ", ".join(f":{name}" for name in values)
+        guesses = [(p.rank, p.index, p.id, _text(p.label), p.score) for p in row.predictions]
+        with self._lock, self._told():
+            (number,) = self._db.execute(
+                f"INSERT INTO photos ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} RETURNING id",
+                values,
+            ).fetchone()
+            self._db.execute("DELETE FROM predictions WHERE photo = ?", (number,))
+            self._db.executemany(
+                "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)", [(number, *guess) for guess in guesses]
+            )
+
+    def touched(self, file: str, size: int, mtime_ns: int) -> None:
+        """The file has changed by our own hand: it is the same photo still."""
+        with self._lock, self._told():
+            self._db.execute("UPDATE photos SET size = ?, mtime_ns = ? WHERE key = ?", (size, mtime_ns, key_of(file)))
+
+    def entries(self) -> Iterator[Entry]:
+        """Every photo with its row, in order, as far as committed or put."""
+        query = """
+            SELECT p.*, s.model, s.model_sha256 FROM photos p JOIN settings s ON s.id = p.settings
+            WHERE key > ? ORDER BY key LIMIT ?
+        """
+        guesses = (
+            'SELECT photo, rank, "index", id, label, score FROM predictions WHERE photo IN ({}) ORDER BY photo, rank'
+        )
+        last = b""
+        while True:
+            with self._lock, self._told():
+                cursor = self._db.execute(query, (last, _CHUNK))
+                names = [column[0] for column in cursor.description]
+                rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+                if not rows:
+                    return
+                marks = ", ".join("?" * len(rows))
+                by_photo: dict[int, list[Prediction]] = {row["id"]: [] for row in rows}
+                for photo, *guess in self._db.execute(guesses.format(marks), [row["id"] for row in rows]):
+                    by_photo[photo].append(Prediction(*guess))
+            for row in rows:
+                yield Entry(_file_of(row["key"]), _row(row, tuple(by_photo[row["id"]])))
+            last = rows[-1]["key"]
+
+    def statuses(self) -> dict[str, int]:
+        """Photos by status, "vanished" among them."""
+        query = "SELECT iif(vanished, 'vanished', status), count(*) FROM photos GROUP BY 1"
+        with self._lock:
+            return dict(self._db.execute(query).fetchall())
+
+    def failures(self) -> dict[str, int]:
+        """Failed photos by kind, the most frequent first."""
+        query = """
+            SELECT error_kind, count(*) FROM photos WHERE status = 'failed' AND NOT vanished GROUP BY 1 ORDER BY 2 DESC, 1
+        """
+        with self._lock:
+            return dict(self._db.execute(query).fetchall())
+
+    def labels(self) -> dict[str, int]:
+        """Photos with status ok by their best label, the most frequent first."""
+        query = """
+            SELECT label, count(*) FROM photos p JOIN predictions b ON b.photo = p.id AND b.rank = 1
+            WHERE status = 'ok' AND NOT vanished GROUP BY 1 ORDER BY 2 DESC, 1
+        """
+        with self._lock:
+            return dict(self._db.execute(query).fetchall())
+
+    def commit(self) -> None:
+        """What was put so far stays, whatever happens to this process."""
+        with self._lock, self._told():
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
+            self._db.execute("BEGIN")
+
+    def close(self) -> None:
+        """Commit and close; a disk that is full keeps what was committed before."""
+        with self._lock:
+            try:
+                self.commit()
+            finally:
+                with suppress(sqlite3.Error):
+                    self._db.close()
+
+
+class _Told:
+    """What SQLite raises, in our own words."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        if not isinstance(error, sqlite3.Error):
+            return
+        said = str(error)
+        if "locked" in said:
+            raise UsageError(f"{self._path} is being written by another program", "wait until it has ended") from error
+        full = "full" in said or "disk I/O" in said
+        raise OutputError(
+            f"{self._path} cannot be written: {'the disk is full' if 'full' in said else said}; "
+            "what was committed is kept",
+            "free some space and give the same command again" if full else "choose a folder that you may write to",
+        ) from error
+
+
+def _row(values: dict[str, Any], predictions: tuple[Prediction, ...]) -> Row:
+    kind = values["error_kind"]
+    return Row(
+        path=os.fsdecode(values["path_bytes"]) if values["path_bytes"] is not None else values["path"],
+        status="vanished" if values["vanished"] else values["status"],
+        width=values["width"],
+        height=values["height"],
+        predictions=predictions,
+        model=values["model"],
+        model_sha256=values["model_sha256"],
+        error=None if kind is None else PhotoError(kind, values["error_message"]),
+    )
+
+
+def _text(text: str) -> str:
+    """Text as SQLite takes it, which is UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,148 @@
+"""``convnext label --watch``: what arrives is labelled when it is complete; Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from convnext_cli.labelling.watch import changes
+from convnext_cli.photos.find import Finder
+from tests.photos_made import encoded, picture
+from tests.weights_made import write_model
+
+pytest.importorskip("watchfiles")
+LIMIT = 60.0  # seconds until a test gives up
+
+
+class Changes:
+    """The batches of changes of a folder, gathered by a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stop, self.news, self.paths = threading.Event(), threading.Condition(), list[str]()
+        self._thread = threading.Thread(target=self._run, args=(str(folder),), daemon=True)
+        self._thread.start()
+
+    def _run(self, folder: str) -> None:
+        for batch in changes([folder], self._stop):
+            with self.news:
+                self.paths += batch
+                self.news.notify_all()
+
+    def until(self, wanted: Callable[[list[str]], bool]) -> None:
+        with self.news:
+            assert self.news.wait_for(lambda: wanted(self.paths), LIMIT), self.paths
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[tuple[Path, Changes]]:
+    made = Changes(tmp_path)
+    ready = tmp_path / "ready"
+    for _ in range(30):  # until the watcher is there; a file that is touched all the time never stands still
+        ready.touch()
+        with made.news:
+            if made.news.wait_for(lambda: made.paths, 2.0):
+                break
+    assert made.paths
+    made.paths.clear()
+    yield tmp_path, made
+    made.close()
+
+
+def test_new_renamed_and_removed_files_come(watched: tuple[Path, Changes]) -> None:
+    folder, found = watched
+    (folder / "a.jpg").write_bytes(b"1")
+    found.until(lambda paths: str(folder / "a.jpg") in paths)
+    found.paths.clear()
+    (folder / "a.jpg").rename(folder / "b.jpg")
+    found.until(lambda paths: {str(folder / "a.jpg"), str(folder / "b.jpg")} <= set(paths))
+    found.paths.clear()
+    (folder / "b.jpg").unlink()
+    found.until(lambda paths: str(folder / "b.jpg") in paths)
+
+
+def test_a_file_that_grows_comes_when_it_has_stopped(watched: tuple[Path, Changes]) -> None:
+    folder, found = watched
+    sizes = []
+    with (folder / "slow.jpg").open("wb") as file:
+        for _ in range(8):
+            file.write(b"x" * 1000)
+            file.flush()
+            threading.Event().wait(0.25)
+            sizes.append(str(folder / "slow.jpg") in found.paths)
+    found.until(lambda paths: str(folder / "slow.jpg") in paths)
+    assert not any(sizes)
+
+
+def test_what_a_walk_would_pass_does_not_arrive(tmp_path: Path) -> None:
+    for name in ("a.jpg", ".b.jpg", "c.txt", "x/d.jpg", ".y/e.jpg", "old/f.jpg", "x/deep/g.jpg", "x/h.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    finder = Finder(recursive=True, exclude=("old", "*.png"), depth=2)
+    walked = {photo.path for photo in finder.named([str(tmp_path)])}
+    arrived = {
+        photo.path
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+        for photo in finder.arrived(str(path), str(tmp_path))
+    }
+    assert arrived == walked == {str(tmp_path / "a.jpg"), str(tmp_path / "x" / "d.jpg")}
+    assert {photo.path for photo in finder.arrived(str(tmp_path / "x"), str(tmp_path))} == {str(tmp_path / "x/d.jpg")}
+    assert not list(finder.arrived(str(tmp_path / "gone.jpg"), str(tmp_path)))
+
+
+def test_the_command_follows_a_folder_and_stops_cleanly(tmp_path: Path, home: Path) -> None:
+    folder, target = tmp_path / "photos", tmp_path / "labels.jsonl"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(encoded(picture(50, 50, seed=1), "JPEG"))
+    model = write_model(tmp_path / "small.safetensors")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convnext_cli", "label", folder, "-o", target, "-m", model, "--watch"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr
+
+    def until(said: str) -> None:
+        assert process.stderr
+        for line in process.stderr:
+            if said in line:
+                return
+        raise AssertionError(f"it ended without saying {said!r}")
+
+    killer = threading.Timer(2 * LIMIT, process.kill)
+    killer.start()
+    until("watching")
+    # the watcher may begin a moment later: what is written until then is seen by its next look
+    touch = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not touch.wait(0.7):
+            number += 1
+            (folder / "b.jpg").write_bytes(encoded(picture(60, 50 + number, seed=2), "JPEG"))
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    until("photo labelled")
+    touch.set()
+    writer.join()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=LIMIT)
+    killer.cancel()
+    assert process.returncode == 0
+    assert "Traceback" not in rest
+    names = [Path(json.loads(line)["path"]).name for line in target.read_text().splitlines()]
+    assert names == ["a.jpg", "b.jpg"]
