@@ -37,6 +37,8 @@ bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
 	$(BIN)/python -m benchmarks.preprocessing
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.ceiling
+	$(BIN)/python -m benchmarks.label
 
 clean:          ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*

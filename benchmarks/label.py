@@ -82,13 +82,12 @@ name = sys.argv[6]
 model = timm.create_model(name, pretrained=False, num_classes=1000).eval()
 torch.set_num_threads(int(sys.argv[7]))
 config = resolve_data_config({}, model=model)
-class Folder(torch.utils.data.Dataset):
-    pass
 dataset = ImageDataset(folder, class_map="")
 if most and most < len(dataset):
     dataset.reader.samples = dataset.reader.samples[:most]
+kept = {k: config[k] for k in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")}
 loader = create_loader(dataset, batch_size=batch, use_prefetcher=False, num_workers=workers, device=torch.device("cpu"),
-                       **{k: config[k] for k in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")})
+                       **kept)
 model(torch.zeros(batch, 3, 224, 224))
 rows = []
 start = time.perf_counter()
