@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_view, opening, options, render
+from convnext_cli.cli import label_actions, label_view, opening, options, render
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.store import Store
@@ -51,6 +51,9 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @options.machine
 @options.preprocessing
 @options.decoding
+@label_actions.sorting
+@label_actions.keywords
+@label_actions.report
 @options.verbosity
 def label(**given: Any) -> int:
     """Label all photos below a folder, and lose none of them.
@@ -58,7 +61,10 @@ def label(**given: Any) -> int:
     However a run ends, the same command goes on where it was; what is done is not done again.
     """
     render.set_quiet(given["quiet"])
+    if given["undo"]:
+        return label_actions.undo(given["undo"])
     target, form = _target(given)
+    label_actions.check(given, target)
     opening.scores(given)
     if given["nice"] is not None and hasattr(os, "nice"):
         os.nice(given["nice"])
@@ -75,7 +81,7 @@ def label(**given: Any) -> int:
         session.round(photos, _roots(given))
         if given["watch"]:
             session.watch(_roots(given))
-        return 1 if store.statuses().get("failed") else 0
+        return 1 if store.statuses().get("failed") or session.failed else 0
 
 
 @dataclass
@@ -93,11 +99,13 @@ class _Session:
         self.settings, self.mixing = _settings(self.store, self.pipeline, self.given)
         names = len(self.pipeline.labels.names)
         self.guesses = min(self.pipeline.k or names, names)
+        self.failed = 0  # photos of which something else than labelling failed
 
-    def round(self, photos: Iterable[Photo], roots: list[str]) -> None:
-        """Label what is new among the photos, write the output, and tell. Raises click.exceptions.Exit under --strict.
+    def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
+        """Label what is new among the photos, write the output, tell, and do what else is asked for.
 
-        roots: what of the store is looked for; what is not there has vanished.
+        roots: what of the store is looked for; what is not there has vanished. whole: not only what arrived.
+        Raises click.exceptions.Exit under --strict.
         """
         from convnext_cli.labelling import job
 
@@ -131,6 +139,8 @@ class _Session:
         self.write()
         seconds = time.perf_counter() - start
         label_view.summary(self.store, self.pipeline, self.finder, tally, seconds, self.target)
+        rate = tally.done / seconds if tally.done else None
+        self.failed = label_actions.act(self.store, self.pipeline, self.given, rate, whole=whole)
 
     def write(self) -> None:
         """Bring the output up to what is in the store."""
@@ -154,7 +164,7 @@ class _Session:
                     named = os.path.join(whole[root], os.path.relpath(path, root))  # noqa: PTH118
                     arrived.append((named, whole[root]))
                 photos = chain.from_iterable(self.finder.arrived(path, folder) for path, folder in arrived)
-                self.round(photos, [path for path, _ in arrived])
+                self.round(photos, [path for path, _ in arrived], whole=False)
         except KeyboardInterrupt:
             render.note("stopped watching")
 
@@ -199,6 +209,8 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
         links=given["follow"],
         include=given["include"],
         exclude=given["exclude"],
+        # copies that an earlier run has sorted are not photos anew
+        skip=frozenset([os.path.abspath(given["sort_into"])] if given["sort_into"] else []),  # noqa: PTH100
     )
     named, listing = finder.named(given["paths"]), given["files_from"]
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named

@@ -13,7 +13,9 @@ MAX_THREADS = 1024
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order of --help."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -69,7 +71,7 @@ class ModelName(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         ]
 
 
-model = _all(
+model = together(
     click.option(
         "-m",
         "--model",
@@ -80,7 +82,7 @@ model = _all(
     click.option("--offline", is_flag=True, help="Never open a connection."),
 )
 
-answers = _all(
+answers = together(
     click.option("--labels", metavar="FILE|SET", help="Own names for the classes, or a bundled set of labels."),
     click.option(
         "--classes",
@@ -106,7 +108,7 @@ threads = click.option(
     help="Processor threads for everything together.  [default: what this process may use]",
 )
 
-machine = _all(
+machine = together(
     click.option(
         "-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, cuda:all, mps or xpu."
     ),
@@ -141,7 +143,7 @@ machine = _all(
     ),
 )
 
-preprocessing = _all(
+preprocessing = together(
     click.option("--size", metavar="PIXELS|test", help="Input size; `test` is the one that its makers measured best."),
     click.option("--crop-pct", type=click.FloatRange(0.1, 1), callback=finite, help="Share of the photo that is kept."),
     click.option(
@@ -159,7 +161,7 @@ preprocessing = _all(
     ),
 )
 
-decoding = _all(
+decoding = together(
     click.option(
         "--fast-decode", is_flag=True, help="Decode large JPEGs at a fraction of their size: quicker, not exact."
     ),
@@ -173,7 +175,7 @@ decoding = _all(
 )
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-verbosity = _all(
+verbosity = together(
     quiet,
     click.option("-v", "--verbose", count=True, help="Times of each stage; -vv for debugging."),
 )

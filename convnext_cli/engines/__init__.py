@@ -63,8 +63,8 @@ def open_engine(
 
     engine: one of ENGINES; "auto" is the fastest that is prepared, on a GPU and where nothing is prepared torch.
     threads: processor threads it may use. job: "latency" for few photos, "throughput" for many. batch_size: how many
-    will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: make what is not prepared first, which takes seconds
-    and is told to ``say``.
+    will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: make what is not
+    prepared first, which takes seconds and is told to ``say``.
     Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there, UsageError
     for wishes that exclude each other.
     """

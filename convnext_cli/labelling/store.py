@@ -31,7 +31,9 @@ _CHUNK = 512  # rows that are held in memory at once
 
 _SCHEMA = """
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE settings (id INTEGER PRIMARY KEY, model TEXT NOT NULL, model_sha256 TEXT NOT NULL, made_with TEXT NOT NULL);
+CREATE TABLE settings (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, model_sha256 TEXT NOT NULL, made_with TEXT NOT NULL
+);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY,
     key BLOB NOT NULL UNIQUE,
@@ -57,8 +59,8 @@ CREATE TABLE predictions (
     PRIMARY KEY (photo, rank)
 ) WITHOUT ROWID;
 CREATE VIEW results AS
-    SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index", p.width, p.height,
-           p.error_kind, p.error_message, s.model, s.model_sha256
+    SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
+           p.width, p.height, p.error_kind, p.error_message, s.model, s.model_sha256
     FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
     ORDER BY p.key;
 """
@@ -236,7 +238,7 @@ class Store:
                 for number, key, size in self._db.execute(query, (low, low + b"\0", low + b"\1")).fetchall():
                     if size is None and os.path.isdir(_file_of(key)):  # noqa: PTH112
                         self._db.execute("DELETE FROM photos WHERE id = ?", (number,))
-                    elif not os.path.lexists(_file_of(key)):  # noqa: PTH110
+                    elif not os.path.lexists(_file_of(key)):
                         self._db.execute("UPDATE photos SET vanished = 1 WHERE id = ?", (number,))
             return int(self._db.execute("SELECT count(*) FROM photos WHERE vanished").fetchone()[0])
 
@@ -275,20 +277,24 @@ class Store:
                 "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)", [(number, *guess) for guess in guesses]
             )
 
-    def touched(self, file: str, size: int, mtime_ns: int) -> None:
-        """The file has changed by our own hand: it is the same photo still."""
-        with self._lock, self._told():
-            self._db.execute("UPDATE photos SET size = ?, mtime_ns = ? WHERE key = ?", (size, mtime_ns, key_of(file)))
+    def touched(self, file: str, before: tuple[int, int], after: tuple[int, int]) -> None:
+        """The file has changed by our own hand: it is the same photo still, if it was the one that was labelled.
 
-    def entries(self) -> Iterator[Entry]:
-        """Every photo with its row, in order, as far as committed or put."""
-        query = """
-            SELECT p.*, s.model, s.model_sha256 FROM photos p JOIN settings s ON s.id = p.settings
-            WHERE key > ? ORDER BY key LIMIT ?
+        before, after: size and time of change.
         """
-        guesses = (
-            'SELECT photo, rank, "index", id, label, score FROM predictions WHERE photo IN ({}) ORDER BY photo, rank'
-        )
+        query = "UPDATE photos SET size = ?, mtime_ns = ? WHERE key = ? AND size = ? AND mtime_ns = ?"
+        with self._lock, self._told():
+            self._db.execute(query, (*after, key_of(file), *before))
+
+    def entries(self, *, looked_at: bool = False) -> Iterator[Entry]:
+        """Every photo with its row, in order; looked_at: those alone that the last walk found."""
+        query = f"""
+            SELECT p.*, s.model, s.model_sha256 FROM photos p JOIN settings s ON s.id = p.settings
+            WHERE key > ? {"AND key IN (SELECT key FROM found)" if looked_at else ""} ORDER BY key LIMIT ?
+        """
+        guesses = """
+            SELECT photo, rank, "index", id, label, score FROM predictions WHERE photo IN ({}) ORDER BY photo, rank
+        """
         last = b""
         while True:
             with self._lock, self._told():

@@ -94,7 +94,7 @@ def _resized_bytes(recipe: Recipe, image: Image.Image, fast: bool) -> Bytes:
         box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
         return np.asarray(image.resize((right - left, bottom - top), filter, box))
     if (width, height) != image.size:
-        image = image.resize((width, height), filter, reducing_gap=2.0 if fast else None)
+        image = image.resize((width, height), filter, reducing_gap=4.0 if fast else None)
     return np.asarray(image.crop((left, top, right, bottom)))
 
 

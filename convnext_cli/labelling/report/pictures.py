@@ -1,0 +1,68 @@
+"""Small pictures of photos, made by several threads and handed on in order."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+
+from convnext_cli.decoders import Decoders, Task
+from convnext_cli.errors import PhotoError
+from convnext_cli.labelling.entry import Entry
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
+from convnext_cli.threads import Budget
+
+EDGE = 160  # pixels of the longer edge
+QUALITY = 70
+PICTURED = ("ok", "unknown")  # what failed has nothing to show, what vanished is there no more
+_AHEAD = 4  # photos a thread, decoded before they are needed
+
+Picture = Callable[[str], bytes]
+
+
+def small_jpeg(file: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
+    """A small JPEG of a photo, upright, with nothing of the file but its pixels. Raises PhotoError."""
+    image = decode(read_file(file), max_pixels=max_pixels, enough=EDGE).image
+    image.thumbnail((EDGE, EDGE))
+    image.info.clear()  # comments and places are not for everyone who is shown the page
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY, optimize=True)
+    return stream.getvalue()
+
+
+def with_pictures(
+    entries: Iterable[Entry], picture: Picture, *, threads: int, most: int, timeout: float | None
+) -> Generator[tuple[Entry, bytes | None], None, None]:
+    """Each entry, in order, with its picture; None where it failed or vanished, cannot be read now, or comes too late.
+
+    picture: makes one from the path of a file. most: entries that get one. timeout: seconds for one of them, or None.
+    """
+    decoders = Decoders(threads, _made_by(picture), Budget(threads), timeout)
+    ahead: deque[tuple[Entry, Task[str, bytes | None] | None]] = deque()
+
+    def first() -> tuple[Entry, bytes | None]:
+        entry, task = ahead.popleft()
+        return entry, None if task is None else task.result()
+
+    try:
+        for entry in entries:
+            wanted = most > 0 and entry.row.status in PICTURED
+            most -= wanted
+            ahead.append((entry, decoders.submit(entry.file) if wanted else None))
+            if len(ahead) > _AHEAD * threads:
+                yield first()
+        while ahead:
+            yield first()
+    finally:
+        decoders.close()
+
+
+def _made_by(picture: Picture) -> Callable[[str, Task[str, bytes | None]], bytes | None]:
+    def make(file: str, task: Task[str, bytes | None]) -> bytes | None:
+        task.compute()
+        try:
+            return picture(file)
+        except (PhotoError, MemoryError):  # its row stands without one
+            return None
+
+    return make

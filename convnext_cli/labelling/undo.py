@@ -1,0 +1,274 @@
+"""The undo log of a sort, and what takes the sort back.
+
+JSON lines: a header, then what was going to be done, each line on the disk before its action. Whether it was done is
+seen from the files: so a log is of use whenever its sort was killed, and undoing twice does no harm. Paths that are not
+UTF-8 stand with JSON's escapes for lone surrogates, as Python gives them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from convnext_cli.errors import UsageError
+from convnext_cli.labelling import place
+
+Mode = Literal["copy", "link", "hardlink", "move"]
+VERSION = 1
+_KIND = "convnext sort"
+_BEGINNING = f'{{"log": "{_KIND}", "version": '.encode()
+# What file systems keep of times: NTFS, UDF, exFAT, ext3 and HFS+, FAT.
+_GRAINS = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+_BROKEN = (ValueError, KeyError, TypeError, RecursionError)
+_CHANGED = "was changed since"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that undoing left as it is, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(slots=True)
+class Undone:
+    """removed: copies and links. moved_back: photos. folders: removed ones. kept: what was left as it is."""
+
+    removed: int = 0
+    moved_back: int = 0
+    folders: int = 0
+    kept: list[Kept] = field(default_factory=list)
+
+
+class Log:
+    """Where a sort writes what it is going to do.
+
+    Raises UsageError when there is something of that name, OSError when it cannot be written.
+    """
+
+    def __init__(self, path: Path, mode: Mode) -> None:
+        try:
+            self._stream = path.open("xb")
+        except FileExistsError as error:
+            hint = "choose another name; that log can still be undone"
+            raise UsageError(f"{path} is there already", hint) from error
+        try:
+            date = datetime.now(UTC).isoformat(" ", "seconds")
+            self.add({"log": _KIND, "version": VERSION, "mode": mode, "date": date})
+            self.sync()
+            place.settle(path.parent)
+        except OSError:
+            self.close()
+            path.unlink()  # nothing was done yet
+            raise
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Note something; it is on the disk after ``sync``."""
+        self._stream.write(json.dumps(record).encode() + b"\n")
+
+    def sync(self) -> None:
+        """What was noted stays, also when the power goes."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Write what is left, if that is possible: only remarks on what failed are not on the disk yet."""
+        with suppress(OSError):
+            self._stream.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A photo that was copied, linked or moved. size, mtime_ns: the photo's at that time."""
+
+    mode: Mode
+    source: Path
+    target: Path
+    size: int
+    mtime_ns: int
+
+    def is_as_made(self, path: Path) -> bool:
+        """Whether a file, links followed, has the size and time; the time as its file system keeps it."""
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        apart = abs(found.st_mtime_ns - self.mtime_ns)
+        same_time = any(apart < grain and found.st_mtime_ns % grain == 0 for grain in _GRAINS)
+        return stat.S_ISREG(found.st_mode) and found.st_size == self.size and same_time
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in a log."""
+        paths = {"source": str(self.source), "target": str(self.target)}
+        return {"do": self.mode, **paths, "size": self.size, "mtime_ns": self.mtime_ns}
+
+
+def undo(log: Path) -> Undone:
+    """Take a sort back, in reverse order: how much, and what was left since it is not what was made any more.
+
+    A file goes only while its content is elsewhere too. May be killed and given again. Of several logs the latest is
+    undone first. Raises UsageError when the file is no such log.
+    """
+    done = Undone()
+    failed: set[str] = set()
+    for line in _backwards(log):
+        try:
+            record = json.loads(line)
+            what = record["do"]
+            path = str(record["path" if what == "folder" else "target"])
+            made = None if what in ("folder", "failed") else _made(record)
+        except _BROKEN:
+            done.kept.append(Kept(str(log), f"cannot be read: {line[:80]!r}"))
+            continue
+        try:
+            if what == "failed":
+                failed.add(path)
+            elif made is None:
+                done.folders += _remove_folder(Path(path))
+            elif path in failed:
+                failed.discard(path)
+            elif _take_back(made):
+                done.moved_back += made.mode == "move"
+                done.removed += made.mode != "move"
+        except _Keep as kept:
+            done.kept.append(Kept(kept.path, kept.why))
+        except (OSError, ValueError) as error:
+            done.kept.append(Kept(path, getattr(error, "strerror", None) or str(error)))
+    return done
+
+
+class _Keep(Exception):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(why)
+        self.path, self.why = str(path), why
+
+
+def _made(record: dict[str, Any]) -> Made:
+    if record["do"] not in _TAKE_BACK:
+        raise ValueError
+    return Made(
+        record["do"], Path(record["source"]), Path(record["target"]), int(record["size"]), int(record["mtime_ns"])
+    )
+
+
+def _backwards(log: Path) -> Iterator[bytes]:
+    """The lines behind the header, the last first. One that was not written to its end was followed by no action."""
+    hint = "the log is the file that the sort named when it ended"
+    starts = array("Q")
+    try:
+        with log.open("rb") as stream:
+            header = stream.readline(1 << 12)
+            if not header.endswith(b"\n") and _BEGINNING.startswith(header[: len(_BEGINNING)]):
+                return  # killed at its very beginning
+            _check(log, header, hint)
+            starts.append(stream.tell())
+            starts.extend(stream.tell() for line in iter(stream.readline, b"") if line.endswith(b"\n"))
+            for start in reversed(starts[:-1]):
+                stream.seek(start)
+                yield stream.readline()
+    except OSError as error:
+        raise UsageError(f"{log} cannot be read: {error.strerror or error}", hint) from error
+
+
+def _check(log: Path, header: bytes, hint: str) -> None:
+    try:
+        values = json.loads(header)
+        kind, version = values["log"], values["version"]
+    except _BROKEN:
+        kind = version = None
+    if kind != _KIND:
+        raise UsageError(f"{log} is no log of a sort", hint)
+    if version != VERSION:
+        raise UsageError(f"{log} was written by another release of convnext (version {version})", "undo with that one")
+
+
+def _remove_folder(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _Keep(folder, "is not empty") from error
+        raise
+    return True
+
+
+def _take_back(made: Made) -> bool:
+    """Undo one; whether there was something to undo. Raises _Keep and OSError."""
+    source, target = made.source, made.target
+    for part in (place.part_of(source, target), place.part_of(target, source)):  # of a killed sort, of a killed undo
+        if place.state(part) is not None:
+            if not any(made.is_as_made(whole) or _same_file(part, whole) for whole in (source, target)):
+                raise _Keep(part, "is left of a copy, and nothing else is")
+            part.unlink()
+    if place.state(target) is not None:
+        _TAKE_BACK[made.mode](made)
+        return True
+    if made.mode == "move" and place.state(source) is None:
+        raise _Keep(source, f"is there no more, and neither is {target}")
+    return False
+
+
+def _unlink(made: Made) -> None:
+    if not made.target.is_symlink() or made.target.readlink() != made.source:
+        raise _Keep(made.target, _CHANGED)
+    made.target.unlink()
+
+
+def _remove_hardlink(made: Made) -> None:
+    if not _same_file(made.source, made.target) or not _have_two_places(made):
+        raise _Keep(made.target, "or its original was changed since")
+    made.target.unlink()
+
+
+def _remove_copy(made: Made) -> None:
+    if made.target.is_symlink() or not made.is_as_made(made.target):
+        raise _Keep(made.target, _CHANGED)
+    if not _have_two_places(made) or not (made.is_as_made(made.source) or place.same_bytes(made.source, made.target)):
+        raise _Keep(made.target, "is all there is: its original is gone or was changed since")
+    made.target.unlink()
+
+
+def _move_back(made: Made) -> None:
+    source, target = made.source, made.target
+    if target.is_symlink() or not made.is_as_made(target):
+        raise _Keep(target, _CHANGED)
+    there = place.state(source)
+    if there is None:
+        source.parent.mkdir(parents=True, exist_ok=True)
+        place.move(target, source, made.mtime_ns)
+    elif stat.S_ISREG(there.st_mode) and _have_two_places(made) and place.same_bytes(source, target):
+        target.unlink()  # a move, or an undo, was killed between its copy and the end
+    else:
+        raise _Keep(target, "something else has taken its old place")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _have_two_places(made: Made) -> bool:
+    """Whether the original is there and under a name of its own, no link that leads to what was made of it."""
+    return made.source.exists() and os.path.realpath(made.source) != os.path.realpath(made.target)
+
+
+_TAKE_BACK: dict[Mode, Callable[[Made], None]] = {
+    "copy": _remove_copy,
+    "link": _unlink,
+    "hardlink": _remove_hardlink,
+    "move": _move_back,
+}
