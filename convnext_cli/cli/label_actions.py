@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def _keywords(store: Store, given: dict[str, Any]) -> int:
 
 
 def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float | None) -> None:
-    from convnext_cli.labelling.report import Summary, write
+    from convnext_cli.labelling.report import Summary, small_jpeg, write
 
     made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     names = ", ".join(given["paths"]) or "photos"
@@ -136,7 +137,9 @@ def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float
         Path(given["report"]),
         title=names,
         summary=Summary(store.statuses(), pipeline.model, made, rate, pipeline.scores),
+        picture=partial(small_jpeg, max_pixels=pipeline.max_pixels),
         threads=pipeline.threads,
+        timeout=pipeline.timeout,
     )
     render.note(f"report: {given['report']}")
 

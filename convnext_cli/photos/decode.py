@@ -14,6 +14,7 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,6 +53,8 @@ ONE_AT_A_TIME = 24_000_000
 _WEIGHTS = {"webp": 4.0, "avif": 2.0, "heic": 1.25, "progressive": 1.5}
 
 _one_large = threading.Lock()
+# Pillow's memory comes in blocks, in bytes; so many of them are kept for the next photo.
+_BLOCK, _LARGE_BLOCK, _KEPT_BLOCKS = 2**20, 64 * 2**20, 64
 
 # Pillow warns of damaged EXIF and of large photos, and logs what it cannot read. All of it is dealt with here. Filters
 # belong to the whole process and must not be set from threads, so this is done once.
@@ -164,19 +167,23 @@ def _failure(name: str, data: bytes, error: Exception) -> PhotoError:
 
 
 @functools.cache
-def _large_blocks() -> None:
-    """Have Pillow ask for a photo's memory in blocks that the system takes back as soon as they are free.
+def _set_blocks() -> bool:
+    """Have Pillow ask for memory in small blocks that are used again; whether that is ours to say.
 
-    Its usual 16 MiB stay with the C library's allocator, by thread: a folder of huge photos then holds 3 GB, not 2.
+    In blocks of its usual 16 MiB, or larger, each photo begins with memory that the system has to clear anew: for 12
+    megapixels in two threads that made a third of the time (benchmarks/blocks.py).
     """
+    if any(name in os.environ for name in ("PILLOW_BLOCK_SIZE", "PILLOW_BLOCKS_MAX")):
+        return False
     from PIL import _imaging
 
-    if "PILLOW_BLOCK_SIZE" not in os.environ:
-        _imaging.set_block_size(64 * 2**20)
+    _imaging.set_block_size(_BLOCK)
+    _imaging.set_blocks_max(_KEPT_BLOCKS)
+    return True
 
 
 def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Decoded:
-    _large_blocks()
+    _set_blocks()
     if name == "raw":
         from convnext_cli.photos.raw import decode_raw
 
@@ -210,9 +217,27 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def one_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
-    """A lock for large photos, nothing for others."""
-    return _one_large if pixels > ONE_AT_A_TIME else contextlib.nullcontext()
+@contextlib.contextmanager
+def one_at_a_time(pixels: int) -> Iterator[None]:
+    """A lock for large photos, nothing for others.
+
+    The memory of large ones comes in blocks that the system takes back as soon as they are free; small ones would stay
+    with the C library's allocator.
+    """
+    if pixels <= ONE_AT_A_TIME:
+        yield
+        return
+    with _one_large:
+        ours = _set_blocks()
+        from PIL import _imaging
+
+        try:
+            if ours:
+                _imaging.set_block_size(_LARGE_BLOCK)
+            yield
+        finally:
+            if ours:
+                _imaging.set_block_size(_BLOCK)
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
