@@ -5,7 +5,7 @@
 Random weights, 224 pixels, all threads. Each figure is of a process of its own; processes take turns. "parts" is
 1 / (t_decode + t_engine), each measured alone on all threads: what a processor that does both can reach. timm runs its
 folder script's way (its loader over a folder, batches, workers), transformers its image-classification pipeline; both
-with the best of several batch sizes and workers, found beforehand on a tenth of the photos.
+with the best of several batch sizes and workers, found beforehand on a twentieth of the photos.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.threads import usable_threads
 
 LIBRARIES = ("torch", "timm", "transformers", "openvino", "pillow")
-TRIES = [(batch, workers) for batch in (1, 8, 32) for workers in (0, 1, 2)]
+TRIES = [(batch, workers) for batch in (8, 32) for workers in (0, 1, 2)]
 
 # Each prints one line of JSON: seconds for all photos, and what else is of interest. The model is loaded, and a first
 # batch is through, before the clock starts: what is compared is the rate.
@@ -172,7 +172,7 @@ def measure(kind: str, folder: Path, model: str, weights: str, count: int, given
     subprocess.run([Path(sys.executable).with_name("convnext"), "prepare", "-q", "-m", weights], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
     peers = {} if given.no_peers else {"timm": TIMM, "transformers": TRANSFORMERS}
-    settings = {name: best(code, folder, model, weights, max(32, count // 10), threads) for name, code in peers.items()}
+    settings = {name: best(code, folder, model, weights, max(32, count // 20), threads) for name, code in peers.items()}
     seconds: dict[str, list[float]] = {}
     last: dict[str, dict[str, Any]] = {}
     for _ in range(given.turns):

@@ -114,7 +114,7 @@ class Recipe:
     @property
     def enough(self) -> int | None:
         """Pixels of a photo's shorter edge that lose little when it is resized; None where nothing may be lost."""
-        return None if self.resize == "none" else 3 * max(self.resize_to)
+        return None if self.resize == "none" else math.ceil(2.9 * max(self.resize_to))
 
     def apply(self, image: Image.Image, *, fast: bool = False) -> np.ndarray[Any, np.dtype[np.float32]]:
         """A float32 array (3, height, width), normalised, from an upright RGB image.
