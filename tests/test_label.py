@@ -118,10 +118,10 @@ def test_a_second_run_reads_nothing_and_changes_nothing(
     target = tmp_path / "labels.jsonl"
     convnext("label", folder, "-o", target, "-m", model)
     assert len(read) == 4
-    before = target.read_bytes()
+    before, time = target.read_bytes(), target.stat().st_mtime_ns
     done = convnext("label", folder, "-o", target, "-m", model)
     assert len(read) == 4
-    assert target.read_bytes() == before
+    assert (target.read_bytes(), target.stat().st_mtime_ns) == (before, time)
     assert done.status == 1
     assert "nothing new among 4 photos" in done.err
 
@@ -184,6 +184,15 @@ def test_another_model_or_recipe_asks_before_it_mixes(
     convnext("label", folder, "-o", target, "-m", other, "--relabel")
     assert {json.loads(line)["model"] for line in target.read_text().splitlines()} == {"other"}
     assert len(rows(target)) == 5
+
+
+def test_an_output_that_was_lost_is_written_again(convnext: Run, folder: Path, model: str, tmp_path: Path) -> None:
+    target = tmp_path / "labels.csv"
+    convnext("label", folder, "-o", target, "-m", model)
+    before = target.read_bytes()
+    target.unlink()
+    convnext("label", folder, "-o", target, "-m", model)
+    assert target.read_bytes() == before
 
 
 def test_one_run_at_a_time(convnext: Run, folder: Path, model: str, tmp_path: Path) -> None:

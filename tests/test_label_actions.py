@@ -44,6 +44,7 @@ def test_sort_and_undo_leave_the_tree_as_it_was(convnext: Run, photos: Path, tmp
         again = convnext(*command, "--min-score", "0.4")  # what is sorted is no photo anew
         assert "nothing new among 4 photos" in again.err
         assert "already" in again.err
+        assert "nothing new among 4 photos" in convnext("label", photos, "-o", target, "--min-score", "0.4").err
     assert convnext("label", "--undo", photos / "sorted.log").status == 0
     (photos / "sorted.log").unlink()
     assert tree(photos) == before

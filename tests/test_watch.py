@@ -89,7 +89,9 @@ def test_what_a_walk_would_pass_does_not_arrive(tmp_path: Path) -> None:
     for name in ("a.jpg", ".b.jpg", "c.txt", "x/d.jpg", ".y/e.jpg", "old/f.jpg", "x/deep/g.jpg", "x/h.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"x")
-    finder = Finder(recursive=True, exclude=("old", "*.png"), depth=2)
+    (tmp_path / "sorted").mkdir()
+    (tmp_path / "sorted" / "a.jpg").write_bytes(b"x")
+    finder = Finder(recursive=True, exclude=("old", "*.png"), depth=2, skip=frozenset([str(tmp_path / "sorted")]))
     walked = {photo.path for photo in finder.named([str(tmp_path)])}
     arrived = {
         photo.path

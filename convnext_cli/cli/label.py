@@ -75,6 +75,9 @@ def label(**given: Any) -> int:
             stack.enter_context(render.c_libraries_silenced())
         store = _store(target, form, given)
         stack.callback(store.close)
+        # copies that this run or an earlier one has sorted are not photos anew
+        into = [str(Path(given["sort_into"]).absolute())] if given["sort_into"] else []
+        finder.skip = frozenset([*into, *(store.value("sorted") or [])])
         pipeline = opening.pipeline(given, job="throughput", prepare=True)
         stack.callback(pipeline.engine.close)
         session = _Session(store, pipeline, finder, target, form, given)
@@ -163,8 +166,10 @@ class _Session:
                     root = next(root for root in whole if path.startswith(os.path.join(root, "")))  # noqa: PTH118
                     named = os.path.join(whole[root], os.path.relpath(path, root))  # noqa: PTH118
                     arrived.append((named, whole[root]))
-                photos = chain.from_iterable(self.finder.arrived(path, folder) for path, folder in arrived)
-                self.round(photos, [path for path, _ in arrived], whole=False)
+                photos = [photo for path, folder in arrived for photo in self.finder.arrived(path, folder)]
+                gone = [path for path, _ in arrived if not os.path.lexists(path) and self.store.knows(path)]
+                if photos or gone:  # and not the output itself, for one
+                    self.round(photos, gone, whole=False)
         except KeyboardInterrupt:
             render.note("stopped watching")
 
@@ -209,8 +214,6 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
         links=given["follow"],
         include=given["include"],
         exclude=given["exclude"],
-        # copies that an earlier run has sorted are not photos anew
-        skip=frozenset([os.path.abspath(given["sort_into"])] if given["sort_into"] else []),  # noqa: PTH100
     )
     named, listing = finder.named(given["paths"]), given["files_from"]
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named

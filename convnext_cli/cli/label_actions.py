@@ -152,6 +152,8 @@ def _sort(store: Store, pipeline: Pipeline, given: dict[str, Any], *, whole: boo
     if given["dry_run"]:
         _show(plan)
         return 0
+    store.note(sorted=sorted({*(store.value("sorted") or []), str(into.absolute())}))
+    store.commit()
     log = next(path for path in _logs(into) if not path.exists())
     done = sort.apply(plan, log, mode)
     left = ", ".join(f"{n:,} {why}" for why, n in plan.left.items())

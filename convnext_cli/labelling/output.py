@@ -41,6 +41,8 @@ def write(store: Store, target: Path, form: str, k: int) -> None:
     if form == "sqlite":
         return
     check(store, target, form)
+    if target.exists() and store.value("stale") is False:
+        return
     with replacing(target) as stream:
         writer = WRITERS[form](stream, k)
         for entry in store.entries():
@@ -50,6 +52,8 @@ def write(store: Store, target: Path, form: str, k: int) -> None:
         # noted before it takes its name: a run that is killed in between still knows either file for its own
         store.note(output=[*(store.value("output") or [])[-1:], _identity(stream.fileno())])
         store.commit()
+    store.note(stale=False)
+    store.commit()
 
 
 def check(store: Store, target: Path, form: str) -> None:

@@ -20,57 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.errors import OutputError, PhotoError, UsageError
+from convnext_cli.errors import PhotoError, UsageError
+from convnext_cli.labelling import schema
 from convnext_cli.labelling.entry import Entry
 from convnext_cli.photos.find import Photo
 from convnext_cli.rows import Prediction, Row
 
-APPLICATION = 0x434E5854  # "CNXT", in the file's header
-VERSION = 1
 _CHUNK = 512  # rows that are held in memory at once
-
-_SCHEMA = """
-CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE settings (
-    id INTEGER PRIMARY KEY, model TEXT NOT NULL, model_sha256 TEXT NOT NULL, made_with TEXT NOT NULL
-);
-CREATE TABLE photos (
-    id INTEGER PRIMARY KEY,
-    key BLOB NOT NULL UNIQUE,
-    path TEXT NOT NULL,
-    path_bytes BLOB,            -- only where the path is not UTF-8
-    size INTEGER,               -- bytes; NULL where there was no file to look at
-    mtime_ns INTEGER,
-    vanished INTEGER NOT NULL DEFAULT 0,
-    settings INTEGER NOT NULL REFERENCES settings,
-    status TEXT NOT NULL,       -- ok, unknown, failed
-    width INTEGER,
-    height INTEGER,
-    error_kind TEXT,
-    error_message TEXT
-);
-CREATE TABLE predictions (
-    photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE,
-    rank INTEGER NOT NULL,
-    "index" INTEGER NOT NULL,
-    id TEXT,
-    label TEXT NOT NULL,
-    score REAL NOT NULL,
-    PRIMARY KEY (photo, rank)
-) WITHOUT ROWID;
-CREATE VIEW results AS
-    SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
-           p.width, p.height, p.error_kind, p.error_message, s.model, s.model_sha256
-    FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
-    ORDER BY p.key;
-"""
-# What a walk found; on disk, but gone with the run.
-_FOUND = """
-CREATE TEMP TABLE found (
-    key BLOB PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, kind TEXT, message TEXT,
-    todo INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +61,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._stale = False  # whether this process has noted that outputs are older than the rows
         with self._told():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             new = self._is_new()
@@ -114,12 +71,12 @@ class Store:
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.execute("BEGIN IMMEDIATE")
             if new:
-                for statement in _SCHEMA.split(";\n"):
+                for statement in schema.SCHEMA.split(";\n"):
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
+                self._db.execute(f"PRAGMA application_id = {schema.APPLICATION}")
+                self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
             self._db.execute("COMMIT")
-            self._db.execute(_FOUND)
+            self._db.execute(schema.FOUND)
             self._db.execute("BEGIN")
 
     def _is_new(self) -> bool:
@@ -134,14 +91,14 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             application = version = None
-        if application != APPLICATION:
+        if application != schema.APPLICATION:
             raise UsageError(f"{self.path} is no job of convnext", hint)
-        if version != VERSION:
+        if version != schema.VERSION:
             raise UsageError(f"{self.path} was written by another release of convnext (version {version})", hint)
         return False
 
-    def _told(self) -> _Told:
-        return _Told(self.path)
+    def _told(self) -> schema.told:
+        return schema.told(self.path)
 
     # what the job is
 
@@ -153,9 +110,16 @@ class Store:
 
     def note(self, **values: Any) -> None:
         """Keep JSON values by name."""
+        self._stale = self._stale and values.get("stale", True)
         with self._lock, self._told():
             for name, value in values.items():
                 self._db.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, json.dumps(value)))
+
+    def changed(self) -> None:
+        """Note, once, that outputs are older than the rows; ``note(stale=False)`` says that they are not any more."""
+        if not self._stale:
+            self.note(stale=True)
+            self._stale = True
 
     def settings(self, model: str, model_sha256: str, made_with: dict[str, Any]) -> int:
         """The number of these settings, new or known."""
@@ -228,6 +192,7 @@ class Store:
         What came back, and is what it was, is unmarked. A row that stood for a folder which could not be listed goes.
         """
         with self._lock, self._told():
+            before = self._db.total_changes
             self._db.execute("UPDATE photos SET vanished = 0 WHERE vanished AND key IN (SELECT key FROM found)")
             for root in roots:
                 low = key_of(root).rstrip(b"\0")  # of "/" too
@@ -240,7 +205,16 @@ class Store:
                         self._db.execute("DELETE FROM photos WHERE id = ?", (number,))
                     elif not os.path.lexists(_file_of(key)):
                         self._db.execute("UPDATE photos SET vanished = 1 WHERE id = ?", (number,))
+            if self._db.total_changes > before:
+                self.changed()
             return int(self._db.execute("SELECT count(*) FROM photos WHERE vanished").fetchone()[0])
+
+    def knows(self, path: str) -> bool:
+        """Whether there is a row for this path, or for one below it, that has not vanished."""
+        low = key_of(path)
+        query = "SELECT 1 FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?) LIMIT 1"
+        with self._lock:
+            return self._db.execute(query, (low, low + b"\0", low + b"\1")).fetchone() is not None
 
     # rows
 
@@ -267,6 +241,7 @@ class Store:
         changes = ", ".join(f"{name} = excluded.{name}" for name in values)
         marks = ", ".join(f":{name}" for name in values)
         guesses = [(p.rank, p.index, p.id, _text(p.label), p.score) for p in row.predictions]
+        self.changed()
         with self._lock, self._told():
             (number,) = self._db.execute(
                 f"INSERT INTO photos ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} RETURNING id",
@@ -320,7 +295,8 @@ class Store:
     def failures(self) -> dict[str, int]:
         """Failed photos by kind, the most frequent first."""
         query = """
-            SELECT error_kind, count(*) FROM photos WHERE status = 'failed' AND NOT vanished GROUP BY 1 ORDER BY 2 DESC, 1
+            SELECT error_kind, count(*) FROM photos WHERE status = 'failed' AND NOT vanished
+            GROUP BY 1 ORDER BY 2 DESC, 1
         """
         with self._lock:
             return dict(self._db.execute(query).fetchall())
@@ -349,28 +325,6 @@ class Store:
             finally:
                 with suppress(sqlite3.Error):
                     self._db.close()
-
-
-class _Told:
-    """What SQLite raises, in our own words."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
-        if not isinstance(error, sqlite3.Error):
-            return
-        said = str(error)
-        if "locked" in said:
-            raise UsageError(f"{self._path} is being written by another program", "wait until it has ended") from error
-        full = "full" in said or "disk I/O" in said
-        raise OutputError(
-            f"{self._path} cannot be written: {'the disk is full' if 'full' in said else said}; "
-            "what was committed is kept",
-            "free some space and give the same command again" if full else "choose a folder that you may write to",
-        ) from error
 
 
 def _row(values: dict[str, Any], predictions: tuple[Prediction, ...]) -> Row:

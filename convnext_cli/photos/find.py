@@ -100,7 +100,8 @@ class Finder:
         parts = path[start:].split(os.sep)
         for level, name in enumerate(parts, 1):
             above = os.path.join(folder, *parts[:level])
-            if self._unwanted(above, name, level, start, is_folder=level < len(parts) or os.path.isdir(path)):
+            is_folder = level < len(parts) or os.path.isdir(path)
+            if os.path.abspath(above) in self.skip or self._unwanted(above, name, level, start, is_folder=is_folder):
                 return
         if os.path.isdir(path):
             yield from self._walk(path, start, len(parts))
