@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises OutputError when it cannot be written.
     """
     path = Path(os.path.realpath(path))  # through a link, as the shell's > goes
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # short, since the name itself may be as long as names can be
+    part = path.with_name(f".convnext-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part")
     try:
         with part.open("xb") as stream:
             yield stream

@@ -110,7 +110,7 @@ def test_what_is_not_installed_is_no_fault(convnext: Run, monkeypatch: pytest.Mo
     done = convnext("doctor")
     assert done.status == 1  # for the two
     assert done.out.count("problem:") == 2
-    assert "not installed: pip install 'convnext-cli[onnx]'" in done.out
+    assert "not installed: pip install onnxruntime onnx" in done.out
     assert "not installed, for tests: pip install no-such-library" in done.out
 
 

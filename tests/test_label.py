@@ -195,6 +195,31 @@ def test_an_output_that_was_lost_is_written_again(convnext: Run, folder: Path, m
     assert target.read_bytes() == before
 
 
+def test_a_link_that_leads_nowhere_is_a_row_and_tried_once(
+    convnext: Run, folder: Path, model: str, tmp_path: Path, read: list[str]
+) -> None:
+    (folder / "lost.jpg").symlink_to(tmp_path / "nowhere")
+    target = tmp_path / "labels.csv"
+    convnext("label", folder, "-o", target, "-m", model)
+    assert ("lost.jpg", "missing") in [(Path(row["path"]).name, row["error_kind"]) for row in rows(target)]
+    read.clear()
+    convnext("label", folder, "-o", target, "-m", model)
+    assert not read
+
+
+def test_an_output_keeps_its_format_and_is_never_a_photo(
+    convnext: Run, folder: Path, model: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "labels.jsonl"
+    convnext("label", folder, "-o", target, "-m", model)
+    before = target.read_bytes()
+    done = convnext("label", folder, "-o", target, "-m", model, "-f", "csv")
+    assert (done.status, target.read_bytes()) == (2, before)
+    photo = (folder / "a.jpg").read_bytes()
+    done = convnext("label", folder, "-o", folder / "a.jpg", "-f", "csv", "--overwrite", "-m", model)
+    assert (done.status, (folder / "a.jpg").read_bytes()) == (2, photo)
+
+
 def test_one_run_at_a_time(convnext: Run, folder: Path, model: str, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".labels.csv.job.lock"):
         done = convnext("label", folder, "-o", tmp_path / "labels.csv", "-m", model)
@@ -372,10 +397,10 @@ def test_classes_and_floors(convnext: Run, tmp_path: Path) -> None:
     target = tmp_path / "labels.jsonl"
     convnext("label", *SAMPLES, "-o", target, "--classes", "cat,n00021265", "--floors", floors, "--min-score", 0)
     found = [json.loads(line) for line in target.read_text().splitlines()]
-    assert {p["label"] for row in found for p in row["predictions"]} == {"cat", "n00021265"}
+    assert {p["label"] for row in found for p in row["predictions"]} == {"cat", "food"}
     for row in found:
         best = row["predictions"][0]
-        assert row["status"] == ("unknown" if best["label"] == "n00021265" else "ok")
+        assert row["status"] == ("unknown" if best["id"] == "n00021265" else "ok")
     assert "unknown" in {row["status"] for row in found}
 
 

@@ -34,7 +34,7 @@ def test_sort_and_undo_leave_the_tree_as_it_was(convnext: Run, photos: Path, tmp
     command = ("label", photos, "-o", target, "--sort-into", photos / "sorted", "--mode", mode)
     planned = convnext(*command, "--dry-run", "--min-score", "0.4")
     assert "ice cream" not in planned.out  # it is not sure
-    assert str(photos / "sorted" / "espresso" / "coffee.jpg") in planned.out
+    assert "sorted/espresso/coffee.jpg" in planned.out
     assert tree(photos) == before
     done = convnext(*command, "--min-score", "0.4")
     assert done.status == 1  # of the empty photo
@@ -48,6 +48,32 @@ def test_sort_and_undo_leave_the_tree_as_it_was(convnext: Run, photos: Path, tmp
     assert convnext("label", "--undo", photos / "sorted.log").status == 0
     (photos / "sorted.log").unlink()
     assert tree(photos) == before
+
+
+def test_a_log_that_was_taken_back_takes_nothing_else(convnext: Run, photos: Path, tmp_path: Path) -> None:
+    command = ("label", photos, "-o", tmp_path / "labels.jsonl", "--sort-into", tmp_path / "sorted")
+    convnext(*command)
+    convnext("label", "--undo", tmp_path / "sorted.log")
+    convnext(*command)
+    before = tree(tmp_path / "sorted")
+    done = convnext("label", "--undo", tmp_path / "sorted.log")
+    assert "taken back before" in done.err
+    assert tree(tmp_path / "sorted") == before
+    again = convnext(*command, "--mode", "link")  # in another way, it is there all the same
+    assert "3 already" in again.err
+    assert tree(tmp_path / "sorted") == before
+
+
+def test_a_photo_that_is_a_link_gets_no_keywords_inside(convnext: Run, photos: Path, tmp_path: Path) -> None:
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed")
+    shutil.move(photos / "cat.jpg", tmp_path / "cat.jpg")
+    (photos / "cat.jpg").symlink_to(tmp_path / "cat.jpg")
+    before = (tmp_path / "cat.jpg").read_bytes()
+    done = convnext("label", photos, "-o", tmp_path / "labels.jsonl", "--xmp", "embed")
+    assert done.status == 1
+    assert "it is a link" in done.err
+    assert (tmp_path / "cat.jpg").read_bytes() == before
 
 
 def test_ids_name_folders_too(convnext: Run, photos: Path, tmp_path: Path) -> None:
@@ -100,6 +126,9 @@ def test_the_report_is_written(convnext: Run, photos: Path, tmp_path: Path) -> N
         (["photos", "-o", "l.csv", "--xmp", "sidecar", "--xmp-root", ""], 2, "root"),
         (["photos", "-o", "l.csv", "--report", "no/r.html"], 74, "mkdir"),
         (["photos", "-o", "l.csv", "--report", "photos"], 2, "report"),
+        (["photos", "-o", "l.csv", "--report", "photos/cat.jpg"], 2, ".html"),
+        (["photos", "-o", "l.csv", "--report", "mine.html"], 2, "no report of ours"),
+        (["photos", "-o", "l.csv", "--undo", "gone.log"], 2, "--undo"),
         (["photos", "-o", "l.csv", "--sort-into", "photos/cat.jpg"], 2, "folder"),
     ],
 )
@@ -113,6 +142,7 @@ def test_mistakes_are_told_before_anything_is_done(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.html").write_text("my own page")
     before = tree(tmp_path)
     done = convnext("label", *arguments)
     assert (done.status, said in done.err) == (status, True), done.err

@@ -620,10 +620,12 @@ def test_odd_names_and_wrong_suffixes_are_written(tmp_path: Path) -> None:
         photo.write_bytes(data)
     (tmp_path / "link.jpg").symlink_to(photos[0])
     assert xmp.embed(map(entry, photos)).counts == {"changed": len(photos)}
-    assert xmp.embed([entry(tmp_path / "link.jpg", "pizza", None)]).counts == {"changed": 1}
+    before = photos[0].read_bytes()
+    assert xmp.embed([entry(tmp_path / "link.jpg", "pizza", None)]).counts == {"failed": 1}
+    assert photos[0].read_bytes() == before  # it may lie outside of the folder
     with exiftool.ExifTool() as tool:
         found = [parsed(tool.read(photo) or b"")[0] for photo in photos]
-    assert found == [["pizza"], *[["tabby"]] * 5]
+    assert found == [["tabby"]] * 6
     assert (tmp_path / "link.jpg").is_symlink()
     assert xmp.remove_embedded(map(entry, photos)).counts == {"changed": len(photos)}
     assert {photo.read_bytes() for photo in photos} == {data}

@@ -18,7 +18,7 @@ def check(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path.name} is neither a png nor an svg", "name it out.png or out.svg")
     if find_spec("matplotlib") is None:
-        raise UnavailableError("matplotlib is not installed", "pip install 'convnext-cli[plot]'")
+        raise UnavailableError("matplotlib is not installed", "pip install matplotlib")
 
 
 def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:

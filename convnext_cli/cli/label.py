@@ -33,7 +33,9 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @click.option("-o", "--output", metavar="FILE", help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix]")
 @click.option("--overwrite", is_flag=True, help="Begin anew where the output is there.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only these files; with a / it is for whole paths.")
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Only these files; with a / it is for paths below the folder."
+)
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not these files, and not into these folders.")
 @click.option("--hidden", is_flag=True, help="Hidden files and folders too.")
 @click.option("--follow", is_flag=True, help="Into linked folders too.")
@@ -62,6 +64,8 @@ def label(**given: Any) -> int:
     """
     render.set_quiet(given["quiet"])
     if given["undo"]:
+        if given["paths"] or given["output"] or given["sort_into"]:
+            raise click.UsageError("--undo does nothing else: leave the other arguments out.")
         return label_actions.undo(given["undo"])
     target, form = _target(given)
     label_actions.check(given, target)
@@ -194,14 +198,23 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
         raise UsageError(f"{target} is not a file", "choose another name for the output")
     if not target.absolute().parent.is_dir():
         raise OutputError(f"the folder of {target} does not exist", f"mkdir -p {target.parent}")
+    if target.exists() and _is_image(target):
+        raise UsageError(f"{target} is an image", "choose another name for the output")
     form = output.format_of(target, given["form"])
     if form == "parquet":
-        options.needs("pyarrow", "parquet")
+        options.needs("pyarrow")
     if given["watch"]:
-        options.needs("watchfiles", "watch")
+        options.needs("watchfiles")
         if not any(os.path.isdir(path) for path in given["paths"]):  # noqa: PTH112
             raise click.UsageError("--watch needs a folder to watch.")
     return target, form
+
+
+def _is_image(path: Path) -> bool:
+    from convnext_cli.photos.decode import looks_like_image
+
+    with path.open("rb") as file:
+        return looks_like_image(file.read(64))
 
 
 def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
@@ -253,6 +266,7 @@ def _alone(target: Path, form: str) -> Iterator[None]:
 
 
 def _store(target: Path, form: str, given: dict[str, Any]) -> Store:
+    from convnext_cli.errors import UsageError
     from convnext_cli.labelling import output
     from convnext_cli.labelling.store import Store
 
@@ -260,8 +274,6 @@ def _store(target: Path, form: str, given: dict[str, Any]) -> Store:
         output.remove(target, form)
     path = output.store_of(target, form)
     if not path.exists() and target.exists():
-        from convnext_cli.errors import UsageError
-
         raise UsageError(
             f"{target} is there already, and {path.name}, the job behind it, is not",
             "choose another name, or replace it with --overwrite",
@@ -269,6 +281,12 @@ def _store(target: Path, form: str, given: dict[str, Any]) -> Store:
     store = Store(path)
     try:
         output.check(store, target, form)
+        if store.value("format") not in (None, form):
+            raise UsageError(
+                f"{target} was written as {store.value('format')}, and this would be {form}",
+                f"add -f {store.value('format')}, or choose another name for the output",
+            )
+        store.note(format=form)
     except BaseException:
         store.close()
         raise

@@ -71,11 +71,20 @@ def check(given: dict[str, Any], target: Path) -> None:
         page = Path(given["report"])
         if page.is_dir() or page.absolute() == target.absolute():
             raise UsageError(f"{page} cannot be the report", "choose another name, for example report.html")
+        if page.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"{page} is no name for a page", "choose one that ends in .html")
+        if page.exists() and not _is_report(page):
+            raise UsageError(f"{page} is there already, and is no report of ours", "choose another name")
         if not page.absolute().parent.is_dir():
             raise OutputError(f"the folder of {page} does not exist", f"mkdir -p {page.parent}")
     into = Path(given["sort_into"]) if given["sort_into"] else None
     if into and into.exists() and not into.is_dir():
         raise UsageError(f"{into} is no folder", "photos are sorted into a folder, new or old")
+
+
+def _is_report(page: Path) -> bool:
+    with page.open("rb") as file:
+        return b'<meta name="generator" content="convnext">' in file.read(4096)
 
 
 def act(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float | None, *, whole: bool) -> int:
@@ -100,6 +109,9 @@ def undo(log: str) -> int:
     done = taking_back.undo(Path(log))
     for kept in done.kept[:MOST_SHOWN]:
         render.note(f"left as it is: {kept.path}: {kept.why}")
+    if done == taking_back.Undone():
+        render.note(f"nothing to take back: {log} was taken back before")
+        return 0
     render.note(
         f"taken back: {done.removed:,} copies and links removed, {done.moved_back:,} photos moved back, "
         f"{done.folders:,} folders removed" + (f"; {len(done.kept):,} left as they are" if done.kept else "")
@@ -178,11 +190,18 @@ def _logs(into: Path) -> Iterator[Path]:
 def _show(plan: Plan) -> None:
     """The plan on standard output; it is what was asked for."""
     table = render.table("photo", "label", "to")
+    for column in table.columns:
+        column.overflow = "fold"  # a path is never cut
     steps = 0
     for step in plan:
         steps += 1
         if steps <= MOST_SHOWN:
-            table.add_row(*(render.clean(str(cell)) for cell in (step.source, step.label, step.target)))
+            table.add_row(
+                *(
+                    render.clean(str(cell))
+                    for cell in (step.source, step.label, step.target.relative_to(plan.into.parent))
+                )
+            )
     render.out().print(table)
     more = f" (the first {MOST_SHOWN:,} are shown)" if steps > MOST_SHOWN else ""
     left = "".join(f"; {n:,} {why}" for why, n in plan.left.items())

@@ -31,14 +31,14 @@ def finite(_context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
-def needs(module: str, extra: str) -> None:
+def needs(module: str) -> None:
     """Raise UnavailableError when an optional library is not there, before anything is begun."""
     from importlib.util import find_spec
 
     if find_spec(module) is None:
         from convnext_cli.errors import UnavailableError
 
-        raise UnavailableError(f"this needs {module}", f"pip install 'convnext-cli[{extra}]'")
+        raise UnavailableError(f"this needs {module}", f"pip install {module}")
 
 
 def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[float, ...] | None:

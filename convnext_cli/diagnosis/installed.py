@@ -18,15 +18,15 @@ from convnext_cli.zoo.settings import config_file
 ENGINES = {
     "torch": ("torch", "pip install torch"),
     "openvino": ("openvino", "pip install openvino"),
-    "onnxruntime": ("onnxruntime", "pip install 'convnext-cli[onnx]'"),
+    "onnxruntime": ("onnxruntime", "pip install onnxruntime onnx"),
 }
 LIBRARIES = {
     "pillow": ("photos", "pip install pillow"),
     "pillow-heif": ("HEIC photos", "pip install pillow-heif"),
-    "rawpy": ("camera raw", "pip install 'convnext-cli[raw]'"),
-    "pyarrow": ("Parquet", "pip install 'convnext-cli[parquet]'"),
-    "onnx": ("ONNX files", "pip install 'convnext-cli[onnx]'"),
-    "matplotlib": ("plots", "pip install 'convnext-cli[plot]'"),
+    "rawpy": ("camera raw", "pip install rawpy"),
+    "pyarrow": ("Parquet", "pip install pyarrow"),
+    "onnx": ("ONNX files", "pip install onnxruntime onnx"),
+    "matplotlib": ("plots", "pip install matplotlib"),
 }
 
 

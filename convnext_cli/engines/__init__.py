@@ -73,7 +73,7 @@ def open_engine(
     if path.suffix.lower() == ".onnx":
         return _onnx_file(path, engine, device, dtype, threads, compiled)
     if engine in ("openvino", "onnxruntime") and find_spec(engine) is None:
-        extra = "'convnext-cli[onnx]'" if engine == "onnxruntime" else engine
+        extra = "onnxruntime onnx" if engine == "onnxruntime" else engine
         raise UnavailableError(f"{engine} is not installed", f"pip install {extra}")
     if engine == "auto":
         # float16 is for GPUs; a processor computes it slowly, and in torch alone

@@ -23,7 +23,7 @@ try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise UnavailableError("ONNX is not installed", "pip install 'convnext-cli[onnx]'") from error
+    raise UnavailableError("ONNX is not installed", "pip install onnxruntime onnx") from error
 
 FILE = "model.onnx"  # of a prepared engine
 METADATA_KEY = "convnext"  # the card as JSON, as in safetensors

@@ -21,7 +21,7 @@ from convnext_cli.photos.recipe import Recipe
 try:
     import onnxruntime as ort
 except ImportError as error:
-    raise UnavailableError("ONNX Runtime is not installed", "pip install 'convnext-cli[onnx]'") from error
+    raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
 
 METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

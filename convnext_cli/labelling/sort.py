@@ -104,15 +104,12 @@ class Plan:
 
     def _is_there(self, source: Path, target: Path) -> bool:
         try:
-            match self.mode:
-                case "copy":
-                    return not target.is_symlink() and target.is_file() and place.same_bytes(source, target)
-                case "link":
-                    return target.is_symlink() and target.readlink() == source
-                case "hardlink":
-                    return not target.is_symlink() and target.samefile(source)
-                case "move":
-                    return place.is_half_moved(source, target)
+            if self.mode == "move":
+                return place.is_half_moved(source, target)
+            # in whatever mode it came
+            if target.is_symlink():
+                return target.readlink() == source
+            return target.is_file() and (target.samefile(source) or place.same_bytes(source, target))
         except OSError:
             return False
 

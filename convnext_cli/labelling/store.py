@@ -154,7 +154,7 @@ class Store:
             self._db.execute("DELETE FROM found")
         todo = """
             INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, NOT EXISTS (
-                SELECT 1 FROM photos WHERE key = ?1 AND size IS ?3 AND mtime_ns IS ?4 AND size IS NOT NULL
+                SELECT 1 FROM photos WHERE key = ?1 AND size IS ?3 AND mtime_ns IS ?4 AND ?5 IS NULL
                 AND (?7 OR settings = ?8) AND NOT (?9 AND status = 'failed'))
         """
         for number, found in enumerate(photos, 1):

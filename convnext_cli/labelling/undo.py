@@ -125,6 +125,8 @@ def undo(log: Path) -> Undone:
         try:
             record = json.loads(line)
             what = record["do"]
+            if what == "undone":  # what has these names now is another sort's
+                return done
             path = str(record["path" if what == "folder" else "target"])
             made = None if what in ("folder", "failed") else _made(record)
         except _BROKEN:
@@ -144,6 +146,9 @@ def undo(log: Path) -> Undone:
             done.kept.append(Kept(kept.path, kept.why))
         except (OSError, ValueError) as error:
             done.kept.append(Kept(path, getattr(error, "strerror", None) or str(error)))
+    if not done.kept and done != Undone():
+        with suppress(OSError), log.open("ab") as stream:  # a log that may not be written is undone again, without harm
+            stream.write(b'{"do": "undone"}\n')
     return done
 
 

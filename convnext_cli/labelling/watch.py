@@ -23,7 +23,7 @@ def changes(folders: list[str], stop: Event) -> Iterator[list[str]]:
     try:
         from watchfiles import watch
     except ImportError as error:
-        raise UnavailableError("--watch needs watchfiles", "pip install 'convnext-cli[watch]'") from error
+        raise UnavailableError("--watch needs watchfiles", "pip install watchfiles") from error
     growing: dict[str, State] = {}
     events = watch(
         *folders,

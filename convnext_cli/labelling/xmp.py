@@ -216,6 +216,8 @@ def _write_sidecar(path: Path, words: Keywords, root: str, photo: str | None = N
 
 def _embed(tool: ExifTool, file: str, words: Keywords, root: str, touched: Touched) -> _Outcome:
     """Have a photo hold these keywords of ours: in a copy, which then takes its name in one step."""
+    if os.path.islink(file):  # noqa: PTH114 - what it leads to may lie outside of the folder
+        raise MetadataError("it is a link; the photo that it leads to is left as it is")
     path = Path(os.path.realpath(file))
     seen = path.stat()
     base = tool.read(path) or EMPTY

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from convnext_cli.errors import ModelError
@@ -24,7 +23,8 @@ def select(terms: Iterable[str], base: LabelSet) -> LabelSet:
     chosen: dict[str, tuple[Rows, str | None]] = {}
     for term in (" ".join(term.replace("_", " ").split()) for term in terms):
         if term:
-            chosen.setdefault(term, _classes(term, base))
+            found = _classes(term, base)
+            chosen.setdefault(_name(term, chosen), found)
     if not chosen:
         raise ModelError("no label is named", "give some, parted by commas: --classes cat,dog")
     owner: dict[int, str] = {}
@@ -51,6 +51,8 @@ def floors(path: Path, names: LabelSet) -> dict[str, float]:
 
     Raises ModelError for a file that cannot be read, a label that is not in the set and a score that is no number.
     """
+    import csv
+
     known = {*names.names, *(identity for identity in (*names.ids, *(names.group_ids or ())) if identity)}
     found: dict[str, float] = {}
     try:
@@ -75,6 +77,17 @@ def floors(path: Path, names: LabelSet) -> dict[str, float]:
             )
         found[label] = floor
     return found
+
+
+def _name(term: str, taken: Container[str]) -> str:
+    """What a term is called in answers: itself, or the usual word for an id."""
+    if not is_id(term):
+        return term
+    try:
+        word = wordnet.lemma(term).split(",")[0]
+    except ModelError:  # an id of the user's own set
+        return term
+    return f"{word} ({term})" if word in taken else word
 
 
 def _classes(term: str, base: LabelSet) -> tuple[Rows, str | None]:
