@@ -180,10 +180,14 @@ class Pipeline:
         try:
             if photo.problem is not None:
                 raise photo.problem
+            if self.threads == 1:  # one thread is one: nothing is read beside the network either
+                task.compute()
+                clock = [time.perf_counter()]
             data = read_file(photo.path) if photo.data is None else photo.data
             clock.append(time.perf_counter())
+            before = time.perf_counter()
             task.compute()
-            idle = time.perf_counter() - clock[-1]
+            idle = time.perf_counter() - before
             enough = self.recipe.enough if self.fast_decode else None
             decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
             clock.append(time.perf_counter() - idle)

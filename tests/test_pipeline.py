@@ -115,7 +115,7 @@ def test_decoding_overlaps_over_the_workers() -> None:
     barrier = threading.Barrier(3, timeout=30)
 
     class Together(Recipe):
-        def apply(self, image: object) -> np.ndarray:
+        def apply(self, image: object, *, fast: bool = False) -> np.ndarray:
             barrier.wait()
             return np.zeros((3, 8, 8), np.float32)
 

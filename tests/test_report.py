@@ -124,7 +124,7 @@ def anything() -> st.SearchStrategy[str]:
 
 @st.composite
 def any_entry(draw: st.DrawFn) -> Entry:
-    score = st.floats(allow_nan=False, allow_infinity=False, width=32)
+    score = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False, width=32)
     guesses = draw(st.lists(st.tuples(anything(), score), max_size=3))
     error = draw(st.none() | st.builds(PhotoError, st.sampled_from(FAILURE_KINDS), anything()))
     size = st.none() | st.integers(1, 10**5)

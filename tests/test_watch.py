@@ -138,7 +138,7 @@ def test_the_command_follows_a_folder_and_stops_cleanly(tmp_path: Path, home: Pa
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    until("photo labelled")
+    until("1 photo looked at")
     touch.set()
     writer.join()
     process.send_signal(signal.SIGINT)

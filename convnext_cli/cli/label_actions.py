@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, render
+from convnext_cli.cli import label_view, options, render
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.sort import Plan
@@ -113,8 +113,9 @@ def undo(log: str) -> int:
         render.note(f"nothing to take back: {log} was taken back before")
         return 0
     render.note(
-        f"taken back: {done.removed:,} copies and links removed, {done.moved_back:,} photos moved back, "
-        f"{done.folders:,} folders removed" + (f"; {len(done.kept):,} left as they are" if done.kept else "")
+        f"taken back: {done.removed:,} copies and links, {label_view.counted(done.moved_back, 'photo')} moved back, "
+        f"{label_view.counted(done.folders, 'folder')} removed"
+        + (f"; {len(done.kept):,} left as they are" if done.kept else "")
     )
     return 1 if done.kept else 0
 
@@ -171,7 +172,8 @@ def _sort(store: Store, pipeline: Pipeline, given: dict[str, Any], *, whole: boo
     left = ", ".join(f"{n:,} {why}" for why, n in plan.left.items())
     if whole or done.placed:
         render.note(
-            f"sorted into {into}: {done.placed.total():,} photos ({mode})" + (f"; left: {left}" if left else "")
+            f"sorted into {into}: {label_view.counted(done.placed.total(), 'photo')} ({mode})"
+            + (f"; left: {left}" if left else "")
         )
     for why, n in done.failed.items():
         render.note(f"not sorted: {n:,}: {why}")
@@ -205,4 +207,4 @@ def _show(plan: Plan) -> None:
     render.out().print(table)
     more = f" (the first {MOST_SHOWN:,} are shown)" if steps > MOST_SHOWN else ""
     left = "".join(f"; {n:,} {why}" for why, n in plan.left.items())
-    render.note(f"{steps:,} photos would be sorted{more}{left}; nothing was touched")
+    render.note(f"{label_view.counted(steps, 'photo')} would be sorted{more}{left}; nothing was touched")

@@ -77,6 +77,11 @@ def _lines(tally: Tally, clock: Callable[[], float] = time.monotonic) -> Callabl
     return tell
 
 
+def counted(number: int, noun: str) -> str:
+    """1 row, 2 rows."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """As people say it: 3 s, 12 min, 5 h 20 min."""
     if seconds < 90:
@@ -102,14 +107,14 @@ def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seco
         render.note(f"failed: {kinds}    (--retry-failed takes them up again)")
     if finder.passed_over:
         render.note(passed_over(finder))
-    parts = [f"{sum(statuses.values()):,} rows", *(f"{n:,} {status}" for status, n in sorted(statuses.items()))]
+    parts = [counted(sum(statuses.values()), "row"), *(f"{n:,} {status}" for status, n in sorted(statuses.items()))]
     render.note(f"{target}: {', '.join(parts)}")
     if not tally.done:
-        render.note(f"nothing new among {tally.found:,} photos, in {duration(seconds)}")
+        render.note(f"nothing new among {counted(tally.found, 'photo')}, in {duration(seconds)}")
         return
     times = pipeline.times
     render.note(
-        f"{tally.done:,} photo{'s' * (tally.done != 1)} labelled in {duration(seconds)}, "
+        f"{counted(tally.done, 'photo')} looked at in {duration(seconds)}, "
         f"{tally.done / max(seconds, 1e-9):.1f}/s; "
         f"{times.limiting()} limits ({times.shares()})"
         + (f"; scores by temperature {pipeline.temperature:g}" if pipeline.temperature != 1.0 else "")
@@ -119,6 +124,9 @@ def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seco
 def passed_over(finder: Finder) -> str:
     """The files that were left alone, by type."""
     total = finder.passed_over.total()
-    kinds = [f"{count} {kind}" for kind, count in finder.passed_over.most_common()]
+    kinds = [
+        counted(count, kind) if kind.endswith("folder") else f"{count} {kind}"
+        for kind, count in finder.passed_over.most_common()
+    ]
     more = f", {len(kinds) - 20} more types" if len(kinds) > 20 else ""
     return f"passed over: {total} file{'s' * (total != 1)} ({', '.join(kinds[:20])}{more})"
