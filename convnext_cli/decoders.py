@@ -37,9 +37,7 @@ class Task(Generic[T, R]):
         self._since = time.monotonic()
 
     def compute(self) -> None:
-        """Wait for a thread of the budget, while the clock stands, and go on; once is enough."""
-        if self._share is not None:
-            return
+        """Wait for a thread of the budget, while the clock stands, and go on."""
         self._used = self.seconds()
         self._since = None
         self._share = self._budget.one()

@@ -140,6 +140,18 @@ class Pipeline:
         yield from self._answer(waiting, budget)
         self.times.wall = time.perf_counter() - start
 
+    def rows_in_turn(self, photos: Iterable[Photo]) -> Iterator[Row]:
+        """The same rows by the calling thread alone, one stage after the other: for measuring what each takes."""
+        budget, waiting = Budget(1), list[_Ready]()
+        for photo in photos:
+            task: Task[Photo, _Ready] = Task(photo, budget)
+            waiting.append(self._prepare(photo, task))
+            task.end()
+            if len(waiting) == self.batch_size:
+                yield from self._answer(waiting, budget)
+                waiting = []
+        yield from self._answer(waiting, budget)
+
     def _prepared(self, photos: Iterator[Photo], budget: Budget) -> Iterator[_Ready]:
         # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
         # asks for photos, so that what is ready goes on while a slow source is waited for.
@@ -180,9 +192,6 @@ class Pipeline:
         try:
             if photo.problem is not None:
                 raise photo.problem
-            if self.threads == 1:  # one thread is one: nothing is read beside the network either
-                task.compute()
-                clock = [time.perf_counter()]
             data = read_file(photo.path) if photo.data is None else photo.data
             clock.append(time.perf_counter())
             before = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -14,7 +14,7 @@ from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.errors import UsageError
 from convnext_cli.photos.find import Finder, Photo
 from convnext_cli.pipeline import Pipeline, Times, open_pipeline
-from convnext_cli.rows import WRITERS
+from convnext_cli.rows import WRITERS, Row
 
 STAGES = ("read", "decode", "resize", "copy", "infer", "write")
 MOST_ALONE = 200  # photos that are taken one stage after the other
@@ -68,7 +68,7 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
     for i in range(max(2, runs)):
         say(f"run {i + 1} over {len(photos)} photos")
         start = time.perf_counter()
-        failed, _ = _write(pipeline, photos)
+        failed, _ = _write(pipeline, pipeline.rows(photos))
         walls.append(time.perf_counter() - start)
     again = median(walls[1:])
     found = {
@@ -107,12 +107,12 @@ def partial_batch(calls: list[tuple[int, float]], batch_size: int) -> float | No
 def stage_by_stage(
     pipeline: Pipeline, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Any]:
-    """Seconds a photo of each stage and of the whole, in the pipeline itself with a budget of one thread: then no photo
-    is decoded while the network runs, and the stages add up."""
+    """Seconds a photo of each stage and of the whole, in the pipeline's own steps by one thread: then no photo is read
+    or decoded while the network runs, and the stages add up."""
     engine = _Timed(pipeline.engine)
     alone = replace(pipeline, engine=engine, workers=1, threads=1, times=Times())
     start = clock()
-    writing = _write(alone, photos, clock)[1]
+    writing = _write(alone, alone.rows_in_turn(photos), clock)[1]
     whole = clock() - start
     times, infer = alone.times, sum(seconds for _, seconds in engine.calls)
     seconds = dict(
@@ -126,12 +126,12 @@ def stage_by_stage(
 
 
 def _write(
-    pipeline: Pipeline, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
+    pipeline: Pipeline, rows: Iterable[Row], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[int, float]:
-    """Run, and write rows as JSON lines into memory: how many failed, and the seconds that the writing took."""
+    """Write rows as JSON lines into memory: how many failed, and the seconds that the writing took."""
     writer = WRITERS["jsonl"](io.BytesIO(), max(1, pipeline.k))
     failed, writing = 0, 0.0
-    for row in pipeline.rows(iter(photos)):
+    for row in rows:
         start = clock()
         writer.write(row)
         writing += clock() - start
