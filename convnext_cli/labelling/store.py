@@ -243,6 +243,7 @@ class Store:
         guesses = [(p.rank, p.index, p.id, _text(p.label), p.score) for p in row.predictions]
         self.changed()
         with self._lock, self._told():
+            self._db.execute("SAVEPOINT put")
             (number,) = self._db.execute(
                 f"INSERT INTO photos ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} RETURNING id",
                 values,
@@ -251,6 +252,7 @@ class Store:
             self._db.executemany(
                 "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)", [(number, *guess) for guess in guesses]
             )
+            self._db.execute("RELEASE put")
 
     def touched(self, file: str, before: tuple[int, int], after: tuple[int, int]) -> None:
         """The file has changed by our own hand: it is the same photo still, if it was the one that was labelled.
@@ -313,6 +315,8 @@ class Store:
     def commit(self) -> None:
         """What was put so far stays, whatever happens to this process."""
         with self._lock, self._told():
+            with suppress(sqlite3.OperationalError):  # there is none, unless an interruption came within a row
+                self._db.execute("ROLLBACK TO put")
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
             self._db.execute("BEGIN")
