@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from convnext_cli import labels as label_sets
@@ -21,6 +21,35 @@ Problem = Literal["single_label", "multi_label", "regression"]
 
 
 @dataclass(frozen=True)
+class Export:
+    """What goes into a file that ``convnext export`` made, and what comes out of it.
+
+    format: as ``--to`` names it. dtype: what it computes in. batch, size: photos a call and (height, width) of the
+    tensor, None where any will do.
+    photos: whether its one input is "photos", uint8 (N, height, width, 3) of any one size, with the recipe inside; else
+        it is "pixel_values", float32 (N, 3, height, width) that the recipe made.
+    output: what the first output is, and its name: "logits", or "scores" of (N, classes).
+    features: whether a second output "features" (N, C) holds the pooled features that the classifier reads.
+    made_with: versions by library.
+    """
+
+    format: str
+    dtype: str = "float32"
+    batch: int | None = None
+    size: tuple[int, int] | None = None
+    photos: bool = False
+    output: Literal["logits", "scores"] = "logits"
+    features: bool = False
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Export:
+        """From a card's JSON; unknown keys raise TypeError."""
+        size = values.pop("size", None)
+        return cls(size=None if size is None else (int(size[0]), int(size[1])), **values)
+
+
+@dataclass(frozen=True)
 class Card:
     """All that is needed to use the weights beside it.
 
@@ -31,6 +60,7 @@ class Card:
     sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``), empty when not computed.
     metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
     temperature: logits are divided by it before the softmax; None when none was fitted.
+    export: of a file in another program's format, how it is called; None for weights.
 
     Raises ValueError for a value of a wrong kind, with the name of the field.
     """
@@ -48,6 +78,7 @@ class Card:
     sha256: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float | None = None
+    export: Export | None = None
 
     def __post_init__(self) -> None:
         for name in ("name", "architecture", "license", "source", "description", "sha256"):
@@ -82,13 +113,17 @@ class Card:
     def replace(self, **changes: Any) -> Card:
         return replace(self, **changes)
 
-    def to_json(self) -> str:
+    def to_json(self, *, whole: bool = False) -> str:
+        """whole: with the names of a bundled label set written out, for programs that do not have it."""
         values: dict[str, Any] = {
             key: value
             for key, value in vars(self).items()
-            if key not in ("config", "recipe", "labels") and value not in ("", None, {})
+            if key not in ("config", "recipe", "labels", "export") and value not in ("", None, {})
         }
-        labels = self.labels.to_dict() if isinstance(self.labels, LabelSet) else self.labels
+        if self.export is not None:
+            values["export"] = asdict(self.export)
+        named = self.label_set() if whole and self.labels is not None else self.labels
+        labels = named.to_dict(whole=whole) if isinstance(named, LabelSet) else named
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -105,6 +140,7 @@ class Card:
         try:
             values = json.loads(text)
             version = values.pop("schema_version")
+            export = values.pop("export", None)
             if version > SCHEMA_VERSION:
                 raise ModelError(
                     f"the model's card has schema version {version}, this program reads up to {SCHEMA_VERSION}",
@@ -114,6 +150,7 @@ class Card:
                 config=ConvNextConfig.from_dict(values.pop("config")),
                 recipe=Recipe.from_dict(values.pop("recipe")),
                 labels=_label_set(values.pop("labels")),
+                export=None if export is None else Export.from_dict(export),
                 **values,
             )
         except KeyError as error:

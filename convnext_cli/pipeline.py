@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -201,7 +201,10 @@ class Pipeline:
             decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
             clock.append(time.perf_counter() - idle)
             ready.width, ready.height = decoded.width, decoded.height
-            ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
+            if self.engine.photos:  # the recipe is in the model
+                ready.tensor = np.asarray(decoded.image)
+            else:
+                ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
             if self.thumbnail:
                 decoded.image.thumbnail((self.thumbnail, self.thumbnail))
                 ready.thumbnail = decoded.image
@@ -231,6 +234,8 @@ class Pipeline:
         before = self.batch_size
         while len(done) < len(tensors):
             part = tensors[len(done) : len(done) + self.batch_size]
+            # photos that nothing brought to one size go as many at once as are alike
+            part = list(takewhile(lambda tensor: tensor.shape == part[0].shape, part))
             try:
                 done.extend(self.engine(np.stack(part)))
             except MemoryError:

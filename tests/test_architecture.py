@@ -24,7 +24,7 @@ FLOORS = [
     ["pretrained"],
     ["decoders"],
     ["pipeline", "calibration"],
-    ["benchmarking", "diagnosis", "labelling"],
+    ["benchmarking", "diagnosis", "exporting", "labelling"],
     ["cli"],
     ["__main__"],
 ]

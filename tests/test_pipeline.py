@@ -26,7 +26,7 @@ PHOTO = Path(SAMPLES[0]).read_bytes()
 class MeanEngine:
     """Logits from the mean of each tensor; fails over ``room`` photos at a time, and where ``bad`` says."""
 
-    name, device, dtype, notes = "mean", "cpu", "float32", []
+    name, device, dtype, photos, notes = "mean", "cpu", "float32", False, []
 
     def __init__(self, room: int = 1000, bad: float | None = None) -> None:
         self.card = Card(ConvNextConfig(num_labels=3), Recipe(size=(8, 8), resize_to=(8, 8)))

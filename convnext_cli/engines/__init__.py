@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,31 +17,46 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from convnext_cli import zoo
 from convnext_cli.card import Card
 from convnext_cli.engines import prepared, reference
-from convnext_cli.errors import ConvNextError, UnavailableError, UsageError
+from convnext_cli.errors import ConvNextError, ModelError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from convnext_cli.engines.exported import ExportedEngine
+
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 Job = Literal["latency", "throughput"]
+# What `convnext export` makes, by suffix: the engine that runs it, its module here, and the library that it needs.
+# ONNX files may be anybody's.
+_FILES = {
+    ".xml": ("openvino", "openvino_file", "openvino"),
+    ".ts": ("torchscript", "torchscript", "torch"),
+    ".pt2": ("torch-export", "torch_package", "torch"),
+    ".mlpackage": ("coreml", "coreml", "coremltools"),
+    ".tflite": ("litert", "litert", "ai-edge-litert"),
+    ".pte": ("executorch", "executorch", "executorch"),
+    ".engine": ("tensorrt", "tensorrt", "tensorrt"),
+}
 
 
 class Engine(Protocol):
     """A network ready to run.
 
     name: "torch" …; device: as the runtime names it; dtype: what it computes in; card: what the model says of
-    itself; notes: what was inferred while loading, to be said aloud.
+    itself; photos: whether it takes photos as they are, and has the recipe inside; notes: what was inferred while
+    loading, to be said aloud.
     """
 
     name: str
     device: str
     dtype: str
     card: Card
+    photos: bool
     notes: list[str]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) float32 -> (N, classes) float32."""
+        """(N, 3, H, W) float32 -> (N, classes) float32; where it takes photos, uint8 (N, H, W, 3) of any one size."""
         ...
 
     def close(self) -> None: ...
@@ -72,6 +88,8 @@ def open_engine(
         raise UsageError(f"--compile is for torch, not for {engine}", "leave one of the two out")
     if path.suffix.lower() == ".onnx":
         return _onnx_file(path, engine, device, dtype, threads, compiled)
+    if path.suffix.lower() in _FILES:
+        return open_exported(path, engine=engine, device=device, dtype=dtype, threads=threads, compiled=compiled)
     if engine in ("openvino", "onnxruntime") and find_spec(engine) is None:
         extra = "onnxruntime onnx" if engine == "onnxruntime" else engine
         raise UnavailableError(f"{engine} is not installed", f"pip install {extra}")
@@ -189,6 +207,32 @@ def _onnx_file(path: Path, engine: str, device: str, dtype: str, threads: int, c
     if engine not in ("auto", "onnxruntime") or compiled:
         raise UsageError(f"only onnxruntime runs {path.name}", "leave --engine and --compile out")
     found = _onnxruntime(path, None, device, threads)
+    if dtype not in ("float32", found.dtype):  # what is asked for when nothing is said
+        raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
+    return found
+
+
+def open_exported(
+    path: Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int = 1,
+    compiled: bool = False,
+) -> ExportedEngine:
+    """A file that ``convnext export`` made, but ONNX, in its own runtime. Raises as ``open_engine`` does."""
+    from convnext_cli.engines.exported import ExportedEngine
+
+    name, module, library = _FILES[path.suffix.lower()]
+    if engine not in ("auto", name) or compiled:
+        raise UsageError(f"only {name} runs {path.name}", "leave --engine and --compile out")
+    if not path.exists():
+        raise ModelError(f"{path} does not exist", "check the path")
+    if find_spec(library.replace("-", "_")) is None:
+        raise UnavailableError(f"{path.name} needs {library}", f"pip install {library}")
+    runtime, card = import_module(f"convnext_cli.engines.{module}").open_file(path, device=device, threads=threads)
+    found = ExportedEngine(path.name, runtime, card)
     if dtype not in ("float32", found.dtype):  # what is asked for when nothing is said
         raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
     return found

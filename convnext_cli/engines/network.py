@@ -61,22 +61,31 @@ def network(config: ConvNextConfig, tensors: Arrays, ops: Ops, x: Any) -> Any:
 
     tensors: by canonical name (``config.shapes()``).
     """
-    return _Network(config, tensors, ops).logits(x)
+    built = _Network(config, tensors, ops)
+    return ops.flatten(built.head(built.pooled(built.body(x))))
+
+
+def network_with_features(config: ConvNextConfig, tensors: Arrays, ops: Ops, x: Any) -> tuple[Any, Any]:
+    """The same logits, and the pooled features (N, C) that the classifier reads (``model.ConvNextOutput``)."""
+    built = _Network(config, tensors, ops)
+    features = built.affine(built.pooled(built.body(x)))
+    return ops.flatten(built.head(features, folded=False)), ops.flatten(features)
 
 
 class _Network:
     def __init__(self, config: ConvNextConfig, tensors: Arrays, ops: Ops) -> None:
         self.config, self.tensors, self.ops = config, tensors, ops
 
-    def logits(self, x: Any) -> Any:
-        config, ops = self.config, self.ops
+    def body(self, x: Any) -> Any:
+        """What the last stage gives."""
+        config = self.config
         x = self._stem(x)
         for i, depth in enumerate(config.depths):
             if i:
                 x = self._downsample(x, f"downsample_layers.{i}", 0)
             for j in range(depth):
                 x = self._block(x, f"blocks.{j}" if config.bare else f"stages.{i}.{j}", config.kernel_sizes[i])
-        return ops.flatten(self._head(x))
+        return x
 
     def _stem(self, x: Any) -> Any:
         config, name = self.config, "downsample_layers.0"
@@ -109,20 +118,28 @@ class _Network:
             weight, bias = weight * gamma[:, None, None, None], bias * gamma
         return ops.add(x, ops.conv(y, *_float32(weight, bias)))
 
-    def _head(self, x: Any) -> Any:
+    def pooled(self, x: Any) -> Any:
+        """The mean over positions, normalised but for the affine part."""
         config, ops = self.config, self.ops
         if config.head_norm == "before_pool":  # its affine part is the same before and after a mean
             x = self._norm(x, config.layer_norm_eps)
         x = ops.pool(x)
-        if config.head_norm == "after_pool":
-            x = self._norm(x, config.layer_norm_eps)
-        behind = "norm" if config.head_norm != "none" else None
+        return self._norm(x, config.layer_norm_eps) if config.head_norm == "after_pool" else x
+
+    def affine(self, x: Any) -> Any:
+        """The affine part of the last norm."""
+        return x if self.config.head_norm == "none" else self.ops.affine(x, *_float32(*self._affine_of("norm")))
+
+    def head(self, x: Any, *, folded: bool = True) -> Any:
+        """The classifier behind the pooled features. folded: their affine part is still to be done."""
+        config, ops = self.config, self.ops
+        behind = "norm" if folded and config.head_norm != "none" else None
         if config.head_hidden_size:
             # torch's F.gelu whatever the blocks' activation
             x, behind = ops.act(self._conv(x, "head_hidden", behind=behind), "gelu"), None
         if config.num_labels:
             return self._conv(x, "head", behind=behind)
-        return ops.affine(x, *_float32(*self._affine_of(behind))) if behind else x
+        return self.affine(x) if behind else x
 
     def _conv(
         self, x: Any, name: str, *, stride: int = 1, padding: int = 0, groups: int = 1, behind: str | None = None

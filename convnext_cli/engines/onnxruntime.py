@@ -43,6 +43,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    photos = False
 
     def __init__(
         self,

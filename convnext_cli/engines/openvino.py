@@ -115,6 +115,7 @@ class OpenVINOEngine:
     """
 
     name = "openvino"
+    photos = False
     device = "cpu"
 
     def __init__(

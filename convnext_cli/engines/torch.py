@@ -41,6 +41,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    photos = False
 
     def __init__(
         self,

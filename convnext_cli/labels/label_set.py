@@ -122,11 +122,11 @@ class LabelSet:
 
         return bundled.recognise("id2label", given) or cls.from_names("id2label", given)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a bundled set is only named. The inverse of ``from_dict``."""
+    def to_dict(self, *, whole: bool = False) -> dict[str, Any]:
+        """Plain JSON values; a bundled set is only named, unless ``whole``. The inverse of ``from_dict``."""
         from convnext_cli.labels import bundled
 
-        if self.name in bundled.SETS and self == bundled.load(self.name):
+        if not whole and self.name in bundled.SETS and self == bundled.load(self.name):
             return {"bundled": self.name}
         return {
             "name": self.name,

@@ -77,7 +77,8 @@ def resolve(name_or_path: str | Path) -> Path:
         return bundled
     try:
         path = path.expanduser()
-        if path.is_file() or (path.is_dir() and local.holds_weights(path)):
+        folder = path.is_dir() and (local.holds_weights(path) or path.suffix == ".mlpackage")
+        if folder or path.is_file():
             return path
         exists = path.exists()
     except (OSError, ValueError, RuntimeError):  # no name that a file can have, no such user

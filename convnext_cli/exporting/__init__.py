@@ -1,0 +1,65 @@
+"""Exporting: a model in another program's format, proven before it takes its name. One file a format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convnext_cli.card import Card
+    from convnext_cli.checkpoints.checkpoint import Checkpoint
+    from convnext_cli.exporting.plan import Plan
+
+
+class Writer(Protocol):
+    """What a module of a format has."""
+
+    def refuse(self, card: Card, plan: Plan) -> None:
+        """Raise UnavailableError when a library or program is not there, UsageError for what the format cannot do, with
+        the reason. Nothing heavy is imported or done."""
+        ...
+
+    def made_with(self) -> dict[str, str]:
+        """Versions of the libraries that write the format and run it, by their names on PyPI."""
+        ...
+
+    def write(self, checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
+        """Write the file at ``path``, and what belongs beside it into the same folder, which is empty.
+
+        checkpoint: float32. card: to be kept in the file: its recipe is at the size of the plan, its ``export`` says
+        what the plan says, its temperature is None where the scores have it in them (then the one of checkpoint.card
+        counts). Raises UsageError or ModelError when it turns out that it cannot be done.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format by the name that ``--to`` takes. module: of this folder. suffix: of its files. what: for people."""
+
+    name: str
+    module: str
+    suffix: str
+    what: str
+
+    def writer(self) -> Writer:
+        return cast(Writer, import_module(f"convnext_cli.exporting.{self.module}"))
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("onnx", "onnx", ".onnx", "ONNX, for ONNX Runtime and many others"),
+        Format("torchscript", "torchscript", ".ts", "TorchScript, for libtorch"),
+        Format("torch-export", "torch_export", ".pt2", "a torch.export program"),
+        Format("aoti", "aoti", ".pt2", "torch's AOTInductor package: compiled for this kind of machine"),
+        Format("openvino", "openvino", ".xml", "OpenVINO IR"),
+        Format("coreml", "coreml", ".mlpackage", "Core ML, for Apple's systems"),
+        Format("tflite", "tflite", ".tflite", "LiteRT (TensorFlow Lite)"),
+        Format("executorch", "executorch", ".pte", "ExecuTorch, for phones and small devices"),
+        Format("tensorrt", "tensorrt", ".engine", "a TensorRT engine for this GPU"),
+    )
+}
