@@ -40,14 +40,8 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
     Where each photo lies in a folder that has the id or the name of a class of the model, accuracy is measured too.
     Raises UsageError when the folder has too few photos, ModelError when the model cannot be used.
     """
-    paths = [photo.path for photo in Finder(recursive=True).named([folder]) if photo.problem is None]
-    random.Random(0).shuffle(paths)  # folders come class by class
-    seen = min(MOST, len(paths) // 2)
-    if seen < FEWEST:
-        raise UsageError(
-            f"{folder} has {len(paths)} photos; int8 takes at least {2 * FEWEST}: half find the ranges, half test it",
-            "name a folder of some hundred photos like those that will be labelled",
-        )
+    calibrating, testing = split(folder)
+    paths = calibrating + testing
     classes = _classes(card.label_set())
     labels = {path: classes.get(Path(path).parent.name.casefold()) for path in paths}
     labelled = all(label is not None for label in labels.values())
@@ -67,13 +61,29 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
 
     made = prepare_int8(
         path,
-        read(paths[:seen], label=False),
-        islice(read(paths[seen:], label=True), _TESTED),
+        read(calibrating, label=False),
+        islice(read(testing, label=True), _TESTED),
         held if labelled else None,
         threads=threads,
         batch_size=batch_size,
     )
-    return Calibration(made.comparison, seen, skipped, labelled, made.kept)
+    return Calibration(made.comparison, len(calibrating), skipped, labelled, made.kept)
+
+
+def split(folder: str) -> tuple[list[str], list[str]]:
+    """The photos of a folder: those that find the ranges, and those that test it; the same in every run.
+
+    Raises UsageError when there are too few.
+    """
+    paths = [photo.path for photo in Finder(recursive=True).named([folder]) if photo.problem is None]
+    random.Random(0).shuffle(paths)  # folders come class by class
+    seen = min(MOST, len(paths) // 2)
+    if seen < FEWEST:
+        raise UsageError(
+            f"{folder} has {len(paths)} photos; int8 takes at least {2 * FEWEST}: half find the ranges, half test it",
+            "name a folder of some hundred photos like those that will be labelled",
+        )
+    return paths[:seen], paths[seen:]
 
 
 def _classes(labels: LabelSet) -> dict[str, int]:

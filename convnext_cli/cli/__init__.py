@@ -21,6 +21,8 @@ COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
     "label": "Label a folder of any size into a file, and lose nothing.",
     "models": "List, inspect, pull and choose model weights.",
+    "export": "Write a model as a file for another program, and prove it.",
+    "convert": "Rewrite weights in another library's layout.",
     "prepare": "Make a model's engines for this machine, and measure them.",
     "bench": "Measure how fast models run here.",
     "benchmark": "The same as bench.",

@@ -1,0 +1,143 @@
+"""Print the table of docs/export.md: every format of ``convnext export``, on every kind of network.
+
+    python -m benchmarks.export [FOLDER OF PHOTOS] [--only FORMAT] [--results FILE]
+
+Each cell is one run of ``convnext export --json`` in a process of its own: the largest difference from the network as
+a share of the range of its scores, photos that keep their label, the file's size as a share of the weights', and how
+many times as fast as the network in torch a batch of 8 is (the quickest of interleaved calls, two threads). The default
+has its trained weights; the others have random ones in which every parameter matters, so their answers mean nothing and
+must be the same all the same. Cells that are in FILE already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.card import Card
+from convnext_cli.checkpoints import canonical
+from convnext_cli.config import VARIANTS
+from convnext_cli.exporting import FORMATS
+from convnext_cli.machine import processor
+from convnext_cli.photos.recipe import Recipe
+from tests.weights_made import random_tensors
+
+NETWORKS = (
+    "default",
+    "convnext_atto",
+    "convnext_tiny",
+    "convnextv2_atto",
+    "convnextv2_tiny",
+    "convnext_isotropic_small",
+    "convnext_base",
+)
+# Further options of a row, behind the plain float32 of every format.
+MORE = (
+    ("onnx", "float16"),
+    ("onnx", "int8"),
+    ("openvino", "float16"),
+    ("openvino", "bfloat16"),
+    ("openvino", "int8"),
+    ("torch-export", "bfloat16"),
+    ("aoti", "bfloat16"),
+    ("tflite", "float16"),
+)
+LIBRARIES = ("torch", "onnxruntime", "openvino", "ai-edge-litert", "executorch", "coremltools", "numpy")
+
+
+def weights(name: str, folder: Path) -> str:
+    """Random weights of a variant as a file; the default by its name."""
+    if name == "default":
+        return name
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        config = VARIANTS[name]
+        tensors = random_tensors(config)
+        card = Card(config, Recipe.official(), name, name, "imagenet-1k", sha256=canonical.fingerprint(tensors))
+        canonical.write(path, tensors, card)
+    return str(path)
+
+
+def cell(form: str, dtype: str, model: str, photos: str | None, folder: Path) -> dict[str, Any]:
+    """What ``convnext export`` says of one file, or why there is none."""
+    command = [sys.executable, "-m", "convnext_cli", "export", "-m", model, "--to", form, "--dtype", dtype, "--json"]
+    command += ["-o", str(folder / f"made{FORMATS[form].suffix}"), "--overwrite", "-t", "2"]
+    if photos and dtype == "int8":
+        command += ["--calibrate", photos]
+    elif photos:
+        command += ["--check-on", photos]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.stdout.strip():
+        return json.loads(done.stdout)["check"]  # type: ignore[no-any-return]
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return {"error": (said or [done.stderr.strip() or "no answer"])[-1].removeprefix("error: ")}
+
+
+def text(found: dict[str, Any], notes: list[str]) -> str:
+    """A cell of the table."""
+    why = found.get("error") or "; ".join(found["against"])
+    if why:
+        if why not in notes:
+            notes.append(why)
+        return f"no [{notes.index(why) + 1}]"
+    before, after = found["bytes"]
+    network, file = found["ms"].get("8") or next(iter(found["ms"].values()))
+    parts = (found["difference"], found["agreement"], after / before, network / file)
+    return "{:.0e} · {:.1f} % · {:.2f} · {:.2f}×".format(*parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="?", help="a folder to check and calibrate with; else the samples, and no int8")
+    parser.add_argument("--only", choices=FORMATS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--results", type=Path, help="JSON lines of the cells, read and added to")
+    given = parser.parse_args()
+    rows = [(form, "float32") for form in FORMATS] + [*MORE]
+    rows = [row for row in rows if given.only in (None, row[0]) and (given.photos or row[1] != "int8")]
+    rows.sort(key=lambda row: list(FORMATS).index(row[0]))
+    known: dict[tuple[str, ...], dict[str, Any]] = {}
+    if given.results and given.results.exists():
+        for line in given.results.read_text().splitlines():
+            values = json.loads(line)
+            known[tuple(values["key"])] = values["found"]
+    with tempfile.TemporaryDirectory() as place:
+        for row in rows:
+            for name in given.networks:
+                if (key := (*row, name)) in known:
+                    continue
+                known[key] = cell(*row, weights(name, Path(place)), given.photos, Path(place))
+                print(*key, text(known[key], []), file=sys.stderr)
+                if given.results:
+                    with given.results.open("a") as file:
+                        file.write(json.dumps({"key": key, "found": known[key]}) + "\n")
+    notes: list[str] = []
+    print("| format |", " | ".join(name.removeprefix("convnext_") for name in given.networks), "|")
+    print("| --- |" + " --- |" * len(given.networks))
+    for form, dtype in rows:
+        cells = [text(known[form, dtype, name], notes) for name in given.networks]
+        print(f"| {form}{'' if dtype == 'float32' else ' ' + dtype} |", " | ".join(cells), "|")
+    print()
+    for number, why in enumerate(notes, 1):
+        print(f"[{number}] {why}  ")
+    versions = []
+    for library in LIBRARIES:
+        try:
+            versions.append(f"{library} {version(library)}")
+        except PackageNotFoundError:
+            continue
+    counts = {found["photos"] for found in known.values() if "photos" in found}
+    print(f"\n{processor()}, 2 threads, Python {platform.python_version()}, {', '.join(versions)}, {date.today()};")
+    print(f"photos: {', '.join(map(str, sorted(counts)))}.")
+
+
+if __name__ == "__main__":
+    main()

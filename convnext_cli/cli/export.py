@@ -1,0 +1,167 @@
+"""``convnext export``: a model as a file for another program, checked before it is called done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import options, render
+
+if TYPE_CHECKING:
+    from convnext_cli.exporting.check import Check
+    from convnext_cli.exporting.export import Exported
+
+# as exporting.FORMATS has them; a test holds them together
+FORMATS = ("onnx", "torchscript", "torch-export", "aoti", "openvino", "coreml", "tflite", "executorch", "tensorrt")
+
+
+class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
+    """A whole number of at least 1, or `any`: None."""
+
+    name = "N|any"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "any" or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        if not str(value).isdecimal() or not 1 <= int(value) <= 4096:
+            self.fail(f"{value!r} is neither `any` nor a whole number from 1 to 4096", param, ctx)
+        return int(value)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  convnext export -o model.onnx\n"
+    "  convnext export -m convnext_tiny.fb_in1k --with-preprocessing --with-softmax -o tiny.onnx\n"
+    "  convnext export --to aoti --dtype bfloat16 -o tiny.pt2\n"
+    "  convnext export --dtype int8 --calibrate photos/ -o small.xml"
+)
+@options.model
+@click.option("-o", "--output", required=True, metavar="FILE", help="The file to write; its suffix may say the format.")
+@click.option("--to", type=click.Choice(FORMATS), help="The format.  [default: by the suffix of FILE]")
+@click.option("--batch", type=_Extent(), default="any", show_default=True, help="Photos a call.")
+@click.option("--size", type=_Extent(), metavar="PIXELS|any", help="Edge of the input.  [default: the model's]")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the file; norms stay in float32.",
+)
+@click.option("--calibrate", metavar="FOLDER", help="Photos for int8: half find its ranges, half test it.")
+@click.option(
+    "--with-preprocessing", is_flag=True, help="Take photos of any size, as bytes: resize, crop and scale are inside."
+)
+@click.option("--with-softmax", is_flag=True, help="Give scores instead of logits.")
+@click.option("--features", is_flag=True, help="Give the pooled features as a second output.")
+@click.option("--opset", type=click.IntRange(17), help="Of ONNX.  [default: the newest that ONNX Runtime takes]")
+@click.option("--simplify", is_flag=True, help="Have onnxslim look for what ONNX can do without.")
+@click.option("--check-on", metavar="FOLDER", help="Check on these photos too, besides three samples.")
+@click.option("--no-check", is_flag=True, help="Leave the file unproven.")
+@options.threads
+@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@options.quiet
+def export(**given: Any) -> int:
+    """Write a model as a file for another program.
+
+    The file holds the model's labels and preprocessing, and is run in its own runtime against the network before it is
+    called done; what differs too much is not left there. `convnext classify -m FILE` runs it.
+    """
+    render.set_quiet(given["quiet"])
+    from convnext_cli import zoo
+
+    target = Path(given["output"]).expanduser()
+    if given["pull"]:
+        from convnext_cli.cli.models import pull_if_missing
+
+        pull_if_missing(given["model"], offline=given["offline"])
+    path = zoo.resolve(given["model"] or zoo.default_model())
+    from convnext_cli.exporting import export as exporting
+    from convnext_cli.exporting.plan import Plan
+    from convnext_cli.threads import usable_threads
+
+    form = exporting.format_of(target, given["to"])
+    if form.name != "onnx" and (given["opset"] or given["simplify"]):
+        raise click.UsageError("--opset and --simplify are for --to onnx.")
+    if given["no_check"] and given["check_on"]:
+        raise click.UsageError("--check-on and --no-check exclude each other.")
+    size = given["size"]
+    plan = Plan(
+        dtype=given["dtype"],
+        batch=None if given["batch"] == "any" else given["batch"],
+        **({"size": None} if size == "any" else {}),
+        preprocessing=given["with_preprocessing"],
+        scores=given["with_softmax"],
+        features=given["features"],
+        opset=given["opset"],
+        simplify=given["simplify"],
+        threads=given["threads"] or usable_threads(),
+    )
+    done = exporting.export(
+        path,
+        form,
+        plan,
+        target,
+        size=(size, size) if isinstance(size, int) else None,
+        calibrate=given["calibrate"],
+        check_on=given["check_on"],
+        checked=not given["no_check"],
+        overwrite=given["overwrite"],
+        say=render.note,
+    )
+    return _tell(done, as_json=given["as_json"])
+
+
+def _tell(done: Exported, *, as_json: bool) -> int:
+    for note in done.notes:
+        render.note(f"note: {note}")
+    found = done.check
+    if as_json:
+        values = {"files": [str(file) for file in done.files], "card": json.loads(done.card.to_json())}
+        click.echo(json.dumps(values | {"runtime": done.runtime, "check": found and found.to_dict()}))
+    elif found is not None:
+        _draw(done, found)
+    if found is None:
+        render.note(f"wrote {render.plain(str(done.files[0]))}: it was not checked")
+        return 0
+    if found.skipped:
+        render.note(f"note: {found.skipped} photo{'s' * (found.skipped != 1)} could not be read and were left out")
+    if found.against:
+        render.error(f"{done.files[0].name} was not kept: {'; '.join(found.against)}", _advice(done))
+        return 1
+    others = f" and {', '.join(file.name for file in done.files[1:])}" if done.files[1:] else ""
+    render.note(f"wrote {render.plain(str(done.files[0]) + others)}, checked in {done.runtime}")
+    slower = [batch for batch, (network, file) in found.ms.items() if file > network]
+    if done.card.export is not None and done.card.export.dtype == "int8" and slower:
+        render.note("warning: int8 is slower here than the network in float32: --dtype float32 serves better")
+    return 0
+
+
+def _draw(done: Exported, found: Check) -> None:
+    export = done.card.export
+    assert export is not None
+    table = render.table("check", "photos", "pixels", "largest difference", "same label", right=(1, 2, 3, 4))
+    words = {"random": "random inputs", "photos": "photos"}
+    for trial in found.trials:
+        pixels = f"{trial.size[0]}×{trial.size[1]}" if trial.size else "their own" if export.photos else ""
+        same = f"{found.agreement:.1f} %" if trial.what == "photos" else ""
+        # of the range of the outputs: 1e-6 is float32's own rounding
+        table.add_row(words[trial.what], str(trial.photos), pixels, f"{trial.difference:.1e}", same)
+    render.out().print(table)
+    table = render.table("", "network", done.runtime, "", right=(1, 2, 3))
+    table.add_row("MB", *(f"{size / 1e6:.1f}" for size in found.bytes), f"{found.bytes[1] / found.bytes[0]:.2f} of it")
+    for batch, (network, file) in found.ms.items():
+        what = "a photo, ms" if batch == 1 else f"a photo of {batch}, ms"
+        table.add_row(what, f"{network:.1f}", f"{file:.1f}", f"{network / file:.2f} times as fast")
+    render.out().print(table)
+
+
+def _advice(done: Exported) -> str:
+    dtype = done.card.export.dtype if done.card.export is not None else "float32"
+    if dtype == "float32":
+        return "this is a defect of convnext or of the runtime: report it with the table above"
+    if dtype == "int8":
+        return "calibrate with more photos of the kind that will be labelled, or take --dtype float32"
+    return f"take --dtype {'bfloat16 or ' if dtype == 'float16' else ''}float32"
