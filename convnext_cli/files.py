@@ -1,8 +1,9 @@
-"""Files that are never seen half written."""
+"""Files and folders that are never seen half written."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises OutputError when it cannot be written.
     """
     path = Path(os.path.realpath(path))  # through a link, as the shell's > goes
-    # short, since the name itself may be as long as names can be
-    part = path.with_name(f".convnext-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part")
+    part = _part(path)
     try:
         with part.open("xb") as stream:
             yield stream
@@ -32,14 +32,56 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
-        denied = isinstance(error, PermissionError)
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}",
-            "choose a folder that you may write to" if denied else "free some space, or write elsewhere",
-        ) from error
+        raise _unwritten(path, error) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder, to be filled with files, that takes its name when all of them are on the disk; what had the name before
+    goes then.
+
+    Raises OutputError when it cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    part = _part(path)
+    former = part.with_suffix(".former")
+    try:
+        part.mkdir()
+        yield part
+        for file in part.iterdir():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        sync_folder(part)
+        try:
+            if path.exists():
+                path.rename(former)
+            part.rename(path)
+        except BaseException:  # also when interrupted: what was there comes back
+            if former.exists() and not path.exists():
+                former.rename(path)
+            raise
+        sync_folder(path.parent)
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    """Where it is made: beside its place, under a short name, since its own may be as long as names can be."""
+    return path.with_name(f".convnext-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part")
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    denied = isinstance(error, PermissionError)
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}",
+        "choose a folder that you may write to" if denied else "free some space, or write elsewhere",
+    )
 
 
 def sync_folder(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_commands_run(page: str, command: str, place: Path, home: Path) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
-    assert done.stdout or "-o" in shlex.split(command)
+    assert done.stdout or "-o" in shlex.split(command) or command.startswith("convnext convert ")  # which writes files
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"), ids=lambda value: value[:40])

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from convnext_cli.errors import OutputError
 
@@ -45,21 +45,11 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     Tensors go out one by one, so that writing needs no memory of its own. Raises OutputError; what was at ``path``
     before is then untouched.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", METADATA_KEY: card.to_json()}}
-    at = 0
-    for name, tensor in tensors.items():
-        end = at + tensor.nbytes
-        header[name] = {"dtype": DTYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % 64)  # readers map the file and want aligned tensors
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for tensor in tensors.values():
-                file.write(_bytes(tensor))
+            dump(file, tensors, card)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -70,6 +60,21 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card) -> None:
+    """Write safetensors with the card in the metadata, under any names. Raises what the stream raises."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", METADATA_KEY: card.to_json()}}
+    at = 0
+    for name, tensor in tensors.items():
+        end = at + tensor.nbytes
+        header[name] = {"dtype": DTYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % 64)  # readers map the file and want aligned tensors
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        file.write(_bytes(tensor))
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
 from convnext_cli.card import Card, Task
-from convnext_cli.checkpoints import beside, canonical, infer, timm
+from convnext_cli.checkpoints import beside, canonical, infer, mmpretrain, timm
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.checkpoints.describe import DINO_PROCESSOR, Description, describe, reading
 from convnext_cli.checkpoints.layout import Layout
@@ -61,7 +61,8 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
         else:
             norm_first = any(foreign.startswith(_NORM_FIRST) for foreign in origin.values())
             config = infer.config_of({key: tuple(t.shape) for key, t in tensors.items()}, norm_first=norm_first)
-            card, said = _card(config, layout, asked, weights)
+            names = mmpretrain.classes(contents.state) if name == "mmpretrain" else None
+            card, said = _card(config, layout, asked, weights, names)
         check(card.config, tensors, origin, layout)
         tensors = {key: tensors[key] for key in card.config.shapes()}
         _check_dtypes(tensors, origin)
@@ -105,11 +106,16 @@ def _named(weights: Path) -> Iterator[None]:
         ) from error
 
 
-def _card(config: ConvNextConfig, layout: Layout, asked: Path, weights: Path) -> tuple[Card, list[str]]:
-    """The card of a file that has none, and notes of what nobody said."""
+def _card(
+    config: ConvNextConfig, layout: Layout, asked: Path, weights: Path, names: list[str] | None
+) -> tuple[Card, list[str]]:
+    """The card of a file that has none, and notes of what nobody said. names: of classes, where the file has some."""
     said = describe(beside.read_json(weights, asked=asked)) or Description("")
     if not said.config and (entry := _entry(asked, weights, config)):  # the JSON says nothing of the network
         said = dataclasses.replace(entry, recipe=said.recipe or entry.recipe)
+    if names:
+        said.labels = LabelSet.from_id2label(dict(enumerate(names))) or said.labels
+        said.by = said.by or "the checkpoint"
     notes = list(said.notes)
     with reading(said.by or "the JSON beside the weights"):
         config = config.replace(**said.config)

@@ -242,8 +242,8 @@ def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
     if zipped:
         with contextlib.suppress(Exception), torch.serialization.safe_globals(_allowed()):
             wanted = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    elif found := re.search(r"GLOBAL ([\w.]+\.[\w.]+)", str(error)):
-        wanted = [found[1]]
+    elif found := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch leaves the module of builtins out
+        wanted = [found[1] if "." in found[1] else f"builtins.{found[1]}"]
     wanted = wanted or named_globals(path)
     if not wanted:
         return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", FETCH_AGAIN)

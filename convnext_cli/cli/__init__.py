@@ -179,7 +179,8 @@ def _usage(error: click.ClickException) -> int:
         return error.exit_code
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "convnext"
-    return _told(error.format_message(), f"{command} --help tells the options", error.exit_code)
+    message = error.format_message().replace("\n\t", " ")  # choices, which click lists one a line
+    return _told(message, f"{command} --help tells the options", error.exit_code)
 
 
 def _pipe_closed() -> int:

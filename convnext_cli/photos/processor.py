@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from convnext_cli.errors import ModelError, UsageError
-from convnext_cli.photos.recipe import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, SQUASH_FROM, Recipe
+from convnext_cli.photos.foreign import to_huggingface
+from convnext_cli.photos.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,7 @@ class ConvNextImageProcessor:
     def _use(self, recipe: Recipe, given: dict[str, Any]) -> None:
         """given: what the recipe was made of; it knows what a switch that is off leaves unused."""
         self._recipe = recipe
-        self._fields = _fields(recipe)
+        self._fields = to_huggingface(recipe)
         for switch, names in (("do_rescale", ("rescale_factor",)), ("do_normalize", ("image_mean", "image_std"))):
             if not self._fields[switch]:
                 self._fields |= {name: _plain(given[name]) for name in names if given.get(name) is not None}
@@ -223,27 +224,6 @@ ConvNextFeatureExtractor = ConvNextImageProcessor
 
 def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _fields(recipe: Recipe) -> dict[str, Any]:
-    """The fields of preprocessor_config.json that come nearest to a recipe."""
-    normalized = recipe.mean != (0.0,) * 3 or recipe.std != (1.0,) * 3
-    rescaled, height, width = recipe.rescale != 1.0, *recipe.size
-    dino = recipe.float_resize
-    warped = dino or height != width or (recipe.resize == "squash" and height < SQUASH_FROM)
-    return {
-        # transformers' ConvNext processor knows no height and width; ViT's warps to them
-        "image_processor_type": "DINOv3ViTImageProcessorFast" if dino else "ViTImageProcessor" if warped else _KIND,
-        "do_resize": recipe.resize != "none",
-        "size": {"height": height, "width": width} if warped else {"shortest_edge": height},
-        "crop_pct": recipe.crop_pct if recipe.resize == "shortest" else None,
-        "resample": INTERPOLATIONS.index(recipe.interpolation),
-        "do_rescale": rescaled,
-        "rescale_factor": recipe.rescale if rescaled else 1 / 255,
-        "do_normalize": normalized,
-        "image_mean": list(recipe.mean if normalized else IMAGENET_MEAN),
-        "image_std": list(recipe.std if normalized else IMAGENET_STD),
-    }
 
 
 def _pixels(recipe: Recipe, photo: Any) -> Any:
