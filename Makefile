@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types unit docs bench clean
+.PHONY: help run test lint format types unit web docs bench clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ types: $(VENV)/.dev      ## mypy --strict on the package
 
 unit: $(VENV)/.dev       ## pytest with coverage, in parallel
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+web:            ## install ONNX Runtime for the web (needs npm), for one test of exported files
+	npm install --prefix tests/web --no-audit --no-fund --silent
 
 format: $(VENV)/.dev     ## format the code
 	$(BIN)/ruff check --fix .

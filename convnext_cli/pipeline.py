@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from itertools import pairwise, takewhile
+from itertools import groupby, pairwise
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -235,7 +235,7 @@ class Pipeline:
         while len(done) < len(tensors):
             part = tensors[len(done) : len(done) + self.batch_size]
             # photos that nothing brought to one size go as many at once as are alike
-            part = list(takewhile(lambda tensor: tensor.shape == part[0].shape, part))
+            part = list(next(groupby(part, np.shape))[1])
             try:
                 done.extend(self.engine(np.stack(part)))
             except MemoryError:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from convnext_cli.card import Card, Export
 from convnext_cli.checkpoints import canonical
+from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.cli import export as command
 from convnext_cli.exporting import FORMATS
 from convnext_cli.labels import LabelSet
@@ -114,14 +115,34 @@ def overflowing(path: Path, factor: float) -> Path:
     return path
 
 
-def test_a_file_that_fails_its_check_is_not_left(convnext: Run, tmp_path: Path) -> None:
-    model, target = overflowing(tmp_path / "hot.safetensors", 3e5), tmp_path / "made.onnx"
+def test_a_file_that_fails_its_check_is_not_left(
+    convnext: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer with a defect: one weight of the file is another."""
+    from convnext_cli.exporting import onnx
+
+    write = onnx.write
+
+    def wrong(checkpoint: Checkpoint, *arguments: object) -> None:
+        bias = checkpoint.tensors["head.bias"].clone()
+        bias[0] += 0.01
+        write(dataclasses.replace(checkpoint, tensors=checkpoint.tensors | {"head.bias": bias}), *arguments)
+
+    monkeypatch.setattr(onnx, "write", wrong)
+    target = tmp_path / "made.onnx"
     target.write_text("what was there")
     before = sorted(tmp_path.iterdir())
-    done = convnext("export", "-m", str(model), "-o", str(target), "--dtype", "float16", "--overwrite")
+    done = convnext("export", "-m", str(model), "-o", str(target), "--overwrite")
     assert done.status == 1
-    assert "not finite" in done.err and "--dtype bfloat16 or float32" in done.err
+    assert "was not kept: it differs" in done.err and "random inputs" in done.out
     assert target.read_text() == "what was there" and sorted(tmp_path.iterdir()) == before
+
+
+def test_what_float16_cannot_hold_is_refused(convnext: Run, tmp_path: Path) -> None:
+    model, target = overflowing(tmp_path / "hot.safetensors", 1e5), tmp_path / "made.onnx"
+    done = convnext("export", "-m", str(model), "-o", str(target), "--dtype", "float16")
+    assert done.status == 3 and "float16 ends at 65,504" in done.err and "bfloat16" in done.err
+    assert not target.exists()
 
 
 def test_squares_do_not_overflow_float16(convnext: Run, tmp_path: Path) -> None:

@@ -13,10 +13,14 @@ _LEAST = np.finfo(np.float32).tiny
 
 
 class Runtime(Protocol):
-    """A program of another runtime, open. name: of the runtime; device: as it names it."""
+    """A program of another runtime, open.
+
+    name: of the runtime; device: as it names it; notes: what a user should know of how it runs here.
+    """
 
     name: str
     device: str
+    notes: list[str]
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
         """The outputs, float32, in the file's order: logits or scores (N, classes), then the features where it has
@@ -44,7 +48,7 @@ class ExportedEngine:
         self.export: Export = card.export
         self.name, self.device, self.dtype = runtime.name, runtime.device, card.export.dtype
         self.photos = card.export.photos
-        self.notes: list[str] = []
+        self.notes: list[str] = list(getattr(runtime, "notes", ()))
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32, or uint8 photos, -> logits (N, classes) float32.

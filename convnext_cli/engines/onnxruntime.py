@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: our graph, or anybody's ONNX file that turns photos into logits.
+"""The ONNX Runtime engine: our graph, an exported file, or anybody's ONNX file that turns photos into logits.
 
 What a file computes in and which provider runs it are read back, not taken for granted.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from convnext_cli import labels as label_sets
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
+from convnext_cli.engines.exported import ExportedEngine
 from convnext_cli.errors import ModelError, UnavailableError
 from convnext_cli.photos.recipe import Recipe
 
@@ -38,12 +39,12 @@ class OnnxRuntimeEngine:
     model: the file, or its bytes. card: None for what the file says of itself, and guesses where it says nothing.
     dtype: what the graph computes in, of our own graphs; None reads it from the graph, which takes time and onnx.
     provider: ONNX Runtime's own name of what runs the network.
+    export, photos: of a file that ``convnext export`` made, what goes in and comes out; None and False for others.
     Batch and size may be open or fixed in the file; a fixed batch is filled up with zeros.
     Raises ModelError for a file that cannot be used, UnavailableError when the device is not there.
     """
 
     name = "onnxruntime"
-    photos = False
 
     def __init__(
         self,
@@ -61,58 +62,78 @@ class OnnxRuntimeEngine:
         self.device = "cpu"
         if self.provider == _CUDA:
             self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
+        if card is None and (text := self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)):
+            card = Card.from_json(text)
+        self.export = card.export if card is not None else None
+        self.photos = self.export is not None and self.export.photos
         self._input, self._kind, self._batch, self._size = self._input_of()
         # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
         self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
-        self._output, classes = self._output_of()
+        output, classes = self._output_of()
+        self._outputs = [output]
         self._softmax = False
-        if dtype is None:
+        if self.export is not None:
+            dtype = self.export.dtype
+            self._outputs += ["features"] * self.export.features
+            if dtype == "bfloat16":
+                self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
+        elif dtype is None:
             dtype = self._read_graph(model)
         self.dtype = dtype
-        if card is None and (text := self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)):
-            card = Card.from_json(text)
-        if card is None:
-            card = self._guess(model, classes)
-        self.card = self._fit(card, classes)
+        self.card = self._fit(self._guess(model, classes) if card is None else card, classes)
+        self._exported = ExportedEngine(self._file, self, self.card) if self.export is not None else None
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) float32 -> (N, classes) float32.
+        """(N, 3, H, W) float32 -> (N, classes) float32; where it takes photos, uint8 (N, H, W, 3) of any one size.
 
         Raises MemoryError when memory does not hold the batch, ModelError for a size that the file does not take.
         """
+        if self._exported is not None:
+            return self._exported(batch)
         if any(fixed not in (None, given) for fixed, given in zip(self._size, batch.shape[2:], strict=True)):
             raise ModelError(
                 f"{self._file} takes photos of {_pixels(self._size)} pixels, not {_pixels(batch.shape[2:])}",
                 "leave --size out, or export the network with an open height and width",
             )
-        step = self._step or max(1, len(batch))
-        logits = np.concatenate([self._run(batch[i : i + step]) for i in range(0, max(1, len(batch)), step)])
+        (logits,) = self.run(batch)
         if self._softmax:
             with np.errstate(divide="ignore"):  # what is 0 gets the least that a float32 holds
                 logits = np.maximum(np.log(logits), np.finfo(np.float32).min)
         return logits
 
+    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What an exported file gives: logits or scores, then the features where it has them."""
+        assert self._exported is not None, f"{self._file} is no export"
+        return self._exported.outputs(batch)
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What the file gives, as ``exported.Runtime`` has it, for any number of photos of a size that it takes."""
+        step = self._step or max(1, len(batch))
+        parts = [self._run(batch[i : i + step]) for i in range(0, max(1, len(batch)), step)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
     def close(self) -> None:
         """Let go of the session and its memory."""
         del self._session
 
-    def _run(self, photos: np.ndarray) -> np.ndarray:
+    def _run(self, photos: np.ndarray) -> list[np.ndarray]:
         n = len(photos)
         if self._batch and n < self._batch:
             photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
         try:
             # contiguous by itself where it is not
-            (found,) = self._session.run([self._output], {self._input: photos.astype(self._kind, copy=False)})
+            outputs = self._session.run(self._outputs, {self._input: photos.astype(self._kind, copy=False)})
         except Exception as error:
             if _is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
             raise ModelError(f"{self._file} does not run on {len(photos)} photos: {_why(error)}", _EXPORT) from error
-        if found.ndim != 2 or len(found) != len(photos):
-            raise ModelError(
-                f"{self._file} gives an output of shape {found.shape} for {len(photos)} photos, not (N, classes)",
-                _EXPORT,
-            )
-        return np.asarray(found[:n], np.float32)
+        for found in outputs:
+            if found.ndim != 2 or len(found) != len(photos):
+                raise ModelError(
+                    f"{self._file} gives an output of shape {found.shape} for {len(photos)} photos, not (N, classes)",
+                    _EXPORT,
+                )
+        return [np.asarray(found[:n], np.float32) for found in outputs]
 
     def _open(self, model: Path | bytes, device: str, threads: int) -> Any:
         if isinstance(model, Path) and not model.is_file():
@@ -161,6 +182,8 @@ class OnnxRuntimeEngine:
             )
         found = inputs[0]
         shape = [extent if isinstance(extent, int) and extent > 0 else None for extent in found.shape]
+        if self.photos and found.type == "tensor(uint8)" and len(shape) == 4:
+            return found.name, np.uint8, shape[0], (None, None)
         if found.type not in _FLOATS:
             raise ModelError(
                 f"{self._file} takes {found.type}, not photos as tensor(float) or tensor(float16)", _EXPORT
@@ -192,7 +215,7 @@ class OnnxRuntimeEngine:
             dtype, softmax = facts(model)
         except Exception as error:  # a file of ONNX Runtime's own format
             raise self._refusal(error) from error
-        self._softmax = softmax.get(self._output, False)
+        self._softmax = softmax.get(self._outputs[0], False)
         if self._softmax:
             self.notes.append(f"{self._file} ends with a softmax: logits are the logarithms of its scores")
         return dtype
@@ -202,7 +225,7 @@ class OnnxRuntimeEngine:
         height, width = (edge or 224 for edge in self._size)
         recipe = Recipe.official(height) if height == width else Recipe.official().at_size((height, width))
         if classes is None:
-            classes = self._run(np.zeros((self._batch or 1, 3, height, width), np.float32)).shape[1]
+            classes = self._run(np.zeros((self._batch or 1, 3, height, width), np.float32))[0].shape[1]
         labels = label_sets.for_size(classes)
         self.notes.append(
             f"{self._file} has no card; taken as usual: the preprocessing ({recipe.describe()}), "

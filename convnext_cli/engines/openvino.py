@@ -18,8 +18,8 @@ from convnext_cli.engines.runtime import op, ov
 from convnext_cli.errors import UnavailableError
 
 FILE = "model.xml"  # of a prepared engine; model.bin lies beside it
-_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_NEEDS = {"bfloat16": "BF16", "float16": "FP16"}  # capabilities of the device
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+NEEDS = {"bfloat16": "BF16", "float16": "FP16"}  # capabilities of the device
 _SPATIAL, _CHANNELS = (2, 3), (1,)
 
 
@@ -29,7 +29,7 @@ def graph(config: ConvNextConfig, tensors: Arrays) -> ov.Model:
     tensors: by canonical name; kept alive by the model where they need no folding.
     """
     photos = op.parameter([-1, config.num_channels, -1, -1], np.float32, name="pixel_values")
-    logits = network(config, tensors, _Ops(), photos)
+    logits = network(config, tensors, Ops(), photos)
     logits.output(0).set_names({"logits"})
     photos.output(0).set_names({"pixel_values"})
     return ov.Model([op.result(logits)], [photos], "convnext")
@@ -43,7 +43,7 @@ def save(model: ov.Model, path: Path) -> None:
         raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
-class _Ops:
+class Ops:
     """``network.Ops`` in the operations of opset 15."""
 
     def conv(
@@ -105,6 +105,18 @@ def _integers(*values: int) -> Any:
     return op.constant(np.array(values, np.int64))
 
 
+def properties(precision: str, threads: int) -> dict[str, Any]:
+    """How a graph is compiled for the CPU. precision: "f32", "bf16" or "f16"."""
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "CPU_DENORMALS_OPTIMIZATION": True,
+        # decoders share the cores
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
 class OpenVINOEngine:
     """A graph on the CPU.
 
@@ -130,26 +142,19 @@ class OpenVINOEngine:
         self.card = card
         self.notes: list[str] = []
         self._core = ov.Core()
-        if _NEEDS.get(dtype, "FP32") not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if NEEDS.get(dtype, "FP32") not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UnavailableError(
                 f"this processor does not compute in {dtype}", "take --dtype float32, or --engine torch, which is slow"
             )
         # what was quantised runs as int8 whatever this says
-        precision = _PRECISIONS.get(dtype, "f32")
-        self._properties = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "CPU_DENORMALS_OPTIMIZATION": True,
-            # decoders share the cores
-            "ENABLE_CPU_PINNING": False,
-        }
+        precision = PRECISIONS.get(dtype, "f32")
+        self._properties = properties(precision, threads)
         self._model = self._core.read_model(model) if isinstance(model, Path) else model
         self._fixed = (batch_size, card.config.num_channels, *card.recipe.size)
         try:
             compiled = self._compile(self._fixed)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             # the batch that comes may be smaller; if it is not, the call says so
             self._fixed, compiled = (0, 0, 0, 0), self._compile(None)
@@ -171,7 +176,7 @@ class OpenVINOEngine:
                 batch = np.concatenate([batch, np.zeros((full - photos, *batch.shape[1:]), batch.dtype)])
             result = self._requests[fixed].infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise MemoryError(str(error)) from None
         return np.asarray(result[0][:photos])
@@ -188,6 +193,7 @@ class OpenVINOEngine:
         return self._core.compile_model(model, "CPU", self._properties)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of the runtime says."""
     words = str(error)
     return any(sign in words for sign in ("bad_alloc", "could not allocate", "ailed to allocate", "out of memory"))

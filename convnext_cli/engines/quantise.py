@@ -14,7 +14,7 @@ kernel that makes a value (the norm's last, or the convolution with its GELU), s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -48,7 +48,7 @@ def quantise(model: ov.Model, photos: Iterable[np.ndarray], *, threads: int = 1)
 
 
 @dataclass
-class _Range:
+class Range:
     """What a layer reads: the least, greatest and mean value of each channel, all (C,) float64."""
 
     low: np.ndarray
@@ -66,7 +66,7 @@ def _layers(model: ov.Model) -> Iterator[ov.Node]:
             yield node
 
 
-def _ranges(model: ov.Model, layers: list[ov.Node], photos: Iterable[np.ndarray], threads: int) -> list[_Range]:
+def _ranges(model: ov.Model, layers: list[ov.Node], photos: Iterable[np.ndarray], threads: int) -> list[Range]:
     """Of each layer's input, over the photos."""
     axes = op.constant(np.array([0, 2, 3], np.int64))
     looks = (op.reduce_min, op.reduce_max, op.reduce_mean)
@@ -76,11 +76,24 @@ def _ranges(model: ov.Model, layers: list[ov.Node], photos: Iterable[np.ndarray]
     request = ov.Core().compile_model(watched, "CPU", properties).create_infer_request()
     for result in results:  # the compiled form is a copy; the graph is as it was
         result.input_value(0).remove_target_input(result.input(0))
-    count, found = 0, list[_Range]()
-    for photo in islice(photos, MOST):
+
+    def look(photo: np.ndarray) -> list[np.ndarray]:
         values = request.infer([photo[None]])
-        at = [np.asarray(values[i], np.float64) for i in range(len(results))]
-        now = [_Range(*at[i : i + 3]) for i in range(0, len(at), 3)]
+        return [np.asarray(values[i]) for i in range(len(results))]
+
+    return ranges_over(photos, look)
+
+
+def ranges_over(photos: Iterable[np.ndarray], look: Callable[[np.ndarray], list[np.ndarray]]) -> list[Range]:
+    """The ranges of layers over the first MOST photos.
+
+    look: gives the least, greatest and mean values of each layer for a photo, in turn.
+    Raises UsageError for fewer than FEWEST photos, ModelError for values that are not finite.
+    """
+    count, found = 0, list[Range]()
+    for photo in islice(photos, MOST):
+        at = [np.asarray(values, np.float64) for values in look(photo)]
+        now = [Range(*at[i : i + 3]) for i in range(0, len(at), 3)]
         found = [_join(a, b, count) for a, b in zip(found, now, strict=True)] if found else now
         count += 1
     if count < FEWEST:
@@ -93,30 +106,64 @@ def _ranges(model: ov.Model, layers: list[ov.Node], photos: Iterable[np.ndarray]
     return found
 
 
-def _join(a: _Range, b: _Range, count: int) -> _Range:
+def _join(a: Range, b: Range, count: int) -> Range:
     """a: of count photos, b: of one more."""
-    return _Range(np.minimum(a.low, b.low), np.maximum(a.high, b.high), a.mean + (b.mean - a.mean) / (count + 1))
+    return Range(np.minimum(a.low, b.low), np.maximum(a.high, b.high), a.mean + (b.mean - a.mean) / (count + 1))
 
 
-def _round(layer: ov.Node, seen: _Range) -> None:
+def _round(layer: ov.Node, seen: Range) -> None:
     """Make the layer read and multiply eight bits."""
     weight = _values(layer.input_value(1)).astype(np.float64)
-    factor = _factors(seen, weight)
-    low, high = _with_zero(float((seen.low / factor).min()), float((seen.high / factor).max()))
+    rounding = rounding_of(seen, weight)
+    low, high, factor = rounding.low, rounding.high, rounding.factor
     ranges = [_channels(low * factor), _channels(high * factor), _channels([low]), _channels([high])]
     rounded = op.fake_quantize(layer.input_value(0), *ranges, 256)
-
-    weight = weight * factor[:, None, None]
-    step = np.maximum(np.abs(weight).max((1, 2, 3), keepdims=True), _TINY) / 127
-    steps = np.rint(weight / step)
-    stored = op.multiply(op.convert(op.constant(steps.astype(np.int8)), np.float32), op.constant(np.float32(step)))
+    steps = op.convert(op.constant(rounding.steps), np.float32)
+    stored = op.multiply(steps, op.constant(rounding.step.reshape(-1, 1, 1, 1)))
 
     layer.input(0).replace_source_output(rounded.output(0))
     layer.input(1).replace_source_output(stored.output(0))
-    _correct(layer, ((steps * step - weight).sum((2, 3)) @ (seen.mean / factor)))
+    _correct(layer, rounding.shift)
 
 
-def _factors(seen: _Range, weight: np.ndarray) -> np.ndarray:
+@dataclass
+class Rounding:
+    """How a layer reads and multiplies eight bits.
+
+    factor: what each input channel is divided by, (in,). low, high: the first and last of the 256 steps of what is
+    left, one of which is 0. steps: int8 weights (out, in, k, k), to be multiplied by step, (out,) float32.
+    shift: what rounding them adds to each output channel in the mean, (out,).
+    """
+
+    factor: np.ndarray
+    low: float
+    high: float
+    steps: np.ndarray
+    step: np.ndarray
+    shift: np.ndarray
+
+
+def rounding_of(seen: Range, weight: np.ndarray) -> Rounding:
+    """weight: (out, in, k, k) float64; seen: of what it is multiplied with."""
+    factor = _factors(seen, weight)
+    low, high = _with_zero(float((seen.low / factor).min()), float((seen.high / factor).max()))
+    weight = weight * factor[:, None, None]
+    steps, step = round_weights(weight)
+    return Rounding(factor, low, high, steps, step, added(weight, steps, step) @ (seen.mean / factor))
+
+
+def round_weights(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 steps of weights (out, in, k, k), and a step for each out, (out,) float32."""
+    step = np.maximum(np.abs(weight).max((1, 2, 3)), _TINY) / 127
+    return np.rint(weight / step[:, None, None, None]).astype(np.int8), step.astype(np.float32)
+
+
+def added(weight: np.ndarray, steps: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """What rounding them adds to the weights, over all positions of the kernel: (out, in)."""
+    return np.asarray((steps * step[:, None, None, None].astype(np.float64) - weight).sum((2, 3)))
+
+
+def _factors(seen: Range, weight: np.ndarray) -> np.ndarray:
     """What each input channel is divided by, (C,); their geometric mean is 1."""
     reach = np.maximum(np.maximum(np.abs(seen.low), np.abs(seen.high)), _TINY)
     heaviest = np.maximum(np.abs(weight).max((0, 2, 3)), _TINY)

@@ -37,6 +37,7 @@ class TensorRTFile:
         import tensorrt as trt
 
         self.device = str(device)
+        self.notes: list[str] = []
         self._device = device
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         with torch.cuda.device(device):

@@ -1,0 +1,63 @@
+"""ONNX: the network of ``engines/onnx_graph.py``, with what the plan puts before and behind it.
+
+One file with the weights and the card inside. Weights of 2 GB and more, which one protobuf message cannot hold, lie
+beside it in a second file.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext_cli.card import Card
+from convnext_cli.errors import UnavailableError, UsageError
+from convnext_cli.exporting.plan import Plan
+from convnext_cli.exporting.recipes import refuse_recipe
+
+if TYPE_CHECKING:
+    from convnext_cli.checkpoints.checkpoint import Checkpoint
+
+_OLDEST = 17
+
+
+def refuse(card: Card, plan: Plan) -> None:
+    """See ``Writer``."""
+    for library in ("onnx", "onnxruntime", *(["onnxslim"] if plan.simplify else [])):
+        if find_spec(library) is None:
+            needed = "onnxslim" if library == "onnxslim" else "onnx onnxruntime"
+            raise UnavailableError(f"{library} is not installed", f"pip install {needed}")
+    if plan.opset is not None and plan.opset < _OLDEST:
+        raise UsageError(f"opset {plan.opset} has no LayerNormalization", f"--opset {_OLDEST} or newer")
+    if plan.preprocessing:
+        refuse_recipe(card.recipe)
+
+
+def made_with() -> dict[str, str]:
+    """See ``Writer``."""
+    return {library: version(library) for library in ("onnx", "onnxruntime")}
+
+
+def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
+    """See ``Writer``."""
+    from convnext_cli.engines import onnx_graph
+    from convnext_cli.exporting import onnx_whole
+
+    opset = plan.opset or onnx_whole.newest_opset(plan.dtype, plan.preprocessing)
+    if not onnx_whole.runs(opset, plan.dtype, plan.preprocessing):
+        newest = onnx_whole.newest_opset(plan.dtype, plan.preprocessing)
+        libraries = f"onnxruntime {version('onnxruntime')} with onnx {version('onnx')}"
+        raise UsageError(
+            f"{libraries} does not run {plan.dtype} in opset {opset}",
+            f"--opset {newest} or older; or pip install --upgrade onnx onnxruntime",
+        )
+    if plan.dtype == "float16":
+        from convnext_cli.exporting.half import refuse_overflow
+
+        refuse_overflow(checkpoint)
+    arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+    model = onnx_whole.graph(card, checkpoint.card.temperature or 1.0, arrays, plan, opset)
+    if plan.simplify:
+        model = onnx_whole.simplified(model, plan.dtype)
+    onnx_graph.save(model, path)
