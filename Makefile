@@ -26,7 +26,7 @@ unit: $(VENV)/.dev       ## pytest with coverage, in parallel
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 web:            ## install ONNX Runtime for the web (needs npm), for one test of exported files
-	npm install --prefix tests/web --no-audit --no-fund --silent
+	npm install --prefix tests/web --no-audit --no-fund --no-package-lock --silent
 
 format: $(VENV)/.dev     ## format the code
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,35 @@
+"""torch.export: the program as a graph of torch's own operations, in an archive of torch's.
+
+torch promises no more than that the release that wrote a file reads it ("saved files may not be usable in newer
+versions", its page of torch.export says); 2.14 still read what 2.7 wrote, with a warning.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from convnext_cli.card import Card
+from convnext_cli.checkpoints.checkpoint import Checkpoint
+from convnext_cli.engines.quiet import quiet
+from convnext_cli.engines.torchscript import CARD
+from convnext_cli.exporting import torch_program
+from convnext_cli.exporting.plan import Plan
+
+
+def refuse(card: Card, plan: Plan) -> None:
+    """See ``exporting.Writer``."""
+    torch_program.refuse(card, plan)
+
+
+def made_with() -> dict[str, str]:
+    """See ``exporting.Writer``."""
+    return {"torch": torch.__version__}
+
+
+def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
+    """See ``exporting.Writer``."""
+    with quiet():
+        program = torch_program.exported(checkpoint, card, plan)
+        torch.export.save(program, path, extra_files={CARD: card.to_json(whole=True)})

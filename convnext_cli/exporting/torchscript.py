@@ -1,0 +1,41 @@
+"""TorchScript: the network as traced, behind a script of the preprocessing where the plan wants it inside.
+
+Tracing follows one input, and nothing of the network asks for a size; the preprocessing does, and is compiled instead.
+``torch.jit`` is deprecated since torch 2.5, which says so at each call now, and from Python 3.14 on it is not
+supported. It is for programs that have libtorch and no Python; its successors are ``torch-export`` and ``aoti``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from convnext_cli.card import Card
+from convnext_cli.checkpoints.checkpoint import Checkpoint
+from convnext_cli.engines.quiet import quiet
+from convnext_cli.engines.torchscript import CARD
+from convnext_cli.exporting import torch_program
+from convnext_cli.exporting.plan import Plan
+
+
+def refuse(card: Card, plan: Plan) -> None:
+    """See ``exporting.Writer``."""
+    torch_program.refuse(card, plan)
+
+
+def made_with() -> dict[str, str]:
+    """See ``exporting.Writer``."""
+    return {"torch": torch.__version__}
+
+
+@torch.no_grad()
+def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
+    """See ``exporting.Writer``."""
+    with quiet():
+        whole = torch_program.program(checkpoint, card, plan)
+        if isinstance(whole, torch_program.PhotoNetwork):
+            whole.prepare = torch.jit.script(whole.prepare)
+        inputs = torch_program.example(card, plan)
+        traced: torch.jit.ScriptModule = torch.jit.trace(whole, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path, _extra_files={CARD: card.to_json(whole=True)})
