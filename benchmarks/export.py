@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,17 +40,8 @@ NETWORKS = (
     "convnext_isotropic_small",
     "convnext_base",
 )
-# Further options of a row, behind the plain float32 of every format.
-MORE = (
-    ("onnx", "float16"),
-    ("onnx", "int8"),
-    ("openvino", "float16"),
-    ("openvino", "bfloat16"),
-    ("openvino", "int8"),
-    ("torch-export", "bfloat16"),
-    ("aoti", "bfloat16"),
-    ("tflite", "float16"),
-)
+# Precisions, of the trained default alone: rounding random weights says little.
+DTYPES = ("float16", "bfloat16", "int8")
 LIBRARIES = ("torch", "onnxruntime", "openvino", "ai-edge-litert", "executorch", "coremltools", "numpy")
 
 
@@ -97,35 +89,33 @@ def text(found: dict[str, Any], notes: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="?", help="a folder to check and calibrate with; else the samples, and no int8")
-    parser.add_argument("--only", choices=FORMATS)
+    parser.add_argument("--only", choices=FORMATS, nargs="+", default=list(FORMATS))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--results", type=Path, help="JSON lines of the cells, read and added to")
     given = parser.parse_args()
-    rows = [(form, "float32") for form in FORMATS] + [*MORE]
-    rows = [row for row in rows if given.only in (None, row[0]) and (given.photos or row[1] != "int8")]
-    rows.sort(key=lambda row: list(FORMATS).index(row[0]))
+    dtypes = DTYPES if given.photos else DTYPES[:2]
+    keys = [(form, "float32", name) for name in given.networks for form in given.only]
+    keys += [(form, dtype, "default") for dtype in dtypes for form in given.only]
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     if given.results and given.results.exists():
         for line in given.results.read_text().splitlines():
             values = json.loads(line)
             known[tuple(values["key"])] = values["found"]
     with tempfile.TemporaryDirectory() as place:
-        for row in rows:
-            for name in given.networks:
-                if (key := (*row, name)) in known:
-                    continue
-                known[key] = cell(*row, weights(name, Path(place)), given.photos, Path(place))
-                print(*key, text(known[key], []), file=sys.stderr)
-                if given.results:
-                    with given.results.open("a") as file:
-                        file.write(json.dumps({"key": key, "found": known[key]}) + "\n")
+        for key in keys:
+            if key in known:
+                continue
+            form, dtype, name = key
+            known[key] = cell(form, dtype, weights(name, Path(place)), given.photos, Path(place))
+            print(*key, text(known[key], []), file=sys.stderr, flush=True)
+            if given.results:
+                with given.results.open("a") as file:
+                    file.write(json.dumps({"key": key, "found": known[key]}) + "\n")
     notes: list[str] = []
-    print("| format |", " | ".join(name.removeprefix("convnext_") for name in given.networks), "|")
-    print("| --- |" + " --- |" * len(given.networks))
-    for form, dtype in rows:
-        cells = [text(known[form, dtype, name], notes) for name in given.networks]
-        print(f"| {form}{'' if dtype == 'float32' else ' ' + dtype} |", " | ".join(cells), "|")
-    print()
+    names = [name.removeprefix("convnext_") for name in given.networks]
+    table("float32", names, [[(form, "float32", name) for name in given.networks] for form in given.only], known, notes)
+    rows = [[(form, dtype, "default") for dtype in dtypes] for form in given.only]
+    table("default", dtypes, rows, known, notes)
     for number, why in enumerate(notes, 1):
         print(f"[{number}] {why}  ")
     versions = []
@@ -137,6 +127,20 @@ def main() -> None:
     counts = {found["photos"] for found in known.values() if "photos" in found}
     print(f"\n{processor()}, 2 threads, Python {platform.python_version()}, {', '.join(versions)}, {date.today()};")
     print(f"photos: {', '.join(map(str, sorted(counts)))}.")
+
+
+def table(
+    title: str,
+    names: Sequence[str],
+    rows: list[list[tuple[str, ...]]],
+    known: dict[tuple[str, ...], dict[str, Any]],
+    notes: list[str],
+) -> None:
+    print(f"| {title} |", " | ".join(names), "|")
+    print("| --- |" + " --- |" * len(names))
+    for keys in rows:
+        print(f"| {keys[0][0]} |", " | ".join(text(known[key], notes) for key in keys), "|")
+    print()
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ FLOORS = [
     ["engines", "photos.processor"],
     ["pretrained"],
     ["decoders"],
+    ["datasets"],
     ["pipeline", "calibration"],
-    ["benchmarking", "diagnosis", "exporting", "labelling"],
+    ["benchmarking", "diagnosis", "evaluation", "exporting", "labelling"],
     ["cli"],
     ["__main__"],
 ]
@@ -102,6 +103,7 @@ HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib"]
         (["models", "--help"], set()),
         (["bench", "--help"], set()),
         (["doctor", "--help"], set()),
+        (["evaluate", "--help"], set()),
         (["prepare", "--help"], set()),
         (["completion", "bash"], set()),
         (["models", "list"], {"rich"}),

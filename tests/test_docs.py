@@ -49,9 +49,13 @@ def place(tmp_path: Path, home: Path) -> Path:
     for name in ("convnext_tiny.fb_in1k", "convnext_tiny.in12k_ft_in1k"):
         (home / "weights" / name).mkdir(parents=True)
         (home / "weights" / name / "model.safetensors").symlink_to(ROOT / "weights" / "default.safetensors")
+    (tmp_path / "onnx_ten_lines.py").symlink_to(ROOT / "docs" / "onnx_ten_lines.py")
     (tmp_path / "photos").mkdir()
     for i in range(40):
         (tmp_path / "photos" / f"{i}.jpg").write_bytes(Path(SAMPLES[i % 3]).read_bytes())
+    for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
+        (tmp_path / "labelled" / name).mkdir(parents=True)
+        (tmp_path / "labelled" / name / "1.jpg").symlink_to(sample)
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
     onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))

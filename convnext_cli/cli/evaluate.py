@@ -1,0 +1,257 @@
+"""``convnext evaluate``: parse, have it measured, render."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import evaluate_view, opening, options, render
+
+if TYPE_CHECKING:
+    from convnext_cli.datasets import Dataset, LabelledPhoto
+    from convnext_cli.evaluation.document import Judged
+    from convnext_cli.evaluation.truth import Chosen, Truth
+    from convnext_cli.pipeline import Pipeline
+
+# Options of other commands that share ``opening``: an evaluation looks at all answers.
+MOST_FAILURES = 10  # that are named, and of classes as many
+_NOT_OFFERED = {"top": 5, "min_score": None, "floors": None, "softmax": False, "sigmoid": False, "logits": False}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  convnext evaluate photos/\n"
+    "  convnext evaluate -m convnext_tiny.fb_in1k imagenet/val -o tiny/\n"
+    "  convnext evaluate validation.parquet --against my_checkpoint.pth\n"
+    "  convnext evaluate photos.zip --json --fail-below 80 > figures.json"
+)
+@click.argument("data", nargs=-1, required=True, metavar="DATA...")
+@options.model
+@click.option("--against", type=options.ModelName(), help="A second model on the same photos, and the difference.")
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test", "all"]), help="[default: test, else val, else all photos]"
+)
+@click.option("--labels", metavar="FILE|SET", help="Own names for the model's classes, or a bundled set of labels.")
+@click.option("--classes", metavar="NAME,ID,…", help="Only these labels of the model, as for `classify`.")
+@click.option("--only-these", is_flag=True, help="Only the labels that are classes of the data may be answers.")
+@click.option("--by-index", is_flag=True, help="The data's classes are numbers of the model's, whatever their names.")
+@click.option("--skip-unmatched", is_flag=True, help="Leave out photos of classes that the model does not have.")
+@click.option("--skip-bad", is_flag=True, help="Leave out photos that cannot be read; else they count as wrong.")
+@click.option("--real", metavar="FILE", help="ReaL labels (real.json) of ImageNet's validation photos.")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    callback=options.finite,
+    default=0.95,
+    show_default=True,
+    help="Share of right answers that the suggested --min-score is to reach.",
+)
+@click.option("-o", "--output", metavar="FOLDER", help="Confusion, pictures, predictions, mistakes as a page.")
+@click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
+@click.option("--mistakes", default=100, show_default=True, type=click.IntRange(0), help="Photos on the page.")
+@click.option(
+    "--fail-below", type=click.FloatRange(0, 100), callback=options.finite, metavar="PERCENT", help="Exit 1 below."
+)
+@click.option("--json", "as_json", is_flag=True, help="All figures as one JSON document.")
+@options.machine
+@options.preprocessing
+@options.decoding
+@options.verbosity
+def evaluate(**given: Any) -> int:
+    """Measure a model's answers on labelled photos.
+
+    DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
+    TSV or parquet of path and label, or Hugging Face's image parquet files.
+    """
+    start = time.perf_counter()
+    render.set_quiet(given["quiet"])
+    from convnext_cli.datasets import open_data
+    from convnext_cli.evaluation import folder, real
+
+    target = Path(given["output"]) if given["output"] else None
+    if target is not None:
+        folder.check(target, overwrite=given["overwrite"])
+    reassessed = real.read(given["real"]) if given["real"] else None
+    dataset = open_data(given["data"])
+    with ExitStack() as stack:
+        stack.callback(dataset.close)
+        if given["verbose"] < 2:
+            stack.enter_context(render.c_libraries_silenced())
+        split, photos = _split(dataset, given["split"])
+        _tell_problems(dataset)
+        models = [given["model"], given["against"]] if given["against"] else [given["model"]]
+        pipelines = [_open(given | {"model": name}, stack) for name in models]
+        if len({pipeline.model for pipeline in pipelines}) < len(pipelines):  # two files of one name
+            for pipeline, name in zip(pipelines, models, strict=True):
+                pipeline.model = name or pipeline.model
+        chosen = _choose(dataset, photos, pipelines, reassessed, given)
+        document, judged, failed = _measure(dataset, chosen, pipelines, split, target, given)
+    _tell_failures(judged, chosen, skipped=given["skip_bad"])
+    evaluate_view.print_document(document, as_json=given["as_json"])
+    if target is not None:
+        render.note(f"written: {target}")
+    render.note(f"{len(chosen.photos):,} photos in {time.perf_counter() - start:.1f} s")
+    if given["verbose"]:
+        for pipeline in pipelines:
+            render.note(f"{pipeline.model}: {pipeline.times.limiting()} limits ({pipeline.times.shares()})")
+    return _status(document, given, failed=failed)
+
+
+def _split(dataset: Dataset, wanted: str | None) -> tuple[str | None, tuple[LabelledPhoto, ...]]:
+    """The photos that are evaluated. Raises UsageError for a split that is not there."""
+    from convnext_cli.errors import UsageError
+
+    splits = dataset.splits()
+    if wanted is None:
+        # the test photos of public data often have no classes
+        labelled = {photo.split for photo in dataset.photos if photo.label is not None}
+        wanted = next((name for name in ("test", "val") if name in labelled), "all")
+        if len(splits) > 1:
+            render.note(f"note: of the splits {', '.join(splits)} this is {wanted}; --split takes another")
+    if wanted == "all":
+        return None, dataset.photos
+    if wanted not in splits:
+        there = f"its splits are {', '.join(splits)}" if splits else "it is not split"
+        raise UsageError(f"the data has no split {wanted}: {there}", "name one of these, or --split all")
+    return wanted, dataset.of(wanted)
+
+
+def _tell_problems(dataset: Dataset) -> None:
+    from convnext_cli.datasets import problems
+
+    for problem in problems.by_name(dataset):
+        if problem.kind != "one_photo_class":  # which is enough to be tested on
+            render.note(f"note: {problem}")
+    if dataset.passed_over:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in dataset.passed_over.most_common(10))
+        render.note(f"note: passed over, because they are no photos: {kinds}")
+
+
+def _open(given: dict[str, Any], stack: ExitStack) -> Pipeline:
+    pipeline = opening.pipeline(given | _NOT_OFFERED, job="throughput", prepare=True)
+    stack.callback(pipeline.engine.close)
+    return pipeline
+
+
+def _choose(
+    dataset: Dataset,
+    photos: tuple[LabelledPhoto, ...],
+    pipelines: list[Pipeline],
+    reassessed: list[list[int]] | None,
+    given: dict[str, Any],
+) -> Chosen:
+    from convnext_cli.evaluation import truth
+
+    models = []
+    for pipeline in pipelines:
+        found = truth.find(dataset, pipeline.labels, by_index=given["by_index"], only_these=given["only_these"])
+        pipeline.labels = found[0]
+        models.append(found)
+    chosen = truth.choose(photos, models, skip_unmatched=given["skip_unmatched"], reassessed=reassessed)
+    if chosen.left_out:
+        names = chosen.unmatched[:MOST_FAILURES]
+        more = ", …" if len(chosen.unmatched) > len(names) else ""
+        told = f": {', '.join(names)}{more}" if names else ""
+        render.note(f"note: left out: {truth.told(chosen.left_out)}{told}")
+    return chosen
+
+
+def _measure(
+    dataset: Dataset,
+    chosen: Chosen,
+    pipelines: list[Pipeline],
+    split: str | None,
+    target: Path | None,
+    given: dict[str, Any],
+) -> tuple[dict[str, Any], list[Judged], int]:
+    """The document, what it was made from, and how many photos count as wrong because they cannot be read."""
+    from convnext_cli.evaluation import document, folder
+    from convnext_cli.files import replacing_folder
+
+    with ExitStack() as stack:
+        place = stack.enter_context(replacing_folder(target)) if target is not None else None
+        whole = [
+            _answers(dataset, chosen, truth, pipeline, place and place / name)
+            for truth, pipeline, name in zip(
+                chosen.truths, pipelines, (folder.PREDICTIONS, folder.AGAINST), strict=False
+            )
+        ]
+        judged, photos = whole, chosen.photos
+        if given["skip_bad"]:
+            judged, photos = document.without_failures(whole, photos)
+        values = document.whole(dataset, split, chosen, photos, pipelines, judged, precision=given["precision"])
+        if place is not None:
+            title, facts = evaluate_view.title(values), evaluate_view.facts(values)
+            undrawn = folder.write(
+                place, values, judged[0], dataset, photos, title=title, facts=facts, most=given["mistakes"]
+            )
+            if undrawn:
+                render.note(f"note: {' and '.join(undrawn)} not drawn: pip install matplotlib")
+    return values, whole, 0 if given["skip_bad"] else len(set().union(*(each.answers.errors for each in whole)))
+
+
+def _answers(dataset: Dataset, chosen: Chosen, truth: Truth, pipeline: Pipeline, predictions: Path | None) -> Judged:
+    from convnext_cli.evaluation import folder, run
+    from convnext_cli.evaluation.document import Judged
+
+    with ExitStack() as stack:
+        tell = stack.enter_context(_progress(len(chosen.photos), pipeline))
+        rows = folder.Predictions(stack.enter_context(predictions.open("wb")), truth) if predictions else None
+
+        def keep(photo: LabelledPhoto, row: Any) -> None:
+            tell()
+            if rows is not None:
+                rows.keep(photo, row)
+
+        return Judged(truth, run.answer(pipeline, dataset, chosen.photos, keep))
+
+
+@contextmanager
+def _progress(total: int, pipeline: Pipeline) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal."""
+    if not render.err().is_terminal or render.err().quiet:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=render.err(), transient=True) as progress:
+        task = progress.add_task(render.clean(pipeline.model), total=total, failed="")
+
+        def tell() -> None:
+            failed = f"[red]{pipeline.times.failed} failed[/]" if pipeline.times.failed else ""
+            progress.update(task, advance=1, failed=failed)
+
+        yield tell
+
+
+def _tell_failures(judged: list[Judged], chosen: Chosen, *, skipped: bool) -> None:
+    errors = {place: error for each in reversed(judged) for place, error in each.answers.errors.items()}
+    what = "left out" if skipped else "failed"
+    for place in sorted(errors)[:MOST_FAILURES]:
+        render.note(f"{what}: {chosen.photos[place].path}: {errors[place].kind}: {errors[place].message}")
+    if len(errors) > MOST_FAILURES:
+        render.note(f"{what}: {len(errors) - MOST_FAILURES:,} more; --json names all")
+
+
+def _status(document: dict[str, Any], given: dict[str, Any], *, failed: int) -> int:
+    if failed:
+        counted = "1 photo counts" if failed == 1 else f"{failed:,} photos count"
+        render.note(f"{counted} as wrong because of that; --skip-bad leaves such photos out")
+    top1, floor = document["top1"], given["fail_below"]
+    if floor is not None and 100 * top1["right"] < floor * top1["photos"]:  # in whole numbers: 57 % is not below 57 %
+        sys.stdout.flush()
+        render.error(f"top-1 is {100 * top1['value']:.2f} %, below {floor:g} %")
+        return 1
+    return 1 if failed else 0

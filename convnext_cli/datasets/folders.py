@@ -1,0 +1,86 @@
+"""Class folders: ``DATA/dog/a.jpg``, or ``DATA/train/dog/a.jpg`` where the data is split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.errors import ModelError
+from convnext_cli.photos.find import Finder
+
+Parts = tuple[str, ...]  # of a path below the data's folder
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How folders are meant. split: whether those at the top are splits. aside: folders that are none, beside them."""
+
+    split: bool
+    aside: frozenset[str] = frozenset()
+
+    def place(self, parts: Parts) -> tuple[str | None, str | None]:
+        """Label and split of a photo, by the folders that it lies in."""
+        folders = parts[:-1]
+        split = split_of(folders[0]) if self.split and folders else None
+        named = folders[1:] if self.split else folders
+        return (named[0] if named else None), split
+
+
+def layout(photos: Iterable[Parts]) -> Layout:
+    """What the folders at the top are, from the paths of all photos.
+
+    They are splits when those called train, val, test … hold folders with photos, and all others hold none. Where
+    others do (a class may be called train), it takes two of them.
+    """
+    depths: dict[str, int] = {}
+    for parts in photos:
+        if len(parts) > 1:
+            depths[parts[0]] = max(len(parts), depths.get(parts[0], 0))
+    words = {name for name in depths if split_of(name) is not None}
+    others = frozenset(depths.keys() - words)
+    deep = any(depths[name] > 2 for name in words)
+    if not deep or (others and len({split_of(name) for name in words}) < 2):
+        return Layout(split=False)
+    return Layout(split=True, aside=others)
+
+
+def read(folder: str) -> Dataset:
+    """The photos of a folder of class folders, however deep below these.
+
+    A photo in no class folder has no label. Linked folders are gone into, never in a circle. Raises ModelError when
+    there is no photo, or a folder cannot be listed.
+    """
+    finder = Finder(recursive=True, links=True)
+    paths: list[str] = []
+    for photo in finder.named([folder]):
+        if photo.problem is not None:
+            raise ModelError(f"{photo.path}: {photo.problem.message}", "its photos would be missing: mend that first")
+        paths.append(photo.path)
+    if not paths:
+        raise ModelError(f"there is no photo in {folder}", "name a folder that has a folder of photos for each class")
+    depth = len(Path(folder).parts)
+    below = [Path(path).parts[depth:] for path in paths]
+    how = layout(below)
+    photos = tuple(
+        LabelledPhoto(path, *how.place(parts))
+        for path, parts in zip(paths, below, strict=True)
+        if parts[0] not in how.aside
+    )
+    classes = sorted_classes(photos, _class_folders(folder, how))
+    return Dataset(folder, "folders", classes, photos, passed_over=finder.passed_over, aside=tuple(sorted(how.aside)))
+
+
+def _class_folders(folder: str, how: Layout) -> Sequence[str]:
+    """The classes by their folders, which may be empty."""
+    top = _folders(folder)
+    if not how.split:
+        return top
+    return [name for split in top if split_of(split) for name in _folders(Path(folder, split))]
+
+
+def _folders(folder: str | Path) -> list[str]:
+    with os.scandir(folder) as found:
+        return sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))

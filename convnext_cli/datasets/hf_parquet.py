@@ -1,0 +1,195 @@
+"""Hugging Face's parquet files: the bytes of photos inside, the names of classes in the metadata.
+
+A photo is a struct of ``bytes`` and ``path``, or plain bytes; a label is a number into the names of a ``ClassLabel``,
+or text. Files are told apart into splits by their names (``train-00000-of-00005.parquet``) or their folder's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.datasets import table
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.errors import ModelError, PhotoError, UnavailableError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+_IMAGES = ("image", "img", "photo", "picture")
+_KEPT = 256 * 2**20  # bytes of row groups that are kept for the next photos
+_AGAIN = "fetch or write the file again"
+_FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What a file holds. image, label: names of columns. nested: whether a photo is a struct. names: of classes."""
+
+    image: str
+    label: str | None
+    nested: bool
+    names: tuple[str, ...] | None
+
+
+class ParquetSource:
+    """Photos by (file, row group, row in it); the last row groups are kept, so that in order each is read once."""
+
+    def __init__(self, files: Sequence[ParquetFile], columns: _Columns) -> None:
+        self._files, self._columns = files, columns
+        self._kept: OrderedDict[tuple[int, int], tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, key: Any) -> bytes:
+        file, group, row = key
+        cell = self._group(file, group)[row].as_py()
+        if not cell:
+            raise PhotoError("empty", "there are no bytes in this row")
+        return bytes(cell)
+
+    def _group(self, file: int, group: int) -> Any:
+        """The bytes of a row group, as an Arrow column."""
+        with self._lock:
+            if (file, group) in self._kept:
+                self._kept.move_to_end((file, group))
+                return self._kept[file, group][0]
+            name, nested = self._columns.image, self._columns.nested
+            from pyarrow import ArrowException, compute
+
+            try:
+                read = self._files[file].read_row_group(group, columns=[f"{name}.bytes" if nested else name])
+            except (OSError, ArrowException):
+                raise PhotoError("corrupt", "the parquet file is damaged there") from None
+            column = compute.struct_field(read.column(name), "bytes") if nested else read.column(name)
+            self._kept[file, group] = (column, column.nbytes)
+            while sum(size for _, size in self._kept.values()) > _KEPT and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+            return column
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        self._kept.clear()
+
+
+def read(paths: Sequence[str], named: str) -> Dataset:
+    """The photos of parquet files, in the order of the files; or of one file that holds a table of paths.
+
+    named: what the user called them. Raises ModelError for files that hold neither, or unlike columns, and
+    UnavailableError without pyarrow.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise UnavailableError("reading parquet needs pyarrow", "pip install pyarrow") from error
+    files = []
+    for path in paths:
+        try:
+            files.append(ParquetFile(path))
+        except (OSError, ArrowException) as error:
+            raise ModelError(f"{path} cannot be read as parquet: {error}", _AGAIN) from error
+    if _image_column(files[0]) is None and len(files) == 1:
+        return table.read_parquet(paths[0], files[0])
+    columns = [_columns(path, file) for path, file in zip(paths, files, strict=True)]
+    for path, other in zip(paths, columns, strict=True):
+        if other != columns[0]:
+            raise ModelError(f"{path} has other columns or classes than {paths[0]}", "name one of them alone")
+    photos: list[LabelledPhoto] = []
+    for number, path in enumerate(paths):
+        try:
+            photos += _photos(path, number, files[number], columns[0])
+        except (OSError, ArrowException) as error:
+            raise ModelError(f"{path} is damaged: {error}", _AGAIN) from error
+    if not photos:
+        raise ModelError(f"there is no photo in {named}", "name files with rows")
+    classes = columns[0].names or sorted_classes(photos)
+    return Dataset(named, "parquet", classes, tuple(photos), ParquetSource(files, columns[0]))
+
+
+def _photos(path: str, number: int, file: ParquetFile, columns: _Columns) -> Iterator[LabelledPhoto]:
+    word = _FIRST_WORD.match(Path(path).name)
+    split = (split_of(word[0]) if word else None) or split_of(Path(path).parent.name)
+    names = columns.names or ()
+    known: dict[Any, str] = {}
+    row = 0
+    for group in range(file.num_row_groups):
+        for place, (label, name) in enumerate(_known(file, group, columns)):
+            if columns.names is not None:
+                text = names[label] if label is not None and 0 <= label < len(names) else None
+            else:
+                text = None if label is None else known.setdefault(label, str(label))
+            told = f"{path}/{row}/{Path(name).name}" if name else f"{path}/{row}"
+            yield LabelledPhoto(told, text, split, (number, group, place))
+            row += 1
+
+
+def _known(file: ParquetFile, group: int, columns: _Columns) -> Iterator[tuple[Any, str | None]]:
+    """Label and name of each photo of a row group, without its bytes."""
+    has_path = columns.nested and any(f.name == "path" for f in file.schema_arrow.field(columns.image).type)
+    wanted = [f"{columns.image}.path"] * has_path + [columns.label] * (columns.label is not None)
+    size = file.metadata.row_group(group).num_rows
+    read = file.read_row_group(group, columns=wanted) if wanted else None
+    labels = read.column(columns.label).to_pylist() if read is not None and columns.label else [None] * size
+    paths = read.column(columns.image).to_pylist() if read is not None and has_path else [None] * size
+    for label, path in zip(labels, paths, strict=True):
+        yield label, path and path["path"]
+
+
+def _columns(path: str, file: ParquetFile) -> _Columns:
+    """Raises ModelError when it cannot be told where photos and labels are."""
+    import pyarrow as pa
+
+    schema = file.schema_arrow
+    image = _image_column(file)
+    told = ", ".join(schema.names[:10])
+    if image is None:
+        raise ModelError(
+            f"{path} has no column of photos; its columns are {told}", "photos are bytes in the column image"
+        )
+    features = _features(file)
+    classes = [name for name, kind in features.items() if kind.get("_type") == "ClassLabel" and name in schema.names]
+    label = next((name for name in ("label", "labels", *table.LABELS) if name in schema.names), None)
+    if label is None and len(classes) > 1:
+        raise ModelError(f"{path} has several columns of classes: {', '.join(classes)}", "keep one, or call it label")
+    label = label or (classes[0] if classes else None)
+    names = features.get(label, {}).get("names") if label in classes else None
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ModelError(f"{path}: the metadata's names of classes are damaged", _AGAIN)
+    if label is not None and names is None and pa.types.is_nested(schema.field(label).type):
+        raise ModelError(f"{path}: the column {label} has more than one label a photo", "keep the one that counts")
+    nested = pa.types.is_struct(schema.field(image).type)
+    return _Columns(image, label, nested, None if names is None else tuple(names))
+
+
+def _image_column(file: ParquetFile) -> str | None:
+    """The column that holds bytes of photos, or None."""
+    import pyarrow as pa
+
+    schema = file.schema_arrow
+    features = _features(file)
+    named = [name for name, kind in features.items() if kind.get("_type") == "Image"]
+    for name in (*named, *_IMAGES):
+        if name not in schema.names:
+            continue
+        kind = schema.field(name).type
+        if pa.types.is_struct(kind):
+            kind = next((inner.type for inner in kind if inner.name == "bytes"), None)
+        if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            return str(name)
+    return None
+
+
+def _features(file: ParquetFile) -> dict[str, dict[str, Any]]:
+    """What Hugging Face's metadata say of each column; empty without them."""
+    try:
+        found = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+    return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}

@@ -1,0 +1,159 @@
+"""What is wrong with data, before anything is done with it: found from names alone, from bytes, or by decoding."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
+from convnext_cli.decoders import Decoders, Task
+from convnext_cli.errors import PhotoError
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
+from convnext_cli.threads import Budget
+
+Kind = Literal[
+    "folder_aside",
+    "no_label",
+    "wrong_path",
+    "alike_names",
+    "empty_class",
+    "one_photo_class",
+    "missing_in_split",
+    "on_both_sides",
+    "two_labels",
+]
+SHOWN = 5  # names in a line
+_AHEAD = 4  # photos a thread
+
+
+@dataclass(frozen=True)
+class Problem:
+    """what: a sentence without its end, such as "2 classes have no photo". names: of classes, paths or folders."""
+
+    kind: Kind
+    what: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line, with the first of the names."""
+        more = f" and {len(self.names) - SHOWN:,} more" if len(self.names) > SHOWN else ""
+        return f"{self.what}: {', '.join(self.names[:SHOWN])}{more}"
+
+
+def by_name(dataset: Dataset) -> list[Problem]:
+    """All that paths and labels tell; no photo is opened."""
+    photos = dataset.photos
+    of_class = Counter(photo.label for photo in photos)
+    empty = [name for name in dataset.classes if not of_class[name]]
+    single = [name for name in dataset.classes if of_class[name] == 1]
+    unlabelled = [photo.path for photo in photos if photo.label is None]
+    wrong = [photo.path for photo in photos if not Path(photo.path).exists()] if dataset.form == "table" else []
+    found = [
+        _problem("folder_aside", dataset.aside, "folder", "are no split beside the others, and left out"),
+        _problem("no_label", unlabelled, "photo", "have no class"),
+        _problem("wrong_path", wrong, "path", "lead to no file"),
+        *_alike(dataset.classes),
+        _problem("empty_class", empty, "class", "have no photo"),
+        _problem("one_photo_class", single, "class", "have one photo alone"),
+        *_missing(dataset, frozenset(empty)),
+    ]
+    return [problem for problem in found if problem is not None]
+
+
+def by_digest(photos: Sequence[LabelledPhoto], digests: Iterable[bytes]) -> list[Problem]:
+    """Photos that are there more than once where that does harm. digests: ``split.digests`` of the photos."""
+    seen: defaultdict[bytes, list[LabelledPhoto]] = defaultdict(list)
+    for photo, digest in zip(photos, digests, strict=True):
+        seen[digest].append(photo)
+    both = [group[0].path for group in seen.values() if len({photo.split for photo in group}) > 1]
+    two = [group[0].path for group in seen.values() if len({photo.label for photo in group}) > 1]
+    found = [
+        _problem("on_both_sides", both, "photo", "are in more than one split"),
+        _problem("two_labels", two, "photo", "have more than one class"),
+    ]
+    return [problem for problem in found if problem is not None]
+
+
+def bad_photos(
+    dataset: Dataset,
+    photos: Iterable[LabelledPhoto],
+    *,
+    threads: int = 1,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    timeout: float | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[LabelledPhoto, PhotoError]]:
+    """The photos that cannot be decoded, and why; every one is decoded whole.
+
+    timeout: seconds for one photo, or None. progress: told how many were looked at.
+    """
+
+    def look(photo: LabelledPhoto, task: Task[LabelledPhoto, PhotoError | bool]) -> PhotoError | bool:
+        try:
+            data = dataset.read(photo)
+            task.compute()
+            decode(data, max_pixels=max_pixels)
+        except PhotoError as error:
+            return error
+        except MemoryError:
+            return PhotoError("out_of_memory", "there is not enough memory to decode it")
+        return True
+
+    decoders = Decoders(threads, look, Budget(threads), timeout)
+    ahead: deque[Task[LabelledPhoto, PhotoError | bool]] = deque()
+    number = 0
+
+    def first() -> Iterator[tuple[LabelledPhoto, PhotoError]]:
+        nonlocal number
+        task = ahead.popleft()
+        answer = task.result()
+        number += 1
+        progress(number)
+        if answer is not True:  # None: it was given up
+            late = PhotoError("timeout", f"it took more than {timeout or 0:g} seconds")
+            yield task.item, answer if isinstance(answer, PhotoError) else late
+
+    try:
+        for photo in photos:
+            ahead.append(decoders.submit(photo))
+            if len(ahead) > _AHEAD * threads:
+                yield from first()
+        while ahead:
+            yield from first()
+    finally:
+        decoders.close()
+
+
+def _problem(kind: Kind, names: Iterable[str], noun: str, are: str) -> Problem | None:
+    """ "2 classes have …"; None when there is none."""
+    found = tuple(names)
+    if not found:
+        return None
+    many = noun + ("es" if noun.endswith("s") else "s")
+    verb, _, rest = are.partition(" ")
+    one = {"have": "has", "are": "is", "lead": "leads"}[verb]
+    return Problem(kind, f"1 {noun} {one} {rest}" if len(found) == 1 else f"{len(found):,} {many} {are}", found)
+
+
+def _alike(classes: Iterable[str]) -> Iterator[Problem]:
+    """Classes that are likely one: their names differ only in capitals or spaces."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        groups["".join(name.casefold().split())].append(name)
+    pairs = [" = ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
+    if pairs:
+        many = "class has" if len(pairs) == 1 else "classes have"
+        yield Problem("alike_names", f"{len(pairs):,} {many} names that differ in capitals or spaces", tuple(pairs))
+
+
+def _missing(dataset: Dataset, empty: frozenset[str]) -> Iterator[Problem]:
+    """Classes that a split lacks and another has."""
+    for split in dataset.splits():
+        there = {photo.label for photo in dataset.photos if photo.split == split}
+        lacking = tuple(name for name in dataset.classes if name not in there and name not in empty)
+        if lacking:
+            many = "class is" if len(lacking) == 1 else "classes are"
+            yield Problem("missing_in_split", f"{len(lacking):,} {many} missing in {split}", lacking)

@@ -1,0 +1,127 @@
+"""A table of paths and labels: CSV, TSV or parquet, with a column for the split or without."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.errors import ModelError
+from convnext_cli.photos.decode import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+# What columns are called, the first that is there counts.
+PATHS = ("path", "file_name", "filename", "file", "filepath", "file_path", "image_path", "image", "img", "photo")
+LABELS = ("label", "class", "class_name", "category", "target", "wnid", "synset", "name")
+_SPLITS = ("split", "set", "subset", "partition")
+_CELL = 1 << 20  # characters; a longer cell is no path and no label
+_BATCH = 65536  # rows
+_HINT = "write CSV with the columns path,label; split is a third that may be there"
+
+Cells = Sequence[str | None]
+Where = str  # for messages: "line 7"
+
+
+def read_text(path: str) -> Dataset:
+    """A CSV or TSV, UTF-8. With columns of unknown names, or no header, it is path, label (and split) in this order.
+
+    Raises ModelError for what is no such table.
+    """
+    csv.field_size_limit(_CELL)
+    try:
+        # bytes of paths that are not UTF-8 stay what they are
+        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            tabs = path.lower().endswith(".tsv")
+            separator = "\t" if tabs else max(",", ";", "\t", key=first.count)
+            rows = csv.reader(file, delimiter=separator, skipinitialspace=True)
+            photos = list(_photos(path, ((f"line {rows.line_num}", row) for row in rows if any(row))))
+    except (csv.Error, OSError) as error:
+        raise ModelError(f"{path} cannot be read as a table: {error}", _HINT) from error
+    return _dataset(path, photos)
+
+
+def read_parquet(path: str, file: ParquetFile) -> Dataset:
+    """A parquet file of text columns. Raises ModelError when it lacks one."""
+    names = file.schema_arrow.names
+    wanted = [names[place] for place in _columns(path, names) if place is not None]
+
+    def rows() -> Iterator[tuple[Where, Cells]]:
+        yield "the schema", wanted
+        number = count(1)
+        for batch in file.iter_batches(_BATCH, columns=wanted):
+            for cells in zip(*(batch.column(name).to_pylist() for name in wanted), strict=True):
+                yield f"row {next(number)}", [None if cell is None else str(cell) for cell in cells]
+
+    return _dataset(path, list(_photos(path, rows())))
+
+
+def _dataset(path: str, photos: list[LabelledPhoto]) -> Dataset:
+    if not photos:
+        raise ModelError(f"{path} names no photo", _HINT)
+    return Dataset(path, "table", sorted_classes(photos), tuple(photos))
+
+
+def _photos(table: str, rows: Iterable[tuple[Where, Cells]]) -> Iterator[LabelledPhoto]:
+    known: dict[str, str] = {}  # one text a class, not one a photo
+    folder = Path(table).parent
+    places: tuple[int, int, int | None] | None = None
+    for where, cells in rows:
+        if places is None:
+            header = [cell or "" for cell in cells]
+            places = _columns(table, header)
+            if not _is_photo(header[places[0]]):
+                continue
+        path, label, split = places
+        if len(cells) <= max(path, label):
+            raise ModelError(f"{table}, {where}: there are only {len(cells)} columns", _HINT)
+        text = (cells[label] or "").strip() and cells[label]
+        yield LabelledPhoto(
+            _resolved(folder, cells[path] or ""),
+            known.setdefault(text, text) if text else None,
+            _split(table, where, cells[split]) if split is not None and split < len(cells) else None,
+        )
+
+
+def _columns(table: str, header: Sequence[str]) -> tuple[int, int, int | None]:
+    """The places of path, label and split. Raises ModelError when they cannot be told."""
+    names = [name.strip().casefold() for name in header]
+
+    def place(known: Iterable[str]) -> int | None:
+        return next((names.index(name) for name in known if name in names), None)
+
+    path, label, split = place(PATHS), place(LABELS), place(_SPLITS)
+    if path is not None and label is not None:
+        return path, label, split
+    # the header may be missing, or in another language
+    if path is None and label is None and len(names) in (2, 3):
+        return 0, 1, 2 if len(names) == 3 else None
+    lacking = "path" if path is None else "label"
+    told = ", ".join(name[:40] or "(no name)" for name in header[:10])
+    raise ModelError(f"{table} has no column {lacking!r}; its columns are {told}", _HINT)
+
+
+def _is_photo(cell: str) -> bool:
+    return Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _resolved(folder: Path, path: str) -> str:
+    """Where a path of the table leads: from the table's folder, else from the present one."""
+    beside = str(folder / path)
+    return path if not os.path.lexists(beside) and os.path.lexists(path) else beside
+
+
+def _split(table: str, where: Where, cell: Any) -> str | None:
+    if cell is None or not cell.strip():
+        return None
+    found = split_of(cell)
+    if found is None:
+        raise ModelError(f"{table}, {where}: {cell!r} is no split", "write train, val or test")
+    return found

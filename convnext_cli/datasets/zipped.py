@@ -1,0 +1,106 @@
+"""A zip of class folders, read in place: nothing is unpacked."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.datasets.folders import Layout, Parts, layout
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes
+from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
+
+_ENCRYPTED = 0x1  # bit of a member's flags
+_HINT = "pack it again, or unpack it and name the folder"
+
+
+class ZipSource:
+    """Members by their entry in the directory; ``zipfile`` lets several threads read."""
+
+    def __init__(self, file: zipfile.ZipFile) -> None:
+        self._file = file
+
+    def read(self, key: Any) -> bytes:
+        return _bytes(self._file, key)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _bytes(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_FILE_BYTES) -> bytes:
+    """The first bytes of a member, at most so many. Raises PhotoError."""
+    if member.flag_bits & _ENCRYPTED:
+        raise PhotoError("permission", "it is encrypted in the zip")
+    if most == MAX_FILE_BYTES and member.file_size > most:
+        raise PhotoError("too_large", f"it has {member.file_size / 2**20:,.0f} MiB; 512 MiB is the limit")
+    try:
+        with file.open(member) as stream:
+            data = stream.read(most)
+    except NotImplementedError:
+        raise PhotoError("unsupported", "the zip packed it by a method that is not known here") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError):
+        raise PhotoError("corrupt", "the zip is damaged where it lies") from None
+    if not data:
+        raise PhotoError("empty", "the file is empty")
+    return data
+
+
+def read(path: str) -> Dataset:
+    """The photos of a zip. One folder around everything does not count. Raises ModelError when it has no photo."""
+    try:
+        file = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as a zip: {error}", _HINT) from error
+    passed_over: Counter[str] = Counter()
+    found: dict[Parts, zipfile.ZipInfo] = {}
+    folders: set[Parts] = set()
+    for member in file.infolist():
+        parts = tuple(part for part in member.filename.split("/") if part)
+        # what packing programs and systems leave
+        if not parts or "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+            continue
+        folders |= {parts[:depth] for depth in range(1, len(parts) + member.is_dir())}
+        if member.is_dir():
+            continue
+        if _is_photo(file, member):
+            found[parts] = member
+        else:
+            passed_over[Path(parts[-1]).suffix.lower() or "no suffix"] += 1
+    if not found:
+        file.close()
+        raise ModelError(f"there is no photo in {path}", "name a zip that has a folder of photos for each class")
+    outer = _around(list(found))
+    how = layout(parts[outer:] for parts in found)
+    photos = tuple(
+        LabelledPhoto(f"{path}/{'/'.join(parts)}", *how.place(parts[outer:]), member)
+        for parts, member in sorted(found.items(), key=lambda item: item[0])
+        if parts[outer] not in how.aside
+    )
+    classes = sorted_classes(photos, _class_folders({parts[outer:] for parts in folders}, how))
+    aside = tuple(sorted(how.aside))
+    return Dataset(path, "zip", classes, photos, ZipSource(file), passed_over=passed_over, aside=aside)
+
+
+def _is_photo(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    if Path(member.filename).suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        return looks_like_image(_bytes(file, member, 64))
+    except PhotoError:
+        return False
+
+
+def _around(paths: list[Parts]) -> int:
+    """How many folders lie around everything, the classes not counted."""
+    if len({parts[0] for parts in paths}) > 1 or min(map(len, paths)) < 3:
+        return 0
+    return 0 if layout(paths).split else 1
+
+
+def _class_folders(folders: set[Parts], how: Layout) -> list[str]:
+    """The classes by their folders, which may be empty."""
+    depth = 2 if how.split else 1
+    return [parts[-1] for parts in folders if len(parts) == depth and parts[0] not in how.aside]

@@ -1,0 +1,249 @@
+"""All figures of an evaluation as one JSON document; what people are shown is read from it too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from convnext_cli.datasets import Dataset, LabelledPhoto, problems
+from convnext_cli.errors import ModelError
+from convnext_cli.evaluation import figures
+from convnext_cli.evaluation.run import Answers
+from convnext_cli.evaluation.truth import NONE, Chosen, Truth
+from convnext_cli.labels import LabelSet
+from convnext_cli.pipeline import Pipeline
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model's answers, and what is right."""
+
+    truth: Truth
+    answers: Answers
+
+    def of(self, kept: np.ndarray) -> Judged:
+        """The photos that a mask keeps."""
+        truth = self.truth
+        several = truth.several and [labels for labels, wanted in zip(truth.several, kept, strict=True) if wanted]
+        return Judged(Truth(truth.labels, truth.answers[kept], several, truth.names), self.answers.of(kept))
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool: the best guess is right."""
+        return self.truth.right(self.answers.top[:, :1])
+
+
+def model(pipeline: Pipeline) -> Values:
+    """Which model this is, and how it was run."""
+    engine = pipeline.engine
+    return {
+        "model": pipeline.model,
+        "model_sha256": engine.card.sha256,
+        "labels": {"name": pipeline.labels.name, "count": len(pipeline.labels.names)},
+        "engine": engine.name,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "scores": pipeline.scores,
+        "temperature": pipeline.temperature,
+        "recipe": pipeline.recipe.to_dict() | {"description": pipeline.recipe.describe()},
+    }
+
+
+def whole(
+    dataset: Dataset,
+    split: str | None,
+    chosen: Chosen,
+    photos: Sequence[LabelledPhoto],
+    pipelines: Sequence[Pipeline],
+    judged: Sequence[Judged],
+    *,
+    precision: float,
+) -> Values:
+    """The document, of one model or of two and their difference. photos: those of ``chosen`` that count."""
+    described = [
+        model(pipeline) | describe(photos, each, precision=precision)
+        for pipeline, each in zip(pipelines, judged, strict=True)
+    ]
+    values = {"data": _data(dataset, split, chosen, photos)} | described[0]
+    if len(judged) > 1:
+        values |= {"against": described[1], "difference": compare(*judged)}
+    return values
+
+
+def without_failures(
+    judged: Sequence[Judged], photos: Sequence[LabelledPhoto]
+) -> tuple[list[Judged], tuple[LabelledPhoto, ...]]:
+    """Only the photos that every model could answer. Raises ModelError when there are none."""
+    failed = {place for each in judged for place in each.answers.errors}
+    kept = np.array([place not in failed for place in range(len(photos))], bool)
+    if not kept.any():
+        raise ModelError("none of the photos can be read", "look at what is wrong with them: leave --skip-bad out")
+    return [each.of(kept) for each in judged], tuple(p for p, wanted in zip(photos, kept, strict=True) if wanted)
+
+
+def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: float) -> Values:
+    """The figures of one model. precision: that the suggested --min-score is to have."""
+    truth, answers, right = judged.truth, judged.answers, judged.right
+    answered = answers.top[:, 0] != NONE
+    scores = answers.scores[answered, 0]
+    bins = figures.reliability(scores, right[answered])
+    found, best = figures.suggested(scores, right[answered], len(photos), precision)
+    return {
+        "photos": len(photos),
+        "top1": _share(figures.Share.of(int(right.sum()), len(photos))),
+        "top5": _share(figures.Share.of(int(truth.right(answers.top).sum()), len(photos))),
+        "real": _real(truth, answers),
+        "calibration": {"ece": _number(figures.calibration_error(bins)), "bins": [asdict(each) for each in bins]},
+        "thresholds": [_threshold(each) for each in figures.thresholds(scores, right[answered], len(photos))],
+        "suggested": {
+            "precision_wanted": precision,
+            "min_score": None if found is None else found.min_score,
+            **({"at": _threshold(found)} if found is not None else {"best": _threshold(best)}),
+        },
+        "classes": _classes(truth, answers),
+        "pairs": _pairs(truth, answers),
+        "wrong": _wrong(photos, judged),
+        "failed": [
+            {
+                "path": photos[place].path,
+                "class": photos[place].label,
+                "error": {"kind": error.kind, "message": error.message},
+            }
+            for place, error in answers.errors.items()
+        ],
+    }
+
+
+def compare(first: Judged, second: Judged) -> Values:
+    """The paired difference of two models."""
+    found = figures.difference(first.right, second.right)
+    return {
+        "top1": _number(found.value),
+        "low": found.low,
+        "high": found.high,
+        "both_right": found.both,
+        "first_alone_right": found.first,
+        "second_alone_right": found.second,
+        "neither_right": found.photos - found.both - found.first - found.second,
+        "p": found.p,
+        "test": "McNemar, mid-p",
+        "interval": "Bonett and Price 2012, 95 %",
+    }
+
+
+def order_of_mistakes(judged: Judged) -> list[int]:
+    """The places of photos with a wrong answer, the surest first."""
+    places = np.flatnonzero((judged.answers.top[:, 0] != NONE) & ~judged.right)
+    return places[np.argsort(-judged.answers.scores[places, 0], kind="stable")].tolist()  # type: ignore[no-any-return]
+
+
+def true_label(judged: Judged, place: int) -> str | None:
+    """The name of the true label of a photo; several of ReaL with commas between; None when the model has none."""
+    truth, labels = judged.truth, judged.truth.labels
+    if truth.classes:
+        return labels.names[int(truth.answers[place])]
+    known = sorted(label for label in (truth.several or [])[place] if label >= 0)
+    return ", ".join(labels.names[label] for label in known) or None
+
+
+def identity(labels: LabelSet, answer: int) -> str | None:
+    """The WordNet id of a label, where it is one."""
+    if labels.groups is None:
+        return labels.ids[answer]
+    rows = labels.groups[answer]
+    given = None if labels.group_ids is None else labels.group_ids[answer]
+    return given or (labels.ids[rows[0]] if len(rows) == 1 else None)
+
+
+def _data(dataset: Dataset, split: str | None, chosen: Chosen, photos: Sequence[LabelledPhoto]) -> Values:
+    """What was evaluated on, and what was left out of it."""
+    unread = len(chosen.photos) - len(photos)
+    return {
+        "path": dataset.path,
+        "form": dataset.form,
+        "split": split,
+        "classes": len({photo.label for photo in photos if photo.label is not None}),
+        "left_out": chosen.left_out | ({"that cannot be read": unread} if unread else {}),
+        "unmatched": list(chosen.unmatched),
+        "problems": [asdict(problem) for problem in problems.by_name(dataset)],
+    }
+
+
+def _share(share: figures.Share) -> Values:
+    return {"value": _number(share.value), **asdict(share)}
+
+
+def _threshold(each: figures.Threshold) -> Values:
+    return {"min_score": each.min_score, "precision": _share(each.precision), "coverage": each.coverage}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _real(truth: Truth, answers: Answers) -> Values | None:
+    if truth.several is None:
+        return None
+    kept = truth.has_real()
+    shares = {
+        name: _share(figures.Share.of(int(truth.right_by_real(top)[kept].sum()), int(kept.sum())))
+        for name, top in (("top1", answers.top[:, :1]), ("top5", answers.top))
+    }
+    return {"photos": int(kept.sum()), **shares}
+
+
+def _classes(truth: Truth, answers: Answers) -> list[Values]:
+    if not truth.classes:
+        return []
+    return [
+        {
+            "label": truth.labels.names[each.answer],
+            "id": identity(truth.labels, each.answer),
+            "classes": list(truth.names[each.answer]),
+            "photos": each.photos,
+            "right": each.right,
+            "answered": each.answered,
+            "recall": each.recall,
+            "precision": each.precision,
+        }
+        for each in figures.classes(truth.answers, answers.top[:, 0])
+    ]
+
+
+def _pairs(truth: Truth, answers: Answers) -> list[Values]:
+    """What was taken for what, the most frequent first; photos without an answer are no confusion."""
+    if not truth.classes:
+        return []
+    names = truth.labels.names
+    return [
+        {"true": names[true], "answer": names[answer], "photos": count}
+        for (true, answer), count in figures.confusions(truth.answers, answers.top[:, 0]).items()
+        if answer not in (true, NONE)
+    ]
+
+
+def _wrong(photos: Sequence[LabelledPhoto], judged: Judged) -> list[Values]:
+    names, answers = judged.truth.labels.names, judged.answers
+    found = []
+    for place in order_of_mistakes(judged):
+        top, scores = answers.top[place].tolist(), answers.scores[place].tolist()
+        rank = top.index(judged.truth.answers[place]) if judged.truth.answers[place] in top else None
+        found.append(
+            {
+                "path": photos[place].path,
+                "class": photos[place].label,
+                "true": true_label(judged, place),
+                "answer": names[top[0]],
+                "score": scores[0],
+                "true_rank": None if rank is None or not judged.truth.classes else rank + 1,
+                "true_score": None if rank is None or not judged.truth.classes else scores[rank],
+            }
+        )
+    return found

@@ -1,0 +1,97 @@
+"""The worst mistakes as one HTML page: those that the model was surest of come first. It loads and runs nothing.
+
+``mistakes.html`` is the frame, ``mistakes.css`` its style.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import string
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.errors import PhotoError
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
+
+EDGE, QUALITY = 200, 75  # pixels of the longer edge, of a JPEG
+# Control characters, those that set the direction of text, lines within lines, surrogates.
+_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CARD = """<li>
+<div class="picture">$picture</div>
+<p class="true"><span>is</span> <bdi>$true</bdi>$rank</p>
+<p class="answer"><span>taken for</span> <bdi>$answer</bdi> <b>$score</b></p>
+<p class="path"><bdi>$path</bdi></p>
+</li>
+"""
+
+
+def page(title: str, facts: str, wrong: Iterable[dict[str, Any]], read: Callable[[str], bytes]) -> Iterable[bytes]:
+    """The parts of the page, one photo after the other.
+
+    wrong: of the document, as many as are to be shown. read: the bytes of a photo by its path; may raise PhotoError.
+    """
+    style = _part("mistakes.css")
+    allowed = base64.b64encode(sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
+    head, tail = _part("mistakes.html").split("<!-- mistakes -->")
+    values = {"title": text(title), "facts": text(facts), "policy": policy, "style": style}
+    yield string.Template(head).substitute(values).encode()
+    for each in wrong:
+        yield _card(each, read).encode()
+    yield string.Template(tail).substitute(values).encode()
+
+
+def write(parts: Iterable[bytes], path: Path) -> None:
+    """Raises OSError."""
+    with path.open("wb") as stream:
+        stream.writelines(parts)
+
+
+def _card(each: dict[str, Any], read: Callable[[str], bytes]) -> str:
+    rank = "" if each["true_rank"] is None else f" <b>{_percent(each['true_score'])}</b>"
+    return string.Template(_CARD).substitute(
+        picture=_picture(each["path"], read),
+        true=text(each["true"] or "none of the model's labels"),
+        rank=rank,
+        answer=text(each["answer"]),
+        score=_percent(each["score"]),
+        path=text(each["path"]),
+    )
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f}&nbsp;%"
+
+
+def _picture(path: str, read: Callable[[str], bytes]) -> str:
+    try:
+        image = decode(read(path), max_pixels=DEFAULT_MAX_PIXELS, enough=EDGE).image
+    except (PhotoError, MemoryError):  # it was there a moment ago
+        return "<i>cannot be shown</i>"
+    image.thumbnail((EDGE, EDGE))
+    image.info.clear()  # comments and places are not for everyone who is shown the page
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY, optimize=True)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f'<img src="data:image/jpeg;base64,{data}" width="{image.width}" height="{image.height}" alt="">'
+
+
+def text(given: str) -> str:
+    """Text as HTML; what hides or turns around other text, and bytes that are not UTF-8, as escapes."""
+    return escape(_HIDING.sub(lambda found: _escaped(found[0]), given))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def _part(name: str) -> str:
+    return files("convnext_cli.evaluation").joinpath(name).read_text("utf-8")

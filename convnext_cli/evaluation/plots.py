@@ -1,0 +1,88 @@
+"""Two pictures: what is taken for what, and whether scores are as often right as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEGIBLE = 60  # classes whose names find room beside the matrix
+
+
+def available() -> bool:
+    """Whether matplotlib is here."""
+    return find_spec("matplotlib") is not None
+
+
+def confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
+    """counts: (classes, classes), photos by true and answered label; drawn as shares of each true label's photos.
+
+    Photos that were answered with a label of none of the classes are missing from their row. Raises OSError.
+    """
+    plt = _pyplot()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    edge = min(max(5.0, 0.22 * len(names) + 3), 16.0)
+    figure, axes = plt.subplots(figsize=(edge + 1, edge), layout="constrained")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest" if len(names) <= 500 else "auto")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true label's photos")
+    if len(names) <= LEGIBLE:
+        told = [_plain(name) for name in names]
+        axes.set_xticks(range(len(names)), told, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(names)), told, fontsize=8)
+    if len(names) <= 12:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("true label")
+    _save(figure, path)
+
+
+def reliability(bins: Sequence[dict[str, Any]], error: float | None, path: Path) -> None:
+    """bins: of the document's calibration. error: the ECE. Raises OSError."""
+    plt = _pyplot()
+    figure, (axes, below) = plt.subplots(
+        2, 1, figsize=(6, 6.5), layout="constrained", sharex=True, height_ratios=(3, 1)
+    )
+    filled = [each for each in bins if each["photos"]]
+    width = bins[0]["high"] - bins[0]["low"]
+    middles = [(each["low"] + each["high"]) / 2 for each in filled]
+    axes.plot((0, 1), (0, 1), color="grey", linestyle="--", label="as often right as it says")
+    axes.bar(middles, [each["accuracy"] for each in filled], width * 0.92, label="right", color="#0d7a70")
+    means = [each["confidence"] for each in filled]
+    axes.plot(means, [each["accuracy"] for each in filled], "o", color="black", ms=3, label="at the mean score")
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    axes.set_title("" if error is None else f"expected calibration error {error:.3f}, {len(bins)} bins", fontsize=10)
+    axes.legend(fontsize=8, loc="upper left")
+    below.bar(middles, [each["photos"] for each in filled], width * 0.92, color="#8a939c")
+    below.set(xlabel="score of the best guess", ylabel="photos")
+    _save(figure, path)
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    try:
+        # without the date and the version: the same answers make the same file
+        figure.savefig(path, dpi=120, metadata={"Software": None})
+    finally:
+        plt.close(figure)
+
+
+def _plain(name: str) -> str:
+    """A name as text: no formula, no second line, and not too long."""
+    text = "".join(sign if sign.isprintable() else "?" for sign in name).replace("$", r"\$")
+    return text if len(text) <= 30 else text[:29] + "…"
