@@ -64,8 +64,8 @@ def _compiled(path: Path, entries: dict[str, str], device: str, threads: int) ->
         raise UnavailableError(f"{path.name} is compiled for the CPU, not for {device}", "leave -d out")
     _refuse_machine(path, metadata)
     with damage_said(path), quiet():
-        # What libtorch's guide has for C++, too. torch._inductor.aoti_load_package is built on it, and takes seconds more:
-        # it compiles test programs to learn what processor this is.
+        # What libtorch's guide has for C++, too. torch._inductor.aoti_load_package is built on it, and takes seconds
+        # more: it compiles test programs to learn what processor this is.
         loader: Any = torch._C._aoti.AOTIModelPackageLoader(os.fspath(path), "model", False, 1, -1)
     return ProgramRuntime("aoti", lambda x: loader.run([x]), card, torch.device("cpu"), threads), card
 

@@ -1,9 +1,9 @@
 """AOTInductor: the program of torch.export compiled to machine code, with the weights, in one package.
 
 Compiling takes a C++ compiler, and a quarter of a minute or more. The package runs on the same operating system and
-kind of processor alone (its instructions are kept in it, and compared by ``engines/torch_package.py``), with the torch
-that made it or one close to it; libtorch loads it without Python. It holds the C++ source of its kernels too, and paths
-of the machine that it was made on.
+kind of processor alone (its instructions are kept in it, and compared by ``engines/torch_package.py``), and was tried
+with no other torch than the one that made it; libtorch loads it without Python. It holds the C++ source of its kernels
+too, and paths of the machine that it was made on.
 
 Options: docs.pytorch.org, "AOTInductor: Ahead-Of-Time Compilation"; ``torch/_inductor/config.py``.
 """
@@ -39,6 +39,7 @@ _OPTIONS = {
 def refuse(card: Card, plan: Plan) -> None:
     """See ``exporting.Writer``."""
     torch_program.refuse(card, plan)
+    torch_program.refuse_old_torch()
     if shutil.which(_compiler()) is None:
         raise UnavailableError(
             f"AOTInductor compiles C++, and there is no compiler {_compiler()!r} here",
@@ -75,8 +76,8 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
             return
         except RuntimeError as error:  # of the compiler too
             why = str(error)
-    last = [line for line in (why or said.text).splitlines() if line.strip()][-1:]
+    lines = [line.strip() for line in why.splitlines() if line.strip()]
     raise UnavailableError(
-        f"the C++ compiler could not build the program: {''.join(last)[:300]}",
-        "install a newer one, or name another in the variable CXX; --to torch-export needs none",
+        f"AOTInductor could not compile the program with {_compiler()}: {(lines or [said.last()])[-1][:300]}",
+        "install a newer compiler, or name another in the variable CXX; --to torch-export needs none",
     )

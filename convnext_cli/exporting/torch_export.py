@@ -1,7 +1,7 @@
 """torch.export: the program as a graph of torch's own operations, in an archive of torch's.
 
-torch promises no more than that the release that wrote a file reads it ("saved files may not be usable in newer
-versions", its page of torch.export says); 2.14 still read what 2.7 wrote, with a warning.
+torch promises no more than that the release that wrote a file reads it: "saved files may not be usable in newer
+versions", its page of torch.export says. What made a file is in its card.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from convnext_cli.exporting.plan import Plan
 def refuse(card: Card, plan: Plan) -> None:
     """See ``exporting.Writer``."""
     torch_program.refuse(card, plan)
+    torch_program.refuse_old_torch()
 
 
 def made_with() -> dict[str, str]:

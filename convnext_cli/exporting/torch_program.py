@@ -16,7 +16,7 @@ from torch.export import Dim
 from convnext_cli.card import Card
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.engines.torchscript import MOST
-from convnext_cli.errors import UsageError
+from convnext_cli.errors import UnavailableError, UsageError
 from convnext_cli.exporting.half import refuse_overflow
 from convnext_cli.exporting.plan import Plan
 from convnext_cli.exporting.recipes import refuse_recipe
@@ -30,11 +30,20 @@ def refuse(card: Card, plan: Plan) -> None:
     """Raise UsageError for what no torch format does."""
     if plan.dtype not in DTYPES:
         raise UsageError(
-            f"torch has no {plan.dtype} of its own: its quantisation is in torchao, another library",
-            "--to openvino or --to onnx, which are as exact and faster here",
+            f"torch has given its {plan.dtype} up for torchao, another library, which is not used here",
+            f"--to openvino or --to onnx, which compute in {plan.dtype}; or --dtype bfloat16",
         )
     if plan.preprocessing:
         refuse_recipe(card.recipe)
+
+
+def refuse_old_torch() -> None:
+    """Raise UnavailableError for a torch without what programs are recorded, kept and compiled with here."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # the latest of it
+        raise UnavailableError(
+            f"torch {torch.__version__} is too old for this format, which was tried with 2.14",
+            "pip install --upgrade torch, or take --to torchscript",
+        )
 
 
 def program(checkpoint: Checkpoint, card: Card, plan: Plan) -> nn.Module:
