@@ -235,7 +235,7 @@ def test_a_lost_entry_is_made_again_behind_the_answer(convnext: Run, kept: tuple
         done = convnext("classify", "-m", str(model), "-v", "--json", SAMPLES[0])
         assert done.status == 0
         assert f"engine: {engine}" in done.err
-        assert done.err.count("for this machine") == preparing  # "preparing" may also be the stage that limits
+        assert done.err.count("preparing own") == preparing  # "preparing" may also be the stage that limits
 
 
 def test_changed_weights_are_new_weights(kept: tuple[Path, prepared.Entry]) -> None:
