@@ -211,6 +211,13 @@ def test_refusals_leave_nothing(
     assert (folder / "there.onnx").read_text() == "mine"
 
 
+def test_what_lies_where_a_second_file_would_go_is_not_replaced(convnext: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_text("mine")
+    done = convnext("export", "-m", str(model), "-o", str(tmp_path / "a.xml"))
+    assert done.status == 2 and "a.bin is there already" in done.err
+    assert (tmp_path / "a.bin").read_text() == "mine" and not (tmp_path / "a.xml").exists()
+
+
 def test_a_file_that_is_not_checked_says_so(convnext: Run, model: Path, tmp_path: Path) -> None:
     done = convnext("export", "-m", str(model), "-o", str(tmp_path / "a.onnx"), "--no-check")
     assert done.status == 0 and done.out == "" and "not checked" in done.err

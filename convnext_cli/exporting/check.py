@@ -36,7 +36,6 @@ class Opened(Protocol):
     name: str
     card: Card
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray: ...
     def outputs(self, batch: np.ndarray) -> Outputs: ...
 
 

@@ -115,6 +115,8 @@ def export(
         made = folder / target.name
         say(f"writing {target.name}")
         writer.write(checkpoint, card, plan, made)
+        for file in folder.iterdir():  # what a format puts beside its file is not replaced unasked either
+            _refuse(target.with_name(file.name), overwrite)
         found, runtime = None, ""
         if checked:
             say(f"checking {target.name} in its own runtime")
