@@ -49,6 +49,7 @@ class CoreMLPackage:
 
     def __init__(self, model: Any, device: str) -> None:
         self.device = device
+        self.notes: list[str] = []
         self._model = model
         description = model.get_spec().description
         self._input: str = description.input[0].name

@@ -49,6 +49,7 @@ class ExecuTorchFile:
 
     def __init__(self, method: Any) -> None:
         self._method = method
+        self.notes: list[str] = []
         self._most: int = method.metadata.input_tensor_meta(0).sizes()[0]
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:

@@ -48,7 +48,7 @@ class ExportedEngine:
         self.export: Export = card.export
         self.name, self.device, self.dtype = runtime.name, runtime.device, card.export.dtype
         self.photos = card.export.photos
-        self.notes: list[str] = list(getattr(runtime, "notes", ()))
+        self.notes: list[str] = runtime.notes
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32, or uint8 photos, -> logits (N, classes) float32.

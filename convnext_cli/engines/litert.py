@@ -39,6 +39,7 @@ class LiteRTFile:
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path, self._threads = path, threads
+        self.notes: list[str] = []
         self._shape: tuple[int, ...]
         self._outputs: list[int]
         self._open()

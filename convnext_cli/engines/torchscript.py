@@ -52,6 +52,7 @@ class ProgramRuntime:
 
     def __init__(self, name: str, program: Program, card: Card, device: torch.device, threads: int) -> None:
         self.name, self.device = name, str(device)
+        self.notes: list[str] = []
         self._program: Program | None = program
         self._card, self._place = card, device
         self._threads_before = torch.get_num_threads()
