@@ -60,6 +60,7 @@ class Card:
     sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``), empty when not computed.
     metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
     temperature: logits are divided by it before the softmax; None when none was fitted.
+    training: settings that ``convnext train`` made the weights with, plain values by name.
     export: of a file in another program's format, how it is called; None for weights.
 
     Raises ValueError for a value of a wrong kind, with the name of the field.
@@ -78,6 +79,7 @@ class Card:
     sha256: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float | None = None
+    training: dict[str, Any] = field(default_factory=dict)
     export: Export | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +93,8 @@ class Card:
             raise ValueError(f"labels must be a label set or the name of a bundled one, not {self.labels!r}")
         if not (isinstance(self.metrics, dict) and all(map(_finite, self.metrics.values()))):
             raise ValueError(f"metrics must be finite numbers by name, not {self.metrics!r}")
+        if not isinstance(self.training, dict):
+            raise ValueError(f"training must be settings by name, not {self.training!r}")
         if self.temperature is not None and not (_finite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature must be a finite number above 0, not {self.temperature!r}")
 

@@ -116,7 +116,12 @@ class GRN(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drop a sample's branch with this probability."""
+    """Stochastic depth: in training, drop a sample's branch with this probability.
+
+    kept: (N,), which samples keep theirs, where training has drawn that itself.
+    """
+
+    kept: Tensor | None = None
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -126,7 +131,8 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
-        return x * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(keep) / keep
+        kept = x.new_empty(x.shape[0]).bernoulli_(keep) if self.kept is None else self.kept
+        return x * (kept / keep).to(x.dtype).view(-1, 1, 1, 1)
 
 
 def activation(name: str) -> nn.Module:

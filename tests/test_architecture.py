@@ -26,6 +26,7 @@ FLOORS = [
     ["datasets"],
     ["pipeline", "calibration"],
     ["benchmarking", "diagnosis", "evaluation", "exporting", "labelling"],
+    ["training"],
     ["cli"],
     ["__main__"],
 ]

@@ -21,6 +21,7 @@ COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
     "label": "Label a folder of any size into a file, and lose nothing.",
     "evaluate": "Measure a model's answers on labelled photos.",
+    "train": "Train a network on labelled photos, with your own labels.",
     "models": "List, inspect, pull and choose model weights.",
     "export": "Write a model as a file for another program, and prove it.",
     "convert": "Rewrite weights in another library's layout.",

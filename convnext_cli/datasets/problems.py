@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from convnext_cli.datasets.decoding import decoded
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
-from convnext_cli.decoders import Decoders, Task
 from convnext_cli.errors import PhotoError
-from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
-from convnext_cli.threads import Budget
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS
 
 Kind = Literal[
     "folder_aside",
@@ -26,7 +25,6 @@ Kind = Literal[
     "two_labels",
 ]
 SHOWN = 5  # names in a line
-_AHEAD = 4  # photos a thread
 
 
 @dataclass(frozen=True)
@@ -91,40 +89,11 @@ def bad_photos(
     timeout: seconds for one photo, or None. progress: told how many were looked at.
     """
 
-    def look(photo: LabelledPhoto, task: Task[LabelledPhoto, PhotoError | bool]) -> PhotoError | bool:
-        try:
-            data = dataset.read(photo)
-            task.compute()
-            decode(data, max_pixels=max_pixels)
-        except PhotoError as error:
-            return error
-        except MemoryError:
-            return PhotoError("out_of_memory", "there is not enough memory to decode it")
-        return True
-
-    decoders = Decoders(threads, look, Budget(threads), timeout)
-    ahead: deque[Task[LabelledPhoto, PhotoError | bool]] = deque()
-    number = 0
-
-    def first() -> Iterator[tuple[LabelledPhoto, PhotoError]]:
-        nonlocal number
-        task = ahead.popleft()
-        answer = task.result()
-        number += 1
+    looked = decoded(dataset, photos, lambda _: True, threads=threads, max_pixels=max_pixels, timeout=timeout)
+    for number, (photo, answer) in enumerate(looked, 1):
         progress(number)
-        if answer is not True:  # None: it was given up
-            late = PhotoError("timeout", f"it took more than {timeout or 0:g} seconds")
-            yield task.item, answer if isinstance(answer, PhotoError) else late
-
-    try:
-        for photo in photos:
-            ahead.append(decoders.submit(photo))
-            if len(ahead) > _AHEAD * threads:
-                yield from first()
-        while ahead:
-            yield from first()
-    finally:
-        decoders.close()
+        if isinstance(answer, PhotoError):
+            yield photo, answer
 
 
 def _problem(kind: Kind, names: Iterable[str], noun: str, are: str) -> Problem | None:

@@ -29,7 +29,12 @@ def apply(recipe: Recipe, image: Image.Image, *, fast: bool = False) -> Floats:
         raise ValueError(f"a recipe takes images in mode RGB, not {image.mode}")
     if recipe.float_resize:
         return _normalised(_cropped(_resized_floats(recipe, image), recipe), recipe, rescale=1.0)
-    return _normalised(_cropped(_resized_bytes(recipe, image, fast), recipe), recipe, rescale=recipe.rescale)
+    return _normalised(as_bytes(recipe, image, fast=fast), recipe, rescale=recipe.rescale)
+
+
+def as_bytes(recipe: Recipe, image: Image.Image, *, fast: bool = False) -> Bytes:
+    """(height, width, 3): resized and cropped, before it is normalised; of a recipe that resizes bytes."""
+    return _cropped(_resized_bytes(recipe, image, fast), recipe)  # type: ignore[no-any-return]
 
 
 def apply_floats(recipe: Recipe, values: Floats) -> Floats:

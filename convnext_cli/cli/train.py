@@ -1,0 +1,212 @@
+"""``convnext train``: parse, train, render."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import options, render, train_view
+
+if TYPE_CHECKING:
+    from convnext_cli.training.run import Job, Outcome
+
+_SHARE = click.FloatRange(0, 1, max_open=True)
+
+
+class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
+    """A time such as 90s, 20m, 1.5h; a bare number is minutes."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        factor = {"s": 1 / 60, "m": 1.0, "h": 60.0}.get(text[-1:])
+        try:
+            minutes = float(text[:-1]) * factor if factor is not None else float(text)
+        except ValueError:
+            minutes = 0.0
+        if not 0 < minutes < 1e6:
+            self.fail(f"{value!r} is no time such as 90s, 20m or 1.5h", param, ctx)
+        return minutes
+
+
+@click.command(
+    epilog="\b\nExamples:\n  convnext train flowers/ -o run/\n"
+    "  convnext train clothes.zip -o run/ --time 15m --size 96\n"
+    "  convnext train photos.csv -o run/ --freeze\n"
+    "  convnext train tiny/ -o run/ --from scratch --recipe weights/recipe.toml\n"
+    "  convnext classify -m run/ photo.jpg"
+)
+@click.argument("data", nargs=-1, metavar="DATA...")
+@click.option("-o", "--output", required=True, metavar="RUN", help="The run's folder; the same command again goes on.")
+@click.option(
+    "--from",
+    "start",
+    type=options.ModelName(),
+    help="Weights to begin with: a name, a file or a folder, or `scratch`.  [default: the bundled model]",
+)
+@click.option("--arch", metavar="VARIANT", help="The network, from scratch.  [default: convnext_atto]")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Times through train.")
+@click.option("--time", "minutes", type=_Minutes(), metavar="TIME", help="The whole run's length: 90s, 20m, 1.5h.")
+@click.option("--size", type=click.IntRange(1), help="Edge of the photos in pixels.  [default: that of the weights]")
+@click.option("-b", "--batch-size", type=click.IntRange(2), help="Photos a step, over all processes.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Highest learning rate.")
+@click.option("--freeze", is_flag=True, default=None, help="Fit the classifier alone, on features computed once.")
+@click.option(
+    "--teacher", type=options.ModelName(), help="Learn from this model too: a name, a path, or a file of its logits."
+)
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the products; auto measures.")
+@click.option("--compile", "compile", is_flag=True, default=None, help="Have torch compile the network: for long runs.")
+@click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
+@click.option("--recipe", metavar="FILE", help="A TOML file of settings, such as another run's recipe.toml.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/train.md.")
+@click.option("--val", type=_SHARE, default=0.15, show_default=True, help="Share for val, where DATA has none.")
+@click.option("--test", type=_SHARE, default=0.15, show_default=True, help="Share for test, where DATA has no splits.")
+@click.option("--skip-bad", is_flag=True, help="Leave out photos and classes that cannot be used.")
+@click.option("--overwrite", is_flag=True, help="Begin anew where RUN holds a run.")
+@click.option("--pull", is_flag=True, help="Fetch the named weights first when they are not on this machine.")
+@click.option("--offline", is_flag=True, help="Never open a connection.")
+@click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@options.threads
+@click.option("-j", "--workers", type=click.IntRange(0), help="Processes that change photos.  [default: by the device]")
+@click.option(
+    "--memory",
+    type=click.FloatRange(0),
+    callback=options.finite,
+    metavar="GB",
+    help="That photos may take; more are read anew each time.  [default: half of what is free]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    callback=options.finite,
+    metavar="SECONDS",
+    help="Give a photo up that takes longer to read and decode.",
+)
+@click.option("--json", "as_json", is_flag=True, help="What came of it as one JSON document.")
+@options.verbosity
+def train(**given: Any) -> int:
+    """Train a network on labelled photos, with your own labels.
+
+    DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
+    TSV or parquet of path and label, or Hugging Face's image parquet files. RUN/model.safetensors is the best model;
+    a run that was cut, however, goes on with the same command.
+    """
+    begun = time.perf_counter()
+    if int(os.environ.get("RANK", "0")):  # one of torchrun's others: the first one tells
+        given["quiet"] = True
+    render.set_quiet(given["quiet"])
+    from convnext_cli.errors import UsageError
+    from convnext_cli.training.folder import RunFolder
+
+    folder = RunFolder(Path(given["output"]).expanduser())
+    paths = list(given["data"])
+    if given["overwrite"] and folder.begun():
+        if "RANK" in os.environ:
+            raise UsageError("--overwrite is for one process", "remove the folder first")
+        _clear(folder.path)
+    if not paths:
+        if not folder.begun():
+            raise click.UsageError("Missing argument 'DATA...'.")
+        paths = folder.read_facts()["data"]
+    if not folder.begun() and folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise UsageError(f"{folder.path} is there, and holds no run", "name another folder")
+    job = _job(given, folder, paths)
+    from convnext_cli.datasets import open_data
+    from convnext_cli.training import processes, run
+
+    group = processes.join(given["device"])
+    teller = train_view.Teller(quiet=given["quiet"] or not group.first)
+    try:
+        with closing(open_data(paths)) as dataset, teller:
+            outcome = run.train(job, dataset, group, teller, begun=begun)
+    finally:
+        group.leave()
+    if not group.first:
+        return 0
+    return _tell(outcome, job, given, time.perf_counter() - begun)
+
+
+def _job(given: dict[str, Any], folder: Any, paths: list[str]) -> Job:
+    """What is asked for, with names of models made paths; what is not there is said before torch is loaded."""
+    from convnext_cli import zoo
+    from convnext_cli.threads import usable_threads
+    from convnext_cli.training import recipe as recipes
+    from convnext_cli.training.run import Job
+    from convnext_cli.training.teacher import is_file_of_logits
+
+    values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}
+    names = ("start", "arch", "epochs", "minutes", "size", "batch_size", "lr", "freeze", "teacher", "dtype", "compile")
+    values |= {name: given[name] for name in (*names, "seed") if given[name] is not None}
+    if given["epochs"] is not None and given["minutes"] is None and not given["recipe"]:
+        values.pop("minutes", None)
+    values |= dict(map(recipes.parse, given["settings"]))
+    known = recipes.read(folder.recipe) | values if folder.begun() else values
+    start = known.get("start", "default")
+    if start != recipes.SCRATCH and known.get("arch") and not folder.begun():
+        raise click.UsageError("--arch is for --from scratch; weights have an architecture.")
+    wanted = [name for name in (start, known.get("teacher")) if name not in (None, recipes.SCRATCH)]
+    found: dict[str, Path] = {}
+    for name in wanted:
+        if is_file_of_logits(name):
+            found[name] = Path(name)
+            continue
+        if given["pull"]:
+            from convnext_cli.cli.models import pull_if_missing
+
+            pull_if_missing(name, offline=given["offline"])
+        found[name] = zoo.resolve(zoo.default_model() if name == "default" else name)
+    if not folder.begun():
+        values.setdefault("start", start)
+    threads = given["threads"] or usable_threads()
+    workers = given["workers"]
+    return Job(
+        paths=paths,
+        folder=folder.path,
+        given=values,
+        start=None if start == recipes.SCRATCH else found[start],
+        teacher=found[known["teacher"]] if known.get("teacher") else None,
+        val=given["val"],
+        test=given["test"],
+        skip_bad=given["skip_bad"],
+        threads=threads,
+        workers=max(1, threads // 2) if workers is None else workers,
+        timeout=given["timeout"],
+        memory=None if given["memory"] is None else int(given["memory"] * 1e9),
+        command=" ".join(["convnext", *sys.argv[1:]]),
+    )
+
+
+def _clear(path: Path) -> None:
+    """Remove a run, and nothing else that lies in its folder."""
+    import shutil
+
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    for name in ("recipe.toml", "splits.csv", "log.jsonl", "model.safetensors", "run.json"):
+        (path / name).unlink(missing_ok=True)
+    for picture in path.glob("*.png"):
+        if picture.stem in ("curves", "confusion", "reliability"):
+            picture.unlink()
+    if not any(path.iterdir()):
+        path.rmdir()
+
+
+def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> int:
+    import json
+
+    if not outcome.finished:
+        render.note(f"interrupted; the same command goes on: {job.folder} has all that is needed")
+        return 130
+    if given["as_json"]:
+        click.echo(json.dumps(outcome.facts, ensure_ascii=False))
+    else:
+        train_view.print_results(outcome.facts)
+    render.note(f"written: {job.folder / 'model.safetensors'}; {train_view.duration(seconds)}")
+    render.note(f"try it: convnext classify -m {job.folder} PHOTO")
+    return 0

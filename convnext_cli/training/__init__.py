@@ -1,0 +1,1 @@
+"""``convnext train``: a network from labelled photos."""

@@ -1,0 +1,160 @@
+"""The photos of each step, in an order that the seed alone decides, from any step on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.training import augment
+from convnext_cli.training.pixels import Pixels, Streamed
+from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.seeds import generator
+
+_Key = tuple[int, int, int]  # epoch, photo, size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which photos each step has. photos: in all. batch: of a step, over all processes."""
+
+    photos: int
+    batch: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch; photos that fill no batch wait for the next."""
+        return self.photos // self.batch
+
+    def order(self, epoch: int) -> Tensor:
+        return torch.randperm(self.photos, generator=generator(self.seed, "order", epoch))
+
+    def numbers(self, first: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Tensor]]:
+        """From a step on, without end: the epoch, and the photos of a process's part of the batch."""
+        step, share = first, self.batch // world
+        while True:
+            epoch, begun = divmod(step, self.steps)
+            order = self.order(epoch)
+            for place in range(begun, self.steps):
+                begin = place * self.batch + rank * share
+                yield epoch, order[begin : begin + share]
+                step += 1
+
+
+class Batches:
+    """uint8 photos (n, 3, size, size), or whole ones for ``affine``, with the numbers of the photos.
+
+    size_at: the edge for a step. workers: processes that change photos one at a time.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        recipe: TrainingRecipe,
+        plan: Plan,
+        size_at: Callable[[int], int],
+        *,
+        first: int,
+        rank: int,
+        world: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        self._recipe, self._plan, self._first, self._rank, self._world = recipe, plan, first, rank, world
+        self._pixels, self._size_at, self._workers, self._device = pixels, size_at, workers, device
+        self._whole: Tensor | None = None
+        if recipe.augment == "affine":
+            self._whole = pixels.whole()
+            if self._whole is None:
+                raise ModelError(
+                    "augment=affine changes whole batches on the device, and wants all photos in memory",
+                    "take augment=trivial, or a machine with more memory",
+                )
+            if device.type != "cpu":
+                self._whole = self._whole.to(device)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        numbers = self._plan.numbers(self._first, self._rank, self._world)
+        if self._whole is not None:
+            for _, some in numbers:
+                yield self._whole[some.to(self._device)], some
+            return
+        keys = _Keys(numbers, self._size_at, self._first)
+        loader = DataLoader(
+            _Changed(self._pixels, self._recipe),
+            batch_sampler=keys,
+            num_workers=self._workers,
+            collate_fn=_collate,
+            pin_memory=self._device.type == "cuda",
+            multiprocessing_context=_context() if self._workers else None,
+        )
+        for photos, some, problem in loader:
+            if problem is not None:
+                raise ModelError(f"a photo cannot be read any more: {problem}", "mend it; the same command goes on")
+            yield photos.to(self._device, non_blocking=True), some
+
+
+class _Keys:
+    """Batches of keys, for the processes that make photos of them."""
+
+    def __init__(self, numbers: Iterator[tuple[int, Tensor]], size_at: Callable[[int], int], first: int) -> None:
+        self._numbers, self._size_at, self._first = numbers, size_at, first
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        for step, (epoch, some) in enumerate(self._numbers, self._first):
+            size = self._size_at(step)
+            yield [(epoch, number, size) for number in some.tolist()]
+
+
+class _Changed(Dataset[Any]):
+    def __init__(self, pixels: Pixels, recipe: TrainingRecipe) -> None:
+        self._pixels, self._change = pixels, augment.OnePhoto(recipe)
+
+    def __getitem__(self, key: _Key) -> tuple[Tensor | None, int, str | None]:
+        epoch, number, size = key
+        try:
+            return self._change(self._pixels[number], size, epoch, number), number, None
+        except PhotoError as error:  # one that comes through from another process loses what it says
+            return None, number, f"{error.kind}: {error.message}"
+
+
+def _collate(found: Sequence[tuple[Tensor | None, int, str | None]]) -> tuple[Tensor | None, Tensor, str | None]:
+    problem = next((said for _, _, said in found if said is not None), None)
+    photos = None if problem else torch.stack([photo for photo, _, _ in found if photo is not None])
+    return photos, torch.tensor([number for _, number, _ in found]), problem
+
+
+def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> Iterator[Tensor]:
+    """uint8 photos (n, 3, height, width) by their numbers, unchanged."""
+    parts = [list(numbers[start : start + batch]) for start in range(0, len(numbers), batch)]
+    whole = pixels.whole()
+    if whole is not None:
+        yield from (whole[torch.tensor(part)] for part in parts)
+    elif isinstance(pixels, Streamed) and workers:
+        loader = DataLoader(
+            _Plain(pixels), batch_sampler=parts, num_workers=workers, multiprocessing_context=_context()
+        )
+        yield from loader
+    else:
+        yield from (torch.stack([pixels[number] for number in part]) for part in parts)
+
+
+class _Plain(Dataset[Any]):
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+
+    def __getitem__(self, number: int) -> Tensor:
+        return self._pixels[number]
+
+
+def _context() -> Any:
+    """Processes that share what this one has in memory, where the system can do that safely."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")

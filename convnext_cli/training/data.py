@@ -1,0 +1,133 @@
+"""What is trained on: classes, and the photos of each split; what is wrong with them is found before it begins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from convnext_cli.datasets import Dataset, LabelledPhoto, problems, split
+from convnext_cli.errors import ModelError, UsageError
+from convnext_cli.labels import LabelSet, bundled
+
+# What training cannot make good, and goes on without only if asked to.
+BAD = ("no_label", "wrong_path", "empty_class")
+FEW = 50_000  # photos below which training from scratch is warned of (the issue's figure; ImageNet has 1.2 million)
+_HINT = "mend that, or leave such photos and classes out with --skip-bad"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """dataset: where the photos are read. classes: in the order of the classifier's rows. train, val, test: photos,
+    each with a label of ``classes``. parted: whether the splits were made here. notes: what is remarkable."""
+
+    dataset: Dataset
+    classes: tuple[str, ...]
+    train: tuple[LabelledPhoto, ...]
+    val: tuple[LabelledPhoto, ...]
+    test: tuple[LabelledPhoto, ...]
+    parted: bool
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> dict[str | None, int]:
+        """The classifier's row of each class."""
+        return {name: row for row, name in enumerate(self.classes)}
+
+    def label_set(self) -> LabelSet:
+        """Names for the card: a bundled set's where the classes are WordNet ids or names of one."""
+        return bundled.recognise("own", self.classes) or LabelSet.from_names("own", self.classes)
+
+    def without(self, bad: Sequence[LabelledPhoto]) -> TrainingData:
+        """The same without some photos. Raises ModelError when a class loses all that it has in train."""
+        gone = frozenset(photo.path for photo in bad)
+        train, val, test = (
+            tuple(photo for photo in photos if photo.path not in gone) for photos in (self.train, self.val, self.test)
+        )
+        left = {photo.label for photo in train}
+        lost = [name for name in self.classes if name not in left]
+        if lost or not val:
+            what = f"the class {lost[0]}" if lost else "val"
+            raise ModelError(f"without the photos that cannot be read, {what} has none", "give it other photos")
+        return replace(self, train=train, val=val, test=test)
+
+    def counts(self) -> list[int]:
+        """Training photos of each class."""
+        found = Counter(photo.label for photo in self.train)
+        return [found[name] for name in self.classes]
+
+
+def arrange(
+    dataset: Dataset,
+    *,
+    val: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    skip_bad: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainingData:
+    """Part photos into train, val and test, by the data's own splits where it has train.
+
+    val, test: shares of what is parted here; where the data has train and test alone, val is taken from train.
+    Raises ModelError for photos without a class, paths that lead nowhere, empty classes (unless ``skip_bad``), fewer
+    than two classes, and a class that val or test has and train has not; UsageError for shares that are none.
+    """
+    found = problems.by_name(dataset)
+    bad = [problem for problem in found if problem.kind in BAD]
+    notes = [str(problem) for problem in found if problem not in bad]
+    if bad and not skip_bad:
+        raise ModelError("; ".join(map(str, bad)), _HINT)
+    notes += [f"left out: {problem}" for problem in bad]
+    wrong = {path for problem in bad if problem.kind == "wrong_path" for path in problem.names}
+    photos = [photo for photo in dataset.photos if photo.label is not None and photo.path not in wrong]
+    if not photos:
+        raise ModelError("no photo has a class", "name a folder that has a folder of photos for each class")
+    splits = {photo.split for photo in photos}
+    parted = "train" not in splits or "val" not in splits
+    if parted:
+        photos = _part(dataset, photos, splits, val, test, seed, say)
+    of = {name: tuple(photo for photo in photos if photo.split == name) for name in ("train", "val", "test")}
+    trained = {photo.label for photo in of["train"]}
+    classes = tuple(name for name in dataset.classes if name in trained)
+    for name in ("val", "test"):
+        unknown = sorted({str(photo.label) for photo in of[name]} - {str(label) for label in trained})
+        if unknown:
+            told = f"{', '.join(unknown[: problems.SHOWN])}{', …' if len(unknown) > problems.SHOWN else ''}"
+            if not skip_bad:
+                raise ModelError(f"{name} has photos of classes that train has not: {told}", _HINT)
+            notes.append(f"left out: classes of {name} that train has not: {told}")
+            of[name] = tuple(photo for photo in of[name] if photo.label in trained)
+    if len(classes) < 2:
+        raise ModelError(f"there is one class alone, {classes[0]}" if classes else "train has no photo", "give it two")
+    if not of["val"]:
+        raise ModelError("no photo is left for val", "give each class more photos, or val a larger share: --val 0.3")
+    return TrainingData(dataset, classes, of["train"], of["val"], of["test"], parted, tuple(notes))
+
+
+def _part(
+    dataset: Dataset,
+    photos: list[LabelledPhoto],
+    splits: set[str | None],
+    val: float,
+    test: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> list[LabelledPhoto]:
+    """Photos with a split each. Those that have one keep it, but val may be taken from train."""
+    ours = [photo for photo in photos if photo.split in (None, "train")]
+    if not ours:
+        raise ModelError("the data has no photos to train on", "call that split train, or leave the splits out")
+    shares = {"val": val} if "val" not in splits else {}
+    if splits == {None} and test:
+        shares["test"] = test
+    if not 0 < sum(shares.values()) < 1 or min(shares.values()) <= 0:
+        raise UsageError(
+            "--val and --test must be shares above 0, and below 1 together", "leave them out for 0.15 each"
+        )
+    say(f"parting {len(ours):,} photos")
+    digests = list(split.digests(dataset, ours))
+    twice = len(digests) - len(set(digests))
+    if twice:
+        say(f"{twice:,} photos are there more than once; copies stay on one side")
+    placed = dict(zip((id(photo) for photo in ours), split.stratified(ours, digests, shares, seed), strict=True))
+    return [replace(photo, split=placed.get(id(photo), photo.split)) for photo in photos]

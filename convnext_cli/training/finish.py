@@ -1,0 +1,122 @@
+"""What is made of the best weights: a size, a temperature, figures, pictures, and the model with its card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from convnext_cli import checkpoints
+from convnext_cli.evaluation import figures
+from convnext_cli.evaluation import plots as pictures
+from convnext_cli.photos.recipe import Recipe
+from convnext_cli.training import plots, product
+from convnext_cli.training.data import TrainingData
+from convnext_cli.training.folder import RunFolder
+from convnext_cli.training.judge import fit_temperature, judge, logits
+from convnext_cli.training.loop import Photos
+from convnext_cli.training.pixels import Judged, load
+from convnext_cli.training.processes import Processes
+from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.start import Start
+
+if TYPE_CHECKING:
+    from convnext_cli.training.run import Job, Teller
+
+LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
+
+
+def finish(
+    job: Job,
+    recipe: TrainingRecipe,
+    start: Start,
+    data: TrainingData,
+    photos: Photos,
+    processes: Processes,
+    folder: RunFolder,
+    teller: Teller,
+    best: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the model and its pictures; gives {"results": …} for run.json. In the first process alone."""
+    alone = Processes(0, 1, processes.device)
+    network = checkpoints.build(checkpoints.load(folder.best)).requires_grad_(False)
+    network = network.to(alone.device).to(memory_format=torch.channels_last)
+
+    def of(split: str, rule: Recipe) -> torch.Tensor:
+        """Logits in float32, as ``convnext evaluate`` computes them."""
+        some = getattr(data, split)
+        pixels = photos.val
+        if split != "val" or rule != start.recipe:
+            pixels, _ = load(
+                data.dataset,
+                job.paths,
+                some,
+                Judged(rule),
+                threads=job.threads,
+                timeout=job.timeout,
+                memory=job.memory,
+                progress=lambda done: teller.reading(f"{split} at {rule.size[0]} pixels", done, len(some)),
+            )
+        return logits(network, pixels, rule, alone, workers=job.workers)
+
+    rule, found = start.recipe, of("val", start.recipe)
+    sizes = {rule.size[0]: judge(found, photos.val_labels)}
+    if recipe.search_size:
+        for factor in LARGER[1:]:
+            stride = network.config.stride
+            edge = round(recipe.size * factor / stride) * stride
+            if edge in sizes:
+                continue
+            larger = start.recipe.at_size(edge)
+            other = of("val", larger)
+            sizes[edge] = judge(other, photos.val_labels)
+            if sizes[edge]["top1"] <= sizes[rule.size[0]]["top1"]:
+                break
+            rule, found = larger, other
+    temperature = fit_temperature(found, photos.val_labels)
+    before, val = sizes[rule.size[0]], judge(found, photos.val_labels, temperature)
+    results: dict[str, Any] = {
+        "best_step": best["step"],
+        "best_epoch": best["epoch"],
+        "size": rule.size[0],
+        "temperature": temperature,
+        "val": val,
+        "val_ece_before": before["ece"],
+    }
+    if len(sizes) > 1:
+        results["val_top1_by_size"] = {str(edge): value["top1"] for edge, value in sizes.items()}
+    metrics = _percent("val", val) | {"val ece without temperature": round(before["ece"], 4)}
+    if data.test:
+        rows = data.rows
+        labels = torch.tensor([rows[photo.label] for photo in data.test])
+        results["test"] = judge(of("test", rule), labels, temperature)
+        metrics |= _percent("test", results["test"])
+    name = folder.path.resolve().name
+    card = product.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
+    product.write(folder.model, network, card)
+    _draw(folder, found / temperature, photos, data, val["ece"], teller)
+    return {"results": results}
+
+
+def _percent(split: str, found: dict[str, float]) -> dict[str, float]:
+    return {
+        f"{split} top-1": round(100 * found["top1"], 3),
+        f"{split} top-5": round(100 * found["top5"], 3),
+        f"{split} ece": round(found["ece"], 4),
+    }
+
+
+def _draw(
+    folder: RunFolder, found: torch.Tensor, photos: Photos, data: TrainingData, ece: float, teller: Teller
+) -> None:
+    if not plots.available():
+        teller.say("pictures are not drawn: pip install matplotlib")
+        return
+    plots.curves(folder.read_log(), folder.curves)
+    answers, labels = found.argmax(1).numpy(), photos.val_labels.numpy()
+    counts = np.zeros((len(data.classes), len(data.classes)), np.int64)
+    np.add.at(counts, (labels, answers), 1)
+    pictures.confusion(counts, data.label_set().names, folder.confusion)
+    bins = figures.reliability(found.softmax(1).max(1).values.double().numpy(), answers == labels)
+    pictures.reliability([vars(each) for each in bins], ece, folder.reliability)

@@ -1,0 +1,95 @@
+"""The folder of a run: what is in it, and how it is written so that a kill at any moment leaves it whole.
+
+recipe.toml               every setting, as it was used
+run.json                  data, classes, environment, command; and the results, when it is done
+splits.csv                path, label, split of every photo, where the splits were made here
+log.jsonl                 a line every few seconds and one an evaluation
+checkpoints/last.pt       all that is needed to go on
+checkpoints/ema.safetensors, best.safetensors
+                          the averaged weights, and those of the best evaluation, as models of their own
+model.safetensors         the best, with its card, when it is done
+curves.png confusion.png reliability.png
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext_cli.errors import ModelError
+from convnext_cli.files import replacing
+
+_DAMAGED = "begin anew with --overwrite, or in another folder"
+
+
+class RunFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe, self.facts, self.splits = path / "recipe.toml", path / "run.json", path / "splits.csv"
+        self.log, self.model = path / "log.jsonl", path / "model.safetensors"
+        self.last = path / "checkpoints" / "last.pt"
+        self.best, self.ema = (path / "checkpoints" / f"{name}.safetensors" for name in ("best", "ema"))
+        self.curves, self.confusion, self.reliability = (
+            path / f"{name}.png" for name in ("curves", "confusion", "reliability")
+        )
+
+    def begun(self) -> bool:
+        """Whether a run is in it."""
+        return self.facts.exists()
+
+    def make(self) -> None:
+        """Raises what writing raises, before hours have gone into it."""
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+
+    def read_facts(self) -> dict[str, Any]:
+        """Raises ModelError when they are damaged."""
+        try:
+            values = json.loads(self.facts.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.facts} cannot be read: {error}", _DAMAGED) from error
+        if not isinstance(values, dict):
+            raise ModelError(f"{self.facts} is damaged", _DAMAGED)
+        return values
+
+    def write_facts(self, values: dict[str, Any]) -> None:
+        with replacing(self.facts) as file:
+            file.write((json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
+
+    def read_state(self) -> dict[str, Any] | None:
+        """What ``write_state`` wrote, None before the first. Raises ModelError when it is damaged."""
+        if not self.last.exists():
+            return None
+        try:
+            return torch.load(self.last, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except Exception as error:  # torch raises whatever the damage leads to
+            raise ModelError(f"{self.last} is damaged", _DAMAGED) from error
+
+    def write_state(self, values: dict[str, Any]) -> None:
+        with replacing(self.last) as file:
+            torch.save(values, file)
+
+    def cut_log(self, step: int) -> None:
+        """Forget what was logged after a step, which will be done again."""
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text("utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # half a line
+                break
+        with replacing(self.log) as file:
+            file.write("".join(f"{line}\n" for line in kept).encode())
+
+    def add_to_log(self, values: dict[str, Any]) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]

@@ -1,0 +1,90 @@
+"""What a network answers on photos that it does not learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convnext_cli.evaluation import figures
+from convnext_cli.photos.recipe import Recipe
+from convnext_cli.training.batches import judged
+from convnext_cli.training.pixels import Pixels
+from convnext_cli.training.processes import Processes
+
+BATCH = 128  # photos that go through the network at once
+
+
+def normaliser(recipe: Recipe, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Bytes (N, 3, H, W) to what the network takes, as ``Recipe.apply`` does it."""
+    mean, std = np.array(recipe.mean), np.array(recipe.std)
+    scale = torch.from_numpy((recipe.rescale / std).astype(np.float32)).view(-1, 1, 1).to(device)
+    shift = torch.from_numpy((mean / std).astype(np.float32)).view(-1, 1, 1).to(device)
+
+    def apply(photos: Tensor) -> Tensor:
+        return (photos.to(device).float() * scale - shift).contiguous(memory_format=torch.channels_last)
+
+    return apply
+
+
+@torch.inference_mode()
+def logits(
+    forward: Callable[[Tensor], Any],
+    pixels: Pixels,
+    recipe: Recipe,
+    processes: Processes,
+    *,
+    dtype: torch.dtype = torch.float32,
+    workers: int = 0,
+) -> Tensor:
+    """(N, classes) float32 on the CPU, in every process, each of which does its part. dtype: of the products."""
+    apply, device = normaliser(recipe, processes.device), processes.device
+    found = []
+    for photos in judged(pixels, range(processes.rank, len(pixels), processes.world), BATCH, workers):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            found.append(forward(apply(photos)).logits.float().cpu())
+    parts = processes.gathered(torch.cat(found) if found else None)
+    if len(parts) == 1:
+        return parts[0]  # type: ignore[no-any-return]
+    whole = torch.empty((len(pixels), next(part for part in parts if part is not None).shape[1]))
+    for rank, part in enumerate(parts):
+        if part is not None:
+            whole[rank :: processes.world] = part
+    return whole
+
+
+def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float]:
+    """found: logits (N, classes). labels: (N,) rows. Gives top1, top5, loss and ece (15 bins)."""
+    found = found / temperature
+    ranks = (found > found.gather(1, labels[:, None])).sum(1)
+    scores, answers = found.softmax(1).max(1)
+    bins = figures.reliability(scores.double().numpy(), (answers == labels).numpy())
+    return {
+        "top1": float((answers == labels).double().mean()),
+        "top5": float((ranks < 5).double().mean()),
+        "loss": float(torch.nn.functional.cross_entropy(found, labels)),
+        "ece": figures.calibration_error(bins),
+    }
+
+
+def fit_temperature(found: Tensor, labels: Tensor) -> float:
+    """What logits are divided by so that scores mean most: least log loss (C. Guo et al., arXiv 1706.04599).
+
+    The loss is convex in its inverse, which a bisection of the slope finds.
+    """
+    found = found.double()
+    true = found.gather(1, labels[:, None])[:, 0]
+
+    def slope(sharpness: float) -> float:
+        weights = (found * sharpness).softmax(1)
+        return float(((weights * found).sum(1) - true).mean())
+
+    low, high = 1 / 64, 64.0
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / math.sqrt(low * high)

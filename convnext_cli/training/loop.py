@@ -1,0 +1,332 @@
+"""The loop: batches, loss, optimiser, average, evaluations, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from convnext_cli.errors import ModelError
+from convnext_cli.photos.recipe import Recipe
+from convnext_cli.training import augment, mix, optimise, schedule
+from convnext_cli.training.batches import Batches, Plan
+from convnext_cli.training.folder import RunFolder
+from convnext_cli.training.judge import judge, logits, normaliser
+from convnext_cli.training.pixels import Pixels
+from convnext_cli.training.processes import Processes
+from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.start import KeptPaths, Start
+
+SAVED_EVERY = 60.0  # seconds; what a kill costs at most
+LOGGED_EVERY = 50  # steps
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Teacher(Protocol):
+    """What another model says of photos. of_photos: whether of photos as they are, not as they were mixed."""
+
+    of_photos: bool
+
+    def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """Logits (N, classes) of normalised photos (N, 3, H, W), whose numbers in train are given too."""
+        ...
+
+
+@dataclass
+class Photos:
+    """train, val: pixels; their labels as rows of the classifier, (N,) int64."""
+
+    train: Pixels
+    train_labels: Tensor
+    val: Pixels
+    val_labels: Tensor
+
+
+@dataclass
+class Progress:
+    """Where a run stands. spent: seconds, of all its parts. best: the best evaluation so far, {} before the first.
+    worse: evaluations since then. history: all evaluations."""
+
+    step: int = 0
+    spent: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    worse: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Told(Protocol):
+    """Who is told how a run goes, in the first process."""
+
+    def step(self, done: float, values: dict[str, Any]) -> None: ...
+
+    def judged(self, done: float, values: dict[str, Any]) -> None: ...
+
+
+class Trainer:
+    """One run.
+
+    dtype: of the products. write: makes a model of the network as it is, at a path. spent: seconds that preparing
+    took, which count.
+    """
+
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        start: Start,
+        photos: Photos,
+        processes: Processes,
+        folder: RunFolder,
+        told: Told,
+        *,
+        dtype: str,
+        workers: int,
+        write: Callable[[Any], None],
+        weights: Tensor | None = None,
+        teacher: Teacher | None = None,
+        spent: float = 0.0,
+    ) -> None:
+        self.recipe, self.photos, self.processes, self.folder, self.told = recipe, photos, processes, folder, told
+        device = processes.device
+        self.network = start.network.to(device).to(memory_format=torch.channels_last).train()
+        self.plan = Plan(len(photos.train), recipe.batch_size, recipe.seed)
+        self.micro = recipe.batch_size // processes.world // recipe.accumulate
+        self.total = None if recipe.epochs is None else max(1, round(recipe.epochs * self.plan.steps))
+        self.optimisers = optimise.optimisers(self.network, recipe)
+        self.average = optimise.Average(self.network) if recipe.ema else None
+        self.paths = KeptPaths(self.network, self.micro, device)
+        self.state = Progress(spent=spent)
+        self.stop = False  # asked to end, by a signal
+        self._recipe: Recipe = start.recipe
+        self._normalise = normaliser(start.recipe, device)
+        self._labels = photos.train_labels.to(device)
+        self._dtype, self._workers, self._write = DTYPES[dtype], workers, write
+        self._weights = None if weights is None else weights.to(device)
+        self._teacher = teacher
+        self._done = 0.0
+        forward: Any = self.network
+        if processes.world > 1:
+            forward = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
+        self._parallel = forward
+        self._forward = torch.compile(forward) if recipe.compile else forward
+
+    # ------------------------------------------------------------------ going on
+
+    def resume(self, values: dict[str, Any]) -> None:
+        """Take up what ``_save`` left. Raises ModelError when it is of another network."""
+        try:
+            self.network.load_state_dict(values["network"])
+            for optimiser, saved in zip(self.optimisers, values["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            if self.average is not None:
+                for value, saved in zip(self.average.values, values["average"], strict=True):
+                    value.copy_(saved)
+            self.state = Progress(**values["progress"])
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise ModelError(
+                f"{self.folder.last} is of another run", "begin anew with --overwrite, or in another folder"
+            ) from error
+
+    def _save(self) -> None:
+        if not self.processes.first:
+            return
+        self.folder.write_state(
+            {
+                "network": self.network.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+                "average": [] if self.average is None else self.average.values,
+                "progress": vars(self.state),
+            }
+        )
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self) -> Progress:
+        """Train until the budget is spent, it gets no better, or ``stop`` is set; what is there then is saved."""
+        state, recipe = self.state, self.recipe
+        begun, before = time.perf_counter(), state.spent
+        saved, noted = begun, (state.step, begun)
+        batches = iter(
+            Batches(
+                self.photos.train,
+                recipe,
+                self.plan,
+                self._size_at,
+                first=state.step,
+                rank=self.processes.rank,
+                world=self.processes.world,
+                workers=self._workers,
+                device=self.processes.device,
+            )
+        )
+        running = torch.zeros((), device=self.processes.device)
+        while True:
+            state.spent = before + time.perf_counter() - begun
+            spent, stop = self.processes.shared(state.spent, self.stop)
+            self._done = self._share(state.step, spent)
+            over = self._done >= 1 or (recipe.patience > 0 and state.worse >= recipe.patience)
+            if over or stop:
+                break
+            photos, numbers = next(batches)
+            loss = self._step(photos, numbers)
+            running += loss
+            state.step += 1
+            if state.step % LOGGED_EVERY == 0 or state.step in (1, 10):
+                since = state.step - noted[0]
+                self._log_step(float(running) / since, since * recipe.batch_size / (time.perf_counter() - noted[1]))
+                running.zero_()
+                noted = (state.step, time.perf_counter())
+            if self._is_time_to_judge():
+                self._judge()
+                self._save()
+                running.zero_()
+                saved = time.perf_counter()
+                noted = (state.step, saved)
+            elif time.perf_counter() - saved > SAVED_EVERY:
+                self._save()
+                saved = time.perf_counter()
+        if over and (not state.history or state.history[-1]["step"] < state.step):
+            self._judge()
+        self._save()
+        return state
+
+    def _share(self, step: int, spent: float) -> float:
+        """How much of the run is done at a step, 0 to 1."""
+        by_steps = 0.0 if self.total is None else step / self.total
+        by_time = 0.0 if self.recipe.minutes is None else spent / 60 / self.recipe.minutes
+        return min(1.0, max(by_steps, by_time))
+
+    def _size_at(self, step: int) -> int:
+        """The edge for a step to come; by the clock, the batches that are made ahead have that of now."""
+        by_steps = 0.0 if self.total is None else step / self.total
+        return schedule.size_at(self.recipe, max(by_steps, self._done if self.recipe.minutes else 0.0))
+
+    def _is_time_to_judge(self) -> bool:
+        """After every epoch; where there are hundreds, often enough for a curve."""
+        every = self.plan.steps * max(1, math.ceil((self.recipe.epochs or 0) / 100))
+        return self.state.step % every == 0 and self.state.step != self.total
+
+    def _step(self, photos: Tensor, numbers: Tensor) -> Tensor:
+        """One step of the optimiser on this process's part of a batch; gives its mean loss."""
+        recipe, step, batch = self.recipe, self.state.step, self.recipe.batch_size
+        local, rank = len(numbers), self.processes.rank
+        size = self._size_at(step)
+        if recipe.augment == "affine":
+            drawn = augment.draw(recipe, batch, step)[rank * local : (rank + 1) * local]
+        kept = self.paths.draw(recipe.seed, step, batch)[:, rank * local : (rank + 1) * local]
+        blend = mix.draw(recipe, step, self._done)
+        total = torch.zeros((), device=self.processes.device)
+        for part in range(recipe.accumulate):
+            some = slice(part * self.micro, (part + 1) * self.micro)
+            if recipe.augment == "affine":
+                x = self._normalise(255 * augment.affine(photos[some], drawn[some], size, recipe))
+            else:
+                x = self._normalise(photos[some])
+            rows = self._labels[numbers[some].to(self._labels.device)]
+            self.paths.use(kept[:, some])
+            waiting = self.processes.world > 1 and part + 1 < recipe.accumulate
+            with self._parallel.no_sync() if waiting else nullcontext():
+                loss = self._loss(x, rows, numbers[some], blend) / recipe.accumulate
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        done = self._share(step + 1, self.state.spent) if self.recipe.minutes is None else self._done
+        optimise.set_rate(self.optimisers, recipe.lr * schedule.lr_factor(recipe, done))
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(schedule.ema_decay(recipe, step))
+        return total
+
+    def _loss(self, x: Tensor, rows: Tensor, numbers: Tensor, blend: mix.Mix | None) -> Tensor:
+        recipe = self.recipe
+        target = mix.one_hot(rows, self.network.config.num_labels, recipe.smoothing)
+        if blend is not None:
+            x, target = mix.apply(blend, x), blend.blended(target, x.shape[-1])
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            found = self._forward(x).logits
+        found = found.float()
+        # rare classes count for more, but a batch of rare ones does not: the mean is over photos
+        loss = F.cross_entropy(found, target, weight=self._weights, reduction="sum") / len(x)
+        if self._teacher is not None:
+            heat = recipe.distil_temperature
+            said = (self._teacher(x, numbers) / heat).softmax(1)
+            if blend is not None and self._teacher.of_photos:
+                said = blend.blended(said, x.shape[-1])
+            apart = F.kl_div((found / heat).log_softmax(1), said, reduction="batchmean")
+            loss = (1 - recipe.distil) * loss + recipe.distil * heat**2 * apart
+        return loss
+
+    # ------------------------------------------------------------------ looking
+
+    def _log_step(self, loss: float, rate: float) -> None:
+        loss = self.processes.total(loss) / self.processes.world
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss is {loss} at step {self.state.step}",
+                "take a lower --lr; the best weights so far are in the run's folder",
+            )
+        if not self.processes.first:
+            return
+        values = {
+            "step": self.state.step,
+            "epoch": round(self.state.step / self.plan.steps, 4),
+            "loss": round(loss, 6),
+            "lr": self.optimisers[0].param_groups[-1]["lr"],
+            "size": self._size_at(self.state.step),
+            "images_per_second": round(rate, 1),
+            "seconds": round(self.state.spent, 1),
+        }
+        self.folder.add_to_log(values)
+        self.told.step(self._done, values)
+
+    def _judge(self) -> None:
+        """Look at val with the averaged weights, or the network's own; keep the best, and tell."""
+        state = self.state
+        if self.average is not None:
+            self.average.swap()
+        self.network.eval()
+        try:
+            found = logits(
+                self.network, self.photos.val, self._recipe, self.processes, dtype=self._dtype, workers=self._workers
+            )
+            values: dict[str, Any] = {
+                "step": state.step,
+                "epoch": round(state.step / self.plan.steps, 4),
+                **{f"val_{name}": value for name, value in judge(found, self.photos.val_labels).items()},
+                "seconds": round(state.spent, 1),
+            }
+            better = not state.best or (values["val_top1"], -values["val_loss"]) > (
+                state.best["val_top1"],
+                -state.best["val_loss"],
+            )
+            if self.processes.first:
+                if not math.isfinite(values["val_loss"]):
+                    raise ModelError(
+                        f"the network gives no finite scores at step {state.step}",
+                        "take a lower --lr; the best weights so far are in the run's folder",
+                    )
+                self._write(self.folder.ema)
+                if better:
+                    self._write(self.folder.best)
+        finally:
+            if self.average is not None:
+                self.average.swap()
+            self.network.train()
+        state.worse = 0 if better else state.worse + 1
+        if better:
+            state.best = values
+        state.history.append(values)
+        if self.processes.first:
+            self.folder.add_to_log(values)
+            self.told.judged(self._done, values)

@@ -1,0 +1,35 @@
+"""The model that comes of a run: canonical safetensors with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.card import Card
+from convnext_cli.checkpoints import canonical
+from convnext_cli.model import ConvNextForImageClassification
+from convnext_cli.training.data import TrainingData
+from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.start import Start
+
+
+def card(name: str, start: Start, data: TrainingData, settings: TrainingRecipe, **more: Any) -> Card:
+    """The card of weights of this run. more: fields that are known in the end, and win."""
+    labels = data.label_set()
+    return Card(
+        start.network.config.replace(drop_path_rate=0.0, image_size=settings.size),
+        name=name or "trained",
+        architecture=start.architecture,
+        labels=labels if labels.name == "own" else labels.name,
+        description=f"trained by convnext train on {len(data.train):,} photos of {len(data.classes)} classes, "
+        f"beginning with {start.begun}",
+        training=settings.to_dict(),
+        **{"recipe": start.recipe} | more,
+    )
+
+
+def write(path: Path, network: ConvNextForImageClassification, card: Card) -> None:
+    """Write the weights in float32, with the fingerprint in the card. Raises OutputError."""
+    state = network.state_dict()
+    tensors = {name: state[name].detach().float().cpu().contiguous() for name in card.config.shapes()}
+    canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
