@@ -115,7 +115,7 @@ class Trainer:
         if processes.world > 1:
             forward = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
         self._parallel = forward
-        self._forward = torch.compile(forward) if recipe.compile else forward
+        self._forward = torch.compile(forward, dynamic=False) if recipe.compile else forward
 
     # ------------------------------------------------------------------ going on
 
