@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Batches:
             collate_fn=_collate,
             pin_memory=self._device.type == "cuda",
             multiprocessing_context=_context() if self._workers else None,
+            worker_init_fn=_leave_signals,
         )
         for photos, some, problem in loader:
             if problem is not None:
@@ -140,7 +142,11 @@ def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> 
         yield from (whole[torch.tensor(part)] for part in parts)
     elif isinstance(pixels, Streamed) and workers:
         loader = DataLoader(
-            _Plain(pixels), batch_sampler=parts, num_workers=workers, multiprocessing_context=_context()
+            _Plain(pixels),
+            batch_sampler=parts,
+            num_workers=workers,
+            multiprocessing_context=_context(),
+            worker_init_fn=_leave_signals,
         )
         yield from loader
     else:
@@ -153,6 +159,12 @@ class _Plain(Dataset[Any]):
 
     def __getitem__(self, number: int) -> Tensor:
         return self._pixels[number]
+
+
+def _leave_signals(_number: int) -> None:
+    """Ctrl-C reaches these processes too, and is for the one that they work for to obey."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _context() -> Any:

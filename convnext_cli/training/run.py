@@ -15,7 +15,7 @@ import torch
 
 from convnext_cli import checkpoints
 from convnext_cli.benchmarking import environment
-from convnext_cli.datasets import Dataset, LabelledPhoto
+from convnext_cli.datasets import Dataset, LabelledPhoto, problems
 from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.files import replacing
 from convnext_cli.training import choose, finish, precision, product
@@ -84,6 +84,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
     torch.set_num_threads(job.threads)
     folder = RunFolder(job.folder)
     former = folder.read_facts() if folder.begun() else None
+    processes.wait()  # until all have looked, before the first one writes
     data = arrange(
         dataset,
         val=job.val,
@@ -229,6 +230,13 @@ def _load(
             progress=tell,
         )
         bad += some
+    bad += problems.bad_photos(
+        data.dataset,
+        data.test,
+        threads=job.threads,
+        timeout=job.timeout,
+        progress=lambda done: teller.reading("test", done, len(data.test)),
+    )
     if bad:
         for photo, error in bad[:_SHOWN]:
             teller.say(f"{photo.path}: {error.kind}: {error.message}")
