@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types unit web docs bench clean
+.PHONY: help run test lint format types unit web docs bench weights clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.ceiling
 	$(BIN)/python -m benchmarks.label
+
+weights: $(VENV)/.dev    ## train the bundled default again (two hours): make weights DATA=folder of Tiny ImageNet's parquet files
+	@test -n "$(DATA)" || { echo 'name the data: make weights DATA=folder'; exit 2; }
+	$(BIN)/convnext train $(DATA) -o build/default --recipe weights/recipe.toml
+	$(BIN)/python tools/make_default.py build/default $(DATA)
 
 clean:          ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*

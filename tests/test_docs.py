@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from convnext_cli.engines import onnx_graph
 from convnext_cli.errors import FAILURE_KINDS
 from tests.conftest import ROOT, SAMPLES
+from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, random_tensors
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -56,6 +58,12 @@ def place(tmp_path: Path, home: Path) -> Path:
     for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
         (tmp_path / "labelled" / name).mkdir(parents=True)
         (tmp_path / "labelled" / name / "1.jpg").symlink_to(sample)
+    for place, name in enumerate(("dress", "hat", "shoes")):
+        for i in range(8):
+            path = tmp_path / "clothes" / name / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(picture(90, 90, seed=8 * place + i)))
+    shutil.make_archive(str(tmp_path / "clothing-144"), "zip", tmp_path / "clothes")
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
     onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))

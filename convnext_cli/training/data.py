@@ -13,6 +13,7 @@ from convnext_cli.labels import LabelSet, bundled
 # What training cannot make good, and goes on without only if asked to.
 BAD = ("no_label", "wrong_path", "empty_class")
 FEW = 50_000  # photos below which training from scratch is warned of (the issue's figure; ImageNet has 1.2 million)
+OWN = "own"  # the name of a label set that is not bundled
 _HINT = "mend that, or leave such photos and classes out with --skip-bad"
 
 
@@ -36,7 +37,9 @@ class TrainingData:
 
     def label_set(self) -> LabelSet:
         """Names for the card: a bundled set's where the classes are WordNet ids or names of one."""
-        return bundled.recognise("own", self.classes) or LabelSet.from_names("own", self.classes)
+        found = bundled.recognise(OWN, self.classes) or LabelSet.from_names(OWN, self.classes)
+        same = (name for name in bundled.names() if bundled.SETS[name].size == len(found))
+        return next((known for known in map(bundled.load, same) if known.ids == found.ids), found)
 
     def without(self, bad: Sequence[LabelledPhoto]) -> TrainingData:
         """The same without some photos. Raises ModelError when a class loses all that it has in train."""

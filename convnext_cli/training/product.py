@@ -8,7 +8,7 @@ from typing import Any
 from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model import ConvNextForImageClassification
-from convnext_cli.training.data import TrainingData
+from convnext_cli.training.data import OWN, TrainingData
 from convnext_cli.training.recipe import TrainingRecipe
 from convnext_cli.training.start import Start
 
@@ -20,7 +20,7 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingRecipe, 
         start.network.config.replace(drop_path_rate=0.0, image_size=settings.size),
         name=name or "trained",
         architecture=start.architecture,
-        labels=labels if labels.name == "own" else labels.name,
+        labels=labels if labels.name == OWN else labels.name,
         description=f"trained by convnext train on {len(data.train):,} photos of {len(data.classes)} classes, "
         f"beginning with {start.begun}",
         training=settings.to_dict(),

@@ -28,7 +28,7 @@ class TrainingRecipe:
     """How a network is trained.
 
     start: the weights to begin with (a name or a path), or "scratch". arch: the variant, for scratch. patch_size: of
-        its stem, for scratch; None is the variant's own.
+        its stem, for scratch; None is the variant's own. layer_scale: that its blocks begin with, likewise.
     size: edge of the photos in pixels. sizes: smaller ones before: pairs of (until this share of the run, edge).
     crop_pct: share of the resized edge that is kept when photos are judged. search_size: whether larger inputs are
         tried in the end, and the best one taken (photos look larger in random crops than they are; arXiv 1906.06423).
@@ -60,6 +60,7 @@ class TrainingRecipe:
     start: str = "default"
     arch: str = ""
     patch_size: int | None = None
+    layer_scale: float | None = None
     size: int = 224
     sizes: tuple[tuple[float, int], ...] = ()
     crop_pct: float = 0.95
@@ -113,6 +114,8 @@ class TrainingRecipe:
             _whole("sizes", size, 1)
         if self.patch_size is not None:
             _whole("patch_size", self.patch_size, 1)
+        if self.layer_scale is not None:
+            _real("layer_scale", self.layer_scale, 10.0)
         shares = ("warmup", "min_lr", "mix_share", "mix_until", "scale", "erasing", "distil", "smoothing")
         for name, most in (
             *((name, 1.0) for name in shares),

@@ -37,6 +37,8 @@ def scratch(recipe: TrainingRecipe, classes: int) -> Start:
     config = VARIANTS[recipe.arch].replace(num_labels=classes, drop_path_rate=recipe.drop_path, image_size=recipe.size)
     if recipe.patch_size is not None:
         config = config.replace(patch_size=recipe.patch_size)
+    if recipe.layer_scale is not None:
+        config = config.replace(layer_scale_init_value=recipe.layer_scale)
     _fits(config, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "weights"))
