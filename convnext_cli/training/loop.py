@@ -53,13 +53,16 @@ class Photos:
 @dataclass
 class Progress:
     """Where a run stands. spent: seconds, of all its parts. best: the best evaluation so far, {} before the first.
-    worse: evaluations since then. history: all evaluations."""
+    worse: evaluations since then. history: all evaluations. summed, since: the loss of the steps that were not logged
+    yet, and how many they are."""
 
     step: int = 0
     spent: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
     worse: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    summed: float = 0.0
+    since: int = 0
 
 
 class Told(Protocol):
@@ -111,6 +114,8 @@ class Trainer:
         self._weights = None if weights is None else weights.to(device)
         self._teacher = teacher
         self._done = 0.0
+        self._running = torch.zeros((), device=device)  # loss of the steps that were not logged yet
+        self._noted = 0.0
         forward: Any = self.network
         if processes.world > 1:
             forward = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
@@ -129,6 +134,7 @@ class Trainer:
                 for value, saved in zip(self.average.values, values["average"], strict=True):
                     value.copy_(saved)
             self.state = Progress(**values["progress"])
+            self._running.fill_(self.state.summed)
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ModelError(
                 f"{self.folder.last} is of another run", "begin anew with --overwrite, or in another folder"
@@ -137,6 +143,7 @@ class Trainer:
     def _save(self) -> None:
         if not self.processes.first:
             return
+        self.state.summed = float(self._running)
         self.folder.write_state(
             {
                 "network": self.network.state_dict(),
@@ -152,7 +159,7 @@ class Trainer:
         """Train until the budget is spent, it gets no better, or ``stop`` is set; what is there then is saved."""
         state, recipe = self.state, self.recipe
         begun, before = time.perf_counter(), state.spent
-        saved, noted = begun, (state.step, begun)
+        saved = self._noted = begun
         batches = iter(
             Batches(
                 self.photos.train,
@@ -166,7 +173,6 @@ class Trainer:
                 device=self.processes.device,
             )
         )
-        running = torch.zeros((), device=self.processes.device)
         while True:
             state.spent = before + time.perf_counter() - begun
             spent, stop = self.processes.shared(state.spent, self.stop)
@@ -175,24 +181,22 @@ class Trainer:
             if over or stop:
                 break
             photos, numbers = next(batches)
-            loss = self._step(photos, numbers)
-            running += loss
+            self._running += self._step(photos, numbers)
             state.step += 1
-            if state.step % LOGGED_EVERY == 0 or state.step in (1, 10):
-                since = state.step - noted[0]
-                self._log_step(float(running) / since, since * recipe.batch_size / (time.perf_counter() - noted[1]))
-                running.zero_()
-                noted = (state.step, time.perf_counter())
-            if self._is_time_to_judge():
+            state.since += 1
+            looks = self._is_time_to_judge()
+            if looks or state.step % LOGGED_EVERY == 0 or state.step in (1, 10):
+                self._log_step()
+            if looks:
                 self._judge()
                 self._save()
-                running.zero_()
-                saved = time.perf_counter()
-                noted = (state.step, saved)
+                saved = self._noted = time.perf_counter()
             elif time.perf_counter() - saved > SAVED_EVERY:
                 self._save()
                 saved = time.perf_counter()
         if over and (not state.history or state.history[-1]["step"] < state.step):
+            if state.since:
+                self._log_step()
             self._judge()
         self._save()
         return state
@@ -269,8 +273,12 @@ class Trainer:
 
     # ------------------------------------------------------------------ looking
 
-    def _log_step(self, loss: float, rate: float) -> None:
-        loss = self.processes.total(loss) / self.processes.world
+    def _log_step(self) -> None:
+        since, now = self.state.since, time.perf_counter()
+        loss = self.processes.total(float(self._running) / since) / self.processes.world
+        rate = since * self.recipe.batch_size / (now - self._noted)
+        self._running.zero_()
+        self.state.since, self._noted = 0, now
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss is {loss} at step {self.state.step}",

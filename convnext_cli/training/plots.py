@@ -39,11 +39,13 @@ def curves(log: Sequence[dict[str, Any]], path: Path) -> None:
         accuracy.annotate(
             f"{100 * best['val_top1']:.1f} %",
             (best["epoch"], 100 * best["val_top1"]),
-            (4, -12),
+            (0, 6),
+            ha="center",
             textcoords="offset points",
             fontsize=8,
         )
-        accuracy.legend(fontsize=8, loc="lower right")
+        accuracy.legend(fontsize=8)
+        accuracy.margins(y=0.1)
     accuracy.set(ylabel="val, %")
     rate.plot(epochs, [line["lr"] for line in steps], color="#8a939c", lw=1)
     rate.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
