@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -121,6 +122,7 @@ class Trainer:
             forward = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
         self._parallel = forward
         self._forward = torch.compile(forward, dynamic=False) if recipe.compile else forward
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA on machines without
 
     # ------------------------------------------------------------------ going on
 

@@ -21,6 +21,7 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingRecipe, 
         name=name or "trained",
         architecture=start.architecture,
         labels=labels if labels.name == OWN else labels.name,
+        license=start.license,
         description=f"trained by convnext train on {len(data.train):,} photos of {len(data.classes)} classes, "
         f"beginning with {start.begun}",
         training=settings.to_dict(),

@@ -91,7 +91,7 @@ def soft(labels: Tensor, share: float = 1.0) -> Tensor:
     return own * share + own.view(-1, 2, CLASSES).flip(1).reshape(own.shape) * (1 - share)
 
 
-def as_ours(tensors: dict[str, Tensor], theirs: nn.Module, folder: Path) -> dict[str, Tensor]:
+def as_ours(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """Tensors of timm's names under ours."""
     folder.mkdir(exist_ok=True)
     torch.save(tensors, folder / "tensors.pth")
@@ -100,7 +100,7 @@ def as_ours(tensors: dict[str, Tensor], theirs: nn.Module, folder: Path) -> dict
 
 def slopes(theirs: nn.Module, folder: Path) -> dict[str, Tensor]:
     found = {name: parameter.grad.detach().clone() for name, parameter in theirs.named_parameters()}
-    return as_ours(found, theirs, folder)
+    return as_ours(found, folder)
 
 
 @pytest.mark.parametrize("blend", MIXES.values(), ids=MIXES.keys())
@@ -121,8 +121,8 @@ def test_the_loss_and_its_slopes_are_timms(theirs: nn.Module, tmp_path: Path, bl
     wanted = SoftTargetCrossEntropy()(theirs(mixed), soft(labels, share))
     wanted.backward()
 
-    assert float(wanted) > 0.5
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(wanted.detach()) > 0.5
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
     expected = slopes(theirs, tmp_path / "slopes")
     found = dict(ours.network.named_parameters())
     assert found.keys() == expected.keys()
@@ -143,7 +143,7 @@ def test_the_loss_in_double_precision(theirs: nn.Module, tmp_path: Path) -> None
     loss.backward()
     wanted = SoftTargetCrossEntropy()(theirs.double()(x.double()), soft(labels).double())
     wanted.backward()
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-6)
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-6)
     expected = slopes(theirs, tmp_path / "slopes")
     for name, parameter in ours.network.named_parameters():
         assert parameter.grad is not None
@@ -152,38 +152,42 @@ def test_the_loss_in_double_precision(theirs: nn.Module, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("settings", [{"clip": 0.0}, {"clip": 0.5}, {"clip": 0.0, "accumulate": 2}], ids=str)
-def test_a_step_leaves_the_weights_that_timms_leaves(
-    theirs: nn.Module, tmp_path: Path, settings: dict[str, Any]
-) -> None:
-    """Which parameters decay, how gradients are clipped, and the optimiser's own constants."""
+def test_steps_leave_the_weights_that_timms_leave(theirs: nn.Module, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Which parameters decay, how gradients are clipped, and the optimiser's own constants.
+
+    In double precision, since AdamW makes a step of whatever a gradient of nearly nothing was rounded to.
+    """
     from timm.loss import SoftTargetCrossEntropy
     from timm.optim import create_optimizer_v2
     from timm.utils import dispatch_clip_grad
 
     ours = trainer(theirs, tmp_path, lr=1e-3, min_lr=1.0, warmup=0.0, weight_decay=0.3, beta2=0.99, **settings)
     before = {name: parameter.detach().clone() for name, parameter in ours.network.named_parameters()}
+    ours.network.double()
+    theirs.double()
+    normalise = ours._normalise
+    ours._normalise = lambda pixels: normalise(pixels).double()
     x, labels = batch(ours)
     optimiser = create_optimizer_v2(theirs, "adamw", lr=1e-3, weight_decay=0.3, betas=(0.9, 0.99))
+    numbers = torch.arange(PHOTOS)
+    pixels = torch.stack([ours.photos.train[number] for number in range(PHOTOS)])
     for _ in range(2):
         optimiser.zero_grad()
-        SoftTargetCrossEntropy()(theirs(x), soft(labels)).backward()
+        SoftTargetCrossEntropy()(theirs(x.double()), soft(labels).double()).backward()
         if settings["clip"]:
             dispatch_clip_grad(theirs.parameters(), settings["clip"])
         optimiser.step()
-        numbers = torch.arange(PHOTOS)
-        ours._step(torch.stack([ours.photos.train[int(number)] for number in numbers]), numbers)
+        ours._step(pixels, numbers)
         ours.state.step += 1
 
-    wanted = as_ours(
-        {name: tensor.detach() for name, tensor in theirs.state_dict().items()}, theirs, tmp_path / "after"
-    )
+    wanted = as_ours({name: tensor.detach() for name, tensor in theirs.state_dict().items()}, tmp_path / "after")
     found = dict(ours.network.named_parameters())
+    assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
-        change = (tensor - before[name]).abs()
-        assert float(change.max()) > 5e-4, name
-        # rounding alone turns an update of AdamW where a slope is almost none
+        assert float((tensor - before[name]).abs().max()) > 5e-4, name
+        # what is left is the loss, which is computed in float32
         apart = (found[name].detach() - tensor).abs()
-        assert float(apart.median()) < 1e-6 and float(apart.mean()) < 0.01 * float(change.mean()), name
+        assert float((apart < 1e-6).double().mean()) > 0.999 and float(apart.max()) < 1e-5, name
 
 
 def test_lower_layers_learn_more_slowly() -> None:
