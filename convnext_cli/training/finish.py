@@ -95,7 +95,7 @@ def finish(
     name = folder.path.resolve().name
     card = product.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
     product.write(folder.model, network, card)
-    _draw(folder, found / temperature, photos, data, val["ece"], teller)
+    _draw(folder, found / temperature, photos, data, val["ece"], best, teller)
     return {"results": results}
 
 
@@ -108,12 +108,19 @@ def _percent(split: str, found: dict[str, float]) -> dict[str, float]:
 
 
 def _draw(
-    folder: RunFolder, found: torch.Tensor, photos: Photos, data: TrainingData, ece: float, teller: Teller
+    folder: RunFolder,
+    found: torch.Tensor,
+    photos: Photos,
+    data: TrainingData,
+    ece: float,
+    best: dict[str, Any],
+    teller: Teller,
 ) -> None:
     if not plots.available():
         teller.say("pictures are not drawn: pip install matplotlib")
         return
-    plots.curves(folder.read_log(), folder.curves)
+    if "penalty" not in best:  # a solved classifier has no course
+        plots.curves(folder.read_log(), folder.curves)
     answers, labels = found.argmax(1).numpy(), photos.val_labels.numpy()
     counts = np.zeros((len(data.classes), len(data.classes)), np.int64)
     np.add.at(counts, (labels, answers), 1)
