@@ -23,7 +23,7 @@ import torch
 from convnext_cli.card import Card
 from convnext_cli.engines.quiet import quiet
 from convnext_cli.engines.torch_devices import pick_device
-from convnext_cli.engines.torchscript import AGAIN, CARD, ProgramRuntime, card_of, damage_said, entries_of, read
+from convnext_cli.engines.torch_file import AGAIN, CARD, ProgramRuntime, card_of, damage_said, entries_of, read
 from convnext_cli.errors import ModelError, UnavailableError
 
 PROCESSOR = "convnext_processor"  # of the metadata of a compiled program

@@ -13,7 +13,7 @@ import torch
 from convnext_cli.card import Card
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.engines.quiet import quiet
-from convnext_cli.engines.torchscript import CARD
+from convnext_cli.engines.torch_file import CARD
 from convnext_cli.exporting import torch_program
 from convnext_cli.exporting.plan import Plan
 

@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from convnext_cli.card import Card
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.engines.torchscript import MOST
+from convnext_cli.engines.torch_file import MOST
 from convnext_cli.errors import UnavailableError, UsageError
 from convnext_cli.exporting.half import refuse_overflow
 from convnext_cli.exporting.plan import Plan
