@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     path = Path(os.path.realpath(path))  # through a link, as the shell's > goes
     part = _part(path)
     try:
-        with part.open("xb") as stream:
+        with part.open("wb") as stream:  # what a killed process of the same number left goes
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from contextlib import closing
@@ -14,8 +15,10 @@ import click
 from convnext_cli.cli import options, render, train_view
 
 if TYPE_CHECKING:
+    from convnext_cli.training.folder import RunFolder
     from convnext_cli.training.run import Job, Outcome
 
+_INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
 _SHARE = click.FloatRange(0, 1, max_open=True)
 
 
@@ -107,18 +110,21 @@ def train(**given: Any) -> int:
 
     folder = RunFolder(Path(given["output"]).expanduser())
     paths = list(given["data"])
-    if given["overwrite"] and folder.begun():
-        if "RANK" in os.environ:
-            raise UsageError("--overwrite is for one process", "remove the folder first")
-        _clear(folder.path)
+    from convnext_cli.datasets import open_data
+
+    if not folder.begun() and not folder.free():
+        raise UsageError(f"{folder.path} is there, and holds no run", "name another folder")
     if not paths:
         if not folder.begun():
             raise click.UsageError("Missing argument 'DATA...'.")
         paths = folder.read_facts()["data"]
-    if not folder.begun() and folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-        raise UsageError(f"{folder.path} is there, and holds no run", "name another folder")
-    job = _job(given, folder, paths)
-    from convnext_cli.datasets import open_data
+    if given["overwrite"] and folder.begun():
+        if "RANK" in os.environ:
+            raise UsageError("--overwrite is for one process", "remove the folder first")
+        open_data(paths).close()  # what cannot begin must not end what is there
+        _job(given, folder, paths, begun=False)
+        _clear(folder.path)
+    job = _job(given, folder, paths, begun=folder.begun())
     from convnext_cli.training import processes, run
 
     group = processes.join(given["device"])
@@ -126,6 +132,9 @@ def train(**given: Any) -> int:
     try:
         with closing(open_data(paths)) as dataset, teller:
             outcome = run.train(job, dataset, group, teller, begun=begun)
+    except KeyboardInterrupt:
+        render.note(_INTERRUPTED.format(job.folder))
+        return 130
     finally:
         group.leave()
     if not group.first:
@@ -133,8 +142,8 @@ def train(**given: Any) -> int:
     return _tell(outcome, job, given, time.perf_counter() - begun)
 
 
-def _job(given: dict[str, Any], folder: Any, paths: list[str]) -> Job:
-    """What is asked for, with names of models made paths; what is not there is said before torch is loaded."""
+def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: bool) -> Job:
+    """What is asked for, with names of models made paths. begun: whether it is to go on with what is in the folder."""
     from convnext_cli import zoo
     from convnext_cli.threads import usable_threads
     from convnext_cli.training import recipe as recipes
@@ -144,12 +153,14 @@ def _job(given: dict[str, Any], folder: Any, paths: list[str]) -> Job:
     values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}
     names = ("start", "arch", "epochs", "minutes", "size", "batch_size", "lr", "freeze", "teacher", "dtype", "compile")
     values |= {name: given[name] for name in (*names, "seed") if given[name] is not None}
-    if given["epochs"] is not None and given["minutes"] is None and not given["recipe"]:
-        values.pop("minutes", None)
     values |= dict(map(recipes.parse, given["settings"]))
-    known = recipes.read(folder.recipe) | values if folder.begun() else values
+    begin = values.get("start", "x")
+    recipes.make({"start": begin} | ({"arch": "convnext_atto"} if begin == recipes.SCRATCH else {}) | values)
+    if not begun and given["freeze"] and any(given[name] for name in ("epochs", "minutes", "teacher")):
+        raise click.UsageError("--freeze solves for the classifier: it takes no --epochs, --time or --teacher.")
+    known = recipes.read(folder.recipe) | values if begun else values
     start = known.get("start", "default")
-    if start != recipes.SCRATCH and known.get("arch") and not folder.begun():
+    if start != recipes.SCRATCH and known.get("arch") and not begun:
         raise click.UsageError("--arch is for --from scratch; weights have an architecture.")
     wanted = [name for name in (start, known.get("teacher")) if name not in (None, recipes.SCRATCH)]
     found: dict[str, Path] = {}
@@ -162,9 +173,10 @@ def _job(given: dict[str, Any], folder: Any, paths: list[str]) -> Job:
 
             pull_if_missing(name, offline=given["offline"])
         found[name] = zoo.resolve(zoo.default_model() if name == "default" else name)
-    if not folder.begun():
+    if not begun:
         values.setdefault("start", start)
-    threads = given["threads"] or usable_threads()
+    # torchrun's processes share this machine
+    threads = given["threads"] or max(1, usable_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     workers = given["workers"]
     return Job(
         paths=paths,
@@ -179,15 +191,18 @@ def _job(given: dict[str, Any], folder: Any, paths: list[str]) -> Job:
         workers=max(1, threads // 2) if workers is None else workers,
         timeout=given["timeout"],
         memory=None if given["memory"] is None else int(given["memory"] * 1e9),
-        command=" ".join(["convnext", *sys.argv[1:]]),
+        command=shlex.join(["convnext", *sys.argv[1:]]),
     )
 
 
 def _clear(path: Path) -> None:
     """Remove a run, and nothing else that lies in its folder."""
-    import shutil
+    import contextlib
 
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    for name in ("last.pt", "ema.safetensors", "best.safetensors"):
+        (path / "checkpoints" / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (path / "checkpoints").rmdir()
     for name in ("recipe.toml", "splits.csv", "log.jsonl", "model.safetensors", "run.json"):
         (path / name).unlink(missing_ok=True)
     for picture in path.glob("*.png"):
@@ -201,7 +216,7 @@ def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> 
     import json
 
     if not outcome.finished:
-        render.note(f"interrupted; the same command goes on: {job.folder} has all that is needed")
+        render.note(_INTERRUPTED.format(job.folder))
         return 130
     if given["as_json"]:
         click.echo(json.dumps(outcome.facts, ensure_ascii=False))

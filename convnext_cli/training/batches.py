@@ -100,7 +100,7 @@ class Batches:
         )
         for photos, some, problem in loader:
             if problem is not None:
-                raise ModelError(f"a photo cannot be read any more: {problem}", "mend it; the same command goes on")
+                raise _gone(problem)
             yield photos.to(self._device, non_blocking=True), some
 
 
@@ -145,20 +145,36 @@ def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> 
             _Plain(pixels),
             batch_sampler=parts,
             num_workers=workers,
+            collate_fn=_collate,
             multiprocessing_context=_context(),
             worker_init_fn=_leave_signals,
         )
-        yield from loader
+        for photos, _, problem in loader:
+            if problem is not None:
+                raise _gone(problem)
+            yield photos
     else:
-        yield from (torch.stack([pixels[number] for number in part]) for part in parts)
+        for part in parts:
+            photos, _, problem = _collate([_Plain(pixels)[number] for number in part])
+            if problem is not None:
+                raise _gone(problem)
+            assert photos is not None
+            yield photos
 
 
 class _Plain(Dataset[Any]):
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
 
-    def __getitem__(self, number: int) -> Tensor:
-        return self._pixels[number]
+    def __getitem__(self, number: int) -> tuple[Tensor | None, int, str | None]:
+        try:
+            return self._pixels[number], number, None
+        except PhotoError as error:
+            return None, number, f"{error.kind}: {error.message}"
+
+
+def _gone(problem: str) -> ModelError:
+    return ModelError(f"a photo cannot be read any more: {problem}", "mend it; the same command goes on")
 
 
 def _leave_signals(_number: int) -> None:

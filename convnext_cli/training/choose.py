@@ -23,7 +23,7 @@ def choose(given: dict[str, Any], *, photos: int, counts: list[int], card: Card 
     """
     scratch = given.get("start") == SCRATCH
     gpu = device != "cpu"
-    batch = given.get("batch_size") or _batch(photos, gpu=gpu, scratch=scratch)
+    batch = given["batch_size"] if "batch_size" in given else _batch(photos, gpu=gpu, scratch=scratch)
     values: dict[str, Any] = {"batch_size": min(batch, photos - photos % 2)}
     if card is not None:
         values["size"] = card.recipe.size[0]

@@ -19,10 +19,16 @@ from typing import Any
 
 import torch
 
-from convnext_cli.errors import ModelError
+from convnext_cli.errors import ModelError, OutputError
 from convnext_cli.files import replacing
 
+_NEEDED = {"data", "photos", "photos_sha256", "parting", "asked", "seed", "dtype", "classes"}  # of run.json
 _DAMAGED = "begin anew with --overwrite, or in another folder"
+
+
+def _is_part(name: str) -> bool:
+    """What a killed process left of a file that it wrote."""
+    return name.startswith(".convnext-") and name.endswith(".part")
 
 
 class RunFolder:
@@ -40,17 +46,34 @@ class RunFolder:
         """Whether a run is in it."""
         return self.facts.exists()
 
+    def free(self) -> bool:
+        """Whether a run may begin in it: nothing is there, or what one leaves that was cut before it began."""
+        if not self.path.exists():
+            return True
+        if not self.path.is_dir():
+            return False
+        names = {entry.name for entry in self.path.iterdir() if not _is_part(entry.name)}
+        inside = self.last.parent
+        return names <= {self.recipe.name, self.splits.name, inside.name} and not (
+            inside.is_dir() and any(not _is_part(entry.name) for entry in inside.iterdir())
+        )
+
     def make(self) -> None:
-        """Raises what writing raises, before hours have gone into it."""
-        self.last.parent.mkdir(parents=True, exist_ok=True)
+        """Raises OutputError where nothing can be written, before hours have gone into it."""
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}", "name another folder"
+            ) from error
 
     def read_facts(self) -> dict[str, Any]:
         """Raises ModelError when they are damaged."""
         try:
-            values = json.loads(self.facts.read_text("utf-8"))
+            values = json.loads(self.facts.read_text("utf-8", "surrogateescape"))
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.facts} cannot be read: {error}", _DAMAGED) from error
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not values.keys() >= _NEEDED:
             raise ModelError(f"{self.facts} is damaged", _DAMAGED)
         return values
 

@@ -108,6 +108,7 @@ class Trainer:
         self.paths = KeptPaths(self.network, self.micro, device)
         self.state = Progress(spent=spent)
         self.stop = False  # asked to end, by a signal
+        self.stopped = False  # ended so, as the first process was asked to
         self._recipe: Recipe = start.recipe
         self._normalise = normaliser(start.recipe, device)
         self._labels = photos.train_labels.to(device)
@@ -181,6 +182,7 @@ class Trainer:
             self._done = self._share(state.step, spent)
             over = self._done >= 1 or (recipe.patience > 0 and state.worse >= recipe.patience)
             if over or stop:
+                self.stopped = not over
                 break
             photos, numbers = next(batches)
             self._running += self._step(photos, numbers)
@@ -293,7 +295,7 @@ class Trainer:
             "epoch": round(self.state.step / self.plan.steps, 4),
             "loss": round(loss, 6),
             "lr": self.optimisers[0].param_groups[-1]["lr"],
-            "size": self._size_at(self.state.step),
+            "size": self._size_at(self.state.step - 1),
             "images_per_second": round(rate, 1),
             "seconds": round(self.state.spent, 1),
         }
@@ -320,12 +322,12 @@ class Trainer:
                 state.best["val_top1"],
                 -state.best["val_loss"],
             )
+            if not math.isfinite(values["val_loss"]):
+                raise ModelError(
+                    f"the network gives no finite scores at step {state.step}",
+                    "take a lower --lr; the best weights so far are in the run's folder",
+                )
             if self.processes.first:
-                if not math.isfinite(values["val_loss"]):
-                    raise ModelError(
-                        f"the network gives no finite scores at step {state.step}",
-                        "take a lower --lr; the best weights so far are in the run's folder",
-                    )
                 self._write(self.folder.ema)
                 if better:
                     self._write(self.folder.best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -78,5 +79,6 @@ def join(device: str) -> Processes:
     if picked.type == "cuda":
         picked = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(picked)
-    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+    # the others wait while the first one measures what came of it
+    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=timedelta(hours=6))
     return Processes(dist.get_rank(), dist.get_world_size(), picked)

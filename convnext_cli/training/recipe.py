@@ -137,6 +137,11 @@ class TrainingRecipe:
         ):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
+        for name in ("start", "arch"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
+        if not isinstance(self.teacher, str | None):
+            raise ValueError(f"teacher must be text, not {self.teacher!r}")
         for name in ("search_size", "flip", "freeze", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")

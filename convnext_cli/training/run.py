@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,14 +85,16 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
     folder = RunFolder(job.folder)
     former = folder.read_facts() if folder.begun() else None
     processes.wait()  # until all have looked, before the first one writes
-    data = arrange(
-        dataset,
-        val=job.val,
-        test=job.test,
-        seed=job.given.get("seed", 0),
-        skip_bad=job.skip_bad,
-        say=teller.say,
-    )
+    if former is not None:  # parted as it was, whatever is said now
+        job = replace(job, **former["parting"])
+    seed = former["seed"] if former is not None else job.given.get("seed", 0)
+    data = arrange(dataset, val=job.val, test=job.test, seed=seed, skip_bad=job.skip_bad, say=teller.say)
+    identity = _identity(data)
+    if former is not None and former["photos_sha256"] != identity:
+        raise UsageError(
+            f"the photos are not those that the run in {job.folder} began with",
+            "begin anew with --overwrite, or in another folder",
+        )
     card = checkpoints.read_card(job.start) if job.start is not None else None
     if former is not None:
         recipe = _same(job, read(folder.recipe), former)
@@ -112,16 +114,15 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
     for note in (*data.notes, *start.notes):
         teller.say(note)
     photos, data = _load(job, data, recipe, start, teller)
-    identity = _identity(data)
-    if former is not None and former["photos_sha256"] != identity:
-        raise UsageError(
-            f"the photos are not those that the run in {job.folder} began with",
-            "begin anew with --overwrite, or in another folder",
-        )
+    if former is None and len(data.train) < recipe.batch_size:
+        parts = 2 * processes.world * recipe.accumulate
+        recipe = recipe.replace(batch_size=max(parts, len(data.train) // parts * parts))
+        _even(recipe, processes, len(data.train))
     if recipe.dtype == "auto":
         dtype = precision.fastest(start.network, recipe, processes) if former is None else former["dtype"]
     else:
         dtype = recipe.dtype
+    teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype)
     facts = former or _facts(job, data, recipe, start, processes, dtype, identity)
     if processes.first and former is None:
         folder.make()
@@ -155,17 +156,18 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
             workers=workers,
             write=write,
             weights=weights,
-            teacher=_teacher(job, recipe, data, start, processes, dtype),
+            teacher=teacher,
             spent=time.perf_counter() - begun,
         )
-        if former is not None and (state := folder.read_state()) is not None:
-            trainer.resume(state)
-            teller.say(f"going on at step {trainer.state.step:,}")
+        if former is not None:
+            if (state := folder.read_state()) is not None:
+                trainer.resume(state)
+                teller.say(f"going on at step {trainer.state.step:,}")
             if processes.first:
-                folder.cut_log(trainer.state.step)
+                folder.cut_log(-1 if state is None else trainer.state.step)
         with _stopping(trainer):
             progress = trainer.run()
-        best, finished = progress.best, not trainer.stop
+        best, finished = progress.best, not trainer.stopped
     if not finished:
         return Outcome(False, facts)
     if processes.first:
@@ -180,14 +182,15 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
 
 def _same(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingRecipe:
     """The recipe that the run began with. Raises UsageError when other settings are asked for now."""
+    recipe = make(values)
     for name, value in job.given.items():
-        was = values.get(name)
-        if make(values | {name: value}) != make(values):
+        # a batch that was too large for the data was made smaller
+        if value not in (former["asked"].get(name), values.get(name), getattr(recipe, name)):
             raise UsageError(
-                f"{job.folder} holds a run with {name} = {was}, not {value}",
+                f"{job.folder} holds a run with {name} = {values.get(name)}, not {value}",
                 "the same command goes on with it; --overwrite begins anew",
             )
-    return make(values)
+    return recipe
 
 
 def _even(recipe: TrainingRecipe, processes: Processes, photos: int) -> None:
@@ -277,6 +280,8 @@ def _facts(
         "data": list(job.paths),
         "photos": {name: len(getattr(data, name)) for name in ("train", "val", "test")},
         "photos_sha256": identity,
+        "parting": {"val": job.val, "test": job.test, "skip_bad": job.skip_bad},
+        "asked": job.given,
         "classes": list(data.classes),
         "architecture": start.architecture,
         "begun_with": start.begun,
@@ -330,7 +335,7 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         trainer.stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, signal.default_int_handler)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
