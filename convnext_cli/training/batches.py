@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from convnext_cli.training.recipe import TrainingRecipe
 from convnext_cli.training.seeds import generator
 
 _Key = tuple[int, int, int]  # epoch, photo, size
+
+# torch counts processors by affinity at its own time; how many processes there are is the user's to say
+warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
 
 
 @dataclass(frozen=True)
