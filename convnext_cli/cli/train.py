@@ -16,7 +16,7 @@ from convnext_cli.cli import options, render, train_view
 
 if TYPE_CHECKING:
     from convnext_cli.training.folder import RunFolder
-    from convnext_cli.training.run import Job, Outcome
+    from convnext_cli.training.job import Job, Outcome
 
 _INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
 _SHARE = click.FloatRange(0, 1, max_open=True)
@@ -147,7 +147,7 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     from convnext_cli import zoo
     from convnext_cli.threads import usable_threads
     from convnext_cli.training import recipe as recipes
-    from convnext_cli.training.run import Job
+    from convnext_cli.training.job import Job
     from convnext_cli.training.teacher import is_file_of_logits
 
     values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}

@@ -34,7 +34,7 @@ def choose(given: dict[str, Any], *, photos: int, counts: list[int], card: Card 
         values["epochs"] = float(min(most, max(least, round(seen / photos))))
     if max(counts) >= _RARE * max(1, min(counts)):
         values["class_weights"] = "balanced"
-    values |= _scratch(given, values["batch_size"], photos) if scratch else _tuned(given, values["batch_size"])
+    values |= _scratch(given, values["batch_size"], photos) if scratch else _tuned(given, values["batch_size"], card)
     return make(values | given | {"batch_size": values["batch_size"]})
 
 
@@ -71,9 +71,13 @@ def _scratch(given: dict[str, Any], batch: int, photos: int) -> dict[str, Any]:
     }
 
 
-def _tuned(given: dict[str, Any], batch: int) -> dict[str, Any]:
-    muon = given.get("optimiser") == "muon"
+def _tuned(given: dict[str, Any], batch: int, card: Card | None) -> dict[str, Any]:
+    # weights go on best with the optimiser that made them
+    made_by = "adamw" if card is None else card.training.get("optimiser", "adamw")
+    optimiser = given.get("optimiser") or (made_by if hasattr(torch.optim, "Muon") else "adamw")
+    muon = optimiser == "muon"
     return {
+        "optimiser": optimiser,
         "lr": round((1e-3 if muon else 5e-4) * (batch / 64) ** 0.5, 6),
         "layer_decay": 0.85,
         "warmup": 0.1,

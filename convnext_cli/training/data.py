@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from convnext_cli.datasets import Dataset, LabelledPhoto, problems, split
 from convnext_cli.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet, bundled
@@ -58,6 +60,11 @@ class TrainingData:
         """Training photos of each class."""
         found = Counter(photo.label for photo in self.train)
         return [found[name] for name in self.classes]
+
+    def weights(self) -> torch.Tensor:
+        """(classes,): so that every class counts as much as any other, and photos count 1 on average."""
+        counts = torch.tensor(self.counts(), dtype=torch.float64)
+        return (counts.sum() / (len(counts) * counts)).float()
 
 
 def arrange(

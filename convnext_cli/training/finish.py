@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,31 +14,21 @@ from convnext_cli.photos.recipe import Recipe
 from convnext_cli.training import plots, product
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.folder import RunFolder
+from convnext_cli.training.job import Job, Teller
 from convnext_cli.training.judge import fit_temperature, judge, logits
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.pixels import Judged, load
+from convnext_cli.training.prepare import Prepared
 from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import TrainingRecipe
-from convnext_cli.training.start import Start
-
-if TYPE_CHECKING:
-    from convnext_cli.training.run import Job, Teller
 
 LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
 
 
 def finish(
-    job: Job,
-    recipe: TrainingRecipe,
-    start: Start,
-    data: TrainingData,
-    photos: Photos,
-    processes: Processes,
-    folder: RunFolder,
-    teller: Teller,
-    best: dict[str, Any],
+    job: Job, ready: Prepared, processes: Processes, folder: RunFolder, teller: Teller, best: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the model and its pictures; gives {"results": …} for run.json. In the first process alone."""
+    recipe, start, data, photos = ready.recipe, ready.start, ready.data, ready.photos
     alone = Processes(0, 1, processes.device)
     network = checkpoints.build(checkpoints.load(folder.best)).requires_grad_(False)
     network = network.to(alone.device).to(memory_format=torch.channels_last)

@@ -20,7 +20,6 @@ from convnext_cli.errors import ModelError
 from convnext_cli.model import ConvNextForImageClassification, DropPath
 from convnext_cli.photos.recipe import Recipe
 from convnext_cli.training import augment, choose, mix, optimise, precision, schedule, seeds
-from convnext_cli.training import run as runs
 from convnext_cli.training.batches import Batches, Plan
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.judge import fit_temperature, judge
@@ -410,11 +409,9 @@ class TestChoose:
     def test_weights_of_classes_are_one_on_average(self) -> None:
         photos = tuple(LabelledPhoto(str(i), "a" if i < 3 else "b") for i in range(12))
         data = TrainingData(Dataset("x", "folders", ("a", "b"), photos), ("a", "b"), photos, photos, (), parted=False)
-        found = runs._class_weights(recipe_of(class_weights="balanced"), data)
-        assert found is not None
+        found = data.weights()
         assert found.tolist() == pytest.approx([2.0, 2 / 3])
         assert sum(float(found[data.rows[photo.label]]) for photo in photos) == pytest.approx(12)
-        assert runs._class_weights(recipe_of(class_weights="none"), data) is None
 
 
 class TestPrecision:

@@ -1,0 +1,54 @@
+"""What was asked of ``convnext train``, who is told how it goes, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from convnext_cli.training.loop import Told
+from convnext_cli.training.recipe import TrainingRecipe
+
+
+class Teller(Told, Protocol):
+    """Who is told what is done."""
+
+    def say(self, text: str) -> None:
+        """A sentence of what is remarkable."""
+        ...
+
+    def reading(self, what: str, done: int, total: int) -> None: ...
+
+    def begins(self, recipe: TrainingRecipe, facts: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for, besides the recipe.
+
+    paths: of the data. folder: of the run. given: settings that are not left to choice. start, teacher: paths of what
+    the recipe names so. val, test: shares, where the data is not split. memory: bytes that photos may take.
+    """
+
+    paths: Sequence[str]
+    folder: Path
+    given: dict[str, Any]
+    start: Path | None
+    teacher: Path | None
+    val: float = 0.15
+    test: float = 0.15
+    skip_bad: bool = False
+    threads: int = 1
+    workers: int = 0
+    timeout: float | None = None
+    memory: int | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """finished: whether the run came to its end. facts: what run.json holds."""
+
+    finished: bool
+    facts: dict[str, Any]

@@ -1,0 +1,199 @@
+"""All that is there before the first step: settings, photos, network, precision; what is wrong is said here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext_cli import checkpoints
+from convnext_cli.benchmarking import environment
+from convnext_cli.datasets import LabelledPhoto, problems
+from convnext_cli.errors import ModelError, PhotoError, UsageError
+from convnext_cli.training import choose, precision
+from convnext_cli.training.data import FEW, TrainingData
+from convnext_cli.training.job import Job, Teller
+from convnext_cli.training.loop import DTYPES, Photos, Teacher
+from convnext_cli.training.pixels import Judged, Pixels, Shrunk, load
+from convnext_cli.training.processes import Processes
+from convnext_cli.training.recipe import SCRATCH, TrainingRecipe, make
+from convnext_cli.training.start import Start, begin
+from convnext_cli.training.teacher import FileTeacher, ModelTeacher, is_file_of_logits
+
+_SHOWN = 10  # photos in a message
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """recipe: every setting. data: without the photos that cannot be used. photos: their pixels. dtype: of the
+    products."""
+
+    recipe: TrainingRecipe
+    data: TrainingData
+    photos: Photos
+    start: Start
+    teacher: Teacher | None
+    dtype: str
+
+    def facts(self, job: Job, processes: Processes, identity: str) -> dict[str, Any]:
+        """What run.json holds from the beginning on. identity: of the photos, before any was left out."""
+        return {
+            "command": job.command,
+            "data": list(job.paths),
+            "photos": {name: len(getattr(self.data, name)) for name in ("train", "val", "test")},
+            "photos_sha256": identity,
+            "parting": {"val": job.val, "test": job.test, "skip_bad": job.skip_bad},
+            "asked": job.given,
+            "classes": list(self.data.classes),
+            "architecture": self.start.architecture,
+            "begun_with": self.start.begun,
+            "seed": self.recipe.seed,
+            "device": str(processes.device),
+            "processes": processes.world,
+            "threads": job.threads,
+            "dtype": self.dtype,
+            "environment": environment.describe(),
+        }
+
+
+def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller) -> TrainingRecipe:
+    """Those that were given, and for the rest what the data asks for. Raises UsageError."""
+    card = checkpoints.read_card(job.start) if job.start is not None else None
+    recipe = choose.choose(
+        job.given, photos=len(data.train), counts=data.counts(), card=card, device=processes.device.type
+    )
+    if recipe.start == SCRATCH and len(data.train) < FEW:
+        teller.say(
+            f"{len(data.train):,} photos are few to train from scratch (below {FEW:,}): with --from default it learns "
+            "more from them"
+        )
+    return recipe
+
+
+def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingRecipe:
+    """The recipe that the run began with. Raises UsageError when other settings are asked for now."""
+    recipe = make(values)
+    for name, value in job.given.items():
+        # a batch that was too large for the data was made smaller
+        if value not in (former["asked"].get(name), values.get(name), getattr(recipe, name)):
+            raise UsageError(
+                f"{job.folder} holds a run with {name} = {values.get(name)}, not {value}",
+                "the same command goes on with it; --overwrite begins anew",
+            )
+    return recipe
+
+
+def prepare(
+    job: Job,
+    recipe: TrainingRecipe,
+    data: TrainingData,
+    processes: Processes,
+    teller: Teller,
+    *,
+    former: dict[str, Any] | None,
+) -> Prepared:
+    """former: the facts of the run that goes on, None for a new one.
+
+    Raises UsageError for a batch that cannot be parted, ModelError for photos, weights or a teacher that cannot be
+    used.
+    """
+    _even(recipe, processes, len(data.train))
+    start = begin(recipe, job.start, data.classes)
+    for note in (*data.notes, *start.notes):
+        teller.say(note)
+    photos, data = _load(job, data, recipe, start, teller)
+    if former is None and len(data.train) < recipe.batch_size:
+        parts = 2 * processes.world * recipe.accumulate
+        recipe = recipe.replace(batch_size=max(parts, len(data.train) // parts * parts))
+        _even(recipe, processes, len(data.train))
+    dtype = recipe.dtype if former is None else former["dtype"]
+    if dtype == "auto":
+        dtype = precision.fastest(start.network, recipe, processes)
+    teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype)
+    return Prepared(recipe, data, photos, start, teacher, dtype)
+
+
+def _even(recipe: TrainingRecipe, processes: Processes, photos: int) -> None:
+    """Raise UsageError for a batch that cannot be parted into pairs for every process and pass."""
+    parts = processes.world * recipe.accumulate
+    if recipe.batch_size % (2 * parts):
+        raise UsageError(
+            f"a batch of {recipe.batch_size} photos cannot be parted evenly among {parts} passes",
+            f"take a --batch-size that {2 * parts} divides",
+        )
+    if recipe.batch_size > photos:
+        raise UsageError(f"a batch of {recipe.batch_size} is more than the {photos} photos", "take a smaller one")
+
+
+def _load(
+    job: Job, data: TrainingData, recipe: TrainingRecipe, start: Start, teller: Teller
+) -> tuple[Photos, TrainingData]:
+    """Photos in memory where they fit, without bad ones. Raises ModelError for bad ones, unless they are skipped."""
+    judged = Judged(start.recipe)
+    if recipe.freeze:
+        shape: Any = judged
+    else:
+        shape = Shrunk(recipe.largest, square=recipe.augment == "affine")
+    found: dict[str, Pixels] = {}
+    bad: list[tuple[LabelledPhoto, PhotoError]] = []
+    for name, how in (("train", shape), ("val", judged)):
+        photos = getattr(data, name)
+
+        def tell(done: int, name: str = name, total: int = len(photos)) -> None:
+            teller.reading(name, done, total)
+
+        found[name], some = load(
+            data.dataset,
+            job.paths,
+            photos,
+            how,
+            threads=job.threads,
+            timeout=job.timeout,
+            memory=job.memory,
+            progress=tell,
+        )
+        bad += some
+    bad += problems.bad_photos(
+        data.dataset,
+        data.test,
+        threads=job.threads,
+        timeout=job.timeout,
+        progress=lambda done: teller.reading("test", done, len(data.test)),
+    )
+    if bad:
+        for photo, error in bad[:_SHOWN]:
+            teller.say(f"{photo.path}: {error.kind}: {error.message}")
+        if len(bad) > _SHOWN:
+            teller.say(f"and {len(bad) - _SHOWN:,} more")
+        if not job.skip_bad:
+            many = "1 photo" if len(bad) == 1 else f"{len(bad):,} photos"
+            raise ModelError(f"{many} cannot be read", "mend them, or leave them out with --skip-bad")
+        data = data.without([photo for photo, _ in bad])
+    rows = data.rows
+    labels = {
+        name: torch.tensor([rows[photo.label] for photo in getattr(data, name)], dtype=torch.int64)
+        for name in ("train", "val")
+    }
+    return Photos(found["train"], labels["train"], found["val"], labels["val"]), data
+
+
+def identity_of(data: TrainingData) -> str:
+    """Which photos are in train and val, in their order: the same at another place of the same data."""
+    digest = hashlib.sha256()
+    for name in ("train", "val"):
+        for photo in getattr(data, name):
+            digest.update(f"{name}\0{photo.label}\0{Path(photo.path).name}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _teacher(
+    job: Job, recipe: TrainingRecipe, data: TrainingData, start: Start, processes: Processes, dtype: str
+) -> Teacher | None:
+    if job.teacher is None:
+        return None
+    if is_file_of_logits(str(job.teacher)):
+        return FileTeacher(job.teacher, len(data.train), len(data.classes))
+    return ModelTeacher(job.teacher, data.classes, start.recipe, processes.device, DTYPES[dtype])
