@@ -1,6 +1,7 @@
-"""From what the user named to photos: files, folders, globs, lists of paths, standard input. Nothing is read twice.
+"""From what the user named to photos: files, folders, URLs, globs, lists, standard input. Nothing is read twice.
 
-Paths are ``str`` as Python gives them: bytes that are not UTF-8 stand as surrogate escapes (PEP 383).
+Paths are ``str`` as Python gives them: bytes that are not UTF-8 stand as surrogate escapes (PEP 383). URLs are found in
+``far.py``; ``file://`` is another spelling of a path.
 """
 
 from __future__ import annotations
@@ -14,18 +15,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from convnext_cli.errors import FailureKind, PhotoError, UsageError
+from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UsageError
+from convnext_cli.photos import far, shards
+from convnext_cli.photos.photo import Photo
+from convnext_cli.remote.addresses import expanded, is_url, plain
 
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """path: as it is reported. data: the bytes, when they did not come from a file. problem: found while walking."""
-
-    path: str
-    data: bytes | None = None
-    problem: PhotoError | None = None
+__all__ = ["Finder", "Photo"]
+_SPELLING = "check the spelling"
 
 
 @dataclass
@@ -35,7 +33,8 @@ class Finder:
     recursive: go into named folders, at most ``depth`` levels (1: their own files). hidden: names that begin with a dot
     too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for names,
     another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
-    absolute paths of folders that are left out.
+    absolute paths of folders that are left out. shards: tar shards and image parquet files are folders of photos, which
+    are "opened", or "kept" as they are for ``members``; or "ignored", and then files as others.
     """
 
     recursive: bool = False
@@ -45,17 +44,26 @@ class Finder:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     skip: frozenset[str] = frozenset()
+    shards: Literal["opened", "kept", "ignored"] = "ignored"
     passed_over: Counter[str] = field(default_factory=Counter)
     _stdin_was_read: bool = False
 
     def named(self, paths: Iterable[str]) -> Iterator[Photo]:
         """The photos of the paths that a user typed; each yields at least one.
 
-        Raises UsageError at once when there is none of them: no such file, no file that a glob matches, only URLs.
+        Raises UsageError at once when there is none of them: no such file, no file that a glob matches, only URLs that
+        are not taken; and what ``far.Named`` raises.
         """
-        found: list[str] = []
+        asked = [one for path in map(plain, paths) for one in ([path] if _exists(path) else expanded(path))]
+        remote = iter(far.looked_at([path for path in asked if is_url(path)]))
+        found: list[str | far.Named] = []
         there = False
-        for path in paths:
+        for path in asked:
+            if is_url(path):
+                named = next(remote)
+                there = there or named.there
+                found.append(named)
+                continue
             matches = [] if path == "-" or _exists(path) else _globbed(path)
             there = there or bool(matches) or path == "-" or _exists(path)
             found += matches or [path]
@@ -64,15 +72,21 @@ class Finder:
         return self._photos(found)
 
     def listed(self, stream: IO[bytes], *, null: bool = False) -> Iterator[Photo]:
-        """The photos of a list of paths, one a line, or ended by NUL bytes; read as it comes."""
-        return self._photos(os.fsdecode(line) for line in _split(stream, b"\0" if null else b"\n") if line)
+        """The photos of a list of paths, one a line, or ended by NUL bytes; read as it comes.
 
-    def _photos(self, paths: Iterable[str]) -> Iterator[Photo]:
+        URLs in it are not looked at before they are read.
+        """
+        lines = (plain(os.fsdecode(line)) for line in _split(stream, b"\0" if null else b"\n") if line)
+        return self._photos(far.listed(line) if is_url(line) else line for line in lines)
+
+    def _photos(self, paths: Iterable[str | far.Named]) -> Iterator[Photo]:
         for path in paths:
-            if path == "-":
+            if isinstance(path, far.Named):
+                yield from self._far(path)
+            elif path == "-":
                 yield self._standard_input()
-            elif _is_url(path):
-                yield Photo(path, problem=PhotoError("missing", "is a URL; photos are never fetched"))
+            elif self._is_shard(path):
+                yield from self._shard(Photo(path, shard=True))
             elif not os.path.isdir(path):
                 yield Photo(path)
             elif self.recursive:
@@ -81,6 +95,63 @@ class Finder:
                 yield Photo(path, problem=PhotoError("permission", "the folder cannot be listed"))
             else:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
+
+    def _far(self, named: far.Named) -> Iterator[Photo]:
+        """The photos of a URL."""
+        if named.folder is not None and not self.recursive:
+            yield Photo(named.shown, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
+            return
+        for photo in named.photos(self._way, self.passed_over, with_shards=self.shards != "ignored"):
+            yield from self._shard(photo, named=named.photo is not None) if photo.shard else (photo,)
+
+    def _way(self, root: str, parts: list[str]) -> tuple[int, str] | None:
+        """The first part of a way below a folder that a walk would not go, by its place, and why; None for none."""
+        start = len(root)
+        for level, name in enumerate(parts, 1):
+            above = root + "/".join(parts[:level])
+            is_folder = level < len(parts)
+            # a shard is a folder, for those who have its photos in mind
+            is_folder = is_folder or (self.shards != "ignored" and shards.is_shard(name))
+            if why := self._unwanted(above, name, level, start, is_folder=is_folder):
+                return level, why
+        return None
+
+    def left_out(self, root: str, path: str) -> bool:
+        """Whether a walk from one URL passes another below it by, for its name."""
+        root = f"{root.rstrip('/')}/"
+        return path.startswith(root) and self._way(root, path.removeprefix(root).split("/")) is not None
+
+    def _shard(self, shard: Photo, *, named: bool = True) -> Iterator[Photo]:
+        """A shard itself, or the photos in it."""
+        if self.shards == "kept":
+            yield shard
+        else:
+            yield from self.members(shard, named=named)
+
+    def members(self, shard: Photo, *, named: bool = True) -> Iterator[Photo]:
+        """The photos in a shard, with their bytes, and at the end a row for the shard where it is damaged.
+
+        What in it is no image is counted, as in a folder. named: by the user, and not found in a folder.
+        """
+        from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
+
+        root = f"{shard.path}/"
+        try:
+            for member in shards.members(shard.path):
+                unwanted = self._way(root, member.name.split("/"))
+                kind = os.path.splitext(member.name)[1].lower()
+                if unwanted is None and (kind in IMAGE_SUFFIXES or looks_like_image((member.data or b"")[:64])):
+                    yield Photo(root + member.name, member.data, member.problem)
+                else:
+                    self.passed_over[unwanted[1] if unwanted else kind or "no suffix"] += 1
+        except shards.NoPhotosError:
+            if named:
+                problem = PhotoError("not_an_image", "this parquet file has no column of photos")
+                yield Photo(shard.path, problem=problem)
+            else:
+                self.passed_over[".parquet"] += 1
+        except PhotoError as problem:
+            yield Photo(shard.path, problem=problem)
 
     def _standard_input(self) -> Photo:
         from convnext_cli.photos.decode import MAX_FILE_BYTES
@@ -105,8 +176,13 @@ class Finder:
                 return
         if os.path.isdir(path):
             yield from self._walk(path, start, len(parts))
+        elif os.path.lexists(path) and self._is_shard(path):
+            yield from self._shard(Photo(path, shard=True), named=False)
         elif os.path.lexists(path) and _no_image(path) is None:
             yield Photo(path)
+
+    def _is_shard(self, path: str) -> bool:
+        return self.shards != "ignored" and shards.is_shard(path) and os.path.isfile(path)
 
     def _unwanted(self, path: str, name: str, level: int, start: int, *, is_folder: bool) -> str | None:
         """Why a walk passes something by, or None. level: 1 for what lies in the named folder itself."""
@@ -138,11 +214,15 @@ class Finder:
                 inside.pop()
                 continue
             is_folder = entry.is_dir(follow_symlinks=False) or (self.links and os.path.isdir(entry.path))
-            why = self._unwanted(entry.path, entry.name, level + len(todo), start, is_folder=is_folder)
-            if why is None and not is_folder:
+            is_shard = not is_folder and self._is_shard(entry.path)
+            below = level + len(todo)
+            why = self._unwanted(entry.path, entry.name, below, start, is_folder=is_folder or is_shard)
+            if why is None and not is_folder and not is_shard:
                 why = _no_image(entry.path, entry)
             if why is not None:
                 self.passed_over[why] += 1
+            elif is_shard:
+                yield from self._shard(Photo(entry.path, shard=True), named=False)
             elif not is_folder:
                 yield Photo(entry.path)
             elif os.path.abspath(entry.path) not in self.skip and (problem := self._enter(entry.path, todo, inside)):
@@ -181,16 +261,12 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _is_url(path: str) -> bool:
-    return path.lower().startswith(("http://", "https://"))
-
-
 def _globbed(pattern: str) -> list[str]:
     """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link.
 
     Folders on the way that may not be looked into are among the answers, so that a row can say so.
     """
-    if _is_url(pattern) or not glob.has_magic(pattern):
+    if not glob.has_magic(pattern):
         return []
     parts = Path(pattern).parts
     plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -217,17 +293,16 @@ def _may_list(folder: str) -> bool:
     return os.access(folder, os.R_OK | os.X_OK)
 
 
-def _nothing(paths: list[str]) -> UsageError:
+def _nothing(paths: list[str | far.Named]) -> ConvNextError:
+    errors = [path.error for path in paths if isinstance(path, far.Named) and path.error is not None]
+    if len(errors) == len(paths) and (len(errors) == 1 or len({str(error) for error in errors}) == 1):
+        return errors[0]
     if len(paths) > 1:
-        return UsageError(f"none of the {len(paths)} named paths exists", "check the spelling")
-    (path,) = paths
-    if _is_url(path):
-        return UsageError(
-            f"{path} is a URL; photos are never fetched", "download it first, or pipe it: curl … | convnext classify -"
-        )
+        return UsageError(f"none of the {len(paths)} named paths exists", errors[0].message if errors else _SPELLING)
+    path = str(paths[0])
     if glob.has_magic(path):
         return UsageError(f"no file matches '{path}'", "check the pattern; ** goes into folders")
-    return UsageError(f"'{path}' does not exist", "check the spelling")
+    return UsageError(f"'{path}' does not exist", _SPELLING)
 
 
 def _no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
