@@ -18,6 +18,8 @@ from convnext_cli.datasets import table
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.errors import ModelError, PhotoError, UnavailableError
 from convnext_cli.photos.parquet import features, image_column
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.reading import opened_file
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -91,7 +93,7 @@ def read(paths: Sequence[str], named: str) -> Dataset:
     files = []
     for path in paths:
         try:
-            files.append(ParquetFile(path))
+            files.append(ParquetFile(opened_file(path) if is_url(path) else path))
         except (OSError, ArrowException) as error:
             raise ModelError(f"{path} cannot be read as parquet: {error}", _AGAIN) from error
     if image_column(files[0]) is None and len(files) == 1:
