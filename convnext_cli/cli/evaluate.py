@@ -77,7 +77,7 @@ def evaluate(**given: Any) -> int:
     if target is not None:
         folder.check(target, overwrite=given["overwrite"])
     reassessed = real.read(given["real"]) if given["real"] else None
-    dataset = open_data(given["data"])
+    dataset = open_data(opening.places(given, "data"))
     with ExitStack() as stack:
         stack.callback(dataset.close)
         if given["verbose"] < 2:

@@ -11,7 +11,7 @@ from itertools import chain
 from convnext_cli.errors import ConvNextError, NetworkError, PhotoError, UnavailableError, UsageError
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.shards import is_shard
-from convnext_cli.remote.addresses import check, scrub
+from convnext_cli.remote.addresses import check, opens_connection, scrub
 from convnext_cli.remote.failures import command_error, is_denied
 from convnext_cli.remote.listing import Item, below, is_glob, look, matching, overlapped, split_glob
 from convnext_cli.remote.places import Place, locate
@@ -108,8 +108,10 @@ def _glob(url: str, shown: str) -> Named:
     return Named(shown, place=place, items=chain([first], items))
 
 
-def listed(url: str) -> Named:
+def listed(url: str, *, offline: bool = False) -> Named:
     """A URL of a list: it is read without having been looked at, unless it is a folder or a glob."""
+    if offline and opens_connection(url):
+        return Named(scrub(url), error=UsageError("it is not on this machine, and --offline forbids to fetch it"))
     if is_glob(url) or url.endswith("/"):
         return _look(url)
     try:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import IO, Literal
 
 from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UsageError
 from convnext_cli.photos import far, shards
+from convnext_cli.photos.local import exists, globbed, may_list, no_image, split
 from convnext_cli.photos.photo import Photo
 from convnext_cli.remote.addresses import expanded, is_url, plain
 
@@ -34,7 +33,8 @@ class Finder:
     too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for names,
     another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
     absolute paths of folders that are left out. shards: tar shards and image parquet files are folders of photos, which
-    are "opened", or "kept" as they are for ``members``; or "ignored", and then files as others.
+    are "opened", or "kept" as they are for ``members``; or "ignored", and then files as others. offline: URLs of lists
+    that need a connection are not read.
     """
 
     recursive: bool = False
@@ -45,6 +45,7 @@ class Finder:
     exclude: tuple[str, ...] = ()
     skip: frozenset[str] = frozenset()
     shards: Literal["opened", "kept", "ignored"] = "ignored"
+    offline: bool = False
     passed_over: Counter[str] = field(default_factory=Counter)
     _stdin_was_read: bool = False
 
@@ -54,7 +55,7 @@ class Finder:
         Raises UsageError at once when there is none of them: no such file, no file that a glob matches, only URLs that
         are not taken; and what ``far.Named`` raises.
         """
-        asked = [one for path in map(plain, paths) for one in ([path] if _exists(path) else expanded(path))]
+        asked = [one for path in map(plain, paths) for one in ([path] if exists(path) else expanded(path))]
         remote = iter(far.looked_at([path for path in asked if is_url(path)]))
         found: list[str | far.Named] = []
         there = False
@@ -64,8 +65,8 @@ class Finder:
                 there = there or named.there
                 found.append(named)
                 continue
-            matches = [] if path == "-" or _exists(path) else _globbed(path)
-            there = there or bool(matches) or path == "-" or _exists(path)
+            matches = [] if path == "-" or exists(path) else globbed(path)
+            there = there or bool(matches) or path == "-" or exists(path)
             found += matches or [path]
         if found and not there:
             raise _nothing(found)
@@ -76,8 +77,8 @@ class Finder:
 
         URLs in it are not looked at before they are read.
         """
-        lines = (plain(os.fsdecode(line)) for line in _split(stream, b"\0" if null else b"\n") if line)
-        return self._photos(far.listed(line) if is_url(line) else line for line in lines)
+        lines = (plain(os.fsdecode(line)) for line in split(stream, b"\0" if null else b"\n") if line)
+        return self._photos(far.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
 
     def _photos(self, paths: Iterable[str | far.Named]) -> Iterator[Photo]:
         for path in paths:
@@ -91,7 +92,7 @@ class Finder:
                 yield Photo(path)
             elif self.recursive:
                 yield from self._walk(path)
-            elif not _may_list(path):
+            elif not may_list(path):
                 yield Photo(path, problem=PhotoError("permission", "the folder cannot be listed"))
             else:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
@@ -178,7 +179,7 @@ class Finder:
             yield from self._walk(path, start, len(parts))
         elif os.path.lexists(path) and self._is_shard(path):
             yield from self._shard(Photo(path, shard=True), named=False)
-        elif os.path.lexists(path) and _no_image(path) is None:
+        elif os.path.lexists(path) and no_image(path) is None:
             yield Photo(path)
 
     def _is_shard(self, path: str) -> bool:
@@ -218,7 +219,7 @@ class Finder:
             below = level + len(todo)
             why = self._unwanted(entry.path, entry.name, below, start, is_folder=is_folder or is_shard)
             if why is None and not is_folder and not is_shard:
-                why = _no_image(entry.path, entry)
+                why = no_image(entry.path, entry)
             if why is not None:
                 self.passed_over[why] += 1
             elif is_shard:
@@ -250,49 +251,6 @@ def _matches(path: str, name: str, start: int, patterns: tuple[str, ...]) -> boo
     return any(fnmatchcase(path[start:] if "/" in pattern else name, pattern.removeprefix("/")) for pattern in patterns)
 
 
-def _exists(path: str) -> bool:
-    """Whether something has this name; what lies behind a forbidden folder may, and becomes a row that says so."""
-    try:
-        os.lstat(path)
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _globbed(pattern: str) -> list[str]:
-    """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link.
-
-    Folders on the way that may not be looked into are among the answers, so that a row can say so.
-    """
-    if not glob.has_magic(pattern):
-        return []
-    parts = Path(pattern).parts
-    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    start, wild = Path(*parts[:plain]), parts[plain:]
-    dots = any(part.startswith(".") for part in wild)
-    try:
-        closed = {
-            folder
-            for depth in range(len(wild))
-            for folder in ([start] if depth == 0 else start.glob(str(Path(*wild[:depth]))))
-            if folder.is_dir() and not _may_list(str(folder))
-        }
-        found = closed | {
-            path
-            for path in start.glob(str(Path(*wild)))
-            if dots or not any(part.startswith(".") for part in path.relative_to(start).parts)
-        }
-    except (OSError, ValueError):
-        return []
-    return sorted(str(path) for path in found)
-
-
-def _may_list(folder: str) -> bool:
-    return os.access(folder, os.R_OK | os.X_OK)
-
-
 def _nothing(paths: list[str | far.Named]) -> ConvNextError:
     errors = [path.error for path in paths if isinstance(path, far.Named) and path.error is not None]
     if len(errors) == len(paths) and (len(errors) == 1 or len({str(error) for error in errors}) == 1):
@@ -303,40 +261,3 @@ def _nothing(paths: list[str | far.Named]) -> ConvNextError:
     if glob.has_magic(path):
         return UsageError(f"no file matches '{path}'", "check the pattern; ** goes into folders")
     return UsageError(f"'{path}' does not exist", _SPELLING)
-
-
-def _no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
-    """What a file is called in the summary when neither its suffix nor its bytes say image, or None.
-
-    entry: of the path, where a walk has one.
-    """
-    from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
-
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
-        return None
-    try:
-        mode = (entry.stat() if entry else os.stat(path)).st_mode
-    except OSError:
-        return "broken link" if os.path.islink(path) else "unreadable"
-    if stat.S_ISDIR(mode):
-        return "linked folder"
-    if not stat.S_ISREG(mode):
-        return "special file"
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64)
-    except OSError:
-        return "unreadable"
-    return None if looks_like_image(head) else suffix or "no suffix"
-
-
-def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
-    # read1 gives what is there; read would wait until a slow producer has filled the block
-    read = getattr(stream, "read1", stream.read)
-    rest = b""
-    while block := read(1 << 16):
-        *lines, rest = (rest + block).split(end)
-        yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines)
-    if rest:
-        yield rest

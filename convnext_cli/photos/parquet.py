@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.errors import PhotoError, UnavailableError
-from convnext_cli.photos.shards import Member, NoPhotosError, broken, checked, opened
+from convnext_cli.photos.shards import Member, NoPhotosError, broken, checked, cut, opened
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -40,10 +40,9 @@ def members(path: str) -> Iterator[Member]:
                         row += 1
         except (NoPhotosError, PhotoError):
             raise
-        except (ArrowException, OSError, EOFError, ValueError) as error:
-            raise broken(error, f"after row {row - 1}" if row else "at its beginning or its end") from None
-        except Exception as error:  # of the store's library
-            raise broken(error, f"after row {row - 1}" if row else "at its beginning or its end") from None
+        except Exception as error:  # of the disk, of pyarrow, or of the store's library
+            where = f"after row {row - 1}" if row else "at its beginning or its end"
+            raise (cut(where) if isinstance(error, ArrowException | EOFError) else broken(error, where)) from None
 
 
 def _member(row: int, cell: Any) -> Member:

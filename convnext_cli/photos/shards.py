@@ -83,6 +83,9 @@ def broken(error: Exception, where: str) -> PhotoError:
     from convnext_cli.remote.failures import photo_error
 
     found = photo_error(error)
-    if found.kind in ("corrupt", "empty"):
-        return PhotoError("corrupt", f"the shard is cut or damaged {where}; what follows is lost")
-    return PhotoError(found.kind, f"{found.message}, {where}")
+    return cut(where) if found.kind in ("corrupt", "empty") else PhotoError(found.kind, f"{found.message}, {where}")
+
+
+def cut(where: str) -> PhotoError:
+    """What is wrong with a shard that does not go on. where: as in "after a.jpg"."""
+    return PhotoError("corrupt", f"the shard is cut or damaged {where}; what follows is lost")

@@ -9,7 +9,7 @@ from io import BufferedIOBase
 
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import MAX_FILE_BYTES
-from convnext_cli.photos.shards import Member, broken, checked, opened
+from convnext_cli.photos.shards import Member, broken, checked, cut, opened
 
 
 class _Watched:
@@ -40,14 +40,18 @@ def members(path: str) -> Iterator[Member]:
                     vars(tar)["members"].clear()  # or the headers of all stay in memory
                     yield checked(name, entry.size, data)
                     last = name
-        except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, ValueError, zlib.error):
             if watched.empty:
                 raise PhotoError("empty", "the file is empty") from None
-            raise broken(error, f"after {last}" if last else "at its beginning") from None
-        except Exception as error:  # of the store's library
-            raise broken(error, f"after {last}" if last else "at its beginning") from None
+            raise cut(_where(last)) from None
+        except Exception as error:  # of the disk, or of the store's library
+            raise broken(error, _where(last)) from None
         if watched.ended:
-            raise broken(EOFError(), f"after {last}" if last else "at its beginning")
+            raise cut(_where(last))
+
+
+def _where(last: str | None) -> str:
+    return f"after {last}" if last else "at its beginning"
 
 
 def _data(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes | None:
