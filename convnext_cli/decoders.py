@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -36,6 +37,15 @@ class Task(Generic[T, R]):
     def start(self) -> None:
         """The clock runs: it reads."""
         self._since = time.monotonic()
+
+    @contextmanager
+    def alone(self, places: threading.Semaphore) -> Iterator[None]:
+        """Take a place among few, and wait for it while the clock stands."""
+        self._used = self.seconds()
+        self._since = None
+        with places:
+            self._since = time.monotonic()
+            yield
 
     def compute(self) -> None:
         """Wait for a thread of the budget, while the clock stands, and go on."""

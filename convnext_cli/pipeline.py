@@ -37,6 +37,10 @@ Scores = Literal["softmax", "sigmoid", "logits"]
 # What scores mean by default, by what the model was trained for (the card's ``problem``).
 SCORES: dict[str, Scores] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
 BATCH_SIZE = 8  # photos, on a CPU
+# Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
+# each is held in memory until it is decoded.
+LARGE = 32 * 2**20
+_few_large = Semaphore(4)
 
 
 @dataclass
@@ -198,6 +202,13 @@ class Pipeline:
         return _Ready(photo, error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
 
     def _prepare(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
+        size = photo.seen.size if photo.seen is not None else None
+        if size is not None and size > LARGE and is_url(photo.path):
+            with task.alone(_few_large):
+                return self._read_and_decode(photo, task)
+        return self._read_and_decode(photo, task)
+
+    def _read_and_decode(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
         clock, idle = [time.perf_counter()], 0.0
         ready = _Ready(photo)
         try:

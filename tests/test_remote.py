@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -361,6 +362,10 @@ def test_a_table_is_no_shard(convnext: Run, model: str, tmp_path: Path) -> None:
     walked = convnext("classify", "-r", tmp_path, "-m", model, "-f", "jsonl")
     assert said(rows_of(walked.out)) == [("a.jpg", None)]
     assert ".parquet" in walked.err
+    job = convnext("label", tmp_path, "-o", tmp_path / "labels.parquet", "-m", model)
+    assert job.status == 0
+    again = convnext("label", tmp_path, "-o", tmp_path / "labels.parquet", "-m", model)
+    assert (again.status, "nothing new among 1 photo" in again.err) == (0, True)
 
 
 def test_shards_of_a_job_are_opened_once(
@@ -499,6 +504,33 @@ def test_labels_of_tar_shards(tmp_path: Path) -> None:
     assert data.splits() == ("val",)
     assert [data.read(photo) for photo in data.photos] == [b"x", b"y", b"z", b"d", b"e", b"f"]
     data.close()
+
+
+def test_large_objects_are_read_a_few_at_a_time(
+    convnext: Run, memory: object, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convnext_cli import pipeline
+
+    reading, most, lock, real = 0, 0, threading.Lock(), pipeline.read_file
+    together = threading.Barrier(2)
+
+    def read(path: str) -> bytes:
+        nonlocal reading, most
+        with lock:
+            reading += 1
+            most = max(most, reading)
+        together.wait(20)
+        with lock:
+            reading -= 1
+        return real(path)
+
+    monkeypatch.setattr(pipeline, "read_file", read)
+    monkeypatch.setattr(pipeline, "LARGE", 100)
+    monkeypatch.setattr(pipeline, "_few_large", threading.Semaphore(2))
+    for number in range(12):
+        memory.pipe(f"/l/{number}.jpg", PHOTOS["a.jpg"])
+    assert convnext("classify", "-r", "memory://l", "-m", model, "-f", "jsonl", "--timeout", 30).status == 0
+    assert most == 2
 
 
 # secrets, errors, patience

@@ -66,7 +66,7 @@ def evaluate(**given: Any) -> int:
     """Measure a model's answers on labelled photos.
 
     DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
-    TSV or parquet of path and label, or Hugging Face's image parquet files.
+    TSV or parquet of path and label, Hugging Face's image parquet files, tar shards, or a URL of any of these.
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])

@@ -61,6 +61,7 @@ def label(**given: Any) -> int:
     """Label all photos below a folder, and lose none of them.
 
     FOLDER is a folder, here or behind a URL (s3://bucket/photos), a photo, a glob, or a tar or parquet file of photos.
+
     However a run ends, the same command goes on where it was; what is done is not done again.
     """
     render.set_quiet(given["quiet"])

@@ -53,7 +53,7 @@ UPGRADE = """
 ALTER TABLE photos ADD COLUMN tag TEXT;
 CREATE TABLE shards (key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, tag TEXT) WITHOUT ROWID;
 """
-# What a walk found; on disk, but gone with the run. shard: it holds photos, and is to be opened.
+# What a walk found; on disk, but gone with the run. shard: whether it holds photos, and is to be opened.
 FOUND = """
 CREATE TEMP TABLE found (
     key BLOB PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, tag TEXT, kind TEXT, message TEXT,

@@ -11,7 +11,7 @@ from typing import Any
 
 from convnext_cli.errors import PhotoError
 from convnext_cli.labelling.found import Found, file_of, key_of
-from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.photos.shards import is_shard
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.listing import Seen
@@ -53,7 +53,7 @@ class Walked:
     def _note(self, found: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
         """Note one photo or shard; whether it has to be labelled, and was not noted before."""
         insert = """
-            INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 OR NOT EXISTS (
+            INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 > 0 OR NOT EXISTS (
                 SELECT 1 FROM photos WHERE key = ?1 AND size IS ?3 AND mtime_ns IS ?4 AND tag IS ?5 AND ?6 IS NULL
                 AND (?9 OR settings = ?10) AND NOT (?11 AND status = 'failed')), ?8
             RETURNING todo
@@ -106,7 +106,7 @@ class Walked:
             for key, path, size, mtime_ns, tag, kind, message, shard in rows:
                 problem = None if kind is None else PhotoError(kind, message)
                 seen = Seen(size, mtime_ns, tag)
-                photo = Photo(os.fsdecode(path), problem=problem, seen=seen, shard=bool(shard))
+                photo = Photo(os.fsdecode(path), problem=problem, seen=seen, shard=Shard(shard))
                 yield Found(photo, size, mtime_ns, tag)
                 last = key
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from convnext_cli.errors import ConvNextError, NetworkError, PhotoError, UnavailableError, UsageError
-from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.photos.shards import is_shard
 from convnext_cli.remote.addresses import check, opens_connection, scrub
 from convnext_cli.remote.failures import command_error, is_denied
@@ -50,7 +50,8 @@ class Named:
             told = self.error.message.removeprefix(self.shown).removeprefix(": ").strip()
             yield Photo(self.shown, problem=PhotoError("permission" if denied else "missing", told))
         elif self.photo is not None:
-            yield Photo(self.photo.path, seen=self.photo.seen, shard=with_shards and is_shard(self.photo.path))
+            shard = Shard.NAMED if with_shards and is_shard(self.photo.path) else Shard.NONE
+            yield Photo(self.photo.path, seen=self.photo.seen, shard=shard)
         elif self.items is not None and self.place is not None:
             try:
                 yield from _listed(self.place, self.items, way, passed_over, with_shards, glob=self.folder is None)
@@ -140,7 +141,7 @@ def _listed(
 
     def judged(item: Item) -> tuple[Photo | None, str]:
         url, found = place.url_of(item.name), suffix(item)
-        shard = with_shards and is_shard(item.name)
+        shard = Shard.FOUND if with_shards and is_shard(item.name) else Shard.NONE
         if shard or found in IMAGE_SUFFIXES or (glob and found):
             return Photo(url, seen=item.seen, shard=shard), ""
         if found:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import IO, Literal
 
-from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UsageError
+from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UnavailableError, UsageError
 from convnext_cli.photos import far, shards
 from convnext_cli.photos.local import exists, globbed, may_list, no_image, split
-from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.remote.addresses import expanded, is_url, plain
 
 __all__ = ["Finder", "Photo"]
@@ -87,7 +87,7 @@ class Finder:
             elif path == "-":
                 yield self._standard_input()
             elif self._is_shard(path):
-                yield from self._shard(Photo(path, shard=True))
+                yield from self._shard(Photo(path, shard=Shard.NAMED))
             elif not os.path.isdir(path):
                 yield Photo(path)
             elif self.recursive:
@@ -103,7 +103,7 @@ class Finder:
             yield Photo(named.shown, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
             return
         for photo in named.photos(self._way, self.passed_over, with_shards=self.shards != "ignored"):
-            yield from self._shard(photo, named=named.photo is not None) if photo.shard else (photo,)
+            yield from self._shard(photo) if photo.shard else (photo,)
 
     def _way(self, root: str, parts: list[str]) -> tuple[int, str] | None:
         """The first part of a way below a folder that a walk would not go, by its place, and why; None for none."""
@@ -122,17 +122,18 @@ class Finder:
         root = f"{root.rstrip('/')}/"
         return path.startswith(root) and self._way(root, path.removeprefix(root).split("/")) is not None
 
-    def _shard(self, shard: Photo, *, named: bool = True) -> Iterator[Photo]:
+    def _shard(self, shard: Photo) -> Iterator[Photo]:
         """A shard itself, or the photos in it."""
         if self.shards == "kept":
             yield shard
         else:
-            yield from self.members(shard, named=named)
+            yield from self.members(shard)
 
-    def members(self, shard: Photo, *, named: bool = True) -> Iterator[Photo]:
+    def members(self, shard: Photo) -> Iterator[Photo]:
         """The photos in a shard, with their bytes, and at the end a row for the shard where it is damaged.
 
-        What in it is no image is counted, as in a folder. named: by the user, and not found in a folder.
+        What in it is no image is counted, as in a folder. Raises UnavailableError for a named parquet file without
+        pyarrow.
         """
         from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
 
@@ -145,12 +146,13 @@ class Finder:
                     yield Photo(root + member.name, member.data, member.problem)
                 else:
                     self.passed_over[unwanted[1] if unwanted else kind or "no suffix"] += 1
-        except shards.NoPhotosError:
-            if named:
-                problem = PhotoError("not_an_image", "this parquet file has no column of photos")
-                yield Photo(shard.path, problem=problem)
-            else:
+        except (shards.NoPhotosError, UnavailableError) as error:
+            if shard.shard is Shard.FOUND:
                 self.passed_over[".parquet"] += 1
+                return
+            if isinstance(error, UnavailableError):
+                raise
+            yield Photo(shard.path, problem=PhotoError("not_an_image", "this parquet file has no column of photos"))
         except PhotoError as problem:
             yield Photo(shard.path, problem=problem)
 
@@ -178,7 +180,7 @@ class Finder:
         if os.path.isdir(path):
             yield from self._walk(path, start, len(parts))
         elif os.path.lexists(path) and self._is_shard(path):
-            yield from self._shard(Photo(path, shard=True), named=False)
+            yield from self._shard(Photo(path, shard=Shard.FOUND))
         elif os.path.lexists(path) and no_image(path) is None:
             yield Photo(path)
 
@@ -223,7 +225,7 @@ class Finder:
             if why is not None:
                 self.passed_over[why] += 1
             elif is_shard:
-                yield from self._shard(Photo(entry.path, shard=True), named=False)
+                yield from self._shard(Photo(entry.path, shard=Shard.FOUND))
             elif not is_folder:
                 yield Photo(entry.path)
             elif os.path.abspath(entry.path) not in self.skip and (problem := self._enter(entry.path, todo, inside)):
