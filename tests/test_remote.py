@@ -9,6 +9,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -404,6 +405,28 @@ def test_shards_of_a_job_are_opened_once(
     assert dict(states()) == {f"x.tar/{n}.jpg": "vanished" for n in "123"} | {"y.jpg": "ok"}
 
 
+def test_photos_in_a_shard_are_not_sorted(convnext: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "x.tar").write_bytes(tar_of({"1.jpg": PHOTOS["a.jpg"]}))
+    (tmp_path / "photos" / "2.jpg").write_bytes(PHOTOS["b.jpg"])
+    more = ("--sort-into", tmp_path / "sorted", "-m", model)
+    done = convnext("label", tmp_path / "photos", "-o", tmp_path / "labels.csv", *more)
+    assert (done.status, "1 photo (copy); left: 1 in a shard" in done.err) == (0, True)
+
+
+def test_a_shard_that_a_later_walk_leaves_out_has_not_vanished(convnext: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "x.tar").write_bytes(tar_of({"1.jpg": PHOTOS["a.jpg"]}))
+    target = tmp_path / "labels.csv"
+    convnext("label", tmp_path / "photos", "-o", target, "-m", model)
+    before = target.read_bytes()
+    convnext("label", tmp_path / "photos", "-o", target, "-m", model, "--exclude", "*.tar")
+    assert target.read_bytes() == before
+    (tmp_path / "photos" / "x.tar").unlink()
+    convnext("label", tmp_path / "photos", "-o", target, "-m", model)
+    assert b"vanished" in target.read_bytes()
+
+
 def test_a_job_that_broke_off_within_a_shard_goes_on_there(
     convnext: Run, memory: object, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,11 +571,13 @@ def test_large_objects_are_read_a_few_at_a_time(
         ("key AKIAABCDEFGHIJKLMNOP is unknown", "key … is unknown"),
         ("with hf_abcdefghijklmnopqrst", "with …"),
         ("from-the-environment!", "…!"),
+        ("from-its-options at http://host:9000", "… at http://host:9000"),
         ("s3://bucket/design=1/keyboard=2.jpg", "s3://bucket/design=1/keyboard=2.jpg"),
     ],
 )
 def test_secrets_are_taken_out(text: str, clean: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "from-the-environment")
+    monkeypatch.setenv("FSSPEC_S3", '{"anon": false, "secret": "from-its-options", "endpoint_url": "http://host:9000"}')
     assert addresses.scrub(text) == clean
 
 
@@ -574,8 +599,16 @@ def test_urls_that_are_not_taken(convnext: Run, model: str, tmp_path: Path, url:
         assert "secret" not in done.err
 
 
+def test_results_stay_here(convnext: Run, memory: object, model: str) -> None:
+    memory.pipe("/a.jpg", PHOTOS["a.jpg"])
+    for command in ("classify", "label"):
+        done = convnext(command, "memory://a.jpg", "-o", "s3://bucket/labels.jsonl", "-m", model)
+        assert done.status == 2
+        assert "on this machine" in done.err
+
+
 def test_a_library_that_is_not_there_is_said_with_its_extra(convnext: Run, model: str) -> None:
-    if "gcsfs" in __import__("sys").modules or __import__("importlib.util").util.find_spec("gcsfs"):
+    if find_spec("gcsfs") is not None:
         pytest.skip("gcsfs is there")
     done = convnext("classify", "gs://bucket/x.jpg", "-m", model)
     assert done.status == 4

@@ -17,7 +17,7 @@ from convnext_cli.cli import label_view, opening, options, output, render
 if TYPE_CHECKING:
     from convnext_cli.engines import Engine
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.pipeline import Pipeline, Times
     from convnext_cli.rows import Row
 
 FEW = 16  # photos that are answered at once, by whatever is ready
@@ -206,6 +206,10 @@ def _measured(engine: Engine) -> str:
     )
 
 
+def _readers(times: Times) -> str:
+    return f" (over {times.readers} threads)" if times.readers > times.workers else ""
+
+
 def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds: float) -> None:
     times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
     recipe = pipeline.recipe
@@ -224,7 +228,8 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
             f"recipe: {recipe.describe()}; logits divided by {pipeline.temperature:g}\n"
             f"engine: {engine.name} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
             f"{pipeline.threads} threads, {pipeline.workers} of them decode{_measured(engine)}\n"
-            f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s, decode {times.decode:.2f} s, "
+            f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
+            f"decode {times.decode:.2f} s, "
             f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"
             f"the {times.limiting()} limits"
         )

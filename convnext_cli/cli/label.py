@@ -196,6 +196,7 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
     """The output and its format. Raises UsageError and OutputError before anything is loaded."""
     from convnext_cli.errors import OutputError, UsageError
     from convnext_cli.labelling import output
+    from convnext_cli.remote.addresses import check_output
 
     if not given["paths"] and given["files_from"] is None:
         raise click.UsageError("Name at least one folder, or --files-from FILE.")
@@ -207,6 +208,7 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
         raise click.UsageError("--relabel and --mix exclude each other.")
     if given["output"] == "-":
         raise UsageError("a durable job needs a file", "name one with -o, or take convnext classify -r for a stream")
+    check_output(given["output"])
     target = Path(given["output"])
     if target.is_dir() or (target.exists() and not target.is_file()):
         raise UsageError(f"{target} is not a file", "choose another name for the output")

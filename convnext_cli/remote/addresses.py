@@ -37,6 +37,8 @@ _KEYS = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}\b|\bhf_[A-Za-z0-9]{16,}\b")
 _ENVIRONMENT = re.compile(
     r"^(AWS|AZURE|GOOGLE|GCLOUD|HF|HUGGING_FACE|FSSPEC)_\w*(KEY|SECRET|TOKEN|PASSWORD|STRING|SAS)"
 )
+_JSON = re.compile(r'"([^"]*)"\s*:\s*"([^"]*)"')
+_SECRET_NAME = re.compile(r"key|secret|token|password|sas|string", re.IGNORECASE)
 _SHORTEST = 8  # characters; what is shorter is no secret, and may stand in any word
 
 
@@ -110,11 +112,12 @@ def scrub(text: str) -> str:
 
 
 def _in_environment() -> list[str]:
-    return sorted(
-        (value for name, value in os.environ.items() if _ENVIRONMENT.match(name) and len(value) >= _SHORTEST),
-        key=len,
-        reverse=True,
-    )
+    """The longest first, since one may hold another."""
+    found = {value for name, value in os.environ.items() if _ENVIRONMENT.match(name)}
+    for name, value in os.environ.items():
+        if name.startswith("FSSPEC_") and value.startswith("{"):  # options of a library, as JSON
+            found |= {inner for key, inner in _JSON.findall(value) if _SECRET_NAME.search(key)}
+    return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
 
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -137,6 +140,14 @@ def expanded(path: str) -> list[str]:
     if len(numbers) * len(rest) > _MOST or not rest:
         raise UsageError(f"{scrub(path)} stands for more than {_MOST:,} names", "name a folder, or use a glob")
     return [f"{path[: found.start()]}{number:0{width}d}{tail}" for number in numbers for tail in rest]
+
+
+def check_output(target: str) -> None:
+    """Raises UsageError for a URL: results are written here."""
+    if is_url(target):
+        raise UsageError(
+            f"{scrub(target)} is a URL; results go into a file on this machine", "copy it there afterwards"
+        )
 
 
 @cache

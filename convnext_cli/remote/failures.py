@@ -162,10 +162,9 @@ def command_error(error: BaseException, url: str) -> ConvNextError:
         return UsageError(f"{shown} does not exist", "check the spelling of the bucket and of what follows it")
     if is_denied(error):
         name = scheme(links(url)[-1])
-        return UsageError(
-            f"{shown} may not be looked at: {_said(error)}",
-            _CREDENTIALS.get(_ALIASES.get(name, name), "check that this user may read it"),
-        )
+        how = _CREDENTIALS.get(_ALIASES.get(name, name), "")
+        hint = "this user may not list or read it" if not _names(error) & _NO_CREDENTIALS else "nobody is logged in"
+        return UsageError(f"{shown} may not be looked at: {_said(error)}", f"{hint}: {how}" if how else hint)
     if is_unknown_host(error):
         return NetworkError(
             f"{shown}: the store's host is not known", "check the endpoint's address and the connection"
