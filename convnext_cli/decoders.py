@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -23,11 +24,12 @@ R = TypeVar("R")
 class Task(Generic[T, R]):
     """One photo on its way. item: the photo."""
 
-    def __init__(self, item: T, budget: Budget) -> None:
+    def __init__(self, item: T, budget: Budget, places: threading.Semaphore | None = None) -> None:
         self.item = item
-        self._budget = budget
+        self._budget, self._places = budget, places
         self._future: Future[R | None] = Future()
-        self._ended = threading.Lock()  # held once it has ended, in whatever way
+        self._lock = threading.Lock()  # of the next two
+        self._ended = False
         self._share: Share | None = None
         self._used = 0.0
         self._since: float | None = None
@@ -36,12 +38,34 @@ class Task(Generic[T, R]):
         """The clock runs: it reads."""
         self._since = time.monotonic()
 
+    @contextmanager
+    def alone(self, places: threading.Semaphore) -> Iterator[None]:
+        """Take a place among few, and wait for it while the clock stands."""
+        self._used = self.seconds()
+        self._since = None
+        with places:
+            self._since = time.monotonic()
+            yield
+
     def compute(self) -> None:
         """Wait for a thread of the budget, while the clock stands, and go on."""
         self._used = self.seconds()
         self._since = None
-        self._share = self._budget.one()
+        if self._places is not None:
+            self._places.acquire()
+        share = self._budget.one()
+        with self._lock:
+            given_up = self._ended  # while it waited here
+            if not given_up:
+                self._share = share
+        if given_up:
+            self._give_back(share)
         self._since = time.monotonic()
+
+    def _give_back(self, share: Share) -> None:
+        share.release()
+        if self._places is not None:
+            self._places.release()
 
     def seconds(self) -> float:
         """How long it has been at work."""
@@ -50,10 +74,13 @@ class Task(Generic[T, R]):
 
     def end(self, answer: R | None = None, error: BaseException | None = None) -> bool:
         """Give back what it holds and let ``result`` go on; whether this was the first end."""
-        if not self._ended.acquire(blocking=False):
-            return False
-        if self._share is not None:
-            self._share.release()
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+            share = self._share
+        if share is not None:
+            self._give_back(share)
         if error is not None:
             self._future.set_exception(error)
         else:
@@ -68,7 +95,8 @@ class Task(Generic[T, R]):
 class Decoders(Generic[T, R]):
     """A pool of threads.
 
-    work: makes the answer for an item; it is handed the item's task, to call ``compute`` before it needs a processor.
+    count: of those that compute at once; more may read (``grow``). work: makes the answer for an item; it is handed the
+    item's task, to call ``compute`` before it needs a processor.
     budget: processor threads that are shared with the engine. limit: seconds for one item, waiting for others not
     counted, or None.
     """
@@ -79,6 +107,7 @@ class Decoders(Generic[T, R]):
         self._work, self._budget, self._limit, self._count = work, budget, limit, count
         self._waiting: SimpleQueue[Task[T, R] | None] = SimpleQueue()
         self._running: dict[Task[T, R], None] = {}
+        self._computing = threading.Semaphore(count)
         self._closed = threading.Event()
         for _ in range(count):
             self._thread(self._run)
@@ -87,9 +116,15 @@ class Decoders(Generic[T, R]):
 
     def submit(self, item: T) -> Task[T, R]:
         """Begin with an item when a thread is free; threads take them in order."""
-        task: Task[T, R] = Task(item, self._budget)
+        task: Task[T, R] = Task(item, self._budget, self._computing)
         self._waiting.put(task)
         return task
+
+    def grow(self, count: int) -> None:
+        """Have at least so many threads, where reading is waiting: for a network, not for a processor."""
+        for _ in range(self._count, count):
+            self._thread(self._run)
+        self._count = max(self._count, count)
 
     def close(self) -> None:
         """Let the threads end when they have done what they are at; what waits is not begun."""

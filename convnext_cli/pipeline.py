@@ -10,12 +10,11 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from itertools import groupby, pairwise
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -26,9 +25,11 @@ from convnext_cli.decoders import Decoders, Task
 from convnext_cli.engines import DTYPES, ENGINES, Engine, Job, open_engine
 from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labels import LabelSet
-from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
-from convnext_cli.photos.find import Photo
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
+from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.recipe import Recipe
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.places import READERS
 from convnext_cli.rows import Prediction, Row
 from convnext_cli.threads import Budget, usable_threads
 
@@ -36,6 +37,10 @@ Scores = Literal["softmax", "sigmoid", "logits"]
 # What scores mean by default, by what the model was trained for (the card's ``problem``).
 SCORES: dict[str, Scores] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
 BATCH_SIZE = 8  # photos, on a CPU
+# Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
+# each is held in memory until it is decoded.
+LARGE = 32 * 2**20
+_few_large = Semaphore(4)
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Times:
     failed: int = 0
     unknown: int = 0
     workers: int = 1
+    readers: int = 1  # where they are more than decode
 
     def add(self, seconds: tuple[float, ...]) -> None:
         """Count a photo, with what it took to read, decode and prepare it, as far as it came."""
@@ -73,7 +79,8 @@ class Times:
 
     def _by_stage(self) -> dict[str, float]:
         photo = {"reading": self.read, "decoding": self.decode, "preparing": self.prepare}
-        return {name: seconds / self.workers for name, seconds in photo.items()} | {"engine": self.engine}
+        threads = dict.fromkeys(photo, self.workers) | {"reading": max(self.workers, self.readers)}
+        return {name: seconds / threads[name] for name, seconds in photo.items()} | {"engine": self.engine}
 
 
 @dataclass
@@ -155,14 +162,22 @@ class Pipeline:
     def _prepared(self, photos: Iterator[Photo], budget: Budget) -> Iterator[_Ready]:
         # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
         # asks for photos, so that what is ready goes on while a slow source is waited for.
-        pending: Queue[Task[Photo, _Ready] | BaseException | None] = Queue(self.batch_size + self.workers)
+        pending: SimpleQueue[Task[Photo, _Ready] | BaseException | None] = SimpleQueue()
+        room = Semaphore(self.batch_size + self.workers)
         decoders = Decoders(self.workers, self._prepare, budget, self.timeout)
         stop = Event()
 
         def feed() -> None:
             end: BaseException | None = None
             try:
+                far = False
                 for photo in photos:
+                    if not far and photo.data is None and is_url(photo.path):
+                        far = True
+                        decoders.grow(READERS)
+                        self.times.readers = READERS
+                        room.release(READERS)
+                    room.acquire()
                     if stop.is_set():
                         return
                     pending.put(decoders.submit(photo))
@@ -175,23 +190,32 @@ class Pipeline:
             while (task := pending.get()) is not None:
                 if isinstance(task, BaseException):
                     raise task
-                yield task.result() or self._late(task.item)
+                ready = task.result() or self._late(task.item)
+                room.release()
+                yield ready
         finally:
             stop.set()
             decoders.close()
-            with suppress(Empty):  # let go of the feeder, should it wait for room
-                while True:
-                    pending.get_nowait()
+            room.release()  # let go of the feeder, should it wait for room
 
     def _late(self, photo: Photo) -> _Ready:
         return _Ready(photo, error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
 
     def _prepare(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
+        size = photo.seen.size if photo.seen is not None else None
+        if size is not None and size > LARGE and is_url(photo.path):
+            with task.alone(_few_large):
+                return self._read_and_decode(photo, task)
+        return self._read_and_decode(photo, task)
+
+    def _read_and_decode(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
         clock, idle = [time.perf_counter()], 0.0
         ready = _Ready(photo)
         try:
             if photo.problem is not None:
                 raise photo.problem
+            if photo.seen is not None and photo.seen.size is not None:
+                check_bytes(photo.seen.size)
             data = read_file(photo.path) if photo.data is None else photo.data
             clock.append(time.perf_counter())
             before = time.perf_counter()

@@ -17,7 +17,7 @@ FLOORS = [
     ["machine", "files"],
     ["model", "photos.recipe", "labels"],
     ["card", "rows"],
-    ["zoo"],
+    ["zoo", "remote"],
     ["photos"],
     ["checkpoints"],
     ["engines", "photos.processor"],
@@ -91,7 +91,7 @@ def test_siblings_stay_apart(folder: str) -> None:
 
 
 HEAVY = ["torch", "torchvision", "numpy", "PIL", "rich", "pyarrow", "huggingface_hub", "safetensors"]
-HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib"]
+HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib", "fsspec", "s3fs"]
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ class TestHuggingFace:
         two = parquet(tmp_path / "b.parquet", rows([0]), ["cat"])
         with pytest.raises(ModelError, match=r"b\.parquet has other columns or classes"):
             open_data([str(one), str(two)])
-        with pytest.raises(UsageError, match="only parquet files can be several"):
+        with pytest.raises(UsageError, match="only parquet files and tar shards can be several"):
             open_data([str(one), str(tmp_path)])
 
     def test_several_columns_of_classes(self, tmp_path: Path) -> None:

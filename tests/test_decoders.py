@@ -57,3 +57,44 @@ def test_waiting_for_the_engine_is_not_counted() -> None:
         go.wait(0.3)  # the engine is at work for longer than a photo may take
     assert task.result() == "a"
     decoders.close()
+
+
+def test_what_is_given_up_while_it_waits_for_a_processor_keeps_none() -> None:
+    budget, asked = Budget(1), threading.Event()
+    task: Task[str, str] = Task("a", budget)
+    task.start()
+
+    def work() -> None:
+        asked.set()
+        task.compute()
+
+    with budget.whole():
+        thread = threading.Thread(target=work)
+        thread.start()
+        asked.wait()
+        assert task.end()  # its time was up
+    thread.join()
+    with budget.whole():
+        pass
+
+
+def test_more_threads_read_than_compute() -> None:
+    reading, most, now, lock = threading.Barrier(6), 0, 0, threading.Lock()
+
+    def work(item: int, task: Task[int, int]) -> int:
+        nonlocal most, now
+        reading.wait(10)  # passes when six threads are here together
+        task.compute()
+        with lock:
+            now += 1
+            most = max(most, now)
+        with lock:
+            now -= 1
+        return item
+
+    decoders = Decoders(1, work, Budget(4))
+    decoders.grow(6)
+    tasks = [decoders.submit(item) for item in range(6)]
+    assert [task.result() for task in tasks] == list(range(6))
+    assert most == 1
+    decoders.close()

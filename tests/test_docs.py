@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,12 @@ def place(tmp_path: Path, home: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(picture(90, 90, seed=8 * place + i)))
     shutil.make_archive(str(tmp_path / "clothing-144"), "zip", tmp_path / "clothes")
+    for number in range(2):
+        with tarfile.open(tmp_path / f"shard-{number:03d}.tar", "w") as tar:
+            for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
+                (tmp_path / "label").write_text(name)
+                tar.add(sample, f"{name}.jpg")
+                tar.add(tmp_path / "label", f"{name}.cls")
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
     onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))

@@ -92,6 +92,8 @@ class Commands(click.Group):
 
 
 def _is_path(word: str) -> bool:
+    if "://" in word:
+        return True
     try:
         os.lstat(word)
     except PermissionError:  # something in a folder that may not be looked into

@@ -17,7 +17,7 @@ from convnext_cli.cli import label_view, opening, options, output, render
 if TYPE_CHECKING:
     from convnext_cli.engines import Engine
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.pipeline import Pipeline, Times
     from convnext_cli.rows import Row
 
 FEW = 16  # photos that are answered at once, by whatever is ready
@@ -46,10 +46,12 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 def classify(**given: Any) -> int:
     """Label photos, and print ranked labels.
 
-    PATH is a photo, a folder (-r), a quoted glob, or - for a photo on standard input.
+    PATH is a photo, a folder (-r), a quoted glob, a URL of these (s3://bucket/photo.jpg), a tar or parquet file of
+    photos, or - for a photo on standard input.
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])
+    given["paths"] = opening.places(given)
     if given["output"] == "-":
         given["output"] = None
     form = _format(given)
@@ -94,7 +96,7 @@ def _format(given: dict[str, Any]) -> str:
 def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
     from convnext_cli.photos.find import Finder
 
-    finder = Finder(given["recursive"])
+    finder = Finder(given["recursive"], shards="opened", offline=given["offline"])
     paths, listing = given["paths"], given["files_from"]
     if not paths and listing is None:
         raise click.UsageError("Name at least one photo, or - for standard input, or --files-from FILE.")
@@ -108,6 +110,7 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
 
 def _open(given: dict[str, Any]) -> Pipeline:
     few = not given["recursive"] and given["files_from"] is None and len(given["paths"]) <= FEW
+    few = few and not any(_holds_many(path) for path in given["paths"])
     return opening.pipeline(
         given,
         job="latency" if few else "throughput",
@@ -115,6 +118,14 @@ def _open(given: dict[str, Any]) -> Pipeline:
         prepare=not few or given["engine"] != "auto",
         thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
     )
+
+
+def _holds_many(path: str) -> bool:
+    from convnext_cli.photos.shards import is_shard
+    from convnext_cli.remote.addresses import is_url
+    from convnext_cli.remote.listing import is_glob
+
+    return is_shard(path) or (is_url(path) and is_glob(path))
 
 
 def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
@@ -195,6 +206,10 @@ def _measured(engine: Engine) -> str:
     )
 
 
+def _readers(times: Times) -> str:
+    return f" (over {times.readers} threads)" if times.readers > times.workers else ""
+
+
 def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds: float) -> None:
     times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
     recipe = pipeline.recipe
@@ -213,7 +228,8 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
             f"recipe: {recipe.describe()}; logits divided by {pipeline.temperature:g}\n"
             f"engine: {engine.name} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
             f"{pipeline.threads} threads, {pipeline.workers} of them decode{_measured(engine)}\n"
-            f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s, decode {times.decode:.2f} s, "
+            f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
+            f"decode {times.decode:.2f} s, "
             f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"
             f"the {times.limiting()} limits"
         )

@@ -66,7 +66,7 @@ def evaluate(**given: Any) -> int:
     """Measure a model's answers on labelled photos.
 
     DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
-    TSV or parquet of path and label, or Hugging Face's image parquet files.
+    TSV or parquet of path and label, Hugging Face's image parquet files, tar shards, or a URL of any of these.
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])
@@ -77,7 +77,7 @@ def evaluate(**given: Any) -> int:
     if target is not None:
         folder.check(target, overwrite=given["overwrite"])
     reassessed = real.read(given["real"]) if given["real"] else None
-    dataset = open_data(given["data"])
+    dataset = open_data(opening.places(given, "data"))
     with ExitStack() as stack:
         stack.callback(dataset.close)
         if given["verbose"] < 2:

@@ -29,7 +29,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
     "  convnext label photos/ -o labels.sqlite --exclude '*.png' --min-score 0.5\n"
     "  convnext label photos/ -o labels.csv --sort-into sorted --mode link"
 )
-@click.argument("paths", nargs=-1, metavar="FOLDER...")
+@click.argument("paths", nargs=-1, metavar="FOLDER|URL...")
 @click.option("-o", "--output", metavar="FILE", help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix]")
 @click.option("--overwrite", is_flag=True, help="Begin anew where the output is there.")
@@ -60,9 +60,12 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 def label(**given: Any) -> int:
     """Label all photos below a folder, and lose none of them.
 
+    FOLDER is a folder, here or behind a URL (s3://bucket/photos), a photo, a glob, or a tar or parquet file of photos.
+
     However a run ends, the same command goes on where it was; what is done is not done again.
     """
     render.set_quiet(given["quiet"])
+    given["paths"] = opening.places(given)
     if given["undo"]:
         if given["paths"] or given["output"] or given["sort_into"]:
             raise click.UsageError("--undo does nothing else: leave the other arguments out.")
@@ -87,7 +90,7 @@ def label(**given: Any) -> int:
         session = _Session(store, pipeline, finder, target, form, given)
         session.round(photos, _roots(given))
         if given["watch"]:
-            session.watch(_roots(given))
+            session.watch([path for path in given["paths"] if os.path.isdir(path)])  # noqa: PTH112
         return 1 if store.statuses().get("failed") or session.failed else 0
 
 
@@ -125,11 +128,22 @@ class _Session:
                 self.settings,
                 mixing=self.mixing,
                 retry_failed=self.given["retry_failed"],
+                left_out=self.finder.left_out,
                 progress=progress,
             )
         try:
             with label_view.labelling(tally) as tell:
-                job.run(self.store, self.pipeline, self.settings, tally, strict=self.given["strict"], progress=tell)
+                job.run(
+                    self.store,
+                    self.pipeline,
+                    self.settings,
+                    tally,
+                    members=self.finder.members,
+                    mixing=self.mixing,
+                    retry_failed=self.given["retry_failed"],
+                    strict=self.given["strict"],
+                    progress=tell,
+                )
         except job.StopAtFailure as stopped:
             self.write()
             error = stopped.row.error
@@ -182,6 +196,7 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
     """The output and its format. Raises UsageError and OutputError before anything is loaded."""
     from convnext_cli.errors import OutputError, UsageError
     from convnext_cli.labelling import output
+    from convnext_cli.remote.addresses import check_output
 
     if not given["paths"] and given["files_from"] is None:
         raise click.UsageError("Name at least one folder, or --files-from FILE.")
@@ -193,6 +208,7 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
         raise click.UsageError("--relabel and --mix exclude each other.")
     if given["output"] == "-":
         raise UsageError("a durable job needs a file", "name one with -o, or take convnext classify -r for a stream")
+    check_output(given["output"])
     target = Path(given["output"])
     if target.is_dir() or (target.exists() and not target.is_file()):
         raise UsageError(f"{target} is not a file", "choose another name for the output")
@@ -203,6 +219,7 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
     form = output.format_of(target, given["form"])
     if form == "parquet":
         options.needs("pyarrow")
+    label_actions.check_places(given)
     if given["watch"]:
         options.needs("watchfiles")
         if not any(os.path.isdir(path) for path in given["paths"]):  # noqa: PTH112
@@ -227,6 +244,8 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
         links=given["follow"],
         include=given["include"],
         exclude=given["exclude"],
+        shards="kept",
+        offline=given["offline"],
     )
     named, listing = finder.named(given["paths"]), given["files_from"]
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
@@ -234,7 +253,15 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
 
 def _roots(given: dict[str, Any]) -> list[str]:
     """Folders of which all is seen, so that what is missing has vanished."""
-    return [path for path in given["paths"] if os.path.isdir(path)]  # noqa: PTH112 - surrogates
+    from convnext_cli.photos.shards import is_shard
+    from convnext_cli.remote.addresses import is_url
+    from convnext_cli.remote.listing import is_glob
+
+    return [
+        path
+        for path in given["paths"]
+        if (not is_glob(path) if is_url(path) else os.path.isdir(path) or is_shard(path))  # noqa: PTH112 - surrogates
+    ]
 
 
 @contextmanager

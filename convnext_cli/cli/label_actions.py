@@ -82,6 +82,19 @@ def check(given: dict[str, Any], target: Path) -> None:
         raise UsageError(f"{into} is no folder", "photos are sorted into a folder, new or old")
 
 
+def check_places(given: dict[str, Any]) -> None:
+    """Refuse what cannot be done with photos behind URLs. Raises UsageError."""
+    from convnext_cli.errors import UsageError
+    from convnext_cli.remote.addresses import is_url
+
+    if not any(is_url(path) for path in given["paths"]):
+        return
+    for name in ("sort_into", "xmp", "watch"):
+        if given[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is for photos on this machine", "leave it out, or copy the photos here first")
+
+
 def _is_report(page: Path) -> bool:
     with page.open("rb") as file:
         return b'<meta name="generator" content="convnext">' in file.read(4096)

@@ -65,6 +65,18 @@ def pipeline(
     return made
 
 
+def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
+    """What the user named, ``file://`` URLs as paths. Raises UsageError for others where --offline forbids them."""
+    from convnext_cli.errors import UsageError
+    from convnext_cli.remote.addresses import is_url, opens_connection, plain, scrub
+
+    paths = tuple(plain(path) for path in given[name])
+    for path in paths:
+        if given["offline"] and is_url(path) and opens_connection(path):
+            raise UsageError(f"{scrub(path)} is not on this machine", "leave --offline out, or copy the photos here")
+    return paths
+
+
 def scores(given: dict[str, Any]) -> str | None:
     wished = [kind for kind in ("softmax", "sigmoid", "logits") if given[kind]]
     if len(wished) > 1:

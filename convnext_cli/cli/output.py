@@ -11,6 +11,7 @@ from typing import IO
 
 from convnext_cli.cli import render
 from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.remote.addresses import check_output
 
 
 def check(target: str | None, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
@@ -18,7 +19,10 @@ def check(target: str | None, *, overwrite: bool, inputs: Iterable[str | None]) 
 
     inputs: files that are read; none of them may be the output. Raises UsageError and OutputError.
     """
-    if target is None or _is_special(Path(target)):
+    if target is None:
+        return
+    check_output(target)
+    if _is_special(Path(target)):
         return
     for name in inputs:
         if name and Path(name).exists() and Path(target).exists() and Path(name).samefile(target):

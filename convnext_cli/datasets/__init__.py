@@ -1,4 +1,4 @@
-"""Photos whose class is known: folders, tables, Hugging Face's parquet files and zips, as one kind of data.
+"""Photos whose class is known: folders, tables, Hugging Face's parquet files, tar shards and zips, as one kind of data.
 
 ``open_data`` finds the form and reads what is where; photos are read when they are asked for. ``problems`` says what is
 wrong, ``split`` parts what is not split.

@@ -10,6 +10,7 @@ from pathlib import Path
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.errors import ModelError
 from convnext_cli.photos.find import Finder
+from convnext_cli.remote.addresses import is_url
 
 Parts = tuple[str, ...]  # of a path below the data's folder
 
@@ -61,8 +62,7 @@ def read(folder: str) -> Dataset:
         paths.append(photo.path)
     if not paths:
         raise ModelError(f"there is no photo in {folder}", "name a folder that has a folder of photos for each class")
-    depth = len(Path(folder).parts)
-    below = [Path(path).parts[depth:] for path in paths]
+    below = [_parts(folder, path) for path in paths]
     how = layout(below)
     photos = tuple(
         LabelledPhoto(path, *how.place(parts))
@@ -73,8 +73,18 @@ def read(folder: str) -> Dataset:
     return Dataset(folder, "folders", classes, photos, passed_over=finder.passed_over, aside=tuple(sorted(how.aside)))
 
 
+def _parts(folder: str, path: str) -> Parts:
+    if is_url(folder):
+        return tuple(
+            part for part in path.removeprefix(folder.partition("::")[0]).partition("::")[0].split("/") if part
+        )
+    return Path(path).parts[len(Path(folder).parts) :]
+
+
 def _class_folders(folder: str, how: Layout) -> Sequence[str]:
-    """The classes by their folders, which may be empty."""
+    """The classes by their folders, which may be empty; a store has no empty ones."""
+    if is_url(folder):
+        return ()
     top = _folders(folder)
     if not how.split:
         return top

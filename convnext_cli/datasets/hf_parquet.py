@@ -6,7 +6,6 @@ or text. Files are told apart into splits by their names (``train-00000-of-00005
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from convnext_cli.datasets import table
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.errors import ModelError, PhotoError, UnavailableError
+from convnext_cli.photos.parquet import features, image_column
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.reading import opened_file
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-_IMAGES = ("image", "img", "photo", "picture")
 _KEPT = 256 * 2**20  # bytes of row groups that are kept for the next photos
 _AGAIN = "fetch or write the file again"
 _FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
@@ -92,10 +93,10 @@ def read(paths: Sequence[str], named: str) -> Dataset:
     files = []
     for path in paths:
         try:
-            files.append(ParquetFile(path))
+            files.append(ParquetFile(opened_file(path) if is_url(path) else path))
         except (OSError, ArrowException) as error:
             raise ModelError(f"{path} cannot be read as parquet: {error}", _AGAIN) from error
-    if _image_column(files[0]) is None and len(files) == 1:
+    if image_column(files[0]) is None and len(files) == 1:
         return table.read_parquet(paths[0], files[0])
     columns = [_columns(path, file) for path, file in zip(paths, files, strict=True)]
     for path, other in zip(paths, columns, strict=True):
@@ -147,49 +148,22 @@ def _columns(path: str, file: ParquetFile) -> _Columns:
     import pyarrow as pa
 
     schema = file.schema_arrow
-    image = _image_column(file)
+    image = image_column(file)
     told = ", ".join(schema.names[:10])
     if image is None:
         raise ModelError(
             f"{path} has no column of photos; its columns are {told}", "photos are bytes in the column image"
         )
-    features = _features(file)
-    classes = [name for name, kind in features.items() if kind.get("_type") == "ClassLabel" and name in schema.names]
+    known = features(file)
+    classes = [name for name, kind in known.items() if kind.get("_type") == "ClassLabel" and name in schema.names]
     label = next((name for name in ("label", "labels", *table.LABELS) if name in schema.names), None)
     if label is None and len(classes) > 1:
         raise ModelError(f"{path} has several columns of classes: {', '.join(classes)}", "keep one, or call it label")
     label = label or (classes[0] if classes else None)
-    names = features.get(label, {}).get("names") if label in classes else None
+    names = known.get(label, {}).get("names") if label in classes else None
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ModelError(f"{path}: the metadata's names of classes are damaged", _AGAIN)
     if label is not None and names is None and pa.types.is_nested(schema.field(label).type):
         raise ModelError(f"{path}: the column {label} has more than one label a photo", "keep the one that counts")
     nested = pa.types.is_struct(schema.field(image).type)
     return _Columns(image, label, nested, None if names is None else tuple(names))
-
-
-def _image_column(file: ParquetFile) -> str | None:
-    """The column that holds bytes of photos, or None."""
-    import pyarrow as pa
-
-    schema = file.schema_arrow
-    features = _features(file)
-    named = [name for name, kind in features.items() if kind.get("_type") == "Image"]
-    for name in (*named, *_IMAGES):
-        if name not in schema.names:
-            continue
-        kind = schema.field(name).type
-        if pa.types.is_struct(kind):
-            kind = next((inner.type for inner in kind if inner.name == "bytes"), None)
-        if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            return str(name)
-    return None
-
-
-def _features(file: ParquetFile) -> dict[str, dict[str, Any]]:
-    """What Hugging Face's metadata say of each column; empty without them."""
-    try:
-        found = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
-        return {}
-    return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}

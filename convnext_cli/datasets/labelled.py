@@ -12,7 +12,7 @@ from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Photo
 
 SPLITS = ("train", "val", "test")
-Form = Literal["folders", "table", "parquet", "zip"]
+Form = Literal["folders", "table", "parquet", "tar", "zip"]
 _WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),

@@ -12,6 +12,7 @@ from convnext_cli.datasets.decoding import decoded
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS
+from convnext_cli.remote.addresses import is_url
 
 Kind = Literal[
     "folder_aside",
@@ -48,7 +49,8 @@ def by_name(dataset: Dataset) -> list[Problem]:
     empty = [name for name in dataset.classes if not of_class[name]]
     single = [name for name in dataset.classes if of_class[name] == 1]
     unlabelled = [photo.path for photo in photos if photo.label is None]
-    wrong = [photo.path for photo in photos if not Path(photo.path).exists()] if dataset.form == "table" else []
+    paths = [photo.path for photo in photos if not is_url(photo.path)] if dataset.form == "table" else []
+    wrong = [path for path in paths if not Path(path).exists()]
     found = [
         _problem("folder_aside", dataset.aside, "folder", "are no split beside the others, and left out"),
         _problem("no_label", unlabelled, "photo", "have no class"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.errors import ModelError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.reading import opened_file
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -36,7 +39,7 @@ def read_text(path: str) -> Dataset:
     csv.field_size_limit(_CELL)
     try:
         # bytes of paths that are not UTF-8 stay what they are
-        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with _opened(path) as file:
             first = file.readline()
             file.seek(0)
             tabs = path.lower().endswith(".tsv")
@@ -46,6 +49,11 @@ def read_text(path: str) -> Dataset:
     except (csv.Error, OSError) as error:
         raise ModelError(f"{path} cannot be read as a table: {error}", _HINT) from error
     return _dataset(path, photos)
+
+
+def _opened(path: str) -> io.TextIOWrapper:
+    stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the caller closes it
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def read_parquet(path: str, file: ParquetFile) -> Dataset:
@@ -71,7 +79,7 @@ def _dataset(path: str, photos: list[LabelledPhoto]) -> Dataset:
 
 def _photos(table: str, rows: Iterable[tuple[Where, Cells]]) -> Iterator[LabelledPhoto]:
     known: dict[str, str] = {}  # one text a class, not one a photo
-    folder = Path(table).parent
+    folder = table.rpartition("/")[0] if is_url(table) else str(Path(table).parent)
     places: tuple[int, int, int | None] | None = None
     for where, cells in rows:
         if places is None:
@@ -112,9 +120,11 @@ def _is_photo(cell: str) -> bool:
     return Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _resolved(folder: Path, path: str) -> str:
-    """Where a path of the table leads: from the table's folder, else from the present one."""
-    beside = str(folder / path)
+def _resolved(folder: str, path: str) -> str:
+    """Where a path of the table leads: from the table's folder, else from the present one. URLs lead where they say."""
+    if is_url(path) or is_url(folder):
+        return path if is_url(path) else f"{folder}/{path.removeprefix('./')}"
+    beside = str(Path(folder, path))
     return path if not os.path.lexists(beside) and os.path.lexists(path) else beside
 
 

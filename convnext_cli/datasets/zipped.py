@@ -12,6 +12,8 @@ from convnext_cli.datasets.folders import Layout, Parts, layout
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes
 from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.reading import opened_file
 
 _ENCRYPTED = 0x1  # bit of a member's flags
 _HINT = "pack it again, or unpack it and name the folder"
@@ -51,7 +53,7 @@ def _bytes(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_FILE_
 def read(path: str) -> Dataset:
     """The photos of a zip. One folder around everything does not count. Raises ModelError when it has no photo."""
     try:
-        file = zipfile.ZipFile(path)
+        file = zipfile.ZipFile(opened_file(path) if is_url(path) else path)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as a zip: {error}", _HINT) from error
     passed_over: Counter[str] = Counter()

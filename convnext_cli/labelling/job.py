@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +10,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from convnext_cli.labelling.store import Found, Store
-from convnext_cli.photos.find import Photo
+from convnext_cli.errors import PhotoError
+from convnext_cli.labelling.found import Found, state_of
+from convnext_cli.labelling.store import Store
+from convnext_cli.photos.photo import Photo
 from convnext_cli.pipeline import Pipeline
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.listing import overlapped
 from convnext_cli.rows import Row
 
 COMMIT_SECONDS = 1.0  # at most this much work is done again after a kill
@@ -79,30 +82,30 @@ def look(
     *,
     mixing: bool = False,
     retry_failed: bool = False,
+    left_out: Callable[[str, str], bool] = lambda root, path: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Tally:
     """Walk, and find out what is to be done; nothing is decoded.
 
     roots: folders that the walk covers as a whole, so that what is in the store and not there has vanished.
+    left_out: as for ``Store.mark_vanished``.
     """
-    for seen in store.found(map(_found, photos), settings, mixing=mixing, retry_failed=retry_failed):
+    # URLs of a list have not been looked at yet, and each would be waited for
+    all_found = overlapped(state_of, photos, lambda photo: photo.seen is None and is_url(photo.path))
+    for seen in store.found(all_found, settings, mixing=mixing, retry_failed=retry_failed):
         progress(seen)
-    vanished = store.mark_vanished(roots)
+    vanished = store.mark_vanished(roots, left_out)
     store.commit()
     found, todo = store.counts_found()
     return Tally(found, todo, vanished=vanished)
 
 
-def _found(photo: Photo) -> Found:
-    """What a photo was when it was found: taken before it is read, so that a later change is not overlooked."""
-    if photo.problem is None:
-        try:
-            seen = os.stat(photo.path)  # noqa: PTH116 - surrogates; follows links
-        except (OSError, ValueError):  # reading it will say why
-            pass
-        else:
-            return Found(photo, seen.st_size, seen.st_mtime_ns)
-    return Found(photo, None, None)
+@dataclass
+class _End:
+    """All photos of a shard are on their way."""
+
+    shard: Found
+    broken: PhotoError | None
 
 
 def run(
@@ -111,28 +114,55 @@ def run(
     settings: int,
     tally: Tally,
     *,
+    members: Callable[[Photo], Iterator[Photo]] = lambda shard: iter((shard,)),
+    mixing: bool = False,
+    retry_failed: bool = False,
     strict: bool = False,
     progress: Callable[[Row], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Label what ``look`` found to do, and commit about every second and at the end, however it ends.
 
-    tally: counted while it goes. progress: told each row. strict: raise StopAtFailure at the first failure.
+    tally: counted while it goes. members: opens a shard. mixing, retry_failed: as for ``look``. progress: told each
+    row. strict: raise StopAtFailure at the first failure.
     """
-    underway: deque[Found] = deque()
+    underway: deque[Found | _End] = deque()
 
     def feed() -> Iterator[Photo]:
-        for found in store.todo():
-            underway.append(found)
-            yield found.photo
+        for each in store.todo():
+            if not each.photo.shard:
+                underway.append(each)
+                yield each.photo
+                continue
+            broken = None
+            for photo in members(each.photo):
+                inside = each.inside(photo)
+                if photo.path == each.photo.path:
+                    broken = photo.problem
+                elif not store.found_inside(inside, settings, mixing=mixing, retry_failed=retry_failed):
+                    tally.found += 1
+                    continue
+                tally.found += 1
+                tally.todo += 1
+                underway.append(inside.light())
+                yield photo
+            underway.append(_End(each, broken))
+
+    def close_shards() -> None:
+        while underway and isinstance(underway[0], _End):
+            end = underway.popleft()
+            assert isinstance(end, _End)
+            store.read_to_end(end.shard, end.broken)
 
     try:
         last = clock()
         for row in pipeline.rows(feed()):
-            found = underway.popleft()
-            if row.path != found.photo.path:  # rows come in the order of photos; a row under another name is worst
-                raise AssertionError(f"the row of {row.path!r} came for {found.photo.path!r}")
-            store.put(found, row, settings)
+            close_shards()
+            of = underway.popleft()
+            assert isinstance(of, Found)
+            if row.path != of.photo.path:  # rows come in the order of photos; a row under another name is worst
+                raise AssertionError(f"the row of {row.path!r} came for {of.photo.path!r}")
+            store.put(of, row, settings)
             tally.done += 1
             tally.failed += row.error is not None
             progress(row)
@@ -141,5 +171,6 @@ def run(
             if clock() - last >= COMMIT_SECONDS:
                 store.commit()
                 last = clock()
+        close_shards()
     finally:
         store.commit()

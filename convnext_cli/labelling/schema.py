@@ -9,7 +9,7 @@ from typing import Any
 from convnext_cli.errors import OutputError, UsageError
 
 APPLICATION = 0x434E5854  # "CNXT", in the file's header
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -23,6 +23,7 @@ CREATE TABLE photos (
     path_bytes BLOB,            -- only where the path is not UTF-8
     size INTEGER,               -- bytes; NULL where there was no file to look at
     mtime_ns INTEGER,
+    tag TEXT,                   -- of photos in a store or a shard: what else tells that they are as they were
     vanished INTEGER NOT NULL DEFAULT 0,
     settings INTEGER NOT NULL REFERENCES settings,
     status TEXT NOT NULL,       -- ok, unknown, failed
@@ -40,17 +41,23 @@ CREATE TABLE predictions (
     score REAL NOT NULL,
     PRIMARY KEY (photo, rank)
 ) WITHOUT ROWID;
+CREATE TABLE shards (key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, tag TEXT) WITHOUT ROWID;
 CREATE VIEW results AS
     SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
            p.width, p.height, p.error_kind, p.error_message, s.model, s.model_sha256
     FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
     ORDER BY p.key;
 """
-# What a walk found; on disk, but gone with the run.
+# From the version before: photos of stores, and shards that were read to their end.
+UPGRADE = """
+ALTER TABLE photos ADD COLUMN tag TEXT;
+CREATE TABLE shards (key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, tag TEXT) WITHOUT ROWID;
+"""
+# What a walk found; on disk, but gone with the run. shard: whether it holds photos, and is to be opened.
 FOUND = """
 CREATE TEMP TABLE found (
-    key BLOB PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, kind TEXT, message TEXT,
-    todo INTEGER NOT NULL
+    key BLOB PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, tag TEXT, kind TEXT, message TEXT,
+    todo INTEGER NOT NULL, shard INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 

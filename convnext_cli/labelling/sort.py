@@ -22,6 +22,7 @@ from convnext_cli.labelling import place
 from convnext_cli.labelling.entry import Entry
 from convnext_cli.labelling.names import UNKNOWN, Folders, file_names, key_of
 from convnext_cli.labelling.undo import Log, Made, Mode
+from convnext_cli.photos.shards import is_shard
 from convnext_cli.rows import Row
 
 By = Literal["label", "id"]
@@ -57,8 +58,8 @@ class Sorted:
 class Plan:
     """The steps of a sort, decided one by one as they are asked for: a million photos need no list.
 
-    left: photos that stay as they are, by reason: "failed"; "vanished"; "inside", those in the sorted tree; "already",
-    those that an earlier run placed.
+    left: photos that stay as they are, by reason: "failed"; "vanished"; "in a shard", which is no file of its own;
+    "inside", those in the sorted tree; "already", those that an earlier run placed.
     """
 
     entries: Iterable[Entry]
@@ -87,7 +88,7 @@ class Plan:
         if row.status in ("failed", "vanished"):
             return row.status
         if not os.path.lexists(source):
-            return "vanished"
+            return "in a shard" if any(is_shard(str(above)) for above in source.parents) else "vanished"
         return "inside" if Path(os.path.realpath(source.parent)).is_relative_to(self.into) else None
 
     def _target(self, source: Path, folder: Path) -> tuple[Path, bool]:

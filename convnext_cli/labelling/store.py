@@ -3,9 +3,10 @@
 Everything that is labelled goes here first, in transactions; outputs of other formats are written from it when a run
 ends. So a run that was killed goes on where the last transaction ended, and a photo has one row, whatever happened.
 
-Tables: ``photos`` (one row a photo), ``predictions`` (its guesses), ``settings`` (what rows were made with); the view
-``results`` joins them with the best guess. A photo is known by its absolute path, kept as bytes with zeros for the
-separators: sorted by it, photos come in the order of a walk through the tree.
+Tables: ``photos`` (one row a photo), ``predictions`` (its guesses), ``settings`` (what rows were made with), ``shards``
+(those that were read to their end); the view ``results`` joins them with the best guess. A photo is known by its
+absolute path or URL, kept as bytes with zeros for the separators: sorted by it, photos come in the order of a walk
+through the tree.
 """
 
 from __future__ import annotations
@@ -14,44 +15,23 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convnext_cli.errors import PhotoError, UsageError
 from convnext_cli.labelling import schema
 from convnext_cli.labelling.entry import Entry
-from convnext_cli.photos.find import Photo
+from convnext_cli.labelling.found import Found, file_of, key_of
+from convnext_cli.labelling.walked import Walked
 from convnext_cli.rows import Prediction, Row
 
 _CHUNK = 512  # rows that are held in memory at once
+__all__ = ["Found", "Store", "key_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A photo that a walk came by. size, mtime_ns: None where there was no file to look at."""
-
-    photo: Photo
-    size: int | None
-    mtime_ns: int | None
-
-    @property
-    def key(self) -> bytes:
-        return key_of(self.photo.path)
-
-
-def key_of(path: str) -> bytes:
-    """What a path is known by."""
-    return os.fsencode(os.path.abspath(path)).replace(os.fsencode(os.sep), b"\0")  # noqa: PTH100 - surrogates
-
-
-def _file_of(key: bytes) -> str:
-    return os.fsdecode(key.replace(b"\0", os.fsencode(os.sep)))
-
-
-class Store:
+class Store(Walked):
     """A job's file, for one process; its methods may be called from several threads.
 
     path: made when it is not there. Raises UsageError for a file that is something else, OutputError when it cannot be
@@ -70,8 +50,9 @@ class Store:
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.execute("BEGIN IMMEDIATE")
-            if new:
-                for statement in schema.SCHEMA.split(";\n"):
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version < schema.VERSION:
+                for statement in (schema.SCHEMA if new else schema.UPGRADE).split(";\n"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {schema.APPLICATION}")
                 self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
@@ -93,7 +74,7 @@ class Store:
             application = version = None
         if application != schema.APPLICATION:
             raise UsageError(f"{self.path} is no job of convnext", hint)
-        if version != schema.VERSION:
+        if version not in (1, schema.VERSION):
             raise UsageError(f"{self.path} was written by another release of convnext (version {version})", hint)
         return False
 
@@ -142,80 +123,6 @@ class Store:
             rows = self._db.execute(query).fetchall()
         return {number: {"model": model, "model_sha256": sha, **json.loads(made)} for number, model, sha, made in rows}
 
-    # what a walk finds
-
-    def found(self, photos: Iterable[Found], settings: int, *, mixing: bool, retry_failed: bool) -> Iterator[int]:
-        """Note what is there, and which of it has to be labelled; yields how many were seen so far, now and then.
-
-        To do is what is not known, what has another size or time, what failed when it is to be tried again, and what
-        other settings made, unless ``mixing``. A photo that is reached twice counts once.
-        """
-        with self._lock, self._told():
-            self._db.execute("DELETE FROM found")
-        todo = """
-            INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, NOT EXISTS (
-                SELECT 1 FROM photos WHERE key = ?1 AND size IS ?3 AND mtime_ns IS ?4 AND ?5 IS NULL
-                AND (?7 OR settings = ?8) AND NOT (?9 AND status = 'failed'))
-        """
-        for number, found in enumerate(photos, 1):
-            problem = found.photo.problem
-            what = (found.key, os.fsencode(found.photo.path), found.size, found.mtime_ns)
-            why = (None, None) if problem is None else (problem.kind, problem.message)
-            with self._lock, self._told():
-                self._db.execute(todo, (*what, *why, mixing, settings, retry_failed))
-            if number % 256 == 0:
-                yield number
-
-    def counts_found(self) -> tuple[int, int]:
-        """How many photos the walk found, and how many of them are to be labelled."""
-        with self._lock:
-            total, todo = self._db.execute("SELECT count(*), coalesce(sum(todo), 0) FROM found").fetchone()
-        return total, todo
-
-    def todo(self) -> Iterator[Found]:
-        """What is to be labelled, in order."""
-        query = "SELECT key, path, size, mtime_ns, kind, message FROM found WHERE todo AND key > ? ORDER BY key LIMIT ?"
-        last = b""
-        while True:
-            with self._lock:
-                rows = self._db.execute(query, (last, _CHUNK)).fetchall()
-            if not rows:
-                return
-            for key, path, size, mtime_ns, kind, message in rows:
-                problem = None if kind is None else PhotoError(kind, message)
-                yield Found(Photo(os.fsdecode(path), problem=problem), size, mtime_ns)
-                last = key
-
-    def mark_vanished(self, roots: Iterable[str]) -> int:
-        """Mark photos at and below these paths that the walk did not find and that are not there; how many are marked.
-
-        What came back, and is what it was, is unmarked. A row that stood for a folder which could not be listed goes.
-        """
-        with self._lock, self._told():
-            before = self._db.total_changes
-            self._db.execute("UPDATE photos SET vanished = 0 WHERE vanished AND key IN (SELECT key FROM found)")
-            for root in roots:
-                low = key_of(root).rstrip(b"\0")  # of "/" too
-                query = """
-                    SELECT id, key, size FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?)
-                    AND key NOT IN (SELECT key FROM found)
-                """
-                for number, key, size in self._db.execute(query, (low, low + b"\0", low + b"\1")).fetchall():
-                    if size is None and os.path.isdir(_file_of(key)):  # noqa: PTH112
-                        self._db.execute("DELETE FROM photos WHERE id = ?", (number,))
-                    elif not os.path.lexists(_file_of(key)):
-                        self._db.execute("UPDATE photos SET vanished = 1 WHERE id = ?", (number,))
-            if self._db.total_changes > before:
-                self.changed()
-            return int(self._db.execute("SELECT count(*) FROM photos WHERE vanished").fetchone()[0])
-
-    def knows(self, path: str) -> bool:
-        """Whether there is a row for this path, or for one below it, that has not vanished."""
-        low = key_of(path)
-        query = "SELECT 1 FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?) LIMIT 1"
-        with self._lock:
-            return self._db.execute(query, (low, low + b"\0", low + b"\1")).fetchone() is not None
-
     # rows
 
     def put(self, found: Found, row: Row, settings: int) -> None:
@@ -229,6 +136,7 @@ class Store:
             "path_bytes": None if shown.encode() == bytes_ else bytes_,
             "size": found.size,
             "mtime_ns": found.mtime_ns,
+            "tag": found.tag,
             "vanished": 0,
             "settings": settings,
             "status": row.status,
@@ -285,7 +193,7 @@ class Store:
                 for photo, *guess in self._db.execute(guesses.format(marks), [row["id"] for row in rows]):
                     by_photo[photo].append(Prediction(*guess))
             for row in rows:
-                yield Entry(_file_of(row["key"]), _row(row, tuple(by_photo[row["id"]])))
+                yield Entry(file_of(row["key"]), _row(row, tuple(by_photo[row["id"]])))
             last = rows[-1]["key"]
 
     def statuses(self) -> dict[str, int]:

@@ -29,6 +29,7 @@ from convnext_cli.photos.formats import (
     looks_like_image,
     sniff,
 )
+from convnext_cli.remote.addresses import is_url, plain
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -73,10 +74,15 @@ class Decoded:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file. Never waits on a FIFO or a device.
+    """The bytes of a file, or of the object behind a URL. Never waits on a FIFO or a device.
 
-    Raises PhotoError: missing, permission, not_a_file, empty, too_large, corrupt (the disk failed).
+    Raises PhotoError: missing, permission, not_a_file, empty, too_large, corrupt (the disk failed), timeout (the store
+    did not answer, however often it was asked).
     """
+    if is_url(path := plain(path)):
+        from convnext_cli.remote.reading import read
+
+        return checked(read(path, MAX_FILE_BYTES + 1))
     try:
         _check_kind(os.stat(path).st_mode)  # noqa: PTH116 - pathlib refuses some names
         # O_NONBLOCK: should a FIFO take the file's place in between, opening it still does not wait.
@@ -84,8 +90,7 @@ def read_file(path: str) -> bytes:
         with os.fdopen(handle, "rb") as file:
             found = os.fstat(handle)
             _check_kind(found.st_mode)
-            if found.st_size > MAX_FILE_BYTES:
-                raise PhotoError("too_large", f"the file has {found.st_size / 2**20:,.0f} MiB; 512 MiB is the limit")
+            check_bytes(found.st_size)
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         broken = os.path.islink(path)  # noqa: PTH114
@@ -104,9 +109,21 @@ def read_file(path: str) -> bytes:
             errno.ENXIO: "not_a_file",
         }
         raise PhotoError(kinds.get(error.errno, "corrupt"), f"it cannot be read: {reason}") from None
+    return checked(data)
+
+
+def checked(data: bytes) -> bytes:
+    """The bytes of a file as they are. Raises PhotoError when there are none, or too many."""
     if not data:
         raise PhotoError("empty", "the file is empty")
+    check_bytes(len(data))
     return data
+
+
+def check_bytes(size: int) -> None:
+    """Raises PhotoError, too_large, for a file of more bytes than are read."""
+    if size > MAX_FILE_BYTES:
+        raise PhotoError("too_large", f"the file has {size / 2**20:,.0f} MiB; 512 MiB is the limit")
 
 
 def _check_kind(mode: int) -> None:

@@ -1,31 +1,28 @@
-"""From what the user named to photos: files, folders, globs, lists of paths, standard input. Nothing is read twice.
+"""From what the user named to photos: files, folders, URLs, globs, lists, standard input. Nothing is read twice.
 
-Paths are ``str`` as Python gives them: bytes that are not UTF-8 stand as surrogate escapes (PEP 383).
+Paths are ``str`` as Python gives them: bytes that are not UTF-8 stand as surrogate escapes (PEP 383). URLs are found in
+``far.py``; ``file://`` is another spelling of a path.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from convnext_cli.errors import FailureKind, PhotoError, UsageError
+from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UnavailableError, UsageError
+from convnext_cli.photos import far, shards
+from convnext_cli.photos.local import exists, globbed, may_list, no_image, split
+from convnext_cli.photos.photo import Photo, Shard
+from convnext_cli.remote.addresses import expanded, is_url, plain
 
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """path: as it is reported. data: the bytes, when they did not come from a file. problem: found while walking."""
-
-    path: str
-    data: bytes | None = None
-    problem: PhotoError | None = None
+__all__ = ["Finder", "Photo"]
+_SPELLING = "check the spelling"
 
 
 @dataclass
@@ -35,7 +32,9 @@ class Finder:
     recursive: go into named folders, at most ``depth`` levels (1: their own files). hidden: names that begin with a dot
     too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for names,
     another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
-    absolute paths of folders that are left out.
+    absolute paths of folders that are left out. shards: tar shards and image parquet files are folders of photos, which
+    are "opened", or "kept" as they are for ``members``; or "ignored", and then files as others. offline: URLs of lists
+    that need a connection are not read.
     """
 
     recursive: bool = False
@@ -45,42 +44,117 @@ class Finder:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     skip: frozenset[str] = frozenset()
+    shards: Literal["opened", "kept", "ignored"] = "ignored"
+    offline: bool = False
     passed_over: Counter[str] = field(default_factory=Counter)
     _stdin_was_read: bool = False
 
     def named(self, paths: Iterable[str]) -> Iterator[Photo]:
         """The photos of the paths that a user typed; each yields at least one.
 
-        Raises UsageError at once when there is none of them: no such file, no file that a glob matches, only URLs.
+        Raises UsageError at once when there is none of them: no such file, no file that a glob matches, only URLs that
+        are not taken; and what ``far.Named`` raises.
         """
-        found: list[str] = []
+        asked = [one for path in map(plain, paths) for one in ([path] if exists(path) else expanded(path))]
+        remote = iter(far.looked_at([path for path in asked if is_url(path)]))
+        found: list[str | far.Named] = []
         there = False
-        for path in paths:
-            matches = [] if path == "-" or _exists(path) else _globbed(path)
-            there = there or bool(matches) or path == "-" or _exists(path)
+        for path in asked:
+            if is_url(path):
+                named = next(remote)
+                there = there or named.there
+                found.append(named)
+                continue
+            matches = [] if path == "-" or exists(path) else globbed(path)
+            there = there or bool(matches) or path == "-" or exists(path)
             found += matches or [path]
         if found and not there:
             raise _nothing(found)
         return self._photos(found)
 
     def listed(self, stream: IO[bytes], *, null: bool = False) -> Iterator[Photo]:
-        """The photos of a list of paths, one a line, or ended by NUL bytes; read as it comes."""
-        return self._photos(os.fsdecode(line) for line in _split(stream, b"\0" if null else b"\n") if line)
+        """The photos of a list of paths, one a line, or ended by NUL bytes; read as it comes.
 
-    def _photos(self, paths: Iterable[str]) -> Iterator[Photo]:
+        URLs in it are not looked at before they are read.
+        """
+        lines = (plain(os.fsdecode(line)) for line in split(stream, b"\0" if null else b"\n") if line)
+        return self._photos(far.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
+
+    def _photos(self, paths: Iterable[str | far.Named]) -> Iterator[Photo]:
         for path in paths:
-            if path == "-":
+            if isinstance(path, far.Named):
+                yield from self._far(path)
+            elif path == "-":
                 yield self._standard_input()
-            elif _is_url(path):
-                yield Photo(path, problem=PhotoError("missing", "is a URL; photos are never fetched"))
+            elif self._is_shard(path):
+                yield from self._shard(Photo(path, shard=Shard.NAMED))
             elif not os.path.isdir(path):
                 yield Photo(path)
             elif self.recursive:
                 yield from self._walk(path)
-            elif not _may_list(path):
+            elif not may_list(path):
                 yield Photo(path, problem=PhotoError("permission", "the folder cannot be listed"))
             else:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
+
+    def _far(self, named: far.Named) -> Iterator[Photo]:
+        """The photos of a URL."""
+        if named.folder is not None and not self.recursive:
+            yield Photo(named.shown, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
+            return
+        for photo in named.photos(self._way, self.passed_over, with_shards=self.shards != "ignored"):
+            yield from self._shard(photo) if photo.shard else (photo,)
+
+    def _way(self, root: str, parts: list[str]) -> tuple[int, str] | None:
+        """The first part of a way below a folder that a walk would not go, by its place, and why; None for none."""
+        start = len(root)
+        for level, name in enumerate(parts, 1):
+            above = root + "/".join(parts[:level])
+            is_folder = level < len(parts)
+            # a shard is a folder, for those who have its photos in mind
+            is_folder = is_folder or (self.shards != "ignored" and shards.is_shard(name))
+            if why := self._unwanted(above, name, level, start, is_folder=is_folder):
+                return level, why
+        return None
+
+    def left_out(self, root: str, path: str) -> bool:
+        """Whether a walk from one URL passes another below it by, for its name."""
+        root = f"{root.rstrip('/')}/"
+        return path.startswith(root) and self._way(root, path.removeprefix(root).split("/")) is not None
+
+    def _shard(self, shard: Photo) -> Iterator[Photo]:
+        """A shard itself, or the photos in it."""
+        if self.shards == "kept":
+            yield shard
+        else:
+            yield from self.members(shard)
+
+    def members(self, shard: Photo) -> Iterator[Photo]:
+        """The photos in a shard, with their bytes, and at the end a row for the shard where it is damaged.
+
+        What in it is no image is counted, as in a folder. Raises UnavailableError for a named parquet file without
+        pyarrow.
+        """
+        from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
+
+        root = f"{shard.path}/"
+        try:
+            for member in shards.members(shard.path):
+                unwanted = self._way(root, member.name.split("/"))
+                kind = os.path.splitext(member.name)[1].lower()
+                if unwanted is None and (kind in IMAGE_SUFFIXES or looks_like_image((member.data or b"")[:64])):
+                    yield Photo(root + member.name, member.data, member.problem)
+                else:
+                    self.passed_over[unwanted[1] if unwanted else kind or "no suffix"] += 1
+        except (shards.NoPhotosError, UnavailableError) as error:
+            if shard.shard is Shard.FOUND:
+                self.passed_over[".parquet"] += 1
+                return
+            if isinstance(error, UnavailableError):
+                raise
+            yield Photo(shard.path, problem=PhotoError("not_an_image", "this parquet file has no column of photos"))
+        except PhotoError as problem:
+            yield Photo(shard.path, problem=problem)
 
     def _standard_input(self) -> Photo:
         from convnext_cli.photos.decode import MAX_FILE_BYTES
@@ -105,8 +179,13 @@ class Finder:
                 return
         if os.path.isdir(path):
             yield from self._walk(path, start, len(parts))
-        elif os.path.lexists(path) and _no_image(path) is None:
+        elif os.path.lexists(path) and self._is_shard(path):
+            yield from self._shard(Photo(path, shard=Shard.FOUND))
+        elif os.path.lexists(path) and no_image(path) is None:
             yield Photo(path)
+
+    def _is_shard(self, path: str) -> bool:
+        return self.shards != "ignored" and shards.is_shard(path) and os.path.isfile(path)
 
     def _unwanted(self, path: str, name: str, level: int, start: int, *, is_folder: bool) -> str | None:
         """Why a walk passes something by, or None. level: 1 for what lies in the named folder itself."""
@@ -138,11 +217,15 @@ class Finder:
                 inside.pop()
                 continue
             is_folder = entry.is_dir(follow_symlinks=False) or (self.links and os.path.isdir(entry.path))
-            why = self._unwanted(entry.path, entry.name, level + len(todo), start, is_folder=is_folder)
-            if why is None and not is_folder:
-                why = _no_image(entry.path, entry)
+            is_shard = not is_folder and self._is_shard(entry.path)
+            below = level + len(todo)
+            why = self._unwanted(entry.path, entry.name, below, start, is_folder=is_folder or is_shard)
+            if why is None and not is_folder and not is_shard:
+                why = no_image(entry.path, entry)
             if why is not None:
                 self.passed_over[why] += 1
+            elif is_shard:
+                yield from self._shard(Photo(entry.path, shard=Shard.FOUND))
             elif not is_folder:
                 yield Photo(entry.path)
             elif os.path.abspath(entry.path) not in self.skip and (problem := self._enter(entry.path, todo, inside)):
@@ -170,98 +253,13 @@ def _matches(path: str, name: str, start: int, patterns: tuple[str, ...]) -> boo
     return any(fnmatchcase(path[start:] if "/" in pattern else name, pattern.removeprefix("/")) for pattern in patterns)
 
 
-def _exists(path: str) -> bool:
-    """Whether something has this name; what lies behind a forbidden folder may, and becomes a row that says so."""
-    try:
-        os.lstat(path)
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _is_url(path: str) -> bool:
-    return path.lower().startswith(("http://", "https://"))
-
-
-def _globbed(pattern: str) -> list[str]:
-    """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link.
-
-    Folders on the way that may not be looked into are among the answers, so that a row can say so.
-    """
-    if _is_url(pattern) or not glob.has_magic(pattern):
-        return []
-    parts = Path(pattern).parts
-    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    start, wild = Path(*parts[:plain]), parts[plain:]
-    dots = any(part.startswith(".") for part in wild)
-    try:
-        closed = {
-            folder
-            for depth in range(len(wild))
-            for folder in ([start] if depth == 0 else start.glob(str(Path(*wild[:depth]))))
-            if folder.is_dir() and not _may_list(str(folder))
-        }
-        found = closed | {
-            path
-            for path in start.glob(str(Path(*wild)))
-            if dots or not any(part.startswith(".") for part in path.relative_to(start).parts)
-        }
-    except (OSError, ValueError):
-        return []
-    return sorted(str(path) for path in found)
-
-
-def _may_list(folder: str) -> bool:
-    return os.access(folder, os.R_OK | os.X_OK)
-
-
-def _nothing(paths: list[str]) -> UsageError:
+def _nothing(paths: list[str | far.Named]) -> ConvNextError:
+    errors = [path.error for path in paths if isinstance(path, far.Named) and path.error is not None]
+    if len(errors) == len(paths) and (len(errors) == 1 or len({str(error) for error in errors}) == 1):
+        return errors[0]
     if len(paths) > 1:
-        return UsageError(f"none of the {len(paths)} named paths exists", "check the spelling")
-    (path,) = paths
-    if _is_url(path):
-        return UsageError(
-            f"{path} is a URL; photos are never fetched", "download it first, or pipe it: curl … | convnext classify -"
-        )
+        return UsageError(f"none of the {len(paths)} named paths exists", errors[0].message if errors else _SPELLING)
+    path = str(paths[0])
     if glob.has_magic(path):
         return UsageError(f"no file matches '{path}'", "check the pattern; ** goes into folders")
-    return UsageError(f"'{path}' does not exist", "check the spelling")
-
-
-def _no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
-    """What a file is called in the summary when neither its suffix nor its bytes say image, or None.
-
-    entry: of the path, where a walk has one.
-    """
-    from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
-
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
-        return None
-    try:
-        mode = (entry.stat() if entry else os.stat(path)).st_mode
-    except OSError:
-        return "broken link" if os.path.islink(path) else "unreadable"
-    if stat.S_ISDIR(mode):
-        return "linked folder"
-    if not stat.S_ISREG(mode):
-        return "special file"
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64)
-    except OSError:
-        return "unreadable"
-    return None if looks_like_image(head) else suffix or "no suffix"
-
-
-def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
-    # read1 gives what is there; read would wait until a slow producer has filled the block
-    read = getattr(stream, "read1", stream.read)
-    rest = b""
-    while block := read(1 << 16):
-        *lines, rest = (rest + block).split(end)
-        yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines)
-    if rest:
-        yield rest
+    return UsageError(f"'{path}' does not exist", _SPELLING)

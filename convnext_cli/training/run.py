@@ -17,6 +17,7 @@ import torch
 from convnext_cli.datasets import Dataset
 from convnext_cli.errors import UsageError
 from convnext_cli.files import replacing
+from convnext_cli.remote.addresses import is_url
 from convnext_cli.training import finish, head, prepare, product
 from convnext_cli.training.data import TrainingData, arrange
 from convnext_cli.training.folder import RunFolder
@@ -36,6 +37,8 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
     folder = RunFolder(job.folder)
     former = folder.read_facts() if folder.begun() else None
     processes.wait()  # until all have looked, before the first one writes
+    if any(is_url(photo.path) for photo in dataset.photos[:1]):
+        job = replace(job, workers=0)  # connections do not survive in processes that begin as copies of this one
     if former is not None:  # parted as it was, whatever is said now
         job = replace(job, **former["parting"])
     seed = former["seed"] if former is not None else job.given.get("seed", 0)

@@ -1,0 +1,115 @@
+"""Tar shards as WebDataset writes them: ``key.jpg`` beside ``key.cls``, ``key.json`` or ``key.txt``, read in place.
+
+The shards are gone through once, for names, labels and places; a photo's bytes are read when it is asked for. What
+stands before the first dot of a name is its key. The label is the text of ``.cls``, else ``label``, ``class`` or
+``cls`` of ``.json``, else the text of ``.txt``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.photos.decode import IMAGE_SUFFIXES, checked
+from convnext_cli.photos.tar import clean
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.reading import opened_file
+
+_LABELS = (".cls", ".json", ".txt")  # the first that is there counts
+_FIELDS = ("label", "class", "cls", "class_name")
+_LONGEST = 1 << 16  # bytes; what is longer is no label
+_FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+
+
+class TarSource:
+    """Photos by (shard, place, size)."""
+
+    def __init__(self, streams: Sequence[io.BufferedIOBase]) -> None:
+        self._streams = streams
+        self._lock = threading.Lock()
+
+    def read(self, key: Any) -> bytes:
+        shard, place, size = key
+        try:
+            with self._lock:
+                self._streams[shard].seek(place)
+                return checked(self._streams[shard].read(size))
+        except OSError:
+            raise PhotoError("corrupt", "the shard is damaged there") from None
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+
+
+def read(paths: Sequence[str], named: str) -> Dataset:
+    """The photos of shards, in their order. named: what the user called them.
+
+    Raises ModelError for shards that are damaged, or hold no photo.
+    """
+    streams: list[io.BufferedIOBase] = []
+    photos: list[LabelledPhoto] = []
+    passed_over: Counter[str] = Counter()
+    for number, path in enumerate(paths):
+        try:
+            stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source has it
+            streams.append(stream)
+            photos += _photos(path, number, stream, passed_over)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise ModelError(f"{path} cannot be read as a tar: {error}", "fetch or write the file again") from error
+    if not photos:
+        raise ModelError(f"there is no photo in {named}", "photos are files in the tar, as key.jpg beside key.cls")
+    return Dataset(named, "tar", sorted_classes(photos), tuple(photos), TarSource(streams), passed_over=passed_over)
+
+
+def _photos(path: str, shard: int, stream: io.BufferedIOBase, passed_over: Counter[str]) -> list[LabelledPhoto]:
+    word = _FIRST_WORD.match(os.path.basename(path))  # noqa: PTH119 - URLs
+    split = split_of(word[0]) if word else None
+    labels: dict[str, dict[str, str | None]] = {}
+    found: list[tuple[str, str, tuple[int, int, int]]] = []
+    known: dict[str, str] = {}
+    with tarfile.open(fileobj=stream, mode="r:") as tar:
+        for entry in tar:
+            name = clean(entry.name)
+            folder, _, base = name.rpartition("/")
+            stem, _, _ = base.partition(".")
+            key, suffix = f"{folder}/{stem}", os.path.splitext(base)[1].lower()  # noqa: PTH122
+            if not entry.isreg() or not stem:
+                continue
+            if suffix in IMAGE_SUFFIXES:
+                found.append((name, key, (shard, entry.offset_data, entry.size)))
+            elif suffix in _LABELS and entry.size <= _LONGEST:
+                file = tar.extractfile(entry)
+                labels.setdefault(key, {})[suffix] = _label(suffix, b"" if file is None else file.read())
+            else:
+                passed_over[suffix or "no suffix"] += 1
+    made = []
+    for name, key, place in found:
+        said = labels.get(key, {})
+        label = next((said[suffix] for suffix in _LABELS if said.get(suffix)), None)
+        made.append(LabelledPhoto(f"{path}/{name}", known.setdefault(label, label) if label else None, split, place))
+    return made
+
+
+def _label(suffix: str, data: bytes) -> str | None:
+    text = data.decode("utf-8", "replace").strip()
+    if suffix != ".json":
+        return text or None
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(values, dict):
+        return None
+    value = next((values[name] for name in _FIELDS if isinstance(values.get(name), str | int)), None)
+    return None if value is None else str(value)
