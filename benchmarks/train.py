@@ -109,7 +109,7 @@ def timms(given: argparse.Namespace, dtype: str, device: str, *, defaults: bool)
         optimiser.zero_grad()
         if average is not None:
             average.update(network)
-        float(loss)
+        float(loss.detach())
 
     return step
 
