@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file as load_safetensors
 
 from convnext_cli import checkpoints
 from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical, holding, mmpretrain, placing, read, writing
 from convnext_cli.cli import convert as command
 from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.errors import ModelError
 from convnext_cli.files import replacing_folder
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos import foreign
@@ -63,7 +65,8 @@ def test_the_command_knows_the_layouts() -> None:
 def test_one_line_says_what_was_written(convnext: Run, made: Path, tmp_path: Path) -> None:
     done = convnext("convert", made, tmp_path / "out", "--to", "hf")
     size = sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) / 1e6
-    said = f"wrote {tmp_path / 'out'}: canonical to hf, float32, {size:.1f} MB in {len(SMALL.shapes())} tensors\n"
+    lost = "note: hf has no words for: temperature, licence; the card in model.safetensors keeps that\n"
+    said = f"{lost}wrote {tmp_path / 'out'}: canonical to hf, float32, {size:.1f} MB in {len(SMALL.shapes())} tensors\n"
     assert done == (0, "", said)
 
 
@@ -83,6 +86,16 @@ def test_what_a_pickle_has_no_place_for_is_said(convnext: Run, made: Path, tmp_p
     done = convnext("convert", made, tmp_path / "mm.pth", "--to", "mmpretrain")
     assert "no place for: preprocessing, temperature, name and licence" in done.err
     assert convnext("convert", made, tmp_path / "out.safetensors", "--to", "official").err.count("\n") == 1
+
+
+def test_what_a_folder_has_no_words_for_is_said(convnext: Run, tmp_path: Path) -> None:
+    start = write(tmp_path / "made.safetensors", source="somewhere/else", problem="multi_label")
+    done = convnext("convert", start, tmp_path / "hf", "--to", "hf")
+    assert "hf has no words for: temperature, licence, source; the card in model.safetensors keeps that" in done.err
+    done = convnext("convert", start, tmp_path / "timm", "--to", "timm")
+    assert "timm has no words for: what it was trained for, temperature, source; the card" in done.err
+    start = write(tmp_path / "plain.safetensors", license="", temperature=None)
+    assert "has no words" not in convnext("convert", start, tmp_path / "plain-hf", "--to", "hf").err
 
 
 def test_notes_of_the_loader_are_said(convnext: Run, made: Path, tmp_path: Path) -> None:
@@ -189,6 +202,55 @@ def test_preprocessing_without_words_is_said_and_not_written(convnext: Run, tmp_
     assert checkpoints.load(tmp_path / "out").card.recipe.resize == "longest"
 
 
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_broken_json_in_a_folder_of_ours_is_an_error(name: str, convnext: Run, made: Path, tmp_path: Path) -> None:
+    assert convnext("convert", made, tmp_path / "hf", "--to", "hf").status == 0
+    (tmp_path / "hf" / name).write_text("{broken")
+    for load in (checkpoints.load, checkpoints.read_card):
+        with pytest.raises(ModelError, match=f"{name} is not readable JSON"):
+            load(tmp_path / "hf")
+    checkpoints.load((tmp_path / "hf" / "model.safetensors").rename(tmp_path / "alone.safetensors"))
+
+
+def test_other_classes_in_config_json_win(convnext: Run, made: Path, tmp_path: Path) -> None:
+    assert convnext("convert", made, tmp_path / "hf", "--to", "hf").status == 0
+    assert checkpoints.load(tmp_path / "hf").notes == []
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    config["id2label"]["0"] = "anteater"
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    found = checkpoints.load(tmp_path / "hf")
+    assert found.card.label_set().names == ("anteater", *ANIMALS.names[1:])
+    assert found.notes == [
+        "took the class names of config.json, which are others than those in model.safetensors",
+    ]
+    assert checkpoints.read_card(tmp_path / "hf") == found.card
+    del config["id2label"]["6"]
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    found = checkpoints.load(tmp_path / "hf")
+    assert found.card.label_set() == ANIMALS
+    assert found.notes == ["config.json names 6 classes, but the classifier has 7: ignored"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("depths", [1, 1, 3, 1], "missing"),
+        ("hidden_sizes", [8, 16, 24, 40], "of a wrong shape"),
+        ("patch_size", 2, "of a wrong shape"),
+        ("depths", "many", "config.json has a wrong value"),
+    ],
+)
+def test_a_config_that_contradicts_the_tensors_is_an_error(
+    key: str, value: Any, said: str, convnext: Run, made: Path, tmp_path: Path
+) -> None:
+    assert convnext("convert", made, tmp_path / "hf", "--to", "hf").status == 0
+    config = json.loads((tmp_path / "hf" / "config.json").read_text()) | {key: value}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError) as told:
+        checkpoints.load(tmp_path / "hf")
+    assert said in told.value.message
+
+
 # dtype ----------------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +273,16 @@ def test_a_value_that_float16_cannot_hold_is_named(convnext: Run, tmp_path: Path
     assert (done.status, listing(tmp_path)) == (3, before)
     assert "stages.2.1.pwconv1.bias holds 70000, and float16 ends at 65504" in done.err
     assert convnext("convert", start, tmp_path / "out", "--to", "hf", "--dtype", "bfloat16").status == 0
+
+
+def test_it_is_named_as_in_the_file_too(convnext: Run, made: Path, tmp_path: Path) -> None:
+    assert convnext("convert", made, tmp_path / "timm.pth", "--to", "timm").status == 0
+    state = torch.load(tmp_path / "timm.pth", weights_only=True)
+    state["stages.2.blocks.1.mlp.fc1.bias"][3] = -70000
+    torch.save(state, tmp_path / "timm.pth")
+    done = convnext("convert", tmp_path / "timm.pth", tmp_path / "out", "--to", "hf", "--dtype", "float16")
+    assert done.status == 3
+    assert "stages.2.1.pwconv1.bias (stages.2.blocks.1.mlp.fc1.bias in the file) holds 70000" in done.err
 
 
 # What a layout cannot hold --------------------------------------------------------------------------------------------
@@ -504,6 +576,30 @@ def attacks(trap: Path) -> dict[str, tuple[Any, str]]:
     }
 
 
+@pytest.mark.parametrize("grn", [False, True])
+@pytest.mark.parametrize("layout", ["official", "timm", "torchvision", "hf", "mmpretrain"])
+def test_a_missing_tensor_is_named(layout: str, grn: bool, tmp_path: Path) -> None:
+    """Each of them, also that by which the layout is recognised, and those that tell what the network is."""
+    config = SMALL.replace(use_grn=grn, layer_scale_init_value=0.0 if grn else 1e-6)
+    if holding.problems(config, layout):
+        pytest.skip("there is no such network")
+    out = tmp_path / ("out" if layout == "hf" else "out.pth")
+    writing.convert(write(tmp_path / "made.safetensors", config), out, layout)
+    if layout == "hf":
+        state = load_safetensors(out / "model.safetensors")
+    else:
+        state = torch.load(out, weights_only=True)
+        state = state.get("model", state.get("state_dict", state))
+    for name in state:
+        torch.save({other: value for other, value in state.items() if other != name}, tmp_path / "lacks.pth")
+        if name.endswith(("head.bias", "head.fc.bias", "classifier.bias", "classifier.2.bias")):
+            assert not checkpoints.load(tmp_path / "lacks.pth").card.config.head_bias  # a network may have none
+            continue
+        with pytest.raises(ModelError) as told:
+            checkpoints.load(tmp_path / "lacks.pth")
+        assert name in told.value.message and "missing" in told.value.message
+
+
 @pytest.mark.parametrize("attack", attacks(Path("trap")))
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
 def test_code_in_a_pickle_is_never_run(attack: str, form: str, convnext: Run, tmp_path: Path) -> None:
@@ -525,15 +621,30 @@ def test_code_in_a_pickle_is_never_run(attack: str, form: str, convnext: Run, tm
         assert trap.exists()
 
 
+PLAIN = (
+    *("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+    *("bool_", "complex64", "complex128", "str_", "longlong", "intc"),
+)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_what_training_leaves_is_read(legacy: bool, convnext: Run, tmp_path: Path) -> None:
     file = {
         "model": random_tensors(SMALL),
         "args": Namespace(lr=4e-3, model="convnext_tiny", betas=None),
-        "best": [kind(3) for kind in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)],
+        "best": [getattr(np, kind)(3) for kind in PLAIN],
     }
     torch.save(file, tmp_path / "checkpoint.pth", _use_new_zipfile_serialization=not legacy)
     assert convnext("convert", tmp_path / "checkpoint.pth", tmp_path / "out", "--to", "timm").status == 0
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_is_no_plain_value_is_named(legacy: bool, convnext: Run, tmp_path: Path) -> None:
+    file = {"model": random_tensors(SMALL), "made": np.datetime64("2026-11-25")}
+    torch.save(file, tmp_path / "checkpoint.pth", _use_new_zipfile_serialization=not legacy)
+    done = convnext("convert", tmp_path / "checkpoint.pth", tmp_path / "out", "--to", "timm")
+    assert done.status == 3
+    assert "checkpoint.pth is refused: it holds a numpy.dtypes.DateTime64DType" in done.err
 
 
 def test_the_allow_list_stands_in_the_docs() -> None:

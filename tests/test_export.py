@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.cli import export as command
 from convnext_cli.exporting import FORMATS
+from convnext_cli.exporting.check import percent
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.recipe import Recipe
 from tests.conftest import SAMPLES, Run
@@ -169,7 +171,7 @@ def test_json_says_all(convnext: Run, model: Path, tmp_path: Path) -> None:
         (n, size) for size in [(64, 64), (96, 160)] for n in (1, 2, 7)
     ]
     assert 0 < check["difference"] < 1e-5 and check["ms"].keys() == {"1", "8"}
-    assert "1 photo could not be read" in done.err
+    assert "1 photo could not be read and was left out" in done.err
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_json_says_all(convnext: Run, model: Path, tmp_path: Path) -> None:
         (["-o", "a.onnx", "--size", "16"], 2, "at least 32"),
         (["-o", "a.onnx", "--size", "any", "--with-preprocessing"], 2, "one size"),
         (["-o", "a.onnx", "--dtype", "int8"], 2, "--calibrate"),
-        (["-o", "a.onnx", "--calibrate", "."], 2, "int8"),
+        (["-o", "a.onnx", "--calibrate", "."], 2, "--dtype int8 and --calibrate FOLDER go together"),
         (["-o", "a.onnx", "--check-on", "."], 2, "no photos"),
         (["-o", "a.onnx", "--check-on", ".", "--no-check"], 2, "exclude"),
         (["-o", "a.onnx", "-m", "nothing.safetensors"], 3, "no file"),
@@ -209,6 +211,71 @@ def test_refusals_leave_nothing(
     assert done.status == status and said in done.err, done.err
     assert [file.name for file in folder.iterdir()] == ["there.onnx"]
     assert (folder / "there.onnx").read_text() == "mine"
+
+
+def test_photos_that_cannot_be_read_check_nothing(convnext: Run, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i}.jpg").write_bytes(encoded(picture(80, 60, seed=i), "JPEG")[:300])
+    done = convnext("export", "-m", model, "-o", tmp_path / "a.onnx", "--check-on", folder)
+    assert done.status == 2 and f"none of the 40 photos in {folder} can be read" in done.err
+    done = convnext("export", "-m", model, "-o", tmp_path / "a.onnx", "--dtype", "int8", "--calibrate", folder)
+    assert done.status == 2 and f"in the testing half of {folder} can be read" in done.err
+    for file in list(folder.iterdir())[1:]:
+        file.unlink()
+    done = convnext("export", "-m", model, "-o", tmp_path / "a.onnx", "--check-on", folder)
+    assert done.status == 2 and f"the one photo in {folder} cannot be read" in done.err
+    assert not (tmp_path / "a.onnx").exists()
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2", ".tflite"])
+def test_a_network_of_other_channels_is_refused(suffix: str, convnext: Run, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "grey.safetensors", SMALL.replace(num_channels=1))
+    done = convnext("export", "-m", model, "-o", tmp_path / f"a{suffix}")
+    assert done.status == 3 and "grey.safetensors takes 1-channel photos" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["grey.safetensors"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is here")
+def test_core_ml_is_refused_before_the_work_where_it_cannot_be_checked(
+    convnext: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("coremltools", reason="needs coremltools")
+    from convnext_cli.exporting import coreml
+
+    monkeypatch.setattr(coreml, "write", None)
+    done = convnext("export", "-m", model, "-o", tmp_path / "a.mlpackage")
+    assert done.status == 4
+    assert "run on macOS alone: the file cannot be checked here" in done.err and "--no-check" in done.err
+    assert "writing" not in done.err
+
+
+def test_percents_do_not_contradict_what_is_said_of_them() -> None:
+    said = {
+        96.97: "96.97",
+        96.9999: "96.9999",
+        97.0: "97.0",
+        97.04: "97.0",
+        99.96: "99.96",
+        100.0: "100.0",
+        12.34: "12.3",
+    }
+    assert {share: percent(share) for share in said} == said
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_the_table_keeps_its_words_on_a_narrow_screen(
+    columns: int, convnext: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = convnext("export", "-m", model, "-o", tmp_path / "a.onnx")
+    assert done.status == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= columns
+    words = " ".join(line[: 18 if columns == 40 else 25].strip() for line in done.out.splitlines())
+    assert "…" not in done.out
+    assert "ms a photo, one" in words and "ms a photo, 8 at" in words
+    assert ("same label" in done.out) == (columns > 40)
 
 
 def test_what_lies_where_a_second_file_would_go_is_not_replaced(convnext: Run, model: Path, tmp_path: Path) -> None:

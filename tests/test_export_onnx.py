@@ -354,8 +354,19 @@ def labels_of(out: str) -> list[str]:
     return [row["predictions"][0]["label"] for row in map(json.loads, out.splitlines())]
 
 
-def test_ten_lines_of_python_give_the_same_labels(tmp_path: Path, convnext: Run) -> None:
-    made.written("onnx", checkpoints.load(DEFAULT), Plan(size=(80, 80)), tmp_path / "m.onnx")
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(size=(80, 80)),
+        Plan(size=None),
+        Plan(size=(80, 80), batch=3, scores=True),
+        Plan(size=(80, 80), preprocessing=True, features=True),
+        Plan(size=(80, 80), preprocessing=True, scores=True, batch=2),
+    ],
+    ids=["as it is", "any size", "scores, a fixed batch", "photos", "photos, scores, a fixed batch"],
+)
+def test_ten_lines_of_python_give_the_same_labels(plan: Plan, tmp_path: Path, convnext: Run) -> None:
+    made.written("onnx", checkpoints.load(DEFAULT), plan, tmp_path / "m.onnx")
     script = ROOT / "docs" / "onnx_ten_lines.py"
     assert "convnext_cli" not in script.read_text()
     command = [sys.executable, "-P", str(script), str(tmp_path / "m.onnx"), *SAMPLES]

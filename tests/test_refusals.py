@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -150,7 +151,11 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "no channels": ("model.safetensors", changed("stages.0.0.dwconv.weight", (0, 1, 7, 7)), "known layout"),
     "scalar": ("model.safetensors", changed("stages.0.0.pwconv1.weight", ()), "known layout"),
     "a block too far": ("model.safetensors", changed("stages.0.2000000.gamma", (8,)), "2000000"),
-    "no stem": ("weights.pth", pth({"stages.0.0.dwconv.weight": torch.ones(8, 1, 7, 7)}), "no stem"),
+    "no stem": (
+        "weights.pth",
+        pth({"stages.0.0.dwconv.weight": torch.ones(8, 1, 7, 7)}),
+        "downsample_layers.0.0.weight",
+    ),
 }
 
 
@@ -241,7 +246,7 @@ def test_code_hidden_behind_allowed_names_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_ever_opened_without_the_restricted_unpickler() -> None:
     source = "".join(path.read_text() for path in Path(checkpoints.__file__).parents[1].rglob("*.py"))
     assert "weights_only=False" not in source
-    assert source.count("torch.load(") == source.count("weights_only=True, mmap") == 1
+    assert re.findall(r"torch\.load\((?!.*\bweights_only=True\b).*", source) == []
     assert "pickle.load" not in source
 
 

@@ -18,6 +18,14 @@ _BLOCK = re.compile(r"(?:stages\.(\d+)|blocks)\.(\d+)\.")
 _ODD_EPS = ((3, 4, 30, 3), 1e-5)  # xxlarge: depths and epsilon
 
 
+class Lacks(ModelError):
+    """A tensor without which nothing can be told is not there. name: its canonical name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the weights lack {name}, or it is no convolution", "fetch the file again")
+        self.name = name
+
+
 class _Stem(NamedTuple):
     kind: Stem
     width: int
@@ -45,6 +53,8 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
     blocks = {stage: len(numbers) for stage, numbers in found_blocks.items()}
     bare = "blocks.0.dwconv.weight" in shapes
     stem_name = "stem.weight" if bare else "downsample_layers.0.0.weight"
+    if stem_name not in shapes and sorted(blocks) == list(range(len(blocks))) and blocks:
+        raise Lacks(stem_name)
     if stem_name not in shapes or sorted(blocks) != list(range(len(blocks))) or len(shapes[stem_name]) != 4:
         raise ModelError(
             "the weights have no stem, or lack a whole stage",
@@ -56,13 +66,15 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
     for first in firsts:
         dwconv = shapes.get(f"{first}.dwconv.weight", ())
         if len(dwconv) != 4:
-            raise ModelError(f"the weights lack {first}.dwconv.weight, or it is no convolution", "fetch the file again")
+            raise Lacks(f"{first}.dwconv.weight")
         dims.append(dwconv[0])
         kernels.append(dwconv[-1])
     stem = _stem(shapes, stem_name)
-    norm_bias = f"{firsts[0]}.norm.bias" in shapes
+    ends = {_BLOCK.sub("", name) for name in shapes if _BLOCK.match(name)}  # in any block: one may lack its own
+    norm_bias = "norm.bias" in ends
     eps = _ODD_EPS[1] if depths == _ODD_EPS[0] else 1e-6
-    hidden, head = shapes.get("head_hidden.weight"), shapes.get("head.weight")
+    hidden = shapes.get("head_hidden.weight")
+    head = shapes.get("head.weight") or shapes.get("head.bias")
     return ConvNextConfig(
         num_channels=shapes[stem_name][1],
         patch_size=stem.patch_size,
@@ -70,7 +82,7 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
         depths=depths,
         layer_norm_eps=eps,
         norm_eps=eps,
-        layer_scale_init_value=1e-6 if any(_BLOCK.sub("", name) == "gamma" for name in shapes) else 0.0,
+        layer_scale_init_value=1e-6 if "gamma" in ends else 0.0,
         num_labels=head[0] if head else 0,
         use_grn=any(name.endswith(".grn.gamma") for name in shapes),
         kernel_sizes=tuple(kernels),
@@ -81,10 +93,10 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
         stem_downsample=stem.downsample,
         norm="layer" if norm_bias else "simple" if dims[0] == VARIANTS["convnext_zepto_rms"].hidden_sizes[0] else "rms",
         norm_bias=norm_bias,
-        conv_bias=f"{firsts[0]}.dwconv.bias" in shapes,
-        mlp_bias=f"{firsts[0]}.pwconv1.bias" in shapes,
+        conv_bias="dwconv.bias" in ends,
+        mlp_bias="pwconv1.bias" in ends,
         head_bias="head.bias" in shapes or head is None,
-        head_norm="none" if "norm.weight" not in shapes else "before_pool" if norm_first else "after_pool",
+        head_norm="none" if not _has(shapes, "norm") else "before_pool" if norm_first else "after_pool",
         head_hidden_size=hidden[0] if hidden else None,
     )
 
@@ -97,10 +109,14 @@ def _stem(shapes: Extents, first: str) -> _Stem:
     for kind, second in (("overlap", 1), ("overlap_act", 2)):
         conv = shapes.get(f"downsample_layers.0.{second}.weight", ())
         if len(conv) == 4 and conv[-1] == 3:
-            norm = f"downsample_layers.0.{second + 1}.weight" in shapes
+            norm = _has(shapes, f"downsample_layers.0.{second + 1}")
             return _Stem(kind, stem[0], 4, norm, downsample=False)  # type: ignore[arg-type]
-    norm = "downsample_layers.0.1.weight" in shapes
+    norm = _has(shapes, "downsample_layers.0.1")
     return _Stem("patch", 0, stem[-1], norm, downsample="downsample_layers.0.3.weight" in shapes)
+
+
+def _has(shapes: Extents, layer: str) -> bool:
+    return f"{layer}.weight" in shapes or f"{layer}.bias" in shapes
 
 
 def architecture_of(config: ConvNextConfig) -> str:

@@ -20,11 +20,12 @@ from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.checkpoints.describe import DINO_PROCESSOR, Description, describe, reading
 from convnext_cli.checkpoints.layout import Layout
 from convnext_cli.checkpoints.read import read
-from convnext_cli.checkpoints.rename import check, rename
+from convnext_cli.checkpoints.rename import check, mismatch, rename
 from convnext_cli.checkpoints.sniff import sniff, unwrap
 from convnext_cli.config import VARIANTS, ConvNextConfig
 from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
+from convnext_cli.labels.label_set import tell_apart
 from convnext_cli.photos.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _TIMMS_OWN = ("test_", "convnext_zepto")  # nobody else's, whatever names the te
 _TIMM_DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
 # what reading and understanding damaged files raises; RuntimeError includes RecursionError and NotImplementedError
 _UNFORESEEN = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, AttributeError)
+_EXTENTS = ("num_channels", "patch_size", "hidden_sizes", "depths", "use_grn", "kernel_sizes")  # that JSON tells
 _NORM_FIRST = ("norm_pre.", "trunk.norm_pre.")
 
 
@@ -56,11 +58,17 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
         tensors, origin, dropped = rename(found, layout)
         name = layout.name
         if canonical.METADATA_KEY in contents.metadata:
-            card, said = Card.from_json(contents.metadata[canonical.METADATA_KEY]), list[str]()
+            card, said = _with_json(Card.from_json(contents.metadata[canonical.METADATA_KEY]), asked, weights)
             name = "canonical" if name in ("official", "isotropic") else name
         else:
             norm_first = any(foreign.startswith(_NORM_FIRST) for foreign in origin.values())
-            config = infer.config_of({key: tuple(t.shape) for key, t in tensors.items()}, norm_first=norm_first)
+            shapes = {key: tuple(t.shape) for key, t in tensors.items()}
+            try:
+                config = infer.config_of(shapes, norm_first=norm_first)
+            except infer.Lacks as lack:
+                if lack.name in shapes:
+                    raise
+                raise mismatch(layout, [layout.foreign(lack.name) or lack.name], (), ()) from None
             names = mmpretrain.classes(contents.state) if name == "mmpretrain" else None
             card, said = _card(config, layout, asked, weights, names)
         check(card.config, tensors, origin, layout)
@@ -84,7 +92,10 @@ def own_card(path: str | Path) -> Card | None:
     weights = beside.find_weights(Path(path))
     with _named(weights):
         text = read(weights).metadata.get(canonical.METADATA_KEY)
-        return None if text is None else _with_name(Card.from_json(text), Path(path), weights)
+        if text is None:
+            return None
+        card, _ = _with_json(Card.from_json(text), Path(path), weights)
+        return _with_name(card, Path(path), weights)
 
 
 @contextlib.contextmanager
@@ -167,6 +178,41 @@ def _card(
         metrics=said.metrics,
     )
     return card, notes
+
+
+def _with_json(card: Card, asked: Path, weights: Path) -> tuple[Card, list[str]]:
+    """A file's own card with what its folder says otherwise: someone changed that after the folder was written.
+
+    The shape that the JSON tells goes into the card's config, to be held against the tensors; other class names win.
+    """
+    said = describe(beside.read_json(weights, asked=asked))
+    if said is None:
+        return card, []
+    with reading(said.by):
+        shape = {name: value for name, value in said.config.items() if name in _EXTENTS}
+        config = card.config
+        if any(
+            getattr(config, name) != getattr(config.replace(**{name: value}), name) for name, value in shape.items()
+        ):
+            config = config.replace(**shape)
+    card, notes = card.replace(config=config), list(said.notes)
+    if not isinstance(said.labels, LabelSet) or card.task != "classification":
+        return card, notes
+    names = said.labels.names
+    if len(names) != config.num_labels:
+        notes.append(f"{said.by} names {len(names)} classes, but the classifier has {config.num_labels}: ignored")
+    elif card.labels is None or names not in _spellings(card.label_set()):
+        notes.append(f"took the class names of {said.by}, which are others than those in {weights.name}")
+        card = card.replace(labels=said.labels)
+    return card, notes
+
+
+def _spellings(labels: LabelSet) -> list[tuple[str, ...]]:
+    """How the classes of a card are called in the JSON of folders that were written with it, as it is read again."""
+    ids = [id_ or str(row) for row, id_ in enumerate(labels.ids)]
+    grouped = [label.name or f"LABEL_{label.index}" for label in labels]
+    spellings = (grouped, labels.lemmas, ids, tell_apart(labels.lemmas, ids))
+    return [labels.names, *(LabelSet.from_names("", [name.strip() for name in names]).names for names in spellings)]
 
 
 def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | None:

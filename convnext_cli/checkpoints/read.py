@@ -40,6 +40,12 @@ _DTYPE_BITS = {
     "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
 
+# numpy's scalars that are plain values
+_PLAIN = (
+    *("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+    *("bool", "complex64", "complex128", "str"),
+)
+
 
 @dataclass
 class Contents:
@@ -228,9 +234,8 @@ def _allowed() -> list[Any]:
     import numpy as np
     from numpy._core.multiarray import scalar
 
-    kinds = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
     return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype] + [
-        type(np.dtype(kind)) for kind in kinds
+        type(np.dtype(kind)) for kind in _PLAIN
     ]
 
 
@@ -245,6 +250,9 @@ def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
     elif found := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch leaves the module of builtins out
         wanted = [found[1] if "." in found[1] else f"builtins.{found[1]}"]
     wanted = wanted or named_globals(path)
+    if not wanted and (found := re.search(r"but got <class '([\w.]+)'>", str(error))):
+        # not named in the pickle: what something of the list made, such as the class of a numpy dtype
+        return ModelError(f"{path.name} is refused: it holds a {found[1]}, which is no plain value", _RE_SAVE)
     if not wanted:
         return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", FETCH_AGAIN)
     return ModelError(f"{path.name} is refused: opening it would run code; it asks for {', '.join(wanted)}", _RE_SAVE)

@@ -26,7 +26,7 @@ MARKERS: tuple[tuple[Layout, str], ...] = (
     (OPENCLIP, r"trunk\.stem\.0\.weight"),
     (SPARSE, r"stages\.0\.0\.dwconv\.kernel|stages\.0\.0\.norm\.ln\.weight"),
     (TORCHVISION, r"features\.1\.0\.(layer_scale|block\.5\.weight)"),
-    (HUGGINGFACE_V2, r"encoder\.stages\.0\.layers\.0\.grn\.weight"),
+    (HUGGINGFACE_V2, r"encoder\.stages\.\d+\.layers\.\d+\.grn\.weight"),
     (HUGGINGFACE, r"embeddings\.patch_embeddings\.weight"),
     (DINOV3, r"stages\.0\.downsample_layers\.0\.weight"),
     (MMPRETRAIN, r"stages\.0\.0\.depthwise_conv\.weight"),
@@ -43,6 +43,8 @@ CONTAINERS = (
 )
 _DEEPEST = 20  # containers in each other; a pickle can hold one that holds itself
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+
+_FEWEST, _NEARLY = 8, 0.9  # names that a layout must know, all in all and of those there are
 
 # What wrappers put before names. Some replace their siblings: those weights are taken, the others left.
 _ALONE = {
@@ -98,15 +100,33 @@ def recognise(names: Iterable[str]) -> Layout | None:
     return None
 
 
+def nearest(names: Iterable[str]) -> Layout | None:
+    """The layout that knows nearly all of these names, though not that by which it is recognised."""
+    names = set(names)
+
+    def known(layout: Layout) -> float:
+        found = [name for name in map(layout.canonical, names) if name is not None]
+        block = any(name.endswith((".dwconv.weight", ".pwconv1.weight")) for name in found)
+        # of two with the same names, that of the right version
+        return block * len(found) + 0.5 * ((layout is HUGGINGFACE_V2) == any(".grn." in name for name in names))
+
+    best = max((layout for layout, _ in reversed(MARKERS)), key=known)
+    return best if int(known(best)) >= max(_FEWEST, _NEARLY * len(names)) else None
+
+
 def sniff(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Layout, list[str]]:
     """Take wrappers' prefixes off until the names are those of a known layout.
 
     Raises ModelError when they never are.
     """
     notes: list[str] = []
-    given = tensors
+    given, likely = tensors, None
     while (layout := recognise(tensors)) is None:
+        if likely is None and (layout := nearest(tensors)):
+            likely = tensors, layout, list(notes)
         prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in tensors)), None)
+        if prefix is None and likely:  # what it lacks is said by name, by those who know the layout
+            return likely
         if prefix is None:
             raise ModelError(
                 "these are not the weights of a ConvNeXt, or of a layout that is not known: "

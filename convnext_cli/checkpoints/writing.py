@@ -21,6 +21,7 @@ from convnext_cli.checkpoints.loading import load
 from convnext_cli.checkpoints.official import OFFICIAL
 from convnext_cli.checkpoints.placing import CONFIG, PROCESSOR, WEIGHTS
 from convnext_cli.checkpoints.rename import to_layout
+from convnext_cli.checkpoints.sniff import LAYOUTS
 from convnext_cli.checkpoints.torchvision import TORCHVISION
 from convnext_cli.errors import ModelError
 from convnext_cli.files import replacing, replacing_folder
@@ -80,7 +81,7 @@ def convert(
     holding.check(card.config, layout, bare=bare)
     tensors = found.tensors
     if dtype is not None:
-        tensors = _cast(tensors, dtype)
+        tensors = _cast(tensors, dtype, LAYOUTS.get(found.layout))
         card = card.replace(sha256=canonical.fingerprint(tensors))
     names = _class_names(card)
     renamed = to_layout(tensors, _layout(card, layout))
@@ -88,7 +89,7 @@ def convert(
     if folder:
         described, unsaid = _described(card, layout, names, dtypes)
         files = _write_folder(out, renamed, card, described)
-        notes += unsaid
+        notes += [*unsaid, *_kept(card, layout)]
     else:
         _write_file(out, renamed, card, layout, names)
         files = [out]
@@ -166,6 +167,18 @@ def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> dict
     return words
 
 
+def _kept(card: Card, layout: str) -> list[str]:
+    """A note of what the JSON of a folder has no words for, apart from preprocessing."""
+    parts = {
+        "what it was trained for": layout == "timm" and card.problem != "single_label",
+        "temperature": card.temperature is not None,
+        "licence": layout == "hf" and bool(card.license),
+        "source": bool(card.source),
+    }
+    gone = [part for part, had in parts.items() if had]
+    return [f"{layout} has no words for: {', '.join(gone)}; the card in {WEIGHTS} keeps that"] if gone else []
+
+
 def _lost(card: Card, out: Path, layout: str) -> list[str]:
     """A note of what a pickle of bare tensors does not say of them; safetensors carry the card."""
     if out.suffix.lower() == ".safetensors":
@@ -184,8 +197,8 @@ def _lost(card: Card, out: Path, layout: str) -> list[str]:
 # Tensors and files ----------------------------------------------------------------------------------------------------
 
 
-def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
-    """In another dtype. Raises ModelError for a value that has no place in it."""
+def _cast(tensors: dict[str, Tensor], dtype: str, source: Layout | None) -> dict[str, Tensor]:
+    """In another dtype. source: whose names the file has. Raises ModelError for a value that has no place in it."""
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)
@@ -194,8 +207,10 @@ def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
         low, high = tensor.aminmax()
         if not bool(low.isfinite() & high.isfinite()):
             largest = float(tensors[name].abs().max())
+            theirs = source.foreign(name) if source is not None else name
+            said = f"{name} ({theirs} in the file)" if theirs not in (None, name) else name
             raise ModelError(
-                f"{name} holds {largest:g}, and {dtype} ends at {torch.finfo(kind).max:g}",
+                f"{said} holds {largest:g}, and {dtype} ends at {torch.finfo(kind).max:g}",
                 f"--dtype {'bfloat16 or --dtype float32' if dtype == 'float16' else 'float32'}",
             )
     return cast

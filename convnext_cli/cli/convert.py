@@ -51,16 +51,19 @@ def convert(**given: Any) -> int:
     from convnext_cli import zoo
 
     source = zoo.resolve(given["source"])
-    from convnext_cli.checkpoints import writing
+    from convnext_cli.engines.libraries import libraries_said
 
-    done = writing.convert(
-        source,
-        Path(given["out"]).expanduser(),
-        given["to"],
-        dtype=given["dtype"],
-        layer_norm_eps=given["layer_norm_eps"],
-        overwrite=given["overwrite"],
-    )
+    with libraries_said():
+        from convnext_cli.checkpoints import writing
+
+        done = writing.convert(
+            source,
+            Path(given["out"]).expanduser(),
+            given["to"],
+            dtype=given["dtype"],
+            layer_norm_eps=given["layer_norm_eps"],
+            overwrite=given["overwrite"],
+        )
     for note in done.notes:
         render.note(f"note: {note}")
     if given["as_json"]:

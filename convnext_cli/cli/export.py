@@ -70,6 +70,14 @@ def export(**given: Any) -> int:
     called done; what differs too much is not left there. `convnext classify -m FILE` runs it.
     """
     render.set_quiet(given["quiet"])
+    from convnext_cli.engines.libraries import libraries_said
+
+    with libraries_said():
+        done = _export(given)
+    return _tell(done, as_json=given["as_json"])
+
+
+def _export(given: dict[str, Any]) -> Exported:
     from convnext_cli import zoo
 
     target = Path(given["output"]).expanduser()
@@ -99,7 +107,7 @@ def export(**given: Any) -> int:
         simplify=given["simplify"],
         threads=given["threads"] or usable_threads(),
     )
-    done = exporting.export(
+    return exporting.export(
         path,
         form,
         plan,
@@ -111,7 +119,6 @@ def export(**given: Any) -> int:
         overwrite=given["overwrite"],
         say=render.note,
     )
-    return _tell(done, as_json=given["as_json"])
 
 
 def _tell(done: Exported, *, as_json: bool) -> int:
@@ -127,7 +134,12 @@ def _tell(done: Exported, *, as_json: bool) -> int:
         render.note(f"wrote {render.plain(str(done.files[0]))}: it was not checked")
         return 0
     if found.skipped:
-        render.note(f"note: {found.skipped} photo{'s' * (found.skipped != 1)} could not be read and were left out")
+        photos = (
+            "1 photo could not be read and was"
+            if found.skipped == 1
+            else f"{found.skipped} photos could not be read and were"
+        )
+        render.note(f"note: {photos} left out")
     if found.against:
         render.error(f"{done.files[0].name} was not kept: {'; '.join(found.against)}", _advice(done))
         return 1
@@ -142,20 +154,42 @@ def _tell(done: Exported, *, as_json: bool) -> int:
 def _draw(done: Exported, found: Check) -> None:
     export = done.card.export
     assert export is not None
-    table = render.table("check", "photos", "pixels", "largest difference", "same label", right=(1, 2, 3, 4))
+    from convnext_cli.exporting.check import percent
+
+    titles = ("check", "photos", "pixels", "largest difference", "same label")
     words = {"random": "random inputs", "photos": "photos"}
+    rows: list[tuple[str, ...]] = []
     for trial in found.trials:
         pixels = f"{trial.size[0]}×{trial.size[1]}" if trial.size else "their own" if export.photos else ""
-        same = f"{found.agreement:.1f} %" if trial.what == "photos" else ""
+        same = f"{percent(found.agreement)} %" if trial.what == "photos" else ""
         # of the range of the outputs: 1e-6 is float32's own rounding
-        table.add_row(words[trial.what], str(trial.photos), pixels, f"{trial.difference:.1e}", same)
-    render.out().print(table)
-    table = render.table("", "network", done.runtime, "", right=(1, 2, 3))
-    table.add_row("MB", *(f"{size / 1e6:.1f}" for size in found.bytes), f"{found.bytes[1] / found.bytes[0]:.2f} of it")
+        rows.append((words[trial.what], str(trial.photos), pixels, f"{trial.difference:.1e}", same))
+    _print(titles, rows, needless=(2, 4))
+    share = f"{found.bytes[1] / found.bytes[0]:.2f} of it"
+    rows = [("MB", *(f"{size / 1e6:.1f}" for size in found.bytes), share)]
     for batch, (network, file) in found.ms.items():
-        what = "a photo, ms" if batch == 1 else f"a photo of {batch}, ms"
-        table.add_row(what, f"{network:.1f}", f"{file:.1f}", f"{network / file:.2f} times as fast")
-    render.out().print(table)
+        what = f"ms a photo, {'one' if batch == 1 else batch} at a time"
+        rows.append((what, f"{network:.1f}", f"{file:.1f}", f"{network / file:.2f} times as fast"))
+    _print(("", "network", done.runtime, ""), rows, needless=(3,))
+
+
+def _print(titles: tuple[str, ...], rows: list[tuple[str, ...]], needless: tuple[int, ...]) -> None:
+    """A table of figures behind words. needless: columns that go, in this order, where the screen is too narrow."""
+    out, places = render.out(), list(range(len(titles)))
+
+    def width() -> int:
+        return sum(max(len(row[place]) for row in (titles, *rows)) + 2 for place in places) - 2
+
+    for place in needless:
+        if width() > out.width:
+            places.remove(place)
+    table = render.table(*(titles[place] for place in places), right=tuple(range(1, len(places))))
+    for row in rows:
+        table.add_row(*(row[place] for place in places))
+    # what still does not fit is folded, not squeezed away
+    narrow = max(len(word) for row in (titles, *rows) for word in row[0].split() or [""])
+    table.columns[0].min_width = min(narrow, out.width)
+    out.print(table)
 
 
 def _advice(done: Exported) -> str:

@@ -38,28 +38,48 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format by the name that ``--to`` takes. module: of this folder. suffix: of its files. what: for people."""
+    """A format by the name that ``--to`` takes. module: of this folder. suffix: of its files. what: for people.
+
+    always, sometimes: names of what it puts beside a file. folder: whether the result is one. system: the only one, as
+    ``sys.platform`` names it, that runs it.
+    """
 
     name: str
     module: str
     suffix: str
     what: str
+    always: str = ""
+    sometimes: str = ""
+    folder: bool = False
+    system: str = ""
+
+    def beside(self, target: Path) -> list[Path]:
+        """The files that are written beside the target."""
+        return _named(self.always, target)
+
+    def perhaps(self, target: Path) -> list[Path]:
+        """Those that are written where they are needed."""
+        return _named(self.sometimes, target)
 
     def writer(self) -> Writer:
         return cast(Writer, import_module(f"convnext_cli.exporting.{self.module}"))
 
 
+def _named(pattern: str, target: Path) -> list[Path]:
+    return [target.with_name(pattern.format(name=target.name, stem=target.stem))] if pattern else []
+
+
 FORMATS = {
     f.name: f
     for f in (
-        Format("onnx", "onnx", ".onnx", "ONNX, for ONNX Runtime and many others"),
+        Format("onnx", "onnx", ".onnx", "ONNX, for ONNX Runtime and many others", sometimes="{name}.data"),
         Format("torchscript", "torchscript", ".ts", "TorchScript, for libtorch"),
         Format("torch-export", "torch_export", ".pt2", "a torch.export program"),
         Format("aoti", "aoti", ".pt2", "torch's AOTInductor package: compiled for this kind of machine"),
-        Format("openvino", "openvino", ".xml", "OpenVINO IR"),
-        Format("coreml", "coreml", ".mlpackage", "Core ML, for Apple's systems"),
+        Format("openvino", "openvino", ".xml", "OpenVINO IR", always="{stem}.bin"),
+        Format("coreml", "coreml", ".mlpackage", "Core ML, for Apple's systems", folder=True, system="darwin"),
         Format("tflite", "tflite", ".tflite", "LiteRT (TensorFlow Lite)"),
         Format("executorch", "executorch", ".pte", "ExecuTorch, for phones and small devices"),
-        Format("tensorrt", "tensorrt", ".engine", "a TensorRT engine for this GPU"),
+        Format("tensorrt", "tensorrt", ".engine", "a TensorRT engine for this GPU", always="{name}.json"),
     )
 }

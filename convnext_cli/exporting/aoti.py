@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from convnext_cli.engines.torch_file import CARD
 from convnext_cli.engines.torch_package import PROCESSOR, processor
 from convnext_cli.errors import UnavailableError
 from convnext_cli.exporting import torch_program
+from convnext_cli.exporting.place import probe
 from convnext_cli.exporting.plan import Plan
 
 _OPTIONS = {
@@ -68,14 +70,16 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
         program = torch_program.exported(checkpoint, card, plan)
         metadata = {CARD: card.to_json(whole=True), PROCESSOR: processor()}
         options = _OPTIONS | {"aot_inductor.metadata": metadata, "cpp.cxx": (_compiler(),)}
+        buffer = BytesIO()  # torch's own writer ends the process when a disk is full
         try:
             with fresh_inductor_cache(), torch_program.any_size():
-                torch._inductor.aoti_compile_and_package(
-                    program, package_path=os.fspath(path), inductor_configs=options
-                )
-            return
+                torch._inductor.aoti_compile_and_package(program, package_path=buffer, inductor_configs=options)
         except RuntimeError as error:  # of the compiler too
             why = str(error)
+        else:
+            path.write_bytes(buffer.getbuffer())
+            return
+    probe(path.parent, 2 * sum(tensor.nbytes for tensor in checkpoint.tensors.values()))
     lines = [line.strip() for line in why.splitlines() if line.strip()]
     raise UnavailableError(
         f"AOTInductor could not compile the program with {_compiler()}: {(lines or [said.last()])[-1][:300]}",

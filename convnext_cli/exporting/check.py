@@ -235,6 +235,15 @@ def _judge(found: Check, dtype: str) -> None:
         )
     if dtype == "int8" and found.agreement < LEAST_AGREEMENT:
         found.against.append(
-            f"{found.agreement:.1f} % of {found.photos} photos keep their label, and int8 must keep "
+            f"{percent(found.agreement)} % of {found.photos} photos keep their label, and int8 must keep "
             f"{LEAST_AGREEMENT:.0f} %"
         )
+
+
+def percent(agreement: float) -> str:
+    """With a digit behind the point, or as many as tell it from all, and from what is asked of int8."""
+    for digits in range(1, 6):
+        shown = f"{agreement:.{digits}f}"
+        if all((agreement < bound) == (float(shown) < bound) for bound in (LEAST_AGREEMENT, 100.0)):
+            break
+    return shown

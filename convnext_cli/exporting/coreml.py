@@ -46,15 +46,20 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``exporting.Writer``."""
     from convnext_cli.engines.quiet import quiet
     from convnext_cli.exporting.half import refuse_overflow
+    from convnext_cli.exporting.place import probe
 
     if plan.dtype == "float16":
         refuse_overflow(checkpoint)
+    arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+    try:
+        with quiet():
+            from convnext_cli.exporting import coreml_program
+    except (ImportError, OSError) as error:
+        raise UnavailableError(f"coremltools cannot be loaded: {error}", "pip install coremltools") from error
     try:
         with quiet() as said:
-            from convnext_cli.exporting import coreml_program
-
-            arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
             coreml_program.save(card, checkpoint.card.temperature or 1.0, arrays, plan, path)
     except (ValueError, RuntimeError, TypeError) as error:
+        probe(path.parent, sum(array.nbytes for array in arrays.values()))
         why = " ".join(str(error).split()) or said.last()
         raise ModelError(f"coremltools cannot write this network: {why[:300]}", "take --to tflite") from error

@@ -51,10 +51,15 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     if plan.dtype == "float16":
         refuse_overflow(checkpoint)
     try:
-        with quiet() as said:
+        with quiet():
             from convnext_cli.exporting import executorch_program
-
+    except (ImportError, OSError) as error:
+        raise UnavailableError(f"ExecuTorch cannot be loaded: {error}", "pip install executorch") from error
+    try:
+        with quiet() as said:
             program = executorch_program.lowered(checkpoint, card, plan)
+    except (OSError, MemoryError, UnavailableError):
+        raise
     except Exception as error:  # of any kind, for a compiler is at work
         why = " ".join(str(error).split()) or said.last()
         raise ModelError(f"ExecuTorch cannot write this network: {why[:300]}", "take --to tflite") from error

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,14 +15,15 @@ from convnext_cli import __version__, calibration, checkpoints
 from convnext_cli.card import Card, Export
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.engines import open_engine
-from convnext_cli.errors import OutputError, PhotoError, UnavailableError, UsageError
-from convnext_cli.exporting import FORMATS, Format
+from convnext_cli.errors import ModelError, PhotoError, UnavailableError, UsageError
+from convnext_cli.exporting import FORMATS, Format, place
 from convnext_cli.exporting.check import Check, check
 from convnext_cli.exporting.plan import Plan
-from convnext_cli.files import sync_folder
 from convnext_cli.photos.decode import decode, read_file
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.samples import samples
+
+_SYSTEMS = {"darwin": "macOS"}
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,20 @@ def export(
     Raises UsageError for what the format cannot do, UnavailableError when a library or the runtime is not there,
     ModelError when the weights cannot be used or the file does not run, OutputError when it cannot be written.
     """
-    _refuse(target, overwrite)
+    if (plan.dtype == "int8") != (calibrate is not None):
+        raise UsageError("--dtype int8 and --calibrate FOLDER go together", "name a folder of a hundred photos or more")
+    place.refuse(path, target, form, overwrite=overwrite)
     writer = form.writer()
     testing: list[str] = []
     if calibrate is not None:
         calibrating, testing = calibration.split(calibrate)
         plan = replace(plan, calibration=lambda: _tensors(calibrating, card))
+        _refuse_unreadable(testing, f"the testing half of {calibrate}")
     if check_on is not None:
         testing = [photo.path for photo in Finder(recursive=True).named([check_on]) if photo.problem is None]
         if not testing:
             raise UsageError(f"there are no photos in {check_on}", "name a folder of photos: --check-on FOLDER")
+        _refuse_unreadable(testing, check_on)
     checkpoint = checkpoints.load(path)
     card = checkpoint.card if size is None else checkpoint.card.replace(recipe=checkpoint.card.recipe.at_size(size))
     if plan.size is not None:
@@ -96,8 +99,13 @@ def export(
     notes = list(checkpoint.notes)
     if card.task != "classification":
         notes.append(f"the model is for {card.task}: its output is called {_output(plan)} and holds an embedding")
-    _check_plan(card, plan)
+    _check_plan(card, plan, checkpoint.path)
     writer.refuse(card, plan)
+    if checked and form.system not in ("", sys.platform):
+        raise UnavailableError(
+            f"{form.name} files run on {_SYSTEMS[form.system]} alone: the file cannot be checked here",
+            "--no-check leaves it unproven; or export it there, or take --to tflite or onnx",
+        )
     card = card.replace(
         temperature=None if plan.scores else card.temperature,
         export=Export(
@@ -111,12 +119,12 @@ def export(
             {"convnext-cli": __version__, **writer.made_with()},
         ),
     )
-    with _room(target) as folder:
+    with place.room(target) as folder:
         made = folder / target.name
         say(f"writing {target.name}")
         writer.write(checkpoint, card, plan, made)
         for file in folder.iterdir():  # what a format puts beside its file is not replaced unasked either
-            _refuse(target.with_name(file.name), overwrite)
+            place.refuse_place(target.with_name(file.name), overwrite=overwrite, folder=file.is_dir())
         found, runtime = None, ""
         if checked:
             say(f"checking {target.name} in its own runtime")
@@ -124,7 +132,7 @@ def export(
         # the file that names the others comes last
         names = sorted((file.name for file in folder.iterdir()), key=lambda name: name == target.name)
         if found is None or not found.against:
-            _put(folder, names, target.parent)
+            place.put(folder, names, target, overwrite=overwrite)
     return Exported(card, [target.with_name(name) for name in reversed(names)], found, runtime, notes)
 
 
@@ -132,21 +140,30 @@ def _output(plan: Plan) -> Literal["logits", "scores"]:
     return "scores" if plan.scores else "logits"
 
 
-def _refuse(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
-    if not target.parent.is_dir():
-        raise OutputError(f"there is no folder {target.parent}", "make it first, or write elsewhere")
+def _refuse_unreadable(paths: list[str], where: str) -> None:
+    """Raise UsageError when none of the photos can be read; the first that can ends the search."""
+    for path in paths:
+        with suppress(PhotoError):
+            decode(read_file(path))
+            return
+    photos = "the one photo" if len(paths) == 1 else f"none of the {len(paths)} photos"
+    can = "cannot" if len(paths) == 1 else "can"
+    raise UsageError(
+        f"{photos} in {where} {can} be read", "name a folder of photos: convnext classify says what is wrong"
+    )
 
 
-def _check_plan(card: Card, plan: Plan) -> None:
-    """Raise UsageError for what makes no sense in any format."""
+def _check_plan(card: Card, plan: Plan, path: Path) -> None:
+    """Raise UsageError for what makes no sense in any format, ModelError for a network of other things than photos."""
+    if (channels := card.config.num_channels) != 3:
+        raise ModelError(
+            f"{path.name} takes {channels}-channel photos; exported files take RGB, 3 channels",
+            "use weights for RGB photos",
+        )
     if plan.scores and (card.problem == "regression" or card.task != "classification"):
         raise UsageError("this model's outputs are no scores of classes", "leave --with-softmax out")
     if plan.preprocessing and plan.size is None:
         raise UsageError("the preprocessing inside brings all photos to one size", "leave --size any out")
-    if (plan.dtype == "int8") != (plan.calibration is not None):
-        raise UsageError("--dtype int8 and --calibrate FOLDER go together", "name a folder of a hundred photos or more")
     stride = card.config.stride
     if plan.size is not None and min(plan.size) < stride:
         raise UsageError(f"the network needs photos of at least {stride} pixels", f"--size {stride} or more")
@@ -172,36 +189,3 @@ def _checked(checkpoint: Checkpoint, made: Path, plan: Plan, photos: list[str]) 
         return check(checkpoint, engine, files, photos, dtype=plan.dtype, threads=plan.threads), engine.name  # type: ignore[arg-type]
     finally:
         engine.close()
-
-
-@contextmanager
-def _room(target: Path) -> Iterator[Path]:
-    """An empty folder beside the target, gone afterwards. Raises OutputError when it cannot be made or filled."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".convnext-", suffix=".part", dir=target.parent))
-    except OSError as error:
-        raise OutputError(
-            f"{target} cannot be written: {error.strerror}", "choose a folder that you may write to"
-        ) from error
-    try:
-        yield folder
-    except OSError as error:
-        raise OutputError(
-            f"{target} cannot be written: {error.strerror or error}", "free some space, or write elsewhere"
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put(folder: Path, names: list[str], place: Path) -> None:
-    """Bring what is finished to its place, on the disk first."""
-    for name in names:
-        made, there = folder / name, place / name
-        for file in [made, *made.rglob("*")]:
-            if file.is_file():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        if there.is_dir():  # a package is replaced whole
-            shutil.rmtree(there)
-        made.replace(there)
-    sync_folder(place)

@@ -6,7 +6,8 @@ beside it in a second file.
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,14 @@ def refuse(card: Card, plan: Plan) -> None:
 
 def made_with() -> dict[str, str]:
     """See ``Writer``."""
-    return {library: version(library) for library in ("onnx", "onnxruntime")}
+    return {library: _version(library) for library in ("onnx", "onnxruntime")}
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # onnxruntime-gpu and others have the module, under another name
+        return str(getattr(import_module(library), "__version__", "unknown"))
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
@@ -47,7 +55,7 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     opset = plan.opset or onnx_whole.newest_opset(plan.dtype, plan.preprocessing)
     if not onnx_whole.runs(opset, plan.dtype, plan.preprocessing):
         newest = onnx_whole.newest_opset(plan.dtype, plan.preprocessing)
-        libraries = f"onnxruntime {version('onnxruntime')} with onnx {version('onnx')}"
+        libraries = f"onnxruntime {_version('onnxruntime')} with onnx {_version('onnx')}"
         raise UsageError(
             f"{libraries} does not run {plan.dtype} in opset {opset}",
             f"--opset {newest} or older; or pip install --upgrade onnx onnxruntime",

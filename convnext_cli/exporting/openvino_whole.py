@@ -13,6 +13,7 @@ from convnext_cli.engines.openvino_file import CARD, WEIGHTS, checksum
 from convnext_cli.engines.quantise import quantise
 from convnext_cli.engines.runtime import op, ov
 from convnext_cli.exporting import openvino_photos
+from convnext_cli.exporting.place import probe
 from convnext_cli.exporting.plan import Plan
 
 _LATER = "known when the weights are written"
@@ -35,6 +36,7 @@ def write(card: Card, temperature: float, arrays: Arrays, plan: Plan, path: Path
     try:
         ov.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:
+        probe(path.parent, sum(array.nbytes for array in arrays.values()))
         raise OSError(str(error).strip().splitlines()[-1]) from error
     path.write_text(path.read_text("utf-8").replace(_LATER, checksum(path.with_suffix(".bin"))), "utf-8")
 

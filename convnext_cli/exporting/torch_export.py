@@ -6,6 +6,7 @@ versions", its page of torch.export says. What made a file is in its card.
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -33,4 +34,6 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``exporting.Writer``."""
     with quiet():
         program = torch_program.exported(checkpoint, card, plan)
-        torch.export.save(program, path, extra_files={CARD: card.to_json(whole=True)})
+        buffer = BytesIO()  # torch's own writer ends the process when a disk is full
+        torch.export.save(program, buffer, extra_files={CARD: card.to_json(whole=True)})
+    path.write_bytes(buffer.getbuffer())

@@ -7,6 +7,7 @@ supported. It is for programs that have libtorch and no Python; its successors a
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -38,4 +39,6 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
             whole.prepare = torch.jit.script(whole.prepare)
         inputs = torch_program.example(card, plan)
         traced: torch.jit.ScriptModule = torch.jit.trace(whole, inputs, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, path, _extra_files={CARD: card.to_json(whole=True)})
+        buffer = BytesIO()  # torch's own writer ends the process when a disk is full
+        torch.jit.save(traced, buffer, _extra_files={CARD: card.to_json(whole=True)})
+    path.write_bytes(buffer.getbuffer())
