@@ -203,7 +203,7 @@ class TestData:
             (["gone"], 2, "'gone' does not exist"),
             ([], 2, "Missing argument"),
             (["{empty}"], 3, "there is no photo in"),
-            (["{data}", "{data}"], 2, "only parquet files can be several"),
+            (["{data}", "{data}"], 2, "only parquet files and tar shards can be several"),
         ],
     )
     def test_what_is_no_data(
