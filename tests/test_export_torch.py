@@ -211,15 +211,21 @@ def test_a_compiled_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @needs_compiler
-def test_a_compiled_network_of_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_compiled_network_of_photos(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of any size; and nothing is said or left while it is compiled."""
     found = made.checkpoint(tmp_path, V2.replace(depths=(1, 1, 1, 1)))
-    before = {path.name for path in (Path.cwd(), tmp_path) for path in path.iterdir()}
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    before = {path.name for path in tmp_path.iterdir()}
     engine = opened("aoti", found, Plan(size=(64, 64), preprocessing=True, scores=True), tmp_path)
     for (height, width), n in zip(PHOTOS, (1, 2, 7, 1, 2, 1), strict=True):
         assert off(engine, found, photos(n, height, width)) < CLOSE
     engine.close()
-    assert {path.name for path in (Path.cwd(), tmp_path) for path in path.iterdir()} == before | {"m.pt2"}
+    assert {path.name for path in tmp_path.iterdir()} == before | {"m.pt2"}
+    assert not list(here.iterdir())
     assert capfd.readouterr() == ("", "")
 
 

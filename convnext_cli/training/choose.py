@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from convnext_cli.card import Card
 from convnext_cli.training.recipe import SCRATCH, TrainingRecipe, make
 
@@ -48,7 +46,7 @@ def _batch(photos: int, *, gpu: bool, scratch: bool) -> int:
 
 
 def _scratch(given: dict[str, Any], batch: int, photos: int) -> dict[str, Any]:
-    muon = hasattr(torch.optim, "Muon")
+    muon = given.get("optimiser", "muon") == "muon"
     long = (given.get("epochs") or 30) >= 30
     return {
         "arch": _SCRATCH_ARCH,
@@ -74,7 +72,7 @@ def _scratch(given: dict[str, Any], batch: int, photos: int) -> dict[str, Any]:
 def _tuned(given: dict[str, Any], batch: int, card: Card | None) -> dict[str, Any]:
     # weights go on best with the optimiser that made them
     made_by = "adamw" if card is None else card.training.get("optimiser", "adamw")
-    optimiser = given.get("optimiser") or (made_by if hasattr(torch.optim, "Muon") else "adamw")
+    optimiser = given.get("optimiser") or made_by
     muon = optimiser == "muon"
     return {
         "optimiser": optimiser,

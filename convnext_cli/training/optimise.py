@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from convnext_cli.config import ConvNextConfig
-from convnext_cli.errors import UnavailableError
 from convnext_cli.model import ConvNextForImageClassification
+from convnext_cli.training.muon import Muon
 from convnext_cli.training.recipe import TrainingRecipe
 
 _GROUP = 3  # blocks of a stage that share a learning rate, as the authors' fine-tuning has them
@@ -41,10 +41,7 @@ def decays(parameter: Tensor, name: str) -> bool:
 
 
 def optimisers(network: ConvNextForImageClassification, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
-    """Each group of parameters carries ``share``, the part of the learning rate that it gets.
-
-    Raises UnavailableError where torch has no Muon.
-    """
+    """Each group of parameters carries ``share``, the part of the learning rate that it gets."""
     config = network.config
     top = _top("head", config)
     adam: dict[tuple[int, bool], list[Tensor]] = {}
@@ -70,17 +67,7 @@ def optimisers(network: ConvNextForImageClassification, recipe: TrainingRecipe) 
         torch.optim.AdamW(plain, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=_fused(network))
     ]
     if muon:
-        kind = getattr(torch.optim, "Muon", None)
-        if kind is None:
-            raise UnavailableError(
-                f"torch {torch.__version__} has no Muon", "pip install --upgrade torch, or --set optimiser=adamw"
-            )
-        # the update is as large as AdamW's, so that one learning rate serves both
-        made.append(
-            kind(
-                groups((d, decay, some) for d, some in sorted_items(muon)), lr=recipe.lr, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        made.append(Muon(groups((depth, decay, some) for depth, some in sorted_items(muon)), lr=recipe.lr))
     return made
 
 

@@ -48,7 +48,7 @@ from tests.training.made import (
 
 CUT = {
     "trivial": (*SCRATCH, *RANDOM, *sets("augment=trivial", "optimiser=adamw", "layer_decay=0.9")),
-    "affine": (*SCRATCH, *RANDOM, *sets("augment=affine")),  # and Muon, where torch has it
+    "affine": (*SCRATCH, *RANDOM, *sets("augment=affine")),  # and Muon
 }
 
 

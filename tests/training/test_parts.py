@@ -19,7 +19,7 @@ from convnext_cli.datasets import Dataset, LabelledPhoto
 from convnext_cli.errors import ModelError
 from convnext_cli.model import ConvNextForImageClassification, DropPath
 from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import augment, choose, mix, optimise, precision, schedule, seeds
+from convnext_cli.training import augment, choose, mix, muon, optimise, precision, schedule, seeds
 from convnext_cli.training.batches import Batches, Plan
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.judge import fit_temperature, judge
@@ -263,8 +263,6 @@ class TestOptimise:
 
     @pytest.mark.parametrize("kind", ["adamw", "muon"])
     def test_every_parameter_is_in_one_group_whose_rate_rises(self, kind: str) -> None:
-        if kind == "muon" and not hasattr(torch.optim, "Muon"):
-            pytest.skip("this torch has no Muon")
         network = start_of().network
         made = optimise.optimisers(network, recipe_of(optimiser=kind, layer_decay=0.5, weight_decay=0.3, lr=0.02))
         optimise.set_rate(made, 0.01)
@@ -283,6 +281,42 @@ class TestOptimise:
         for name, rate in rates.items():
             assert rate == pytest.approx(0.01 * 0.5 ** (top - optimise.depth_of(name, network.config)))
             assert decays[name] == (0.3 if optimise.decays(network.get_parameter(name), name) else 0.0)
+
+    @pytest.mark.parametrize("shape", [(12, 48), (48, 12), (20, 20)])
+    def test_an_update_is_the_published_polynomial(self, shape: tuple[int, int]) -> None:
+        """Five times a X + b (X Xᵀ) X + c (X Xᵀ)² X, here on the singular values, in double."""
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        values = values / matrix.norm()
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        wanted = left @ values.diag() @ right
+        assert float((muon.orthogonal(matrix.float()) - wanted).abs().max()) < 1e-5
+        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+
+    def test_a_step_without_rank_stays_finite(self) -> None:
+        """Gradients of rank one, or of nothing, as dead channels give."""
+        column, row = torch.randn(40, 1), torch.randn(1, 160)
+        assert (muon.orthogonal(column @ row) / (column @ row)).std() < 1e-3
+        assert not muon.orthogonal(torch.zeros(40, 160)).any()
+
+    @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+    def test_steps_are_those_of_torchs_muon(self) -> None:
+        """Which rounds to bfloat16: a hundredth of a step's size is its noise."""
+        generator = torch.Generator().manual_seed(2)
+        begun = torch.randn(24, 96, generator=generator)
+        ours, theirs = begun.clone().requires_grad_(), begun.clone().requires_grad_()
+        settings = {"lr": 0.1, "weight_decay": 0.2}
+        pair = (
+            muon.Muon([{"params": [ours]}], **settings),
+            torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw"),
+        )
+        for _ in range(4):
+            gradient = torch.randn(24, 96, generator=generator)
+            for weight, optimiser in zip((ours, theirs), pair, strict=True):
+                weight.grad = gradient.clone()
+                optimiser.step()
+        assert float((ours - theirs).detach().norm()) < 0.02 * float((theirs - begun).detach().norm())
 
     def test_without_decay_all_have_one_rate(self) -> None:
         made = optimise.optimisers(start_of().network, recipe_of(optimiser="adamw", layer_decay=1.0))
