@@ -72,3 +72,6 @@ class PhotoError(Exception):
         super().__init__(message)
         self.kind: FailureKind = kind
         self.message = message
+
+    def __reduce__(self) -> tuple[type[PhotoError], tuple[FailureKind, str]]:
+        return PhotoError, (self.kind, self.message)  # by default it would be made anew of its words alone

@@ -11,25 +11,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
 from typing import Any, Literal
 
 import numpy as np
 
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
-from convnext_cli.decoders import Decoders, Task
+from convnext_cli.decoders import Task
 from convnext_cli.engines import DTYPES, ENGINES, Engine, Job, open_engine
 from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labels import LabelSet
-from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
 from convnext_cli.photos.photo import Photo
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.remote.addresses import is_url
-from convnext_cli.remote.places import READERS
+from convnext_cli.preparation import Preparation, Ready
 from convnext_cli.rows import Prediction, Row
 from convnext_cli.threads import Budget, usable_threads
 
@@ -37,210 +32,66 @@ Scores = Literal["softmax", "sigmoid", "logits"]
 # What scores mean by default, by what the model was trained for (the card's ``problem``).
 SCORES: dict[str, Scores] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
 BATCH_SIZE = 8  # photos, on a CPU
-# Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
-# each is held in memory until it is decoded.
-LARGE = 32 * 2**20
-_few_large = Semaphore(4)
 
 
-@dataclass
-class Times:
-    """Seconds spent in each stage, added over all threads, and from first to last (wall); counts of photos."""
-
-    read: float = 0.0
-    decode: float = 0.0
-    prepare: float = 0.0
-    engine: float = 0.0
-    wall: float = 0.0
-    photos: int = 0
-    failed: int = 0
-    unknown: int = 0
-    workers: int = 1
-    readers: int = 1  # where they are more than decode
-
-    def add(self, seconds: tuple[float, ...]) -> None:
-        """Count a photo, with what it took to read, decode and prepare it, as far as it came."""
-        self.photos += 1
-        read, decode, prepare = (*seconds, 0.0, 0.0, 0.0)[:3]
-        self.read += read
-        self.decode += decode
-        self.prepare += prepare
-
-    def limiting(self) -> str:
-        """The stage that kept the others waiting: the most wall time with its threads side by side."""
-        wall = self._by_stage()
-        return max(wall, key=lambda name: wall[name])
-
-    def shares(self) -> str:
-        """Each stage's share of the time of all: "decoding 40 %, network 55 % …"."""
-        wall = self._by_stage()
-        total = sum(wall.values()) or 1.0
-        return ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in wall.items())
-
-    def _by_stage(self) -> dict[str, float]:
-        photo = {"reading": self.read, "decoding": self.decode, "preparing": self.prepare}
-        threads = dict.fromkeys(photo, self.workers) | {"reading": max(self.workers, self.readers)}
-        return {name: seconds / threads[name] for name, seconds in photo.items()} | {"engine": self.engine}
-
-
-@dataclass
-class _Ready:
-    """One photo on its way: the tensor, or why there is none."""
-
-    photo: Photo
-    width: int | None = None
-    height: int | None = None
-    tensor: np.ndarray | None = None
-    error: PhotoError | None = None
-    thumbnail: Any = None
-    seconds: tuple[float, ...] = ()
-
-
-@dataclass
-class Pipeline:
+@dataclass(kw_only=True)
+class Pipeline(Preparation):
     """How photos become rows.
 
-    engine: gives the logits. labels: the names. recipe: the card's, or the user's own.
+    engine: gives the logits. labels: the names.
     k: guesses a row; 0 for all. scores: what the numbers are. min_score: below it a row is "unknown". floors: the same
     for single labels, by name or id, in place of min_score.
     temperature: logits are divided by it before the softmax.
-    batch_size, workers, threads: photos a call of the engine, decoding threads, and processor threads of both.
-    max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs at a fraction of
-    their size, which is quicker and not exact. timeout: seconds for reading and decoding one photo, or None.
-    thumbnail: edge in pixels of the small picture kept in a row, or 0.
+    batch_size, threads: photos a call of the engine, and processor threads of decoding and engine together.
     say: called once with each remark that the user should see.
     """
 
     engine: Engine
     labels: LabelSet
-    recipe: Recipe
     k: int = 5
     scores: Scores = "softmax"
     min_score: float | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
     batch_size: int = 8
-    workers: int = 1
     threads: int = 1
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    fast_decode: bool = False
-    timeout: float | None = None
-    thumbnail: int = 0
     model: str = ""
     say: Callable[[str], None] = lambda _: None
-    times: Times = field(default_factory=Times)
+
+    def __post_init__(self) -> None:
+        self.as_photos = self.engine.photos
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
         self.times.workers = self.workers
         start = time.perf_counter()
         budget = Budget(self.threads)
-        waiting: list[_Ready] = []
+        waiting: list[Ready] = []
         tensors = 0
-        for ready in self._prepared(iter(photos), budget):
+        for ready in self.prepared(iter(photos), budget, self.batch_size):
             waiting.append(ready)
             tensors += ready.tensor is not None
             # failures wait only for the photos before them, and never pile up
             if not tensors or tensors >= self.batch_size or len(waiting) >= self.batch_size + 256:
-                yield from self._answer(waiting, budget)
+                yield from self.answer(waiting, budget)
                 waiting, tensors = [], 0
-        yield from self._answer(waiting, budget)
+        yield from self.answer(waiting, budget)
         self.times.wall = time.perf_counter() - start
 
     def rows_in_turn(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """The same rows by the calling thread alone, one stage after the other: for measuring what each takes."""
-        budget, waiting = Budget(1), list[_Ready]()
+        budget, waiting = Budget(1), list[Ready]()
         for photo in photos:
-            task: Task[Photo, _Ready] = Task(photo, budget)
-            waiting.append(self._prepare(photo, task))
+            task: Task[Photo, Ready] = Task(photo, budget)
+            waiting.append(self.prepare(photo, task))
             task.end()
             if len(waiting) == self.batch_size:
-                yield from self._answer(waiting, budget)
+                yield from self.answer(waiting, budget)
                 waiting = []
-        yield from self._answer(waiting, budget)
+        yield from self.answer(waiting, budget)
 
-    def _prepared(self, photos: Iterator[Photo], budget: Budget) -> Iterator[_Ready]:
-        # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
-        # asks for photos, so that what is ready goes on while a slow source is waited for.
-        pending: SimpleQueue[Task[Photo, _Ready] | BaseException | None] = SimpleQueue()
-        room = Semaphore(self.batch_size + self.workers)
-        decoders = Decoders(self.workers, self._prepare, budget, self.timeout)
-        stop = Event()
-
-        def feed() -> None:
-            end: BaseException | None = None
-            try:
-                far = False
-                for photo in photos:
-                    if not far and photo.data is None and is_url(photo.path):
-                        far = True
-                        decoders.grow(READERS)
-                        self.times.readers = READERS
-                        room.release(READERS)
-                    room.acquire()
-                    if stop.is_set():
-                        return
-                    pending.put(decoders.submit(photo))
-            except BaseException as error:
-                end = error
-            pending.put(end)
-
-        Thread(target=feed, name="find", daemon=True).start()
-        try:
-            while (task := pending.get()) is not None:
-                if isinstance(task, BaseException):
-                    raise task
-                ready = task.result() or self._late(task.item)
-                room.release()
-                yield ready
-        finally:
-            stop.set()
-            decoders.close()
-            room.release()  # let go of the feeder, should it wait for room
-
-    def _late(self, photo: Photo) -> _Ready:
-        return _Ready(photo, error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
-
-    def _prepare(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
-        size = photo.seen.size if photo.seen is not None else None
-        if size is not None and size > LARGE and is_url(photo.path):
-            with task.alone(_few_large):
-                return self._read_and_decode(photo, task)
-        return self._read_and_decode(photo, task)
-
-    def _read_and_decode(self, photo: Photo, task: Task[Photo, _Ready]) -> _Ready:
-        clock, idle = [time.perf_counter()], 0.0
-        ready = _Ready(photo)
-        try:
-            if photo.problem is not None:
-                raise photo.problem
-            if photo.seen is not None and photo.seen.size is not None:
-                check_bytes(photo.seen.size)
-            data = read_file(photo.path) if photo.data is None else photo.data
-            clock.append(time.perf_counter())
-            before = time.perf_counter()
-            task.compute()
-            idle = time.perf_counter() - before
-            enough = self.recipe.enough if self.fast_decode else None
-            decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
-            clock.append(time.perf_counter() - idle)
-            ready.width, ready.height = decoded.width, decoded.height
-            if self.engine.photos:  # the recipe is in the model
-                ready.tensor = np.asarray(decoded.image)
-            else:
-                ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
-            if self.thumbnail:
-                decoded.image.thumbnail((self.thumbnail, self.thumbnail))
-                ready.thumbnail = decoded.image
-        except PhotoError as error:
-            ready.error = error
-        except MemoryError:
-            ready.error = PhotoError("out_of_memory", "there is not enough memory to decode it")
-        clock.append(time.perf_counter() - idle)
-        ready.seconds = tuple(after - before for before, after in pairwise(clock))
-        return ready
-
-    def _answer(self, waiting: list[_Ready], budget: Budget) -> Iterator[Row]:
+    def answer(self, waiting: list[Ready], budget: Budget) -> Iterator[Row]:
+        """The rows of photos that are prepared, in their order."""
         tensors = [r.tensor for r in waiting if r.tensor is not None]
         logits: Iterator[np.ndarray | None] = iter(())
         if tensors:
@@ -271,7 +122,7 @@ class Pipeline:
             self.say(f"out of memory on {self.engine.device}: going on with {self.batch_size} photos at a time")
         return done
 
-    def _row(self, ready: _Ready, logits: np.ndarray | None) -> Row:
+    def _row(self, ready: Ready, logits: np.ndarray | None) -> Row:
         error, predictions = ready.error, tuple[Prediction, ...]()
         if error is None and logits is None:
             error = PhotoError("out_of_memory", f"not enough memory on {self.engine.device} even for one photo")

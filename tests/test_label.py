@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from convnext_cli import pipeline
+from convnext_cli import preparation
 from tests.conftest import SAMPLES, Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model
@@ -80,13 +80,13 @@ def rows(target: Path) -> list[dict]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The photos that were read, as they are."""
     seen: list[str] = []
-    real = pipeline.read_file
+    real = preparation.read_file
 
     def spy(path: str) -> bytes:
         seen.append(path)
         return real(path)
 
-    monkeypatch.setattr(pipeline, "read_file", spy)
+    monkeypatch.setattr(preparation, "read_file", spy)
     return seen
 
 
@@ -270,8 +270,8 @@ def test_strict_stops_at_the_first_failure_and_keeps_what_was_done(
 def test_a_photo_that_hangs_stops_nobody(
     convnext: Run, folder: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never, real = threading.Event(), pipeline.read_file
-    monkeypatch.setattr(pipeline, "read_file", lambda path: never.wait() if path.endswith("a.jpg") else real(path))
+    never, real = threading.Event(), preparation.read_file
+    monkeypatch.setattr(preparation, "read_file", lambda path: never.wait() if path.endswith("a.jpg") else real(path))
     target = tmp_path / "labels.jsonl"
     done = convnext("label", folder, "-o", target, "-m", model, "--timeout", 0.3)
     never.set()
@@ -284,13 +284,13 @@ def test_a_photo_that_hangs_stops_nobody(
 def test_a_decoder_that_hangs_holds_no_thread(
     convnext: Run, folder: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never, real = threading.Event(), pipeline.decode
+    never, real = threading.Event(), preparation.decode
     hanging = (folder / "d.jpg").read_bytes()
 
     def decode(data: bytes, **options: object) -> object:
         return never.wait() if data == hanging else real(data, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline, "decode", decode)
+    monkeypatch.setattr(preparation, "decode", decode)
     target = tmp_path / "labels.jsonl"
     convnext("label", folder, "-o", target, "-m", model, "--timeout", 0.3, "-t", 1, "-b", 2)
     never.set()

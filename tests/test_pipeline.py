@@ -44,7 +44,7 @@ class MeanEngine:
 
 
 def pipeline(engine: MeanEngine, **options: object) -> Pipeline:
-    return Pipeline(engine, LabelSet.numbered(3), engine.card.recipe, **options)
+    return Pipeline(engine=engine, labels=LabelSet.numbered(3), recipe=engine.card.recipe, **options)
 
 
 def photos(n: int) -> Iterator[Photo]:
@@ -120,7 +120,7 @@ def test_decoding_overlaps_over_the_workers() -> None:
             return np.zeros((3, 8, 8), np.float32)
 
     engine = MeanEngine()
-    stream = Pipeline(engine, LabelSet.numbered(3), Together(), workers=3, threads=3)
+    stream = Pipeline(engine=engine, labels=LabelSet.numbered(3), recipe=Together(), workers=3, threads=3)
     assert len(list(stream.rows(photos(9)))) == 9
 
 

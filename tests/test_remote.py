@@ -239,10 +239,10 @@ def test_large_objects_are_not_read(memory: object, monkeypatch: pytest.MonkeyPa
 def test_a_job_does_nothing_twice_and_finds_what_changed(
     convnext: Run, memory: object, folder: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli import pipeline
+    from convnext_cli import preparation
 
-    read, real = [], pipeline.read_file
-    monkeypatch.setattr(pipeline, "read_file", lambda path: read.append(path) or real(path))
+    read, real = [], preparation.read_file
+    monkeypatch.setattr(preparation, "read_file", lambda path: read.append(path) or real(path))
     target = tmp_path / "labels.jsonl"
     command = ("label", "memory://photos", "-o", target, "-m", model)
     assert convnext(*command).status == 1
@@ -532,9 +532,9 @@ def test_labels_of_tar_shards(tmp_path: Path) -> None:
 def test_large_objects_are_read_a_few_at_a_time(
     convnext: Run, memory: object, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli import pipeline
+    from convnext_cli import preparation
 
-    reading, most, lock, real = 0, 0, threading.Lock(), pipeline.read_file
+    reading, most, lock, real = 0, 0, threading.Lock(), preparation.read_file
     together = threading.Barrier(2)
 
     def read(path: str) -> bytes:
@@ -547,9 +547,9 @@ def test_large_objects_are_read_a_few_at_a_time(
             reading -= 1
         return real(path)
 
-    monkeypatch.setattr(pipeline, "read_file", read)
-    monkeypatch.setattr(pipeline, "LARGE", 100)
-    monkeypatch.setattr(pipeline, "_few_large", threading.Semaphore(2))
+    monkeypatch.setattr(preparation, "read_file", read)
+    monkeypatch.setattr(preparation, "LARGE", 100)
+    monkeypatch.setattr(preparation, "_few_large", threading.Semaphore(2))
     for number in range(12):
         memory.pipe(f"/l/{number}.jpg", PHOTOS["a.jpg"])
     assert convnext("classify", "-r", "memory://l", "-m", model, "-f", "jsonl", "--timeout", 30).status == 0

@@ -17,8 +17,9 @@ from convnext_cli.cli import label_view, opening, options, output, render
 if TYPE_CHECKING:
     from convnext_cli.engines import Engine
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.pipeline import Pipeline, Times
+    from convnext_cli.pipeline import Pipeline
     from convnext_cli.rows import Row
+    from convnext_cli.times import Times
 
 FEW = 16  # photos that are answered at once, by whatever is ready
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")

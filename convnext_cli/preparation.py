@@ -1,0 +1,144 @@
+"""Preparation: from photos to tensors, on threads; the half of a pipeline that needs no network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
+from typing import Any
+
+import numpy as np
+
+from convnext_cli.decoders import Decoders, Task
+from convnext_cli.errors import PhotoError
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
+from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.recipe import Recipe
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.places import READERS
+from convnext_cli.threads import Budget
+from convnext_cli.times import Times
+
+# Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
+# each is held in memory until it is decoded.
+LARGE = 32 * 2**20
+_few_large = Semaphore(4)
+
+
+@dataclass
+class Ready:
+    """One photo on its way: the tensor, or why there is none. seconds: of each stage, as ``Times.add`` takes them."""
+
+    photo: Photo
+    width: int | None = None
+    height: int | None = None
+    tensor: np.ndarray | None = None
+    error: PhotoError | None = None
+    thumbnail: Any = None
+    seconds: tuple[float, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Preparation:
+    """How photos become tensors.
+
+    recipe: the card's, or the user's own. as_photos: the recipe is in the model, which takes uint8 photos.
+    workers: decoding threads. max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs at a
+    fraction of their size, which is quicker and not exact. timeout: seconds for reading and decoding one photo, or
+    None. thumbnail: edge in pixels of the small picture kept in a row, or 0. times: is added to.
+    """
+
+    recipe: Recipe
+    as_photos: bool = False
+    workers: int = 1
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    fast_decode: bool = False
+    timeout: float | None = None
+    thumbnail: int = 0
+    times: Times = field(default_factory=Times)
+
+    def prepared(self, photos: Iterator[Photo], budget: Budget, ahead: int) -> Iterator[Ready]:
+        """The photos in their order, each with its tensor or why it has none. ahead: tensors that may wait."""
+        # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
+        # asks for photos, so that what is ready goes on while a slow source is waited for.
+        pending: SimpleQueue[Task[Photo, Ready] | BaseException | None] = SimpleQueue()
+        room = Semaphore(ahead + self.workers)
+        decoders = Decoders(self.workers, self.prepare, budget, self.timeout)
+        stop = Event()
+
+        def feed() -> None:
+            end: BaseException | None = None
+            try:
+                far = False
+                for photo in photos:
+                    if not far and photo.data is None and is_url(photo.path):
+                        far = True
+                        decoders.grow(READERS)
+                        self.times.readers = READERS
+                        room.release(READERS)
+                    room.acquire()
+                    if stop.is_set():
+                        return
+                    pending.put(decoders.submit(photo))
+            except BaseException as error:
+                end = error
+            pending.put(end)
+
+        Thread(target=feed, name="find", daemon=True).start()
+        try:
+            while (task := pending.get()) is not None:
+                if isinstance(task, BaseException):
+                    raise task
+                ready = task.result() or self._late(task.item)
+                room.release()
+                yield ready
+        finally:
+            stop.set()
+            decoders.close()
+            room.release()  # let go of the feeder, should it wait for room
+
+    def _late(self, photo: Photo) -> Ready:
+        return Ready(photo, error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
+
+    def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+        """Read, decode and prepare one photo."""
+        size = photo.seen.size if photo.seen is not None else None
+        if size is not None and size > LARGE and is_url(photo.path):
+            with task.alone(_few_large):
+                return self._read_and_decode(photo, task)
+        return self._read_and_decode(photo, task)
+
+    def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+        clock, idle = [time.perf_counter()], 0.0
+        ready = Ready(photo)
+        try:
+            if photo.problem is not None:
+                raise photo.problem
+            if photo.seen is not None and photo.seen.size is not None:
+                check_bytes(photo.seen.size)
+            data = read_file(photo.path) if photo.data is None else photo.data
+            clock.append(time.perf_counter())
+            before = time.perf_counter()
+            task.compute()
+            idle = time.perf_counter() - before
+            enough = self.recipe.enough if self.fast_decode else None
+            decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
+            clock.append(time.perf_counter() - idle)
+            ready.width, ready.height = decoded.width, decoded.height
+            if self.as_photos:
+                ready.tensor = np.asarray(decoded.image)
+            else:
+                ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
+            if self.thumbnail:
+                decoded.image.thumbnail((self.thumbnail, self.thumbnail))
+                ready.thumbnail = decoded.image
+        except PhotoError as error:
+            ready.error = error
+        except MemoryError:
+            ready.error = PhotoError("out_of_memory", "there is not enough memory to decode it")
+        clock.append(time.perf_counter() - idle)
+        ready.seconds = tuple(after - before for before, after in pairwise(clock))
+        return ready
