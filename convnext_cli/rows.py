@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol
 
@@ -163,54 +163,70 @@ class ParquetWriter:
     GROUP = 1024
 
     def __init__(self, stream: IO[bytes], k: int) -> None:
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
-            raise UnavailableError("writing parquet needs pyarrow", "pip install pyarrow") from error
-        prediction = pa.struct(
-            [
-                ("rank", pa.int32()),
-                ("index", pa.int32()),
-                ("id", pa.string()),
-                ("label", pa.string()),
-                ("score", pa.float32()),
-            ]
-        )
-        self._schema = pa.schema(
-            [
-                ("path", pa.string()),
-                ("path_bytes", pa.binary()),
-                ("status", pa.string()),
-                ("width", pa.int32()),
-                ("height", pa.int32()),
-                ("predictions", pa.list_(prediction)),
-                ("model", pa.string()),
-                ("model_sha256", pa.string()),
-                ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
-            ]
-        )
-        self._table = pa.Table
-        self._writer = pq.ParquetWriter(stream, self._schema)
-        self._rows: list[dict[str, Any]] = []
+        schema = arrow_schema()
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(stream, schema)
+        self._rows: list[Row] = []
 
     def write(self, row: Row) -> None:
-        values = row.to_dict()
-        if "path_bytes" in values:
-            values["path_bytes"] = base64.b64decode(values["path_bytes"])
-            values["path"] = row.path.encode("utf-8", "backslashreplace").decode()
-        self._rows.append(values)
+        self._rows.append(row)
         if len(self._rows) == self.GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(self._table.from_pylist(self._rows, schema=self._schema))
+        self._writer.write_table(arrow_table(self._rows))
         self._rows = []
 
     def close(self) -> None:
         if self._rows:
             self._flush()
         self._writer.close()
+
+
+def arrow_schema() -> Any:
+    """The columns of rows in Arrow. Raises UnavailableError without pyarrow."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise UnavailableError("writing parquet needs pyarrow", "pip install pyarrow") from error
+    prediction = pa.struct(
+        [
+            ("rank", pa.int32()),
+            ("index", pa.int32()),
+            ("id", pa.string()),
+            ("label", pa.string()),
+            ("score", pa.float32()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("path_bytes", pa.binary()),
+            ("status", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("predictions", pa.list_(prediction)),
+            ("model", pa.string()),
+            ("model_sha256", pa.string()),
+            ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
+        ]
+    )
+
+
+def arrow_table(rows: Sequence[Row]) -> Any:
+    """Rows as an Arrow table. Raises UnavailableError without pyarrow."""
+    schema = arrow_schema()
+    import pyarrow as pa
+
+    found = []
+    for row in rows:
+        values = row.to_dict()
+        if "path_bytes" in values:
+            values["path_bytes"] = row.path.encode("utf-8", "surrogateescape")
+            values["path"] = row.path.encode("utf-8", "backslashreplace").decode()
+        found.append(values)
+    return pa.Table.from_pylist(found, schema=schema)
 
 
 WRITERS: dict[str, Callable[[IO[bytes], int], Writer]] = {

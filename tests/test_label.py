@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from convnext_cli import preparation
+from convnext_cli import pipeline, preparation
 from tests.conftest import SAMPLES, Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model

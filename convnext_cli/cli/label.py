@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_actions, label_view, opening, options, render
+from convnext_cli.cli import label_actions, label_cluster, label_view, opening, options, render
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.store import Store
@@ -48,6 +48,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @click.option("--mix", is_flag=True, help="Keep what another model or other options labelled.")
 @click.option("--watch", is_flag=True, help="Then go on with what arrives in the folders, until Ctrl-C.")
 @click.option("--nice", type=click.IntRange(0, 19), metavar="0-19", help="Let other programs go first.")
+@label_cluster.option
 @options.model
 @options.answers
 @options.machine
@@ -70,6 +71,8 @@ def label(**given: Any) -> int:
         if given["paths"] or given["output"] or given["sort_into"]:
             raise click.UsageError("--undo does nothing else: leave the other arguments out.")
         return label_actions.undo(given["undo"])
+    if given["cluster"] is not None:
+        return _on_a_cluster(given)
     target, form = _target(given)
     label_actions.check(given, target)
     opening.scores(given)
@@ -92,6 +95,17 @@ def label(**given: Any) -> int:
         if given["watch"]:
             session.watch([path for path in given["paths"] if os.path.isdir(path)])  # noqa: PTH112
         return 1 if store.statuses().get("failed") or session.failed else 0
+
+
+def _on_a_cluster(given: dict[str, Any]) -> int:
+    _check(given)
+    label_cluster.check(given)
+    opening.scores(given)
+    finder, photos = _photos(given)
+    with ExitStack() as stack:
+        if given["verbose"] < 2:
+            stack.enter_context(render.c_libraries_silenced())
+        return label_cluster.label(given, finder, photos)
 
 
 @dataclass
@@ -192,12 +206,8 @@ class _Session:
             render.note("stopped watching")
 
 
-def _target(given: dict[str, Any]) -> tuple[Path, str]:
-    """The output and its format. Raises UsageError and OutputError before anything is loaded."""
-    from convnext_cli.errors import OutputError, UsageError
-    from convnext_cli.labelling import output
-    from convnext_cli.remote.addresses import check_output
-
+def _check(given: dict[str, Any]) -> None:
+    """Raises UsageError for what every job needs."""
     if not given["paths"] and given["files_from"] is None:
         raise click.UsageError("Name at least one folder, or --files-from FILE.")
     if given["output"] is None:
@@ -206,6 +216,15 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
         )
     if given["relabel"] and given["mix"]:
         raise click.UsageError("--relabel and --mix exclude each other.")
+
+
+def _target(given: dict[str, Any]) -> tuple[Path, str]:
+    """The output and its format. Raises UsageError and OutputError before anything is loaded."""
+    from convnext_cli.errors import OutputError, UsageError
+    from convnext_cli.labelling import output
+    from convnext_cli.remote.addresses import check_output
+
+    _check(given)
     if given["output"] == "-":
         raise UsageError("a durable job needs a file", "name one with -o, or take convnext classify -r for a stream")
     check_output(given["output"])

@@ -1,0 +1,159 @@
+"""``convnext label --cluster``: the same job on a Ray cluster, into a folder of parquet files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convnext_cli.cli import label_view, options, render
+
+if TYPE_CHECKING:
+    from convnext_cli.labelling.cluster.run import Progress
+    from convnext_cli.photos.find import Finder, Photo
+    from convnext_cli.pipeline import Pipeline
+
+# What is about files of this machine, or about one job's order.
+_NOT_THERE = ("sort_into", "xmp", "report", "undo", "watch", "strict", "mix", "nice", "batch_size")
+
+
+def label(given: dict[str, Any], finder: Finder, photos: Iterator[Photo]) -> int:
+    """Run the job; the exit status. Raises ConvNextError."""
+    from convnext_cli.labelling.cluster import connect
+    from convnext_cli.labelling.cluster.parts import Parts
+    from convnext_cli.labelling.cluster.run import ClusterJob
+    from convnext_cli.labelling.cluster.shape import shape_of
+
+    start, here = time.perf_counter(), str(Path.cwd())
+    parts = Parts(given["output"])
+    if given["overwrite"]:
+        parts.remove_manifest()
+        parts.remove(parts.names())
+    with connect.connected(given["cluster"], given["threads"]) as dashboard:
+        if dashboard:
+            render.note(f"dashboard: http://{dashboard}")
+        gpu = None if given["device"] == "auto" else given["device"].startswith("cuda")
+        shape = shape_of(connect.nodes(), gpu=gpu, threads=given["threads"])
+        opener = _Opener({name: value for name, value in given.items() if name != "files_from"}, here)
+        found, preparation, notes = connect.looked_at(opener, shape)
+        for note in notes:
+            render.note(f"note: {note}")
+        with _telling() as tell:
+            job = ClusterJob(
+                source=list(given["paths"]) or ["the list of --files-from"],
+                photos=photos,
+                several=len(given["paths"]) > 1 or given["files_from"] is not None,
+                finder=finder,
+                parts=parts,
+                shape=shape,
+                opener=opener,
+                described=found,
+                preparation=preparation,
+                folder=here,
+                relabel=given["relabel"],
+                retry_failed=given["retry_failed"],
+                tell=tell,
+            )
+            try:
+                manifest = job.run()
+            except KeyboardInterrupt:
+                render.note(
+                    f"{job.progress.done:,} photos were labelled; the same command goes on with what is missing"
+                )
+                raise
+    _summary(manifest, job.progress, finder, parts.target, time.perf_counter() - start)
+    return 1 if manifest["statuses"].get("failed") else 0
+
+
+def check(given: dict[str, Any]) -> None:
+    """Raises UsageError for what does not go with a cluster, UnavailableError without Ray."""
+    from convnext_cli.errors import UsageError
+    from convnext_cli.labelling.cluster import connect
+
+    connect.check(given["cluster"])
+    for name in _NOT_THERE:
+        if given[name] not in (None, False, ()):
+            raise UsageError(f"--{name.replace('_', '-')} does not go with --cluster", "leave one of them out")
+    if given["form"] not in (None, "parquet"):
+        raise UsageError("a cluster writes parquet", "leave -f out")
+    if os.path.isfile(given["output"]):  # noqa: PTH113
+        raise UsageError(f"{given['output']} is a file; a cluster writes a folder of them", "name a folder with -o")
+    if "-" in given["paths"]:
+        raise UsageError("standard input does not go with --cluster", "name a folder or a bucket")
+    options.needs("pyarrow")
+
+
+class _Opener:
+    """Opens, on whatever node, the pipeline that the options ask for. folder: that relative paths begin from."""
+
+    def __init__(self, given: dict[str, Any], folder: str) -> None:
+        self._given, self._folder = given, folder
+
+    def __call__(self, threads: int | None) -> Pipeline:
+        from contextlib import suppress
+
+        from convnext_cli.cli import opening
+
+        with suppress(OSError):
+            os.chdir(self._folder)  # a node that has no such folder has no files named from it either
+        return opening.pipeline({**self._given, "threads": threads, "workers": None}, job="throughput", prepare=True)
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[Progress], None]]:
+    """A line with what was done, on a terminal; a line a minute where there is none; nothing under -q."""
+    console, start = render.err(), time.monotonic()
+    if console.quiet:
+        yield lambda _: None
+        return
+
+    def said(progress: Progress) -> str:
+        rate = progress.done / max(time.monotonic() - start, 1e-3)
+        more = "" if progress.listed else ", and listing"
+        failed = f", {progress.failed:,} failed" if progress.failed else ""
+        there = f", {label_view.counted(progress.parts, 'part')} there before" if progress.parts else ""
+        return f"{progress.done:,} labelled of {progress.found:,} found{more}, {rate:.1f}/s{failed}{there}"
+
+    if console.is_terminal:
+        with console.status("starting") as status:
+            yield lambda progress: status.update(said(progress))
+        return
+    last = start
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= label_view.EVERY:
+            last = time.monotonic()
+            render.note(said(progress))
+
+    yield tell
+
+
+def _summary(manifest: dict[str, Any], progress: Progress, finder: Finder, target: str, seconds: float) -> None:
+    if manifest["failures"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in manifest["failures"].items())
+        render.note(f"failed: {kinds}    (--retry-failed takes them up again)")
+    if finder.passed_over:
+        render.note(label_view.passed_over(finder))
+    statuses = [f"{count:,} {status}" for status, count in manifest["statuses"].items()]
+    rows = label_view.counted(manifest["rows"], "row")
+    render.note(f"{target}: {', '.join([rows, *statuses])}, in {label_view.counted(len(manifest['parts']), 'part')}")
+    if not progress.done:
+        render.note(f"nothing new, in {label_view.duration(seconds)}")
+        return
+    rate = progress.done / max(seconds, 1e-9)
+    render.note(
+        f"{label_view.counted(progress.done, 'photo')} labelled in {label_view.duration(seconds)}, {rate:.1f}/s"
+    )
+
+
+option = click.option(
+    "--cluster",
+    metavar="auto|ray://HOST:PORT",
+    help="On a Ray cluster, into a folder of parquet files, here or behind a URL (extra ray).",
+)

@@ -1,0 +1,143 @@
+"""Connecting to a cluster, and what it says when that fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from convnext_cli import __version__
+from convnext_cli.errors import ConvNextError, NetworkError, UnavailableError, UsageError
+from convnext_cli.labelling.cluster.run import cause_of, half_of
+from convnext_cli.labelling.cluster.shape import Shape
+from convnext_cli.labelling.cluster.stages import Opener, described
+from convnext_cli.preparation import Preparation
+
+T = TypeVar("T")
+
+
+def check(address: str) -> None:
+    """Raises UsageError for what is no address of a cluster, UnavailableError without Ray."""
+    if address != "auto" and not address.startswith("ray://"):
+        raise UsageError(f"'{address}' is no cluster", "--cluster auto, or the address of one: ray://HOST:10001")
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:
+        raise UnavailableError("--cluster needs Ray", "pip install 'convnext-cli[ray]'")
+
+
+@contextmanager
+def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
+    """Be connected to a cluster; yields its dashboard's address.
+
+    address: ``auto`` for the one that RAY_ADDRESS names or this machine belongs to, and where there is none one of this
+    machine alone, with ``threads`` processors; or ``ray://HOST:PORT``. Raises NetworkError when it is not reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    import ray.data
+
+    values: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address != "auto":
+        values["address"] = address
+    elif not _is_running():
+        values |= {"num_cpus": threads, "include_dashboard": True}
+    try:
+        context = ray.init(**values)
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise NetworkError(
+            f"no cluster was reached at {address}: {said[0]}",
+            "ray status says how it is; the address of its head node is ray://HOST:10001",
+        ) from error
+    _quiet()
+    try:
+        yield getattr(context, "dashboard_url", None) or None
+    finally:
+        ray.shutdown()
+
+
+def _is_running() -> bool:
+    """Whether there is a cluster that this machine belongs to, or that the environment names."""
+    if os.environ.get("RAY_ADDRESS"):
+        return True
+    from ray._private import services
+
+    running: Any = services.find_gcs_addresses  # what ray.init itself asks
+    return bool(running())
+
+
+def _quiet() -> None:
+    """Have Ray Data draw no bars of its own, and log into its files alone."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.enable_rich_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster, as ``shape_of`` takes them."""
+    import ray
+
+    found: Any = ray.nodes
+    return list(found())
+
+
+def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preparation, list[str]]:
+    """Open the pipeline on one node: what decides its rows, its first half, and its remarks.
+
+    Raises what opening raises there, and UsageError when that node has another release.
+    """
+
+    def look() -> tuple[str, dict[str, Any], Preparation, list[str]]:
+        pipeline = opener(shape.threads)
+        try:
+            return __version__, described(pipeline), half_of(pipeline), list(pipeline.engine.notes)
+        finally:
+            pipeline.engine.close()
+
+    release, found, preparation, notes = on_a_node(look, shape)
+    if release != __version__:
+        raise UsageError(
+            f"the cluster has convnext {release}, and this is {__version__}", "install the same release on both"
+        )
+    preparation.workers = 1
+    return found, preparation, notes
+
+
+def on_a_node(work: Callable[[], T], shape: Shape) -> T:
+    """What ``work`` gives on a node that has what a network needs. Raises ConvNextError."""
+    import ray
+    from ray.exceptions import RayError
+
+    run: Any = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus)(_call)
+    try:
+        return ray.get(run.remote(work))  # type: ignore[no-any-return]
+    except RayError as error:
+        told = cause_of(error)
+        if told is None:
+            lines = str(error).strip().splitlines()
+            told = _broken(lines[-1] if lines else type(error).__name__)
+        raise told from error
+
+
+def _call(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _broken(said: str) -> ConvNextError:
+    if "No module named" in said:
+        return UnavailableError(f"on the cluster: {said}", "install convnext-cli on every node, in the same release")
+    return NetworkError(f"the cluster could not open the model: {said}", "look at its dashboard")

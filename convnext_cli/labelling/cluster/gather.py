@@ -1,0 +1,58 @@
+"""Gather: rows come from many tasks in any order, and leave as whole blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.rows import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass
+class _Waiting:
+    """What of a block has come. units: that have to come to their end. rows: that ended units have."""
+
+    units: int
+    tables: list[Any] = field(default_factory=list)
+    come: int = 0
+    rows: int = 0
+
+
+class Gather:
+    """units: of each block by its name. A block that is given away is not waited for any more."""
+
+    def __init__(self, units: dict[str, int]) -> None:
+        self._waiting = {name: _Waiting(number) for name, number in units.items()}
+
+    @property
+    def missing(self) -> set[str]:
+        """Blocks that are not whole yet."""
+        return set(self._waiting)
+
+    def add(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+        """Take rows as ``stages.Answer`` makes them; yields the blocks that are whole now, their rows in order."""
+        import pyarrow.compute as pc
+
+        for name in pc.unique(table["block"]).to_pylist():
+            some = table.filter(pc.equal(table["block"], name))
+            waiting = self._waiting[name]
+            ends = some.filter(pc.is_valid(some["rows"]))
+            waiting.units -= len(ends)
+            waiting.rows += pc.sum(ends["rows"]).as_py() or 0
+            rows = some.filter(pc.is_valid(some["place"]))
+            waiting.come += len(rows)
+            waiting.tables.append(rows)
+            if waiting.units == 0 and waiting.come == waiting.rows:
+                del self._waiting[name]
+                yield name, _in_order(waiting.tables)
+
+
+def _in_order(tables: list[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    table = pa.concat_tables(tables).sort_by([("unit", "ascending"), ("place", "ascending")])
+    return table.select(arrow_schema().names)

@@ -1,0 +1,265 @@
+"""The job on a cluster: what is there, what is missing, and the parts of it, until nothing is missing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from json import dumps
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli import __version__
+from convnext_cli.errors import ConvNextError, NetworkError, UsageError
+from convnext_cli.labelling import job
+from convnext_cli.labelling.cluster.block import Block, cut
+from convnext_cli.labelling.cluster.gather import Gather
+from convnext_cli.labelling.cluster.gone import gone
+from convnext_cli.labelling.cluster.parts import Footer, Name, Parts
+from convnext_cli.labelling.cluster.plan import distinct, waves
+from convnext_cli.labelling.cluster.shape import Shape
+from convnext_cli.labelling.cluster.stages import Answer, Decode, Opener, units
+from convnext_cli.labelling.found import Found, state_of
+from convnext_cli.photos.find import Finder
+from convnext_cli.photos.photo import Photo
+from convnext_cli.preparation import Preparation
+from convnext_cli.remote.addresses import is_url
+from convnext_cli.remote.listing import overlapped
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TRIES = 3  # rounds in which nothing was gained, after which the cluster is given up
+BATCH = 64  # photos that a network is handed at once
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """found: photos listed so far, those of shards not counted. parts: that were there. done, failed: rows written by
+    this run. gone: rows of photos that are there no more. listed: whether all is found."""
+
+    found: int = 0
+    parts: int = 0
+    done: int = 0
+    failed: int = 0
+    gone: int = 0
+    listed: bool = False
+
+
+@dataclass
+class ClusterJob:
+    """One run.
+
+    source: what the user named, for the manifest; photos: what is found there. several: whether a photo may be reached
+    twice. shape: of the cluster. opener, described, preparation: the pipeline of a node, what decides its rows (as
+    ``stages.described``), and its first half. folder: that relative paths begin from. tell: called with the progress.
+    """
+
+    source: list[str]
+    photos: Iterable[Photo]
+    several: bool
+    finder: Finder
+    parts: Parts
+    shape: Shape
+    opener: Opener
+    described: dict[str, Any]
+    preparation: Preparation
+    folder: str
+    relabel: bool = False
+    retry_failed: bool = False
+    tell: Callable[[Progress], None] = lambda _: None
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self._made_with = {"source": self.source, **self.described}
+        self._job = sha256(dumps(self._made_with, sort_keys=True).encode()).hexdigest()[:8]
+        self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
+        self._closed: list[bytes] = []  # keys of folders that could not be looked into
+        self._footers: dict[Name, Footer] = {}  # of what was read or written
+
+    def run(self) -> dict[str, Any]:
+        """Do what is missing, and write the manifest; gives its values.
+
+        Raises UsageError when the folder holds something else, NetworkError when the cluster fails again and again, and
+        what listing and writing raise.
+        """
+        before = self._before()
+        self.parts.remove_manifest()
+        for wave in waves(self._listed(), lambda block: self._is_missing(block, before)):
+            self._do(wave)
+        self.progress.listed = True
+        self.tell(self.progress)
+        return self._finish()
+
+    # ------------------------------------------------------------------ what is there
+
+    def _before(self) -> set[Name]:
+        """The files of earlier runs."""
+        names = self.parts.names()
+        if others := self.parts.others():
+            raise UsageError(
+                f"{self.parts.target} holds {others[0]}, and is to hold nothing but the result",
+                "name a new folder with -o",
+            )
+        if foreign := sorted((name for name in names if name.job != self._job), key=str):
+            ((_, footer),) = self.parts.footers(foreign[:1])
+            self._allow(footer.made_with)
+        if self.retry_failed:
+            self._footers |= dict(self.parts.footers(name for name in names if name.job == self._job))
+        return names
+
+    def _allow(self, other: dict[str, Any]) -> None:
+        if other.get("source") != self.source:
+            raise UsageError(
+                f"{self.parts.target} holds the labels of {', '.join(other.get('source', []))}",
+                "name another folder with -o, or begin anew there with --overwrite",
+            )
+        if not self.relabel:
+            differs = "; ".join(job.differences(other, self._made_with))
+            raise UsageError(
+                f"photos in this output were labelled otherwise: {differs}",
+                "--relabel labels them anew; or name another folder with -o",
+            )
+
+    def _listed(self) -> Iterator[Block]:
+        found: Iterable[Found] = overlapped(state_of, self.photos, lambda p: p.seen is None and is_url(p.path))
+        if self.several:
+            found = distinct(found)
+        for block in cut(self._counted(found)):
+            self._blocks.append((self._name(block), block.reach))
+            yield block
+
+    def _counted(self, found: Iterable[Found]) -> Iterator[Found]:
+        for number, each in enumerate(found, 1):
+            if each.photo.problem is not None:
+                self._closed.append(each.key)
+            self.progress.found = number
+            if number % 1000 == 0:
+                self.tell(self.progress)
+            yield each
+
+    def _name(self, block: Block) -> Name:
+        return Name("part", self._job, block.name)
+
+    def _is_missing(self, block: Block, before: set[Name]) -> bool:
+        name = self._name(block)
+        known = self._footers.get(name)
+        missing = name not in before or (known is not None and bool(known.failures))
+        self.progress.parts += not missing
+        return missing
+
+    # ------------------------------------------------------------------ doing it
+
+    def _do(self, blocks: list[Block]) -> None:
+        """Write the parts of blocks. What a dying node took along is done again."""
+        from ray.exceptions import RayError
+
+        left, vain = {block.name: block for block in blocks}, 0
+        while left:
+            before = len(left)
+            last: Exception = RuntimeError("rows were lost")
+            try:
+                for name, table in self._rows(list(left.values())):
+                    self._keep(left.pop(name), table)
+            except RayError as error:
+                if (told := cause_of(error)) is not None:
+                    raise told from error
+                log.info("Ray gave up a round: %s", error)
+                last = error
+            vain = 0 if len(left) < before else vain + 1
+            if left and vain == TRIES:
+                lines = str(last).strip().splitlines() or [type(last).__name__]
+                raise NetworkError(
+                    f"the cluster fails again and again: {lines[-1]}",
+                    "look at its dashboard; the same command goes on with what is missing",
+                ) from last
+
+    def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table]]:
+        """Whole blocks, as they come."""
+        import ray.data
+
+        parts = [unit for block in blocks for unit in units(block)]
+        gather = Gather(Counter(unit.block for unit in parts))
+        data = ray.data.from_items(
+            [{"unit": pickle.dumps(unit)} for unit in parts], override_num_blocks=len(parts)
+        ).map_batches(
+            Decode(self.preparation, self.finder, self.folder).__call__,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=self.shape.decode,
+        )
+        data = data.map_batches(
+            Answer,
+            fn_constructor_args=(self.opener, self.shape.threads, self.described),
+            batch_size=BATCH,
+            batch_format="pyarrow",
+            num_cpus=self.shape.cpus,
+            num_gpus=self.shape.gpus,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.shape.networks),
+        )
+        for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from gather.add(table)
+
+    def _keep(self, block: Block, table: pa.Table) -> None:
+        name = self._name(block)
+        footer = self._footers[name] = self.parts.write(name, table, self._made_with)
+        self.progress.done += footer.rows
+        self.progress.failed += footer.statuses.get("failed", 0)
+        self.tell(self.progress)
+
+    # ------------------------------------------------------------------ the end
+
+    def _stays(self, path: str) -> bool:
+        """Whether a photo that was not found is there, or may be: this run had other ideas of what to take."""
+        if is_url(path):
+            return any(self.finder.left_out(root, path) for root in self.source)
+        return os.path.lexists(os.path.join(self.folder, path))  # noqa: PTH118 - surrogates
+
+    def _finish(self) -> dict[str, Any]:
+        """Keep what is said of photos that are gone, take old files away, and say that all is done."""
+        current = dict(self._blocks)
+        old = self.parts.names() - current.keys()
+        rest, table = gone(self.parts, old, current, self._closed, self._stays, self._job)
+        if rest is not None:
+            self._footers[rest] = self.parts.write(rest, table, self._made_with)
+            self.progress.gone = len(table)
+        self.parts.remove(old - {rest})
+        self.parts.tidy()
+        names = [*current, *([rest] if rest is not None else [])]
+        self._footers |= dict(self.parts.footers(name for name in names if name not in self._footers))
+        footers = [self._footers[name] for name in names]
+        statuses, failures = Counter[str](), Counter[str]()
+        for footer in footers:
+            statuses.update(footer.statuses)
+            failures.update(footer.failures)
+        manifest = {
+            "convnext": __version__,
+            "made_with": self._made_with,
+            "rows": sum(footer.rows for footer in footers),
+            "statuses": dict(sorted(statuses.items())),
+            "failures": dict(sorted(failures.items())),
+            "parts": [{"name": str(name), "rows": footer.rows} for name, footer in zip(names, footers, strict=True)],
+        }
+        self.parts.write_manifest(manifest)
+        return manifest
+
+
+def cause_of(error: BaseException) -> ConvNextError | None:
+    """What a user can mend, where that is behind what Ray raised."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConvNextError):
+            return seen
+        inner = getattr(seen, "cause", None)
+        seen = inner if isinstance(inner, BaseException) and inner is not seen else seen.__cause__
+    return None
+
+
+def half_of(preparation: Preparation) -> Preparation:
+    """The first half of a pipeline by itself, which can go to other processes."""
+    return Preparation(**{each.name: getattr(preparation, each.name) for each in fields(Preparation)})
