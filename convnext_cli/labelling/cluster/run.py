@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from convnext_cli import __version__
 from convnext_cli.errors import ConvNextError, NetworkError, UsageError
 from convnext_cli.labelling import job
-from convnext_cli.labelling.cluster.block import Block, cut
+from convnext_cli.labelling.cluster.block import PHOTOS, Block, cut
 from convnext_cli.labelling.cluster.gather import Gather
 from convnext_cli.labelling.cluster.gone import gone
 from convnext_cli.labelling.cluster.parts import Footer, Name, Parts
 from convnext_cli.labelling.cluster.plan import distinct, waves
 from convnext_cli.labelling.cluster.shape import Shape
-from convnext_cli.labelling.cluster.stages import Answer, Decode, Opener, units
+from convnext_cli.labelling.cluster.stages import Answer, Decode, Opener, Unit, units
 from convnext_cli.labelling.found import Found, state_of
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
@@ -57,7 +57,8 @@ class ClusterJob:
 
     source: what the user named, for the manifest; photos: what is found there. several: whether a photo may be reached
     twice. shape: of the cluster. opener, described, preparation: the pipeline of a node, what decides its rows (as
-    ``stages.described``), and its first half. folder: that relative paths begin from. tell: called with the progress.
+    ``stages.described``), and its first half. folder: that relative paths begin from. block: photos of one,
+    on average. tell: called with the progress.
     """
 
     source: list[str]
@@ -70,6 +71,7 @@ class ClusterJob:
     described: dict[str, Any]
     preparation: Preparation
     folder: str
+    block: int = PHOTOS
     relabel: bool = False
     retry_failed: bool = False
     tell: Callable[[Progress], None] = lambda _: None
@@ -130,7 +132,7 @@ class ClusterJob:
         found: Iterable[Found] = overlapped(state_of, self.photos, lambda p: p.seen is None and is_url(p.path))
         if self.several:
             found = distinct(found)
-        for block in cut(self._counted(found)):
+        for block in cut(self._counted(found), self.block):
             self._blocks.append((self._name(block), block.reach))
             yield block
 
@@ -181,10 +183,15 @@ class ClusterJob:
 
     def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table]]:
         """Whole blocks, as they come."""
-        import ray.data
-
         parts = [unit for block in blocks for unit in units(block)]
         gather = Gather(Counter(unit.block for unit in parts))
+        for table in self._tables(parts):
+            yield from gather.add(table)
+
+    def _tables(self, parts: list[Unit]) -> Iterator[pa.Table]:
+        """What ``Answer`` says of each unit, by Ray Data."""
+        import ray.data
+
         data = ray.data.from_items(
             [{"unit": pickle.dumps(unit)} for unit in parts], override_num_blocks=len(parts)
         ).map_batches(
@@ -202,8 +209,7 @@ class ClusterJob:
             num_gpus=self.shape.gpus,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.shape.networks),
         )
-        for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from gather.add(table)
+        yield from data.iter_batches(batch_size=None, batch_format="pyarrow")
 
     def _keep(self, block: Block, table: pa.Table) -> None:
         name = self._name(block)
@@ -226,8 +232,9 @@ class ClusterJob:
         old = self.parts.names() - current.keys()
         rest, table = gone(self.parts, old, current, self._closed, self._stays, self._job)
         if rest is not None:
-            self._footers[rest] = self.parts.write(rest, table, self._made_with)
             self.progress.gone = len(table)
+            if rest not in old:
+                self._footers[rest] = self.parts.write(rest, table, self._made_with)
         self.parts.remove(old - {rest})
         self.parts.tidy()
         names = [*current, *([rest] if rest is not None else [])]

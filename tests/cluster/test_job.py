@@ -1,0 +1,333 @@
+"""The job of a cluster without the cluster: the same stages, run here, in an order that no one promised."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convnext_cli.errors import ModelError, NetworkError, OutputError, UsageError
+from convnext_cli.labelling.cluster import connect, stages
+from convnext_cli.labelling.cluster.block import Block, cut
+from convnext_cli.labelling.cluster.parts import MANIFEST, Parts
+from convnext_cli.labelling.cluster.run import ClusterJob, cause_of, half_of
+from convnext_cli.labelling.cluster.shape import Shape, shape_of
+from convnext_cli.labelling.found import Found
+from convnext_cli.photos.find import Finder
+from convnext_cli.photos.photo import Photo, Shard
+from convnext_cli.pipeline import open_pipeline
+from tests.conftest import Run
+from tests.photos_made import encoded, picture
+from tests.test_remote import parquet_of, tar_of
+from tests.weights_made import write_model
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+ray_errors = pytest.importorskip("ray.exceptions")
+
+PHOTO = [encoded(picture(50, 40, seed=seed), "JPEG") for seed in range(4)]
+
+
+def opener(model: str, threads: int | None, **options: Any) -> Any:
+    return open_pipeline(model, engine="torch", threads=threads, **options)
+
+
+class Here(ClusterJob):
+    """Runs the stages in this process, units in any order. broken: what ends a round after a few tables."""
+
+    broken: Exception | None = None
+
+    def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
+        decode = stages.Decode(self.preparation, self.finder, self.folder)
+        answer = stages.Answer(self.opener, self.shape.threads, self.described)
+        tables = []
+        for unit in parts:
+            units = pa.table({"unit": [pickle.dumps(unit)]})
+            tables += [answer(pickle.loads(pickle.dumps(table))) for table in decode(units)]
+        order = sorted(range(len(tables)), key=lambda n: n + random.Random(n).uniform(-6, 6))
+        for number, table in enumerate(tables[n] for n in order):
+            if self.broken is not None and number == len(tables) // 2:
+                raise self.broken
+            yield table
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 photos, some of them bad, in three folders and two shards; paths begin above them."""
+    folder = tmp_path / "photos"
+    for number in range(60):
+        path = folder / "abc"[number % 3] / f"{number:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PHOTO[number % 4] if number % 10 else PHOTO[0][: number * 5])
+    (folder / "a" / os.fsdecode(b"not\xffutf8.jpg")).write_bytes(PHOTO[1])
+    (folder / "b" / "s.tar").write_bytes(tar_of({f"{n}.jpg": PHOTO[n % 4] for n in range(9)} | {"x.txt": b"no"}))
+    (folder / "s.parquet").write_bytes(parquet_of({f"{n}.jpg": PHOTO[n % 4] for n in range(5)}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, "PHOTOS", 5)
+    monkeypatch.setattr(stages, "HANDED_ON", 2)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(write_model(tmp_path / "small.safetensors"))
+
+
+def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = Here, **values: Any) -> ClusterJob:
+    finder = Finder(recursive=True, shards="kept", **values.pop("finder", {}))
+    options = values.pop("options", {})
+    pipeline = opener(model, 1, **options)
+    paths = paths or ["photos"]
+    return kind(
+        source=paths,
+        photos=finder.named(paths),
+        several=len(paths) > 1,
+        finder=finder,
+        parts=Parts(values.pop("target", "out")),
+        shape=Shape(1, 1, 0, 0.5, 0.5),
+        opener=partial(opener, model, **options),
+        described=stages.described(pipeline),
+        preparation=half_of(pipeline),
+        folder=str(Path.cwd()),
+        block=values.pop("block", 8),
+        **values,
+    )
+
+
+def rows(target: str = "out") -> dict[str, dict[str, Any]]:
+    """By path; each once. Scores are rounded: their last digits go by what else was in a batch."""
+    found = pq.read_table(target).to_pylist()
+    by_path = {row["path"]: row for row in found}
+    assert len(by_path) == len(found)
+    for guess in (guess for row in found for guess in row["predictions"]):
+        guess["score"] = round(guess["score"], 5)
+    return by_path
+
+
+def parts(target: str = "out") -> dict[str, int]:
+    """Files by name, with what tells that they were not written again."""
+    return {path.name: path.stat().st_mtime_ns for path in Path(target).glob("*.parquet")}
+
+
+def test_rows_are_those_of_one_machine(convnext: Run, photos: Path, model: str) -> None:
+    manifest = job_of(model).run()
+    assert convnext("label", "photos", "-o", "one.parquet", "-m", model, "-e", "torch", "-t", "1").status == 1
+    one = pq.read_table("one.parquet")
+    assert pq.read_table("out").schema.equals(one.schema)
+    assert rows() == rows("one.parquet")
+    assert len(rows()) == manifest["rows"] == 75 and manifest["statuses"] == {"failed": 6, "ok": 69}
+    assert manifest["failures"] == {"empty": 1, "truncated": 5} or sum(manifest["failures"].values()) == 6
+    assert {part["name"] for part in manifest["parts"]} == set(parts()) and len(parts()) > 4
+
+
+def test_the_same_again_writes_nothing(photos: Path, model: str) -> None:
+    job_of(model).run()
+    before = parts()
+    again = job_of(model)
+    assert again.run()["rows"] == 75
+    assert parts() == before and again.progress.done == 0 and again.progress.parts == len(before)
+
+
+def test_what_changed_is_done_again_and_little_else(photos: Path, model: str) -> None:
+    job_of(model).run()
+    before, first = parts(), rows()
+    (photos / "b" / "04.jpg").write_bytes(PHOTO[3])  # another photo than it was
+    (photos / "a" / "new.jpg").write_bytes(PHOTO[2])
+    (photos / "c" / "05.jpg").unlink()
+    again = job_of(model)
+    assert again.run()["statuses"] == {"failed": 6, "ok": 69, "vanished": 1}
+    now = rows()
+    assert now.keys() - first.keys() == {"photos/a/new.jpg"} and first.keys() <= now.keys()
+    assert now["photos/c/05.jpg"] == first["photos/c/05.jpg"] | {"status": "vanished"}
+    assert now["photos/b/04.jpg"] != first["photos/b/04.jpg"]
+    assert len(before.keys() & parts().keys()) >= len(before) - 5 and again.progress.done < 60
+    # the next run keeps the row of what is gone, and gives it up when the photo comes back
+    kept = parts()
+    assert job_of(model).run()["statuses"]["vanished"] == 1 and parts() == kept
+    (photos / "c" / "05.jpg").write_bytes(PHOTO[1])
+    assert "vanished" not in job_of(model).run()["statuses"]
+    assert rows()["photos/c/05.jpg"]["status"] == "ok"
+
+
+def test_a_shard_that_lost_photos_keeps_their_rows(photos: Path, model: str) -> None:
+    job_of(model).run()
+    whole = (photos / "b" / "s.tar").read_bytes()
+    (photos / "b" / "s.tar").write_bytes(tar_of({f"{n}.jpg": PHOTO[n % 4] for n in range(7)}))
+    assert job_of(model).run()["statuses"]["vanished"] == 2
+    (photos / "b" / "s.tar").write_bytes(whole[: len(whole) // 2])  # cut: what was in it may be there still
+    job_of(model).run()
+    now = rows()
+    assert now["photos/b/s.tar"]["error"]["kind"] == "corrupt"
+    assert all(now[f"photos/b/s.tar/{n}.jpg"]["status"] == "ok" for n in range(7))
+
+
+def test_rows_stay_where_this_run_does_not_look(photos: Path, model: str) -> None:
+    """Photos that it leaves out by name, and those of a folder that cannot be listed."""
+    job_of(model).run()
+    first = rows()
+    job_of(model, finder={"exclude": ("1*.jpg",)}).run()
+    assert rows() == first
+
+
+def test_what_failed_is_tried_again_when_asked(photos: Path, model: str) -> None:
+    job_of(model).run()
+    again = job_of(model, retry_failed=True)
+    again.run()
+    assert 6 <= again.progress.done < 75 and again.progress.failed == 6
+
+
+def test_other_settings_want_a_word(photos: Path, model: str) -> None:
+    job_of(model).run()
+    with pytest.raises(UsageError, match=r"labelled otherwise: guesses \(-k\)") as told:
+        job_of(model, options={"k": 2}).run()
+    assert "--relabel" in str(told.value.hint)
+    assert (Path("out") / MANIFEST).exists()  # nothing was touched
+    job_of(model, options={"k": 2}, relabel=True).run()
+    assert {len(row["predictions"]) for row in rows().values()} == {0, 2} and len(rows()) == 75
+
+
+def test_a_folder_of_something_else_is_left_alone(photos: Path, model: str) -> None:
+    job_of(model).run()
+    with pytest.raises(UsageError, match="holds the labels of photos"):
+        job_of(model, ["photos/a"]).run()
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"mine holds letter.txt"):
+        job_of(model, target="mine").run()
+    Path("file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        job_of(model, target="file/out").run()
+
+
+def test_a_photo_that_is_named_twice_has_one_row(photos: Path, model: str) -> None:
+    manifest = job_of(model, ["photos/a", "photos", "photos/a/00.jpg"]).run()
+    assert manifest["rows"] == len(rows()) == 75
+
+
+class Dying(Here):
+    """Half of each round is lost with a node, three times."""
+
+    rounds = 0
+
+    def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
+        self.rounds += 1
+        self.broken = ray_errors.ObjectLostError("0" * 56, None, "") if self.rounds < 4 else None
+        return super()._tables(parts)
+
+
+class Dead(Here):
+    def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
+        raise ray_errors.RaySystemError("no node is left")
+        yield
+
+
+def test_what_a_node_took_along_is_done_again(photos: Path, model: str) -> None:
+    lost = job_of(model, kind=Dying)
+    assert lost.run()["rows"] == len(rows()) == 75
+    assert lost.rounds > 1
+
+
+def test_a_cluster_that_does_nothing_is_given_up(photos: Path, model: str) -> None:
+    with pytest.raises(NetworkError, match=r"fails again and again: .*no node is left"):
+        job_of(model, kind=Dead).run()
+    assert not (Path("out") / MANIFEST).exists()
+
+
+def test_what_a_user_can_mend_is_said_in_our_words() -> None:
+    mine = ModelError("the weights differ", "copy them")
+    assert cause_of(ray_errors.RayTaskError("f", "trace", mine).as_instanceof_cause()) is not None
+    assert cause_of(ray_errors.RaySystemError("x")) is None
+
+
+def test_a_run_that_was_cut_leaves_whole_files_alone(photos: Path, model: str) -> None:
+    """Half written files of a killed run go, and no manifest says that all is done until it is."""
+    cut_off = job_of(model)
+    cut_off.tell = lambda progress: (_ for _ in ()).throw(KeyboardInterrupt) if progress.done > 20 else None
+    with pytest.raises(KeyboardInterrupt):
+        cut_off.run()
+    assert not (Path("out") / MANIFEST).exists()
+    done = parts()
+    assert done
+    (Path("out") / ".convnext-1-aaaa.part").write_bytes(b"half")
+    again = job_of(model)
+    assert again.run()["rows"] == 75
+    assert done.items() <= parts().items() and not list(Path("out").glob(".*"))
+
+
+def test_a_damaged_part_is_named(photos: Path, model: str) -> None:
+    job_of(model).run()
+    name = sorted(parts())[0]
+    (Path("out") / name).write_bytes(b"nothing")
+    with pytest.raises(OutputError, match=f"{name} cannot be read"):
+        job_of(model).run()
+
+
+def test_nodes_with_other_weights_are_refused(photos: Path, model: str, tmp_path: Path) -> None:
+    job = job_of(model)
+    write_model(tmp_path / "small.safetensors", seed=1)
+    with pytest.raises(ModelError, match="would label otherwise: weights"):
+        job.run()
+
+
+# blocks
+
+
+def found(names: list[str]) -> list[Found]:
+    return [Found(Photo(f"/p/{name}"), 5, 7) for name in names]
+
+
+def test_cuts_move_little() -> None:
+    names = [f"{n:05d}.jpg" for n in range(20_000)]
+    before = {block.name for block in cut(found(names), 100)}
+    sizes = [len(block.photos) for block in cut(found(names), 100)]
+    assert sum(sizes) == 20_000 and max(sizes) <= 200 and min(sizes[:-1]) >= 50 and 80 < 20_000 / len(sizes) < 125
+    for at in (0, 7000, 19_999):
+        changed = {block.name for block in cut(found([*names[:at], "new.jpg", *names[at:]]), 100)}
+        assert len(changed - before) <= 4
+
+
+def test_a_shard_is_a_block_of_its_own() -> None:
+    some = found(["a.jpg", "b.jpg"])
+    shard = Found(Photo("/p/c.tar", shard=Shard.FOUND), 5, 7)
+    blocks = list(cut([*some, shard, *found(["d.jpg"])], 100))
+    assert [len(block.photos) for block in blocks] == [2, 1, 1]
+    low, high = blocks[1].reach
+    assert low < Found(Photo("/p/c.tar/x.jpg"), None, None).key < high
+
+
+@pytest.mark.parametrize("changed", [(6, 7, None), (5, 8, None), (5, 7, "x")])
+def test_a_block_is_called_by_the_state_of_its_photos(changed: tuple[int, int, str | None]) -> None:
+    photo = Photo("/p/a.jpg")
+    assert Block((Found(photo, 5, 7),)).name == Block((Found(Photo("/p/a.jpg"), 5, 7),)).name
+    assert Block((Found(photo, 5, 7),)).name != Block((Found(photo, *changed),)).name
+
+
+# sharing out
+
+
+def node(cpus: int, gpus: int = 0, *, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": {"CPU": cpus} | ({"GPU": gpus} if gpus else {})}
+
+
+def test_sharing_out() -> None:
+    assert shape_of([node(16), node(8), node(4, alive=False)], gpu=None, threads=None) == Shape(3, 8, 0, 4.0, 1.0)
+    assert shape_of([node(1)], gpu=None, threads=None) == Shape(1, 1, 0, 0.5, 0.5)
+    assert shape_of([node(16, 2), node(8)], gpu=None, threads=None) == Shape(2, None, 1, 1.0, 1.0)
+    assert shape_of([node(16, 2), node(8)], gpu=False, threads=4) == Shape(6, 4, 0, 2.0, 1.0)
+    for nodes, gpu in (([node(16)], True), ([], None)):
+        with pytest.raises(Exception, match="no node of the cluster has"):
+            shape_of(nodes, gpu=gpu, threads=None)
+
+
+def test_addresses() -> None:
+    connect.check("auto")
+    connect.check("ray://head:10001")
+    for wrong in ("head:6379", "", "http://head"):
+        with pytest.raises(UsageError, match="no cluster"):
+            connect.check(wrong)
