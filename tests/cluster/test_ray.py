@@ -1,0 +1,202 @@
+"""The job on a real cluster: three nodes of Ray on the loopback, and a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Run
+from tests.photos_made import encoded, picture
+from tests.test_remote import tar_of
+from tests.weights_made import write_model
+
+pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+pytest.importorskip("flask_cors")
+
+import pyarrow.parquet as pq
+
+from tests.store import BUCKET, KEY, SECRET, Store
+from tests.test_remote_s3 import server as server
+
+PHOTO = [encoded(picture(60, 50, seed=seed), "JPEG") for seed in range(4)]
+SOURCE, TARGET = f"s3://{BUCKET}/photos", f"s3://{BUCKET}/labels"
+COUNT = 600
+
+
+@pytest.fixture(scope="module")
+def bucket(server: str) -> Iterator[Store]:
+    with Store(server) as made:
+        for number in range(COUNT):
+            data = PHOTO[number % 4] if number % 100 else b"no photo"
+            made.put(f"photos/{number % 3}/{number:04d}.jpg", data)
+        made.put("photos/s.tar", tar_of({f"{n}.jpg": PHOTO[n % 4] for n in range(50)}))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def environment(bucket: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What nodes and commands have in common."""
+    folder = tmp_path_factory.mktemp("nodes")
+    return {
+        "CONVNEXT_HOME": str(folder / "home"),
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": bucket.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "RAY_worker_niceness": "0",
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture(scope="module")
+def nodes(environment: dict[str, str]) -> Iterator[list[Any]]:
+    """Three nodes; the first one is the head, where commands connect."""
+    from ray.cluster_utils import Cluster
+
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200 << 20})
+    workers = [cluster.add_node(num_cpus=1, object_store_memory=200 << 20) for _ in range(2)]
+    environment["RAY_ADDRESS"] = cluster.address
+    yield [cluster, *workers]
+    cluster.shutdown()
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_model(tmp_path_factory.mktemp("model") / "small.safetensors"))
+
+
+def command(*arguments: str) -> list[str]:
+    # blocks of some twenty photos, so that there are many of them
+    code = (
+        "import convnext_cli.labelling.cluster.run as run; cut = run.cut; run.cut = lambda found, _: cut(found, 20)\n"
+        "from convnext_cli.cli import main; main()"
+    )
+    return [sys.executable, "-c", code, "label", *arguments]
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def keys(bucket: Store) -> list[str]:
+    found = bucket.client.list_objects_v2(Bucket=BUCKET, Prefix="labels/").get("Contents", [])
+    return sorted(entry["Key"].removeprefix("labels/") for entry in found)
+
+
+def wait_until(what: Callable[[], bool], running: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 240
+    while not what():
+        assert running.poll() is None, running.stderr and running.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def rows(bucket: Store, tmp_path: Path) -> list[dict[str, Any]]:
+    folder = tmp_path / "got"
+    folder.mkdir()
+    for key in keys(bucket):
+        bucket.client.download_file(BUCKET, f"labels/{key}", str(folder / key))
+    return sorted(rounded(pq.read_table(folder).to_pylist()), key=lambda row: row["path"])
+
+
+def rounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for guess in (guess for row in found for guess in row["predictions"]):
+        guess["score"] = round(guess["score"], 5)
+    return found
+
+
+def test_a_node_and_the_driver_are_killed_and_nothing_is_lost(
+    nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    cluster, first, _ = nodes
+    arguments = (SOURCE, "-o", TARGET, "-m", model, "--cluster", "auto")
+    with subprocess.Popen(
+        command(*arguments), env=os.environ | environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_until(lambda: len(keys(bucket)) >= 2, running)
+        cluster.remove_node(first, allow_graceful=False)
+        at = len(keys(bucket))
+        wait_until(lambda: len(keys(bucket)) >= at + 3, running)
+        running.send_signal(signal.SIGKILL)
+    done = set(keys(bucket))
+    assert "_manifest.json" not in done
+    again = run(environment, *arguments)
+    assert again.returncode == 1, again.stderr  # six photos are none
+    assert "dashboard: http://" in again.stderr or "650 rows" in again.stderr
+    assert done < set(keys(bucket))
+    manifest = json.loads(bucket.client.get_object(Bucket=BUCKET, Key="labels/_manifest.json")["Body"].read())
+    assert {part["name"] for part in manifest["parts"]} | {"_manifest.json"} == set(keys(bucket))
+    assert manifest["statuses"] == {"failed": 6, "ok": 644}
+    found = rows(bucket, tmp_path)
+    assert len(found) == len({row["path"] for row in found}) == 650
+
+    one = subprocess.run(
+        [sys.executable, "-m", "convnext_cli", "label", SOURCE, "-o", str(tmp_path / "one.parquet"), "-m", model, "-q"],
+        env=os.environ | environment,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert one.returncode == 1
+    assert found == sorted(rounded(pq.read_table(tmp_path / "one.parquet").to_pylist()), key=lambda row: row["path"])
+
+    nothing = run(environment, *arguments)
+    assert nothing.returncode == 1 and "nothing new" in nothing.stderr, nothing.stderr
+
+
+def test_what_is_wrong_is_said_before_anything_is_done(
+    nodes: list[Any], environment: dict[str, str], model: str, convnext: Run, tmp_path: Path
+) -> None:
+    absent = run(environment, SOURCE, "-o", "s3://no-such-bucket/labels", "-m", model, "--cluster", "auto")
+    assert absent.returncode == 74 and "there is no bucket no-such-bucket" in absent.stderr, absent.stderr
+    assert KEY not in absent.stderr and SECRET not in absent.stderr
+    (tmp_path / "labels.txt").write_text("one\ntwo\n")
+    wrong = run(
+        environment, SOURCE, "-o", TARGET, "-m", model, "--labels", str(tmp_path / "labels.txt"), "--cluster", "auto"
+    )
+    assert wrong.returncode == 3 and "labels" in wrong.stderr and "Traceback" not in wrong.stderr, wrong.stderr
+    far = run(environment, SOURCE, "-o", TARGET, "-m", model, "--cluster", "ray://127.0.0.1:9")
+    assert far.returncode == 5 and "no cluster was reached at ray://127.0.0.1:9" in far.stderr, far.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sort-into", "x"], "--sort-into does not go with --cluster"),
+        (["-f", "csv"], "a cluster writes parquet"),
+        (["--strict"], "--strict does not go with --cluster"),
+    ],
+)
+def test_what_does_not_go_with_a_cluster(convnext: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = convnext("label", str(tmp_path), "-o", str(tmp_path / "out"), "--cluster", "auto", *arguments)
+    assert done.status == 2 and said in done.err
+
+
+def test_a_file_is_no_target(convnext: Run, tmp_path: Path) -> None:
+    (tmp_path / "out.parquet").write_text("")
+    done = convnext("label", str(tmp_path), "-o", str(tmp_path / "out.parquet"), "--cluster", "auto")
+    assert done.status == 2 and "a cluster writes a folder" in done.err
+    done = convnext("label", str(tmp_path), "-o", "out", "--cluster", "elsewhere:1")
+    assert done.status == 2 and "'elsewhere:1' is no cluster" in done.err
