@@ -50,9 +50,9 @@ def one(folder: str, model: str, tell: Callable[[int], None]) -> None:
 def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
     """The job of a cluster of this machine alone."""
     from convnext_cli.labelling.cluster import connect
-    from convnext_cli.labelling.cluster.parts import Parts
     from convnext_cli.labelling.cluster.run import ClusterJob
     from convnext_cli.labelling.cluster.shape import shape_of
+    from convnext_cli.labelling.cluster.source import Source
     from convnext_cli.photos.find import Finder
 
     opener = partial(_opened, model)
@@ -61,11 +61,8 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
         described, preparation, _ = connect.looked_at(opener, shape)
         finder = Finder(recursive=True, shards="kept")
         ClusterJob(
-            source=[folder],
-            photos=finder.named([folder]),
-            several=False,
-            finder=finder,
-            parts=Parts(f"{place}/out"),
+            Source(finder, (folder,)),
+            target=f"{place}/out",
             shape=shape,
             opener=opener,
             described=described,

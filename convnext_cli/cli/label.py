@@ -101,11 +101,10 @@ def _on_a_cluster(given: dict[str, Any]) -> int:
     _check(given)
     label_cluster.check(given)
     opening.scores(given)
-    finder, photos = _photos(given)
     with ExitStack() as stack:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
-        return label_cluster.label(given, finder, photos)
+        return label_cluster.label(given, _finder(given))
 
 
 @dataclass
@@ -254,9 +253,15 @@ def _is_image(path: Path) -> bool:
 
 
 def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
+    finder = _finder(given)
+    named, listing = finder.named(given["paths"]), given["files_from"]
+    return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
+
+
+def _finder(given: dict[str, Any]) -> Finder:
     from convnext_cli.photos.find import Finder
 
-    finder = Finder(
+    return Finder(
         recursive=True,
         depth=given["depth"],
         hidden=given["hidden"],
@@ -266,8 +271,6 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
         shards="kept",
         offline=given["offline"],
     )
-    named, listing = finder.named(given["paths"]), given["files_from"]
-    return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
 
 
 def _roots(given: dict[str, Any]) -> list[str]:

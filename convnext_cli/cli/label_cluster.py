@@ -15,25 +15,25 @@ from convnext_cli.cli import label_view, options, render
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.cluster.run import Progress
-    from convnext_cli.photos.find import Finder, Photo
+    from convnext_cli.photos.find import Finder
     from convnext_cli.pipeline import Pipeline
 
 # What is about files of this machine, or about one job's order.
 _NOT_THERE = ("sort_into", "xmp", "report", "undo", "watch", "strict", "mix", "nice", "batch_size")
 
 
-def label(given: dict[str, Any], finder: Finder, photos: Iterator[Photo]) -> int:
+def label(given: dict[str, Any], finder: Finder) -> int:
     """Run the job; the exit status. Raises ConvNextError."""
-    from convnext_cli.labelling.cluster import connect
-    from convnext_cli.labelling.cluster.parts import Parts
+    from convnext_cli.labelling.cluster import connect, coordinator
     from convnext_cli.labelling.cluster.run import ClusterJob
     from convnext_cli.labelling.cluster.shape import shape_of
+    from convnext_cli.labelling.cluster.source import Source
 
     start, here = time.perf_counter(), str(Path.cwd())
-    parts = Parts(given["output"])
-    if given["overwrite"]:
-        parts.remove_manifest()
-        parts.remove(parts.names())
+    far, listing = given["cluster"] != "auto", given["files_from"]
+    source = Source(finder, tuple(given["paths"]), None if listing is None else listing.read(), given["null"])
+    if not far:
+        source.photos()  # a name that is mistyped is said before a cluster is waited for
     with connect.connected(given["cluster"], given["threads"]) as dashboard:
         if dashboard:
             render.note(f"dashboard: http://{dashboard}")
@@ -45,11 +45,8 @@ def label(given: dict[str, Any], finder: Finder, photos: Iterator[Photo]) -> int
             render.note(f"note: {note}")
         with _telling() as tell:
             job = ClusterJob(
-                source=list(given["paths"]) or ["the list of --files-from"],
-                photos=photos,
-                several=len(given["paths"]) > 1 or given["files_from"] is not None,
-                finder=finder,
-                parts=parts,
+                source,
+                target=given["output"],
                 shape=shape,
                 opener=opener,
                 described=found,
@@ -57,16 +54,15 @@ def label(given: dict[str, Any], finder: Finder, photos: Iterator[Photo]) -> int
                 folder=here,
                 relabel=given["relabel"],
                 retry_failed=given["retry_failed"],
-                tell=tell,
+                overwrite=given["overwrite"],
             )
             try:
-                manifest = job.run()
+                manifest, passed_over, progress = coordinator.run(job, tell, far=far)
             except KeyboardInterrupt:
-                render.note(
-                    f"{job.progress.done:,} photos were labelled; the same command goes on with what is missing"
-                )
+                render.note("the same command goes on with what is missing")
                 raise
-    _summary(manifest, job.progress, finder, parts.target, time.perf_counter() - start)
+    finder.passed_over.update(passed_over if far else {})
+    _summary(manifest, progress, finder, given["output"], time.perf_counter() - start)
     return 1 if manifest["statuses"].get("failed") else 0
 
 

@@ -15,9 +15,10 @@ import pytest
 from convnext_cli.errors import ModelError, NetworkError, OutputError, UsageError
 from convnext_cli.labelling.cluster import connect, stages
 from convnext_cli.labelling.cluster.block import Block, cut
-from convnext_cli.labelling.cluster.parts import MANIFEST, Parts
+from convnext_cli.labelling.cluster.parts import MANIFEST
 from convnext_cli.labelling.cluster.run import ClusterJob, cause_of, half_of
 from convnext_cli.labelling.cluster.shape import Shape, shape_of
+from convnext_cli.labelling.cluster.source import Source
 from convnext_cli.labelling.found import Found
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
@@ -44,7 +45,7 @@ class Here(ClusterJob):
     broken: Exception | None = None
 
     def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
-        decode = stages.Decode(self.preparation, self.finder, self.folder)
+        decode = stages.Decode(self.preparation, self.source.finder, self.folder)
         answer = stages.Answer(self.opener, self.shape.threads, self.described)
         tables = []
         for unit in parts:
@@ -85,11 +86,8 @@ def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = 
     pipeline = opener(model, 1, **options)
     paths = paths or ["photos"]
     return kind(
-        source=paths,
-        photos=finder.named(paths),
-        several=len(paths) > 1,
-        finder=finder,
-        parts=Parts(values.pop("target", "out")),
+        Source(finder, tuple(paths)),
+        target=values.pop("target", "out"),
         shape=Shape(1, 1, 0, 0.5, 0.5),
         opener=partial(opener, model, **options),
         described=stages.described(pipeline),

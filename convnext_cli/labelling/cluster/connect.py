@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from convnext_cli import __version__
@@ -37,6 +39,8 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if _has_token():  # a client asks for nothing by itself, and a cluster that wants a token says nothing without one
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     import ray.data
 
@@ -46,18 +50,27 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
     elif not _is_running():
         values |= {"num_cpus": threads, "include_dashboard": True}
     try:
-        context = ray.init(**values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            context = ray.init(**values)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise NetworkError(
             f"no cluster was reached at {address}: {said[0]}",
-            "ray status says how it is; the address of its head node is ray://HOST:10001",
+            "ray status says how it is; its head node is ray://HOST:10001, and may want the token that "
+            "ray get-auth-token prints there (RAY_AUTH_TOKEN)",
         ) from error
     _quiet()
     try:
         yield getattr(context, "dashboard_url", None) or None
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether there is one of those that Ray looks for."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _is_running() -> bool:

@@ -21,9 +21,9 @@ from convnext_cli.labelling.cluster.gone import gone
 from convnext_cli.labelling.cluster.parts import Footer, Name, Parts
 from convnext_cli.labelling.cluster.plan import distinct, waves
 from convnext_cli.labelling.cluster.shape import Shape
+from convnext_cli.labelling.cluster.source import Source
 from convnext_cli.labelling.cluster.stages import Answer, Decode, Opener, Unit, units
 from convnext_cli.labelling.found import Found, state_of
-from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.preparation import Preparation
 from convnext_cli.remote.addresses import is_url
@@ -55,17 +55,13 @@ class Progress:
 class ClusterJob:
     """One run.
 
-    source: what the user named, for the manifest; photos: what is found there. several: whether a photo may be reached
-    twice. shape: of the cluster. opener, described, preparation: the pipeline of a node, what decides its rows (as
-    ``stages.described``), and its first half. folder: that relative paths begin from. block: photos of one,
-    on average. tell: called with the progress.
+    target: the folder of parts, a path or URL. shape: of the cluster. opener, described, preparation: the pipeline of a
+    node, what decides its rows (as ``stages.described``), and its first half. folder: that relative paths begin from.
+    block: photos of one, on average. overwrite: take earlier parts away first. tell: called with the progress.
     """
 
-    source: list[str]
-    photos: Iterable[Photo]
-    several: bool
-    finder: Finder
-    parts: Parts
+    source: Source
+    target: str
     shape: Shape
     opener: Opener
     described: dict[str, Any]
@@ -74,11 +70,12 @@ class ClusterJob:
     block: int = PHOTOS
     relabel: bool = False
     retry_failed: bool = False
+    overwrite: bool = False
     tell: Callable[[Progress], None] = lambda _: None
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self._made_with = {"source": self.source, **self.described}
+        self._made_with = {"source": self.source.names, **self.described}
         self._job = sha256(dumps(self._made_with, sort_keys=True).encode()).hexdigest()[:8]
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
         self._closed: list[bytes] = []  # keys of folders that could not be looked into
@@ -90,9 +87,14 @@ class ClusterJob:
         Raises UsageError when the folder holds something else, NetworkError when the cluster fails again and again, and
         what listing and writing raise.
         """
+        self.parts = Parts(self.target)
+        photos = self.source.photos()
+        if self.overwrite:
+            self.parts.remove_manifest()
+            self.parts.remove(self.parts.names())
         before = self._before()
         self.parts.remove_manifest()
-        for wave in waves(self._listed(), lambda block: self._is_missing(block, before)):
+        for wave in waves(self._listed(photos), lambda block: self._is_missing(block, before)):
             self._do(wave)
         self.progress.listed = True
         self.tell(self.progress)
@@ -116,7 +118,7 @@ class ClusterJob:
         return names
 
     def _allow(self, other: dict[str, Any]) -> None:
-        if other.get("source") != self.source:
+        if other.get("source") != self.source.names:
             raise UsageError(
                 f"{self.parts.target} holds the labels of {', '.join(other.get('source', []))}",
                 "name another folder with -o, or begin anew there with --overwrite",
@@ -128,9 +130,9 @@ class ClusterJob:
                 "--relabel labels them anew; or name another folder with -o",
             )
 
-    def _listed(self) -> Iterator[Block]:
-        found: Iterable[Found] = overlapped(state_of, self.photos, lambda p: p.seen is None and is_url(p.path))
-        if self.several:
+    def _listed(self, photos: Iterable[Photo]) -> Iterator[Block]:
+        found: Iterable[Found] = overlapped(state_of, photos, lambda p: p.seen is None and is_url(p.path))
+        if self.source.may_repeat:
             found = distinct(found)
         for block in cut(self._counted(found), self.block):
             self._blocks.append((self._name(block), block.reach))
@@ -195,7 +197,7 @@ class ClusterJob:
         data = ray.data.from_items(
             [{"unit": pickle.dumps(unit)} for unit in parts], override_num_blocks=len(parts)
         ).map_batches(
-            Decode(self.preparation, self.finder, self.folder).__call__,
+            Decode(self.preparation, self.source.finder, self.folder).__call__,
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=self.shape.decode,
@@ -223,7 +225,7 @@ class ClusterJob:
     def _stays(self, path: str) -> bool:
         """Whether a photo that was not found is there, or may be: this run had other ideas of what to take."""
         if is_url(path):
-            return any(self.finder.left_out(root, path) for root in self.source)
+            return any(self.source.finder.left_out(root, path) for root in self.source.paths)
         return os.path.lexists(os.path.join(self.folder, path))  # noqa: PTH118 - surrogates
 
     def _finish(self) -> dict[str, Any]:
