@@ -15,6 +15,7 @@ import pytest
 
 from convnext_cli.engines import onnx_graph
 from convnext_cli.errors import FAILURE_KINDS
+from convnext_cli.rows import arrow_table
 from tests.conftest import ROOT, SAMPLES
 from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, random_tensors
@@ -74,6 +75,9 @@ def place(tmp_path: Path, home: Path) -> Path:
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
     onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "labels").mkdir()
+    parquet.write_table(arrow_table([]), tmp_path / "labels" / "part-1.parquet")
     return tmp_path
 
 
