@@ -51,14 +51,13 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
     """The job of a cluster of this machine alone."""
     from convnext_cli.labelling.cluster import connect
     from convnext_cli.labelling.cluster.run import ClusterJob
-    from convnext_cli.labelling.cluster.shape import shape_of
     from convnext_cli.labelling.cluster.source import Source
     from convnext_cli.photos.find import Finder
 
     opener = partial(_opened, model)
     with tempfile.TemporaryDirectory() as place, connect.connected("auto", usable_threads()):
-        shape = shape_of(connect.nodes(), gpu=None, threads=None)
-        described, preparation, _ = connect.looked_at(opener, shape)
+        shape = partial(connect.shape, gpu=None, threads=None)
+        described, preparation, _ = connect.looked_at(opener, shape())
         finder = Finder(recursive=True, shards="kept")
         ClusterJob(
             Source(finder, (folder,)),

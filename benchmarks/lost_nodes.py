@@ -63,7 +63,7 @@ def ended(running: subprocess.Popen[str]) -> str:
 def wait_until(what: Callable[[], bool], running: subprocess.Popen[str]) -> None:
     while not what():
         if running.poll() is not None:
-            raise SystemExit(f"it ended too early: {running.communicate()[1]}")
+            raise SystemExit(f"it ended too early, with {running.returncode}: {running.communicate()[1]}")
         time.sleep(0.2)
 
 

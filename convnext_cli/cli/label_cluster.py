@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,6 @@ def label(given: dict[str, Any], finder: Finder) -> int:
     """Run the job; the exit status. Raises ConvNextError."""
     from convnext_cli.labelling.cluster import connect, coordinator
     from convnext_cli.labelling.cluster.run import ClusterJob
-    from convnext_cli.labelling.cluster.shape import shape_of
     from convnext_cli.labelling.cluster.source import Source
 
     start, here = time.perf_counter(), str(Path.cwd())
@@ -38,9 +38,9 @@ def label(given: dict[str, Any], finder: Finder) -> int:
         if dashboard:
             render.note(f"dashboard: http://{dashboard}")
         gpu = None if given["device"] == "auto" else given["device"].startswith("cuda")
-        shape = shape_of(connect.nodes(), gpu=gpu, threads=given["threads"])
+        shape = partial(connect.shape, gpu=gpu, threads=given["threads"])
         opener = _Opener({name: value for name, value in given.items() if name != "files_from"}, here)
-        found, preparation, notes = connect.looked_at(opener, shape)
+        found, preparation, notes = connect.looked_at(opener, shape())
         for note in notes:
             render.note(f"note: {note}")
         with _telling() as tell:

@@ -46,7 +46,7 @@ class Here(ClusterJob):
 
     def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
         decode = stages.Decode(self.preparation, self.source.finder, self.folder)
-        answer = stages.Answer(self.opener, self.shape.threads, self.described)
+        answer = stages.Answer(self.opener, self.shape().threads, self.described)
         tables = []
         for unit in parts:
             units = pa.table({"unit": [pickle.dumps(unit)]})
@@ -88,7 +88,7 @@ def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = 
     return kind(
         Source(finder, tuple(paths)),
         target=values.pop("target", "out"),
-        shape=Shape(1, 1, 0, 0.5, 0.5),
+        shape=lambda: Shape(1, 1, 0, 0.5, 0.5),
         opener=partial(opener, model, **options),
         described=stages.described(pipeline),
         preparation=half_of(pipeline),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from convnext_cli import __version__
 from convnext_cli.errors import ConvNextError, NetworkError, UnavailableError, UsageError
 from convnext_cli.labelling.cluster.run import cause_of, half_of
-from convnext_cli.labelling.cluster.shape import Shape
+from convnext_cli.labelling.cluster.shape import Shape, shape_of
 from convnext_cli.labelling.cluster.stages import Opener, described
 from convnext_cli.preparation import Preparation
 
@@ -39,7 +39,9 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if _has_token():  # a client asks for nothing by itself, and a cluster that wants a token says nothing without one
+    # A client does not look for a token by itself. A driver in a cluster must not want one where the cluster has none:
+    # the cluster could not reach it, and would take it for dead.
+    if address != "auto" and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     import ray.data
@@ -106,6 +108,11 @@ def nodes() -> list[dict[str, Any]]:
 
     found: Any = ray.nodes
     return list(found())
+
+
+def shape(*, gpu: bool | None, threads: int | None) -> Shape:
+    """The shape of the cluster as it is now. Raises what ``shape_of`` raises."""
+    return shape_of(nodes(), gpu=gpu, threads=threads)
 
 
 def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preparation, list[str]]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TRIES = 3  # rounds in which nothing was gained, after which the cluster is given up
 BATCH = 64  # photos that a network is handed at once
+DECODING = 512 << 20  # bytes that Ray keeps for a task that decodes
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,15 @@ class Progress:
 class ClusterJob:
     """One run.
 
-    target: the folder of parts, a path or URL. shape: of the cluster. opener, described, preparation: the pipeline of a
-    node, what decides its rows (as ``stages.described``), and its first half. folder: that relative paths begin from.
+    target: the folder of parts, a path or URL. shape: of the cluster, as it is now. opener, described,
+    preparation: the pipeline of a node, what decides its rows (as ``stages.described``), and its first half. folder:
+    that relative paths begin from.
     block: photos of one, on average. overwrite: take earlier parts away first. tell: called with the progress.
     """
 
     source: Source
     target: str
-    shape: Shape
+    shape: Callable[[], Shape]
     opener: Opener
     described: dict[str, Any]
     preparation: Preparation
@@ -194,22 +196,24 @@ class ClusterJob:
         """What ``Answer`` says of each unit, by Ray Data."""
         import ray.data
 
+        shape = self.shape()
         data = ray.data.from_items(
             [{"unit": pickle.dumps(unit)} for unit in parts], override_num_blocks=len(parts)
         ).map_batches(
             Decode(self.preparation, self.source.finder, self.folder).__call__,
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=self.shape.decode,
+            num_cpus=shape.decode,
+            memory=DECODING,  # and stages that differ in what they need are not made one
         )
         data = data.map_batches(
             Answer,
-            fn_constructor_args=(self.opener, self.shape.threads, self.described),
+            fn_constructor_args=(self.opener, shape.threads, self.described),
             batch_size=BATCH,
             batch_format="pyarrow",
-            num_cpus=self.shape.cpus,
-            num_gpus=self.shape.gpus,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.shape.networks),
+            num_cpus=shape.cpus,
+            num_gpus=shape.gpus,
+            compute=ray.data.ActorPoolStrategy(size=min(shape.networks, len(parts))),
         )
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow")
 
