@@ -24,8 +24,8 @@ types: $(VENV)/.dev      ## mypy --strict on the package
 
 unit: $(VENV)/.dev       ## pytest with coverage, in parallel
 	@# apart: tests that fork and kill, or serve a store from threads, do not share a process with the rest
-	$(BIN)/python -m pytest -n 2 --cov --cov-report= --ignore=tests/training --ignore=tests/test_remote_s3.py
-	$(BIN)/python -m pytest --cov --cov-append --cov-report= tests/test_remote_s3.py
+	$(BIN)/python -m pytest -n 2 --cov --cov-report= --ignore=tests/training --ignore=tests/test_remote_s3.py --ignore=tests/cluster/test_ray.py
+	$(BIN)/python -m pytest --cov --cov-append --cov-report= tests/test_remote_s3.py tests/cluster/test_ray.py
 	$(BIN)/python -m pytest -n 2 --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 tests/training
 
 web:            ## install ONNX Runtime for the web (needs npm), for one test of exported files

@@ -138,7 +138,7 @@ def test_thumbnails() -> None:
 @pytest.mark.parametrize("columns", ["26", "40", "46", "60", "78"])
 def test_the_score_is_never_cut(columns: str) -> None:
     seen = on_a_terminal("classify", "-q", "-k", "2", "--show", SAMPLES[1], COLUMNS=columns, NO_COLOR="1")
-    assert "0.7891" in seen
+    assert "0.8522" in seen
     assert "…" not in seen
 
 
@@ -208,9 +208,10 @@ def test_gpu_gives_the_same_labels(convnext: Run) -> None:
 def test_half_precision_ranks_alike(convnext: Run) -> None:
     import json
 
-    full, half = (
-        json.loads(convnext("classify", "--dtype", d, "--json", *SAMPLES).out) for d in ("float32", "bfloat16")
-    )
+    done = [convnext("classify", "--dtype", dtype, "--json", *SAMPLES) for dtype in ("float32", "bfloat16")]
+    if "this processor does not compute in bfloat16" in done[1].err:
+        pytest.skip("this processor does not compute in bfloat16")
+    full, half = (json.loads(each.out) for each in done)
     assert Path(full[0]["path"]).exists()
     for a, b in zip(full, half, strict=True):
         scores = {p["index"]: p["score"] for p in b["predictions"]}
