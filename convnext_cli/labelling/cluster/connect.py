@@ -122,9 +122,11 @@ def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preparation
     """
 
     def look() -> tuple[str, dict[str, Any], Preparation, list[str]]:
+        import convnext_cli  # of that node: a name of this module would be sent there with its value
+
         pipeline = opener(shape.threads)
         try:
-            return __version__, described(pipeline), half_of(pipeline), list(pipeline.engine.notes)
+            return convnext_cli.__version__, described(pipeline), half_of(pipeline), list(pipeline.engine.notes)
         finally:
             pipeline.engine.close()
 
