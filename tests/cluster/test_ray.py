@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ pytest.importorskip("flask_cors")
 
 import pyarrow.parquet as pq
 
-from tests.store import BUCKET, KEY, SECRET, Store
+from tests.store import BUCKET, KEY, SECRET, Fault, Store
 from tests.test_remote_s3 import server as server
 
 PHOTO = [encoded(picture(60, 50, seed=seed), "JPEG") for seed in range(4)]
@@ -69,9 +70,12 @@ def nodes(environment: dict[str, str]) -> Iterator[list[Any]]:
 
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200 << 20})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    head = {"num_cpus": 1, "object_store_memory": 200 << 20, "ray_client_server_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     workers = [cluster.add_node(num_cpus=1, object_store_memory=200 << 20) for _ in range(2)]
-    environment["RAY_ADDRESS"] = cluster.address
+    environment |= {"RAY_ADDRESS": cluster.address, "FROM_OUTSIDE": f"ray://127.0.0.1:{port}"}
     yield [cluster, *workers]
     cluster.shutdown()
     for name, value in before.items():
@@ -86,24 +90,31 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_model(tmp_path_factory.mktemp("model") / "small.safetensors"))
 
 
-def command(*arguments: str) -> list[str]:
+def command(*arguments: str, before: str = "") -> list[str]:
+    """before: what the driver, and it alone, does first."""
     # blocks of some twenty photos, so that there are many of them
     code = (
         "import convnext_cli.labelling.cluster.run as run; cut = run.cut; run.cut = lambda found, _: cut(found, 20)\n"
+        f"{before}\n"
         "from convnext_cli.cli import main; main()"
     )
     return [sys.executable, "-c", code, "label", *arguments]
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(environment: dict[str, str], *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+        command(*arguments, before=before),
+        env=os.environ | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
-def keys(bucket: Store) -> list[str]:
-    found = bucket.client.list_objects_v2(Bucket=BUCKET, Prefix="labels/").get("Contents", [])
-    return sorted(entry["Key"].removeprefix("labels/") for entry in found)
+def keys(bucket: Store, folder: str = "labels") -> list[str]:
+    found = bucket.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{folder}/").get("Contents", [])
+    return sorted(entry["Key"].removeprefix(f"{folder}/") for entry in found)
 
 
 def wait_until(what: Callable[[], bool], running: subprocess.Popen[str]) -> None:
@@ -114,12 +125,12 @@ def wait_until(what: Callable[[], bool], running: subprocess.Popen[str]) -> None
         time.sleep(0.1)
 
 
-def rows(bucket: Store, tmp_path: Path) -> list[dict[str, Any]]:
-    folder = tmp_path / "got"
-    folder.mkdir()
-    for key in keys(bucket):
-        bucket.client.download_file(BUCKET, f"labels/{key}", str(folder / key))
-    return sorted(rounded(pq.read_table(folder).to_pylist()), key=lambda row: row["path"])
+def rows(bucket: Store, tmp_path: Path, folder: str = "labels") -> list[dict[str, Any]]:
+    got = tmp_path / "got"
+    got.mkdir()
+    for key in keys(bucket, folder):
+        bucket.client.download_file(BUCKET, f"{folder}/{key}", str(got / key))
+    return sorted(rounded(pq.read_table(got).to_pylist()), key=lambda row: row["path"])
 
 
 def rounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -179,6 +190,58 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert wrong.returncode == 3 and "labels" in wrong.stderr and "Traceback" not in wrong.stderr, wrong.stderr
     far = run(environment, SOURCE, "-o", TARGET, "-m", model, "--cluster", "ray://127.0.0.1:9")
     assert far.returncode == 5 and "no cluster was reached at ray://127.0.0.1:9" in far.stderr, far.stderr
+
+
+def test_what_a_store_does_wrong_is_a_row_or_waited_for(
+    nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    for number in range(12):
+        bucket.put(f"bad/{number:02d}.jpg", PHOTO[0])
+    shard = tar_of({f"{n}.jpg": PHOTO[n % 4] for n in range(9)})
+    bucket.put("bad/half.tar", shard[: len(shard) // 2])
+    bucket.faults = [
+        Fault("GET /photos/bad/01.jpg", status=403, code="AccessDenied"),
+        Fault("GET /photos/bad/02.jpg", 2, 503, "SlowDown"),
+        Fault("GET /photos/bad/03.jpg", 2, 429, "TooManyRequests"),
+        Fault("GET /photos/bad/04.jpg", 2, cut=20),
+        Fault("list-type=2", 2, 503, "SlowDown"),
+    ]
+    bucket.before = lambda line: bucket.delete("bad/05.jpg") if "GET /photos/bad/05.jpg" in line else None
+    try:
+        done = run(environment, f"s3://{BUCKET}/bad", "-o", f"s3://{BUCKET}/of-bad", "-m", model, "--cluster", "auto")
+    finally:
+        left, bucket.faults, bucket.before = bucket.faults, [], lambda _: None
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert [fault.times for fault in left[1:]] == [0, 0, 0, 0]  # each was met
+    found = {row["path"].removeprefix(f"s3://{BUCKET}/bad/"): row for row in rows(bucket, tmp_path, "of-bad")}
+    failed = {name: row["error"]["kind"] for name, row in found.items() if row["status"] == "failed"}
+    assert failed == {"01.jpg": "permission", "05.jpg": "missing", "half.tar": "corrupt"}
+    assert {f"{number:02d}.jpg" for number in range(12)} <= found.keys()
+    assert found["half.tar/0.jpg"]["status"] == "ok"  # what came before the cut
+
+
+def test_a_driver_outside_the_cluster(
+    nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    for number in range(60):
+        bucket.put(f"few/{number:02d}.jpg", PHOTO[number % 4])
+    outside = (f"s3://{BUCKET}/few", "-o", f"s3://{BUCKET}/of-few", "-m", model)
+    outside += ("--cluster", environment["FROM_OUTSIDE"])
+    done = run(environment, *outside)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(bucket, tmp_path, "of-few")) == 60
+    assert "nothing new among 60 photos" in run(environment, *outside).stderr
+
+
+def test_a_cluster_of_another_release_is_refused(
+    nodes: list[Any], bucket: Store, environment: dict[str, str], model: str
+) -> None:
+    before = "import convnext_cli.labelling.cluster.connect as connect; connect.__version__ = '0.0.1'"
+    target = f"s3://{BUCKET}/of-another"
+    done = run(environment, SOURCE, "-o", target, "-m", model, "--cluster", "auto", before=before)
+    assert done.returncode == 2, done.stderr
+    assert "and this is 0.0.1" in done.stderr and "install the same release" in done.stderr
+    assert not keys(bucket, "of-another")
 
 
 @pytest.mark.parametrize(

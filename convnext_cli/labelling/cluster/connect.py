@@ -56,9 +56,8 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
             warnings.simplefilter("ignore")
             context = ray.init(**values)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
         raise NetworkError(
-            f"no cluster was reached at {address}: {said[0]}",
+            f"no cluster was reached at {address}: {_said(error)}",
             "ray status says how it is; its head node is ray://HOST:10001, and may want the token that "
             "ray get-auth-token prints there (RAY_AUTH_TOKEN)",
         ) from error
@@ -67,6 +66,12 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
         yield getattr(context, "dashboard_url", None) or None
     finally:
         ray.shutdown()
+
+
+def _said(error: Exception) -> str:
+    """Its first line; where that only announces a traceback of the other side, also its last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 or not lines[0].endswith(":") else f"{lines[0]} {lines[-1].strip()}"
 
 
 def _has_token() -> bool:
