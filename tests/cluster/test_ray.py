@@ -230,7 +230,7 @@ def test_a_driver_outside_the_cluster(
     done = run(environment, *outside)
     assert done.returncode == 0, done.stderr
     assert len(rows(bucket, tmp_path, "of-few")) == 60
-    assert "nothing new among 60 photos" in run(environment, *outside).stderr
+    assert "nothing new" in run(environment, *outside).stderr
 
 
 def test_a_cluster_of_another_release_is_refused(

@@ -42,13 +42,12 @@ log = logging.getLogger(__name__)
 @dataclass
 class Progress:
     """found: photos listed so far, those of shards not counted. parts: that were there. done, failed: rows written by
-    this run. gone: rows of photos that are there no more. listed: whether all is found."""
+    this run. listed: whether all is found."""
 
     found: int = 0
     parts: int = 0
     done: int = 0
     failed: int = 0
-    gone: int = 0
     listed: bool = False
 
 
@@ -237,10 +236,8 @@ class ClusterJob:
         current = dict(self._blocks)
         old = self.parts.names() - current.keys()
         rest, table = gone(self.parts, old, current, self._closed, self._stays, self._job)
-        if rest is not None:
-            self.progress.gone = len(table)
-            if rest not in old:
-                self._footers[rest] = self.parts.write(rest, table, self._made_with)
+        if rest is not None and rest not in old:
+            self._footers[rest] = self.parts.write(rest, table, self._made_with)
         self.parts.remove(old - {rest})
         self.parts.tidy()
         names = [*current, *([rest] if rest is not None else [])]
