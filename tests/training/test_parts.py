@@ -291,7 +291,8 @@ class TestOptimise:
         for _ in range(5):
             values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
         wanted = left @ values.diag() @ right
-        assert float((muon.orthogonal(matrix.float()) - wanted).abs().max()) < 1e-5
+        amplified = 3.4445**5 * torch.finfo(torch.float32).eps  # what rounding of the smallest values becomes
+        assert float((muon.orthogonal(matrix.float()) - wanted).abs().max()) < amplified
         assert float(values.min()) > 0.6 and float(values.max()) < 1.3
 
     def test_a_step_without_rank_stays_finite(self) -> None:
