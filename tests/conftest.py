@@ -9,8 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-# One thread a worker, since tests run side by side; and no connection, whatever a library wants.
+# A processor of its own for each of the workers side by side: threads that wait for one another at each step of a
+# network are many times slower where another test has their processors. And no connection, whatever a library wants.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if (worker := os.environ.get("PYTEST_XDIST_WORKER", "")) and hasattr(os, "sched_setaffinity"):
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {usable[int(worker.removeprefix("gw")) % len(usable)]})
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
