@@ -82,6 +82,7 @@ def evaluate(**given: Any) -> int:
         stack.callback(dataset.close)
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
+        dataset = _as_trained(dataset, given)
         split, photos = _split(dataset, given["split"])
         _tell_problems(dataset)
         models = [given["model"], given["against"]] if given["against"] else [given["model"]]
@@ -102,6 +103,17 @@ def evaluate(**given: Any) -> int:
     return _status(document, given, failed=failed)
 
 
+def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:
+    """With the splits that the run made whose model this is, where it parted the same photos."""
+    from convnext_cli.datasets.parted import parted
+
+    model = Path(given["model"] or "default")
+    found = parted(dataset, opening.places(given, "data"), model if model.is_dir() else model.parent)
+    if found is not None:
+        render.note(f"note: {given['model']} was trained on a part of these photos; splits.csv there says which")
+    return found or dataset
+
+
 def _split(dataset: Dataset, wanted: str | None) -> tuple[str | None, tuple[LabelledPhoto, ...]]:
     """The photos that are evaluated. Raises UsageError for a split that is not there."""
     from convnext_cli.errors import UsageError
@@ -117,7 +129,10 @@ def _split(dataset: Dataset, wanted: str | None) -> tuple[str | None, tuple[Labe
         return None, dataset.photos
     if wanted not in splits:
         there = f"its splits are {', '.join(splits)}" if splits else "it is not split"
-        raise UsageError(f"the data has no split {wanted}: {there}", "name one of these, or --split all")
+        raise UsageError(
+            f"the data has no split {wanted}: {there}",
+            "name one of these, or --split all" if splits else "leave --split out",
+        )
     return wanted, dataset.of(wanted)
 
 

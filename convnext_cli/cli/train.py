@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, render, train_view
+from convnext_cli.cli import opening, options, render, train_view
 
 if TYPE_CHECKING:
     from convnext_cli.training.folder import RunFolder
@@ -69,15 +69,17 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
 @click.option("--recipe", metavar="FILE", help="A TOML file of settings, such as another run's recipe.toml.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/train.md.")
-@click.option("--val", type=_SHARE, default=0.15, show_default=True, help="Share for val, where DATA has none.")
-@click.option("--test", type=_SHARE, default=0.15, show_default=True, help="Share for test, where DATA has no splits.")
+@click.option("--val", type=_SHARE, help="Share for val, where DATA has none.  [default: 0.15]")
+@click.option("--test", type=_SHARE, help="Share for test, where DATA has no splits.  [default: 0.15]")
 @click.option("--skip-bad", is_flag=True, help="Leave out photos and classes that cannot be used.")
 @click.option("--overwrite", is_flag=True, help="Begin anew where RUN holds a run.")
 @click.option("--pull", is_flag=True, help="Fetch the named weights first when they are not on this machine.")
 @click.option("--offline", is_flag=True, help="Never open a connection.")
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu.")
 @options.threads
-@click.option("-j", "--workers", type=click.IntRange(0), help="Processes that change photos.  [default: by the device]")
+@click.option(
+    "-j", "--workers", type=click.IntRange(0), help="Processes that change photos.  [default: half of the threads]"
+)
 @click.option(
     "--memory",
     type=click.FloatRange(0),
@@ -109,22 +111,19 @@ def train(**given: Any) -> int:
     from convnext_cli.training.folder import RunFolder
 
     folder = RunFolder(Path(given["output"]).expanduser())
-    paths = list(given["data"])
     from convnext_cli.datasets import open_data
 
+    folder.check()
     if not folder.begun() and not folder.free():
         raise UsageError(f"{folder.path} is there, and holds no run", "name another folder")
-    if not paths:
+    if not given["data"]:
         if not folder.begun():
             raise click.UsageError("Missing argument 'DATA...'.")
-        paths = folder.read_facts()["data"]
-    if given["overwrite"] and folder.begun():
-        if "RANK" in os.environ:
-            raise UsageError("--overwrite is for one process", "remove the folder first")
-        open_data(paths).close()  # what cannot begin must not end what is there
-        _job(given, folder, paths, begun=False)
-        _clear(folder.path)
-    job = _job(given, folder, paths, begun=folder.begun())
+        given["data"] = folder.read_facts()["data"]
+    paths = list(opening.places(given, "data"))
+    if given["overwrite"] and folder.begun() and "RANK" in os.environ:
+        raise UsageError("--overwrite is for one process", "remove the folder first")
+    job = _job(given, folder, paths, begun=folder.begun() and not given["overwrite"])
     from convnext_cli.training import processes, run
 
     group = processes.join(given["device"])
@@ -133,7 +132,7 @@ def train(**given: Any) -> int:
         with closing(open_data(paths)) as dataset, teller:
             outcome = run.train(job, dataset, group, teller, begun=begun)
     except KeyboardInterrupt:
-        render.note(_INTERRUPTED.format(job.folder))
+        render.note(_INTERRUPTED.format(job.folder) if folder.begun() else "interrupted before the run began")
         return 130
     finally:
         group.leave()
@@ -145,6 +144,7 @@ def train(**given: Any) -> int:
 def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: bool) -> Job:
     """What is asked for, with names of models made paths. begun: whether it is to go on with what is in the folder."""
     from convnext_cli import zoo
+    from convnext_cli.errors import UsageError
     from convnext_cli.threads import usable_threads
     from convnext_cli.training import recipe as recipes
     from convnext_cli.training.job import Job
@@ -153,10 +153,12 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}
     names = ("start", "arch", "epochs", "minutes", "size", "batch_size", "lr", "freeze", "teacher", "dtype", "compile")
     values |= {name: given[name] for name in (*names, "seed") if given[name] is not None}
-    values |= dict(map(recipes.parse, given["settings"]))
+    said = dict(map(recipes.parse, given["settings"]))
+    values |= said
     begin = values.get("start", "x")
     recipes.make({"start": begin} | ({"arch": "convnext_atto"} if begin == recipes.SCRATCH else {}) | values)
-    if not begun and given["freeze"] and any(given[name] for name in ("epochs", "minutes", "teacher")):
+    unused = any(given[name] or name in said for name in ("epochs", "minutes", "teacher"))
+    if not begun and values.get("freeze") and unused:
         raise click.UsageError("--freeze solves for the classifier: it takes no --epochs, --time or --teacher.")
     known = recipes.read(folder.recipe) | values if begun else values
     start = known.get("start", "default")
@@ -166,6 +168,8 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     found: dict[str, Path] = {}
     for name in wanted:
         if is_file_of_logits(name):
+            if not Path(name).is_file():
+                raise UsageError(f"{name} does not exist", "name the file of logits")
             found[name] = Path(name)
             continue
         if given["pull"]:
@@ -192,24 +196,8 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
         timeout=given["timeout"],
         memory=None if given["memory"] is None else int(given["memory"] * 1e9),
         command=shlex.join(["convnext", *sys.argv[1:]]),
+        overwrite=given["overwrite"],
     )
-
-
-def _clear(path: Path) -> None:
-    """Remove a run, and nothing else that lies in its folder."""
-    import contextlib
-
-    for name in ("last.pt", "ema.safetensors", "best.safetensors"):
-        (path / "checkpoints" / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (path / "checkpoints").rmdir()
-    for name in ("recipe.toml", "splits.csv", "log.jsonl", "model.safetensors", "run.json"):
-        (path / name).unlink(missing_ok=True)
-    for picture in path.glob("*.png"):
-        if picture.stem in ("curves", "confusion", "reliability"):
-            picture.unlink()
-    if not any(path.iterdir()):
-        path.rmdir()
 
 
 def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> int:
@@ -222,6 +210,9 @@ def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> 
         click.echo(json.dumps(outcome.facts, ensure_ascii=False))
     else:
         train_view.print_results(outcome.facts)
-    render.note(f"written: {job.folder / 'model.safetensors'}; {train_view.duration(seconds)}")
+    if outcome.trained:
+        render.note(f"written: {job.folder / 'model.safetensors'}; {train_view.duration(seconds)}")
+    else:
+        render.note(f"{job.folder} holds a run that is done: nothing was trained; --overwrite begins anew")
     render.note(f"try it: convnext classify -m {job.folder} PHOTO")
     return 0

@@ -156,8 +156,9 @@ def print_results(facts: dict[str, Any]) -> None:
                 f"{found['ece']:.3f}",
             )
     render.out().print(table)
+    best = "solved" if facts["asked"].get("freeze") else f"the best of epoch {results['best_epoch']:.1f}"
     render.note(
-        f"the best of epoch {results['best_epoch']:.1f}, at {results['size']} pixels; temperature "
+        f"{best}, at {results['size']} pixels; temperature "
         f"{results['temperature']:.3f} brings the ECE on val from {results['val_ece_before']:.3f} to "
         f"{results['val']['ece']:.3f}"
     )

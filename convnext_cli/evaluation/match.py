@@ -29,16 +29,18 @@ class Match:
 def match(classes: Sequence[str], labels: LabelSet, *, by_index: bool = False) -> Match:
     """Find each class by its WordNet id, else by name: a label's, all its synonyms, or one that no other label has.
 
-    Capitals, spaces and underscores do not count. A label that gathers several classes of the model is found by the
-    ids and names of all of them. by_index: classes are numbers of labels instead: what they say where all are digits,
-    else their place among ``classes``.
+    Capitals, spaces and underscores do not count, unless a label has exactly that name. A label that gathers several
+    classes of the model is found by the ids and names of all of them. by_index: classes are numbers of labels instead:
+    what they say where all are digits, else their place among ``classes``.
     """
     if by_index:
         numbered = all(name.isascii() and name.isdecimal() for name in classes)
         numbers = {name: int(name) if numbered else place for place, name in enumerate(classes)}
         found = {name: number for name, number in numbers.items() if number < len(labels.names)}
         return Match(found, tuple(name for name in classes if name not in found))
-    names = _by_name(labels)
+    names, exact = _by_name(labels), defaultdict[str, list[int]](list)
+    for answer, label in enumerate(labels.names):
+        exact[label].append(answer)
     ids = answers_by_id(labels)
     answers, unmatched, ambiguous = dict[str, int](), list[str](), dict[str, tuple[str, ...]]()
     for name in classes:
@@ -46,6 +48,9 @@ def match(classes: Sequence[str], labels: LabelSet, *, by_index: bool = False) -
         identity = name if is_id(name) else word[1] if word else None
         if identity in ids:
             answers[name] = ids[identity]
+            continue
+        if len(exact[name]) == 1:
+            answers[name] = exact[name][0]
             continue
         candidates = next((known[_plain(name)] for known in names if _plain(name) in known), ())
         if len(candidates) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,8 +77,10 @@ def _save(figure: Any, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     try:
-        # without the date and the version: the same answers make the same file
-        figure.savefig(path, dpi=120, metadata={"Software": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks: boxes, and nothing to be done
+            # without the date and the version: the same answers make the same file
+            figure.savefig(path, dpi=120, metadata={"Software": None})
     finally:
         plt.close(figure)
 

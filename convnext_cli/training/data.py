@@ -15,6 +15,7 @@ from convnext_cli.labels import LabelSet, bundled
 # What training cannot make good, and goes on without only if asked to.
 BAD = ("no_label", "wrong_path", "empty_class")
 FEW = 50_000  # photos below which training from scratch is warned of (the issue's figure; ImageNet has 1.2 million)
+SHARE = 0.15  # of the photos, that val and test get
 OWN = "own"  # the name of a label set that is not bundled
 _HINT = "mend that, or leave such photos and classes out with --skip-bad"
 
@@ -44,17 +45,21 @@ class TrainingData:
         return next((known for known in map(bundled.load, same) if known.ids == found.ids), found)
 
     def without(self, bad: Sequence[LabelledPhoto]) -> TrainingData:
-        """The same without some photos. Raises ModelError when a class loses all that it has in train."""
+        """The same without some photos, and without classes that lose all that they have in train.
+
+        Raises ModelError when fewer than two classes are left, or no photo for val.
+        """
         gone = frozenset(photo.path for photo in bad)
         train, val, test = (
             tuple(photo for photo in photos if photo.path not in gone) for photos in (self.train, self.val, self.test)
         )
-        left = {photo.label for photo in train}
-        lost = [name for name in self.classes if name not in left]
-        if lost or not val:
-            what = f"the class {lost[0]}" if lost else "val"
-            raise ModelError(f"without the photos that cannot be read, {what} has none", "give it other photos")
-        return replace(self, train=train, val=val, test=test)
+        known = {photo.label for photo in train}
+        classes = tuple(name for name in self.classes if name in known)
+        val, test = (tuple(photo for photo in photos if photo.label in known) for photos in (val, test))
+        if len(classes) < 2 or not val:
+            what = "val has none" if len(classes) > 1 else f"{len(classes) or 'no'} class has any"
+            raise ModelError(f"of the photos that can be read, {what}", "give it other photos")
+        return replace(self, classes=classes, train=train, val=val, test=test)
 
     def counts(self) -> list[int]:
         """Training photos of each class."""
@@ -70,8 +75,8 @@ class TrainingData:
 def arrange(
     dataset: Dataset,
     *,
-    val: float = 0.15,
-    test: float = 0.15,
+    val: float = SHARE,
+    test: float = SHARE,
     seed: int = 0,
     skip_bad: bool = False,
     say: Callable[[str], None] = lambda _: None,

@@ -33,12 +33,11 @@ def finish(
     network = checkpoints.build(checkpoints.load(folder.best)).requires_grad_(False)
     network = network.to(alone.device).to(memory_format=torch.channels_last)
 
-    def of(split: str, rule: Recipe) -> torch.Tensor:
-        """Logits in float32, as ``convnext evaluate`` computes them."""
-        some = getattr(data, split)
-        pixels = photos.val
+    def of(split: str, rule: Recipe) -> tuple[torch.Tensor, set[str]]:
+        """Logits in float32, as ``convnext evaluate`` computes them; and paths that cannot be read any more."""
+        some, pixels, bad = getattr(data, split), photos.val, list[Any]()
         if split != "val" or rule != start.recipe:
-            pixels, _ = load(
+            pixels, bad = load(
                 data.dataset,
                 job.paths,
                 some,
@@ -48,9 +47,12 @@ def finish(
                 memory=job.memory,
                 progress=lambda done: teller.reading(f"{split} at {rule.size[0]} pixels", done, len(some)),
             )
-        return logits(network, pixels, rule, alone, workers=job.workers)
+        gone = {photo.path for photo, _ in bad}
+        if gone:
+            teller.say(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
+        return logits(network, pixels, rule, alone, workers=job.workers) if len(pixels) else torch.empty(0, 0), gone
 
-    rule, found = start.recipe, of("val", start.recipe)
+    rule, (found, _) = start.recipe, of("val", start.recipe)
     sizes = {rule.size[0]: judge(found, photos.val_labels)}
     if recipe.search_size:
         for factor in LARGER[1:]:
@@ -59,7 +61,9 @@ def finish(
             if edge in sizes:
                 continue
             larger = start.recipe.at_size(edge)
-            other = of("val", larger)
+            other, gone = of("val", larger)
+            if gone:  # what is left says nothing beside the whole
+                break
             sizes[edge] = judge(other, photos.val_labels)
             if sizes[edge]["top1"] <= sizes[rule.size[0]]["top1"]:
                 break
@@ -78,10 +82,11 @@ def finish(
         results["val_top1_by_size"] = {str(edge): value["top1"] for edge, value in sizes.items()}
     metrics = _percent("val", val) | {"val ece without temperature": round(before["ece"], 4)}
     if data.test:
-        rows = data.rows
-        labels = torch.tensor([rows[photo.label] for photo in data.test])
-        results["test"] = judge(of("test", rule), labels, temperature)
-        metrics |= _percent("test", results["test"])
+        rows, (answers, gone) = data.rows, of("test", rule)
+        labels = torch.tensor([rows[photo.label] for photo in data.test if photo.path not in gone])
+        if len(labels):
+            results["test"] = judge(answers, labels, temperature)
+            metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
     card = product.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
     product.write(folder.model, network, card)

@@ -14,6 +14,8 @@ curves.png confusion.png reliability.png
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,17 @@ import torch
 from convnext_cli.errors import ModelError, OutputError
 from convnext_cli.files import replacing
 
-_NEEDED = {"data", "photos", "photos_sha256", "parting", "asked", "seed", "dtype", "classes"}  # of run.json
+_NEEDED = {
+    "data",
+    "photos",
+    "photos_sha256",
+    "used_sha256",
+    "parting",
+    "asked",
+    "seed",
+    "dtype",
+    "classes",
+}  # of run.json
 _DAMAGED = "begin anew with --overwrite, or in another folder"
 
 
@@ -58,6 +70,14 @@ class RunFolder:
             inside.is_dir() and any(not _is_part(entry.name) for entry in inside.iterdir())
         )
 
+    def check(self) -> None:
+        """Raises OutputError where it cannot be made, for what can be known without making it."""
+        there = next(place for place in (self.path.absolute(), *self.path.absolute().parents) if place.exists())
+        if there.is_dir() and not os.access(there, os.W_OK):
+            raise OutputError(f"{self.path} cannot be written: {there} gives no permission", "name another folder")
+        if not there.is_dir() and there != self.path.absolute():
+            raise OutputError(f"{self.path} cannot be written: {there} is no folder", "name another folder")
+
     def make(self) -> None:
         """Raises OutputError where nothing can be written, before hours have gone into it."""
         try:
@@ -66,6 +86,23 @@ class RunFolder:
             raise OutputError(
                 f"{self.path} cannot be written: {error.strerror or error}", "name another folder"
             ) from error
+
+    def clear(self) -> None:
+        """Remove a run, and nothing else that lies in its folder."""
+        for path in (self.last, self.ema, self.best, self.recipe, self.splits, self.log, self.model, self.facts):
+            path.unlink(missing_ok=True)
+        for path in (self.curves, self.confusion, self.reliability):
+            path.unlink(missing_ok=True)
+        self.tidy()
+        for place in (self.last.parent, self.path):
+            with suppress(OSError):  # it holds something else
+                place.rmdir()
+
+    def tidy(self) -> None:
+        """Remove what killed processes left of files that they wrote."""
+        for place in (self.path, self.last.parent):
+            for path in place.glob(".convnext-*.part"):
+                path.unlink(missing_ok=True)
 
     def read_facts(self) -> dict[str, Any]:
         """Raises ModelError when they are damaged."""

@@ -28,7 +28,8 @@ class Job:
     """What was asked for, besides the recipe.
 
     paths: of the data. folder: of the run. given: settings that are not left to choice. start, teacher: paths of what
-    the recipe names so. val, test: shares, where the data is not split. memory: bytes that photos may take.
+    the recipe names so. val, test: shares, where the data is not split; None is SHARE. memory: bytes that photos may
+    take. overwrite: begin anew where the folder holds a run.
     """
 
     paths: Sequence[str]
@@ -36,19 +37,21 @@ class Job:
     given: dict[str, Any]
     start: Path | None
     teacher: Path | None
-    val: float = 0.15
-    test: float = 0.15
+    val: float | None = None
+    test: float | None = None
     skip_bad: bool = False
     threads: int = 1
     workers: int = 0
     timeout: float | None = None
     memory: int | None = None
     command: str = ""
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """finished: whether the run came to its end. facts: what run.json holds."""
+    """finished: whether the run came to its end. facts: what run.json holds. trained: whether that was done now."""
 
     finished: bool
     facts: dict[str, Any]
+    trained: bool = True

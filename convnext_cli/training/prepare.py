@@ -45,6 +45,7 @@ class Prepared:
             "data": list(job.paths),
             "photos": {name: len(getattr(self.data, name)) for name in ("train", "val", "test")},
             "photos_sha256": identity,
+            "used_sha256": identity_of(self.data),
             "parting": {"val": job.val, "test": job.test, "skip_bad": job.skip_bad},
             "asked": job.given,
             "classes": list(self.data.classes),
@@ -104,7 +105,16 @@ def prepare(
     start = begin(recipe, job.start, data.classes)
     for note in (*data.notes, *start.notes):
         teller.say(note)
+    classes = data.classes
     photos, data = _load(job, data, recipe, start, teller)
+    if former is not None and identity_of(data) != former["used_sha256"]:
+        raise ModelError(
+            f"not the same photos can be read as when the run in {job.folder} began: {len(data.train)} for train and "
+            f"{len(data.val)} for val, then {former['photos']['train']} and {former['photos']['val']}",
+            "mend them, or begin anew with --overwrite",
+        )
+    if data.classes != classes:
+        start = begin(recipe, job.start, data.classes)
     if former is None and len(data.train) < recipe.batch_size:
         parts = 2 * processes.world * recipe.accumulate
         recipe = recipe.replace(batch_size=max(parts, len(data.train) // parts * parts))
@@ -171,7 +181,12 @@ def _load(
         if not job.skip_bad:
             many = "1 photo" if len(bad) == 1 else f"{len(bad):,} photos"
             raise ModelError(f"{many} cannot be read", "mend them, or leave them out with --skip-bad")
-        data = data.without([photo for photo, _ in bad])
+        left = data.without([photo for photo, _ in bad])
+        if len(left.classes) < len(data.classes):
+            gone = [name for name in data.classes if name not in left.classes]
+            teller.say(f"left out: classes without a photo that can be read: {', '.join(gone)}")
+            return _load(job, left, recipe, start, teller)  # without the photos that it has in other splits
+        data = left
     rows = data.rows
     labels = {
         name: torch.tensor([rows[photo.label] for photo in getattr(data, name)], dtype=torch.int64)

@@ -102,8 +102,10 @@ class TrainingRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        pairs = [tuple(pair) for pair in self.sizes]
-        if any(len(pair) != 2 for pair in pairs):
+        pairs = self.sizes
+        if not isinstance(pairs, list | tuple) or any(
+            not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs
+        ):
             raise ValueError("sizes must be pairs of a share of the run and an edge in pixels, such as [[0.3, 48]]")
         object.__setattr__(self, "sizes", tuple((float(until), size) for until, size in pairs))
         for name in ("size", "batch_size", "accumulate", "operations"):

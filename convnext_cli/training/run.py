@@ -19,7 +19,7 @@ from convnext_cli.errors import UsageError
 from convnext_cli.files import replacing
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.training import finish, head, prepare, product
-from convnext_cli.training.data import TrainingData, arrange
+from convnext_cli.training.data import SHARE, TrainingData, arrange
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.job import Job, Outcome, Teller
 from convnext_cli.training.loop import Trainer
@@ -35,14 +35,15 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
     """
     torch.set_num_threads(job.threads)
     folder = RunFolder(job.folder)
-    former = folder.read_facts() if folder.begun() else None
+    former = folder.read_facts() if folder.begun() and not job.overwrite else None
     processes.wait()  # until all have looked, before the first one writes
     if any(is_url(photo.path) for photo in dataset.photos[:1]):
         job = replace(job, workers=0)  # connections do not survive in processes that begin as copies of this one
-    if former is not None:  # parted as it was, whatever is said now
-        job = replace(job, **former["parting"])
+    if former is not None:
+        job = _parted_as(job, former["parting"])
     seed = former["seed"] if former is not None else job.given.get("seed", 0)
-    data = arrange(dataset, val=job.val, test=job.test, seed=seed, skip_bad=job.skip_bad, say=teller.say)
+    val, test = (SHARE if share is None else share for share in (job.val, job.test))
+    data = arrange(dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=teller.say)
     identity = prepare.identity_of(data)
     if former is not None:
         if former["photos_sha256"] != identity:
@@ -52,13 +53,15 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
             )
         recipe = prepare.same_settings(job, read(folder.recipe), former)
         if "results" in former:
-            return Outcome(True, former)
+            return Outcome(True, former, trained=False)
     else:
         recipe = prepare.settings(job, data, processes, teller)
     ready = prepare.prepare(job, recipe, data, processes, teller, former=former)
     facts = former or ready.facts(job, processes, identity)
-    if processes.first and former is None:
-        _begin(folder, ready, facts)
+    if processes.first:
+        if former is None:
+            _begin(folder, ready, facts)
+        folder.tidy()
     teller.begins(ready.recipe, facts)
     processes.wait()
     best = _train(job, ready, processes, folder, teller, goes_on=former is not None, begun=begun)
@@ -71,8 +74,21 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
     return Outcome(True, facts)
 
 
+def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
+    """The job with the splits that its run began with. Raises UsageError when others are asked for."""
+    for name, said in (("val", job.val), ("test", job.test), ("skip_bad", job.skip_bad or None)):
+        if said not in (None, SHARE if parting[name] is None else parting[name]):
+            raise UsageError(
+                f"{job.folder} holds a run with {name} = {parting[name]}, not {said}",
+                "the same command goes on with it; --overwrite begins anew",
+            )
+    return replace(job, **parting)
+
+
 def _begin(folder: RunFolder, ready: prepare.Prepared, facts: dict[str, Any]) -> None:
-    """What is written before the first step; run.json last, which says that there is a run."""
+    """What is written before the first step, in place of an earlier run; run.json last: it says that one is there."""
+    if folder.begun():
+        folder.clear()
     folder.make()
     with replacing(folder.recipe) as file:
         file.write(ready.recipe.to_toml().encode())
