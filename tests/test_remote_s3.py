@@ -265,6 +265,26 @@ def test_evaluate_reads_a_bucket(convnext: Run, store: Store) -> None:
     assert json.loads(done.out)["top1"]["photos"] == 2
 
 
+@pytest.mark.parametrize(
+    "how", [("--freeze",), ("--epochs", "1", "-b", "4", "--memory", "0")], ids=["freeze", "read anew"]
+)
+def test_train_reads_a_bucket(convnext: Run, store: Store, model: str, tmp_path: Path, how: tuple[str, ...]) -> None:
+    folder = tmp_path / "set"
+    for number in range(16):
+        for name in ("tabby", "espresso"):
+            data = encoded(picture(50, 40, seed=2 * number + (name == "tabby")), "JPEG")
+            store.put(f"set/{name}/{number:02}.jpg", data)
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / f"{number:02}.jpg").write_bytes(data)
+    results = []
+    for data, run in ((f"{ALL}/set", tmp_path / "remote"), (folder, tmp_path / "local")):
+        start = ("train", data, "-o", run, "--from", model, "-d", "cpu", "-t", "1", "-j", "0", "--dtype", "float32")
+        done = convnext(*start, *how, "--set", "search_size=false")
+        assert done.status == 0, done.err
+        results.append(json.loads((run / "run.json").read_text())["results"])
+    assert results[0] == results[1]
+
+
 # what goes wrong
 
 
