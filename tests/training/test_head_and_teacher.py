@@ -31,7 +31,6 @@ from tests.training.made import (
     facts,
     log,
     moved,
-    nothing,
     recipe_of,
     sets,
     start_of,
@@ -223,7 +222,6 @@ class TestTeacher:
             (lambda path: np.save(path, np.zeros((32, 4), np.int64)), "has logits of (32, 4)"),
             (lambda path: np.save(path, np.full((32, 4), np.nan, np.float32)), "holds logits that are no numbers"),
             (lambda path: path.write_bytes(b"no array"), "cannot be read as logits"),
-            (nothing, "cannot be read as logits"),
         ],
     )
     def test_a_file_that_does_not_fit(
