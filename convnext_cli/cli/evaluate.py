@@ -107,10 +107,12 @@ def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:
     """With the splits that the run made whose model this is, where it parted the same photos."""
     from convnext_cli.datasets.parted import parted
 
-    model = Path(given["model"] or "default")
+    model = Path(given["model"] or "")
+    if not given["model"] or not model.exists():  # a name of the zoo
+        return dataset
     found = parted(dataset, opening.places(given, "data"), model if model.is_dir() else model.parent)
     if found is not None:
-        render.note(f"note: {given['model']} was trained on a part of these photos; splits.csv there says which")
+        render.note(f"note: {model} was trained on a part of these photos; its splits.csv says which")
     return found or dataset
 
 
