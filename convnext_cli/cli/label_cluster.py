@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from convnext_cli.pipeline import Pipeline
 
 # What is about files of this machine, or about one job's order.
-_NOT_THERE = ("sort_into", "xmp", "report", "undo", "watch", "strict", "mix", "nice", "batch_size")
+_NOT_THERE = (
+    "sort_into",
+    "xmp",
+    "report",
+    "undo",
+    "dry_run",
+    "xmp_remove",
+    "watch",
+    "strict",
+    "mix",
+    "nice",
+    "batch_size",
+)
 
 
 def label(given: dict[str, Any], finder: Finder) -> int:

@@ -203,6 +203,41 @@ def test_a_folder_of_something_else_is_left_alone(photos: Path, model: str) -> N
         job_of(model, target="file/out").run()
 
 
+def test_a_refusal_removes_nothing(photos: Path, model: str) -> None:
+    job_of(model).run()
+    before = parts()
+    Path("out/letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"out holds letter.txt"):
+        job_of(model, overwrite=True).run()
+    assert parts() == before and Path("out", MANIFEST).exists()
+
+
+def test_a_cut_end_leaves_no_photo_twice(photos: Path, model: str) -> None:
+    job_of(model).run()
+    old = {path.name: path.read_bytes() for path in Path("out").glob("*.parquet")}
+    (photos / "c" / "05.jpg").unlink()
+    job_of(model).run()
+    Path("out", MANIFEST).unlink()
+    for name, data in old.items():  # killed after the row of what is gone was written, before these were removed
+        Path("out", name).write_bytes(data)
+    assert job_of(model).run()["statuses"]["vanished"] == 1
+    assert rows()["photos/c/05.jpg"]["status"] == "vanished"
+
+
+def test_a_slash_at_the_end_names_the_same_photos(photos: Path, model: str) -> None:
+    job_of(model).run()
+    before = parts()
+    job_of(model, ["photos/"]).run()
+    assert parts() == before and len(rows()) == 75
+
+
+def test_a_pattern_that_finds_a_photo_twice(photos: Path, model: str) -> None:
+    (photos / "a" / "deep").mkdir()
+    (photos / "a" / "deep" / "1.jpg").write_bytes(PHOTO[1])
+    job_of(model, ["photos/a/**"]).run()
+    assert "photos/a/deep/1.jpg" in rows()
+
+
 def test_a_photo_that_is_named_twice_has_one_row(photos: Path, model: str) -> None:
     manifest = job_of(model, ["photos/a", "photos", "photos/a/00.jpg"]).run()
     assert manifest["rows"] == len(rows()) == 75

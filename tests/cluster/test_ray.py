@@ -250,6 +250,7 @@ def test_a_cluster_of_another_release_is_refused(
         (["--sort-into", "x"], "--sort-into does not go with --cluster"),
         (["-f", "csv"], "a cluster writes parquet"),
         (["--strict"], "--strict does not go with --cluster"),
+        (["--dry-run"], "--dry-run does not go with --cluster"),
     ],
 )
 def test_what_does_not_go_with_a_cluster(convnext: Run, tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -34,7 +34,10 @@ def gone(
 
     blocks = {name.block for name in current}
     # the same photos, that other settings labelled: all of them are current
-    old = sorted((name for name in old if name.kind == "rest" or name.block not in blocks), key=str)
+    old = sorted(
+        (name for name in old if name.kind == "rest" or name.block not in blocks),
+        key=lambda name: (name.job != job, name.kind == "rest", str(name)),
+    )
     shut = [key + b"\0" for key in closed]
 
     @lru_cache(maxsize=16)
@@ -45,7 +48,10 @@ def gone(
                 shut.append(key_of(path) + b"\0")
         return frozenset(key_of(path) for path in _paths(table))
 
-    kept = []
+    kept, taken = (
+        [],
+        set[bytes](),
+    )  # a run that was cut may have left a photo in several: its newest row, if that is known
     for name in old:
         table = parts.read(name)
         own = [key_of(path) for path in _paths(table)]
@@ -53,7 +59,8 @@ def gone(
             continue
         low, high = min(own), max(own)
         here = frozenset[bytes]().union(*(keys(at) for at, (a, b) in current.items() if a <= high and low <= b))
-        table = table.filter(pa.array([key not in here for key in own]))
+        table = table.filter(pa.array([key not in here and key not in taken for key in own]))
+        taken.update(own)
         kept.append(_marked(table, lambda path: stays(path) or key_of(path).startswith(tuple(shut))))
     table = pa.concat_tables(kept) if kept else None
     if not table:

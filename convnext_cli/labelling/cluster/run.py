@@ -90,6 +90,7 @@ class ClusterJob:
         """
         self.parts = Parts(self.target)
         photos = self.source.photos()
+        self._check()
         if self.overwrite:
             self.parts.remove_manifest()
             self.parts.remove(self.parts.names())
@@ -103,14 +104,16 @@ class ClusterJob:
 
     # ------------------------------------------------------------------ what is there
 
-    def _before(self) -> set[Name]:
-        """The files of earlier runs."""
-        names = self.parts.names()
+    def _check(self) -> None:
         if others := self.parts.others():
             raise UsageError(
                 f"{self.parts.target} holds {others[0]}, and is to hold nothing but the result",
                 "name a new folder with -o",
             )
+
+    def _before(self) -> set[Name]:
+        """The files of earlier runs."""
+        names = self.parts.names()
         if foreign := sorted((name for name in names if name.job != self._job), key=str):
             ((_, footer),) = self.parts.footers(foreign[:1])
             self._allow(footer.made_with)

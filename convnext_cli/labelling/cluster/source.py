@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import has_magic
 from io import BytesIO
 from itertools import chain
 
@@ -30,9 +31,9 @@ class Source:
     @property
     def names(self) -> list[str]:
         """What tells sources apart."""
-        return [*self.paths, *(["a list"] if self.listed is not None else [])]
+        return [*(path.rstrip("/") or path for path in self.paths), *(["a list"] if self.listed is not None else [])]
 
     @property
     def may_repeat(self) -> bool:
         """Whether a photo may be reached twice."""
-        return len(self.paths) > 1 or self.listed is not None
+        return len(self.paths) > 1 or self.listed is not None or has_magic(self.paths[0])
