@@ -31,6 +31,7 @@ def parted(dataset: Dataset, roots: Sequence[str], run: Path) -> Dataset | None:
 
 def _below(path: str, roots: Sequence[str]) -> str:
     for root in roots:
-        if path.startswith(root):
-            return path.removeprefix(root).lstrip("/\\")
+        rest = path.removeprefix(root.rstrip("/\\"))
+        if rest != path and rest.startswith(("/", "\\")):
+            return rest.lstrip("/\\")
     return path

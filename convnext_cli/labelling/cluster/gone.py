@@ -48,10 +48,7 @@ def gone(
                 shut.append(key_of(path) + b"\0")
         return frozenset(key_of(path) for path in _paths(table))
 
-    kept, taken = (
-        [],
-        set[bytes](),
-    )  # a run that was cut may have left a photo in several: its newest row, if that is known
+    kept, taken = [], set[bytes]()  # a run that was cut may have left a photo in several files
     for name in old:
         table = parts.read(name)
         own = [key_of(path) for path in _paths(table)]
