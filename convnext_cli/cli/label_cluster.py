@@ -32,12 +32,14 @@ _NOT_THERE = (
     "mix",
     "nice",
     "batch_size",
+    "workers",
 )
 
 
 def label(given: dict[str, Any], finder: Finder) -> int:
     """Run the job; the exit status. Raises ConvNextError."""
     from convnext_cli.labelling.cluster import connect, coordinator
+    from convnext_cli.labelling.cluster.parts import Parts
     from convnext_cli.labelling.cluster.run import ClusterJob
     from convnext_cli.labelling.cluster.source import Source
 
@@ -45,7 +47,8 @@ def label(given: dict[str, Any], finder: Finder) -> int:
     far, listing = given["cluster"] != "auto", given["files_from"]
     source = Source(finder, tuple(given["paths"]), None if listing is None else listing.read(), given["null"])
     if not far:
-        source.photos()  # a name that is mistyped is said before a cluster is waited for
+        source.photos()  # what is mistyped is said before a cluster is waited for
+        Parts(given["output"]).check()
     with connect.connected(given["cluster"], given["threads"]) as dashboard:
         if dashboard:
             render.note(f"dashboard: http://{dashboard}")

@@ -153,8 +153,8 @@ def photo_error(error: BaseException) -> PhotoError:
     return PhotoError("corrupt", f"it cannot be read: {_said(error)}")
 
 
-def command_error(error: BaseException, url: str) -> ConvNextError:
-    """What ends a command that could not look at a URL."""
+def command_error(error: BaseException, url: str, *, writing: bool = False) -> ConvNextError:
+    """What ends a command that could not look at a URL, or not write there."""
     shown = scrub(url)
     if isinstance(error, ConvNextError):
         return error
@@ -163,8 +163,9 @@ def command_error(error: BaseException, url: str) -> ConvNextError:
     if is_denied(error):
         name = scheme(links(url)[-1])
         how = _CREDENTIALS.get(_ALIASES.get(name, name), "")
-        hint = "this user may not list or read it" if not _names(error) & _NO_CREDENTIALS else "nobody is logged in"
-        return UsageError(f"{shown} may not be looked at: {_said(error)}", f"{hint}: {how}" if how else hint)
+        done, may = ("written to", "write or remove there") if writing else ("looked at", "list or read it")
+        hint = "nobody is logged in" if _names(error) & _NO_CREDENTIALS else f"this user may not {may}"
+        return UsageError(f"{shown} may not be {done}: {_said(error)}", f"{hint}: {how}" if how else hint)
     if is_unknown_host(error):
         return NetworkError(
             f"{shown}: the store's host is not known", "check the endpoint's address and the connection"

@@ -171,6 +171,10 @@ def test_rows_stay_where_this_run_does_not_look(photos: Path, model: str) -> Non
     first = rows()
     job_of(model, finder={"exclude": ("1*.jpg",)}).run()
     assert rows() == first
+    job_of(model, finder={"exclude": ("*.tar",)}).run()
+    assert rows() == first
+    (photos / "b" / "s.tar").unlink()
+    assert job_of(model, finder={"exclude": ("*.tar",)}).run()["statuses"]["vanished"] == 9
 
 
 def test_what_failed_is_tried_again_when_asked(photos: Path, model: str) -> None:
@@ -199,8 +203,14 @@ def test_a_folder_of_something_else_is_left_alone(photos: Path, model: str) -> N
     with pytest.raises(UsageError, match=r"mine holds letter.txt"):
         job_of(model, target="mine").run()
     Path("file").write_text("")
-    with pytest.raises(OutputError, match="file"):
+    with pytest.raises(OutputError, match="file/out cannot be listed"):
         job_of(model, target="file/out").run()
+    with pytest.raises(OutputError, match="there is no folder"):
+        job_of(model, target="nowhere/out").run()
+    if os.access("/proc", os.W_OK):
+        return
+    with pytest.raises(OutputError, match="nothing can be written to /proc"):
+        job_of(model, target="/proc/out").run()
 
 
 def test_a_refusal_removes_nothing(photos: Path, model: str) -> None:
@@ -351,7 +361,8 @@ def node(cpus: int, gpus: int = 0, *, alive: bool = True) -> dict[str, Any]:
 def test_sharing_out() -> None:
     assert shape_of([node(16), node(8), node(4, alive=False)], gpu=None, threads=None) == Shape(3, 8, 0, 4.0, 1.0)
     assert shape_of([node(1)], gpu=None, threads=None) == Shape(1, 1, 0, 0.5, 0.5)
-    assert shape_of([node(16, 2), node(8)], gpu=None, threads=None) == Shape(2, None, 1, 1.0, 1.0)
+    assert shape_of([node(16, 2), node(8)], gpu=None, threads=None) == Shape(2, None, 1, 0.0, 1.0)
+    assert shape_of([node(16), node(4), node(2)], gpu=None, threads=8) == Shape(3, 8, 0, 4.0, 1.0)
     assert shape_of([node(16, 2), node(8)], gpu=False, threads=4) == Shape(6, 4, 0, 2.0, 1.0)
     for nodes, gpu in (([node(16)], True), ([], None)):
         with pytest.raises(Exception, match="no node of the cluster has"):

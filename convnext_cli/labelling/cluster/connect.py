@@ -18,6 +18,7 @@ from convnext_cli.labelling.cluster.stages import Opener, described
 from convnext_cli.preparation import Preparation
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 def check(address: str) -> None:
@@ -52,9 +53,7 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
     elif not _is_running():
         values |= {"num_cpus": threads, "include_dashboard": True}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            context = ray.init(**values)
+        context = _begun(values)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise NetworkError(
             f"no cluster was reached at {address}: {_said(error)}",
@@ -66,6 +65,23 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
         yield getattr(context, "dashboard_url", None) or None
     finally:
         ray.shutdown()
+
+
+def _begun(values: dict[str, Any]) -> Any:
+    """Connect, once more where the head did not come to start this driver's server: the fork in which Ray does that
+    can hang."""
+    import ray
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ray.init(**values)
+        except RuntimeError as error:
+            if "client server failed" not in str(error):
+                raise
+            log.info("connecting once more: %s", error)
+            ray.shutdown()
+            return ray.init(**values)
 
 
 def _said(error: Exception) -> str:

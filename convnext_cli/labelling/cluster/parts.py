@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.errors import ConvNextError, OutputError
+from convnext_cli.errors import ConvNextError, OutputError, UsageError
 from convnext_cli.labelling.cluster.target import open_target
 from convnext_cli.remote.addresses import scrub
 from convnext_cli.remote.listing import overlapped
@@ -69,9 +69,16 @@ class Parts:
         matches = (_NAME.fullmatch(name) for name in self._files.names())
         return {Name(*found.groups()) for found in matches if found}
 
-    def others(self) -> list[str]:
-        """What else is there, hidden files and those with an underscore left out."""
-        return sorted(name for name in self._files.names() if not (_NAME.fullmatch(name) or name[:1] in "._"))
+    def check(self) -> None:
+        """Raises UsageError when something else is there, hidden files and those with an underscore left out, and
+        OutputError when nothing can be written."""
+        others = [name for name in self._files.names() if not (_NAME.fullmatch(name) or name[:1] in "._")]
+        if others:
+            raise UsageError(
+                f"{scrub(self.target)} holds {min(others)}, and is to hold nothing but the result",
+                "name a new folder with -o",
+            )
+        self._files.prove()
 
     def write(self, name: Name, table: pa.Table, made_with: dict[str, Any]) -> Footer:
         """Write rows under a name, in the place of an older file."""

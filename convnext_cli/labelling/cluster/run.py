@@ -23,7 +23,7 @@ from convnext_cli.labelling.cluster.plan import distinct, waves
 from convnext_cli.labelling.cluster.shape import Shape
 from convnext_cli.labelling.cluster.source import Source
 from convnext_cli.labelling.cluster.stages import Answer, Decode, Opener, Unit, units
-from convnext_cli.labelling.found import Found, state_of
+from convnext_cli.labelling.found import Found, key_of, state_of
 from convnext_cli.photos.photo import Photo
 from convnext_cli.preparation import Preparation
 from convnext_cli.remote.addresses import is_url
@@ -41,14 +41,19 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """found: photos listed so far, those of shards not counted. parts: that were there. done, failed: rows written by
-    this run. listed: whether all is found."""
+    """walked: photos listed so far, without those in shards, which are known when they are labelled: in_shards. parts:
+    that were there. done, failed: rows written by this run. listed: whether all is found."""
 
-    found: int = 0
+    walked: int = 0
+    in_shards: int = 0
     parts: int = 0
     done: int = 0
     failed: int = 0
     listed: bool = False
+
+    @property
+    def found(self) -> int:
+        return self.walked + self.in_shards
 
 
 @dataclass
@@ -80,6 +85,7 @@ class ClusterJob:
         self._job = sha256(dumps(self._made_with, sort_keys=True).encode()).hexdigest()[:8]
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
         self._closed: list[bytes] = []  # keys of folders that could not be looked into
+        self._shards = set[bytes]()  # keys of those that this run reads
         self._footers: dict[Name, Footer] = {}  # of what was read or written
 
     def run(self) -> dict[str, Any]:
@@ -90,7 +96,7 @@ class ClusterJob:
         """
         self.parts = Parts(self.target)
         photos = self.source.photos()
-        self._check()
+        self.parts.check()
         if self.overwrite:
             self.parts.remove_manifest()
             self.parts.remove(self.parts.names())
@@ -98,18 +104,10 @@ class ClusterJob:
         self.parts.remove_manifest()
         for wave in waves(self._listed(photos), lambda block: self._is_missing(block, before)):
             self._do(wave)
-        self.progress.listed = True
         self.tell(self.progress)
         return self._finish()
 
     # ------------------------------------------------------------------ what is there
-
-    def _check(self) -> None:
-        if others := self.parts.others():
-            raise UsageError(
-                f"{self.parts.target} holds {others[0]}, and is to hold nothing but the result",
-                "name a new folder with -o",
-            )
 
     def _before(self) -> set[Name]:
         """The files of earlier runs."""
@@ -141,12 +139,16 @@ class ClusterJob:
         for block in cut(self._counted(found), self.block):
             self._blocks.append((self._name(block), block.reach))
             yield block
+        self.progress.listed = True
 
     def _counted(self, found: Iterable[Found]) -> Iterator[Found]:
         for number, each in enumerate(found, 1):
             if each.photo.problem is not None:
                 self._closed.append(each.key)
-            self.progress.found = number
+            if each.photo.shard:
+                self._shards.add(each.key)
+            else:
+                self.progress.walked += 1
             if number % 1000 == 0:
                 self.tell(self.progress)
             yield each
@@ -223,6 +225,7 @@ class ClusterJob:
         name = self._name(block)
         footer = self._footers[name] = self.parts.write(name, table, self._made_with)
         self.progress.done += footer.rows
+        self.progress.in_shards += footer.rows * bool(block.photos[0].photo.shard)
         self.progress.failed += footer.statuses.get("failed", 0)
         self.tell(self.progress)
 
@@ -232,7 +235,15 @@ class ClusterJob:
         """Whether a photo that was not found is there, or may be: this run had other ideas of what to take."""
         if is_url(path):
             return any(self.source.finder.left_out(root, path) for root in self.source.paths)
-        return os.path.lexists(os.path.join(self.folder, path))  # noqa: PTH118 - surrogates
+        return os.path.lexists(os.path.join(self.folder, path)) or self._is_in_other_shard(path)  # noqa: PTH118 - surrogates
+
+    def _is_in_other_shard(self, path: str) -> bool:
+        """Whether a photo is one of a shard that is there, but was not read by this run."""
+        above = os.path.dirname(path)  # noqa: PTH120 - surrogates
+        while above and not (there := os.path.isfile(os.path.join(self.folder, above))):  # noqa: PTH113, PTH118
+            if above == (above := os.path.dirname(above)):  # noqa: PTH120
+                return False
+        return bool(above) and there and key_of(above) not in self._shards
 
     def _finish(self) -> dict[str, Any]:
         """Keep what is said of photos that are gone, take old files away, and say that all is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,11 +16,16 @@ from convnext_cli.remote.failures import command_error
 from convnext_cli.remote.patience import patience
 from convnext_cli.remote.places import locate
 
+_PROOF = "_can_be_written"  # an object of a moment
+
 
 class Target(Protocol):
     """Files of one folder, by their names. All methods raise OutputError."""
 
     def names(self) -> list[str]: ...
+    def prove(self) -> None:
+        """See that a file can be written, before there is one; leaves nothing behind."""
+
     def write(self, name: str, data: bytes) -> None: ...
     def opened(self, name: str) -> IO[bytes]: ...
     def remove(self, names: list[str]) -> None: ...
@@ -38,6 +44,13 @@ class _Local:
             return []
         except OSError as error:
             raise OutputError(f"{self._folder} cannot be listed: {error.strerror}", "name another folder") from error
+
+    def prove(self) -> None:
+        there = self._folder if self._folder.exists() else self._folder.absolute().parent
+        if not there.exists():
+            raise OutputError(f"there is no folder {there}", "make it, or name a folder in one that is there")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise OutputError(f"nothing can be written to {there}", "name another folder with -o")
 
     def write(self, name: str, data: bytes) -> None:
         try:
@@ -81,7 +94,7 @@ class _Remote:
         try:
             return patience(work)
         except Exception as error:
-            told = command_error(error, self._url)
+            told = command_error(error, self._url, writing=True)
             raise OutputError(f"the result cannot be kept: {told.message}", told.hint) from error
 
     def names(self) -> list[str]:
@@ -98,6 +111,10 @@ class _Remote:
             raise OutputError(f"the result cannot be kept: {told.message}", told.hint) from error
         return [entry.rpartition("/")[2] for entry in found]
 
+    def prove(self) -> None:
+        self.write(_PROOF, b"")
+        self.remove([_PROOF])
+
     def write(self, name: str, data: bytes) -> None:
         self._try(partial(self._place.fs.pipe_file, self._path(name), data))
 
@@ -113,7 +130,8 @@ class _Remote:
         for name in names:
             self._try(partial(gone, name))
 
-    def tidy(self) -> None: ...
+    def tidy(self) -> None:
+        self.remove([_PROOF])
 
 
 def open_target(target: str) -> Target:
