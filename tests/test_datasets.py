@@ -150,7 +150,13 @@ class TestZip:
             dataset.read(dataset.photos[0])
 
     @pytest.mark.parametrize(
-        ("data", "said"), [(b"PK\x03\x04 and then nothing", "cannot be read as a zip"), (None, "no photo")]
+        ("data", "said"),
+        [
+            (b"PK\x03\x04 and then nothing", "cannot be read as a zip"),
+            (b"just words\n", "cannot be read as a zip"),
+            (b"", "is empty"),
+            (None, "no photo"),
+        ],
     )
     def test_what_is_no_data(self, tmp_path: Path, data: bytes | None, said: str) -> None:
         path = zipped(tmp_path / "data.zip", {"a.txt": b"words"})
@@ -158,6 +164,11 @@ class TestZip:
             path.write_bytes(data)
         with pytest.raises(ModelError, match=said):
             open_data(str(path))
+
+    def test_words_called_parquet(self, tmp_path: Path) -> None:
+        (tmp_path / "data.parquet").write_text("path,label\na.png,dog\n")
+        with pytest.raises(ModelError, match="cannot be read as parquet"):
+            open_data(str(tmp_path / "data.parquet"))
 
 
 class TestTable:

@@ -125,7 +125,7 @@ def _choice(*values: str) -> Values:
 @click.option("--json", "as_json", is_flag=True, help="All samples and the environment, on standard output.")
 @click.option("-o", "--output", metavar="FILE", help="Write the JSON to a file, and print the table.")
 @click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
-@options.verbosity
+@options.verbosity("All that was measured of each row")
 def bench(**given: Any) -> int:
     """Measure how fast models run here.
 

@@ -43,7 +43,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 @click.option("-o", "--output", metavar="FILE", help="Write the rows to a file.")
 @click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
 @click.option("--show", is_flag=True, help="Draw a small picture of each photo beside its labels.")
-@options.verbosity
+@options.verbosity("Times of each stage")
 def classify(**given: Any) -> int:
     """Label photos, and print ranked labels.
 

@@ -61,7 +61,7 @@ _NOT_OFFERED = {"top": 5, "min_score": None, "floors": None, "softmax": False, "
 @options.machine
 @options.preprocessing
 @options.decoding
-@options.verbosity
+@options.verbosity("Times of each stage")
 def evaluate(**given: Any) -> int:
     """Measure a model's answers on labelled photos.
 

@@ -57,7 +57,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @label_actions.sorting
 @label_actions.keywords
 @label_actions.report
-@options.verbosity
+@options.verbosity("Times of each stage")
 def label(**given: Any) -> int:
     """Label all photos below a folder, and lose none of them.
 

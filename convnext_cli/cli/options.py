@@ -175,7 +175,11 @@ decoding = together(
 )
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-verbosity = together(
-    quiet,
-    click.option("-v", "--verbose", count=True, help="Times of each stage; -vv for debugging."),
-)
+
+
+def verbosity(more: str = "") -> Callable[[F], F]:
+    """-q and -v. more: what one -v adds; -vv shows where an error came from, in every command (``cli.main``)."""
+    debugging = "-vv for debugging."
+    return together(
+        quiet, click.option("-v", "--verbose", count=True, help=f"{more}; {debugging}" if more else debugging)
+    )

@@ -95,7 +95,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     help="Give a photo up that takes longer to read and decode.",
 )
 @click.option("--json", "as_json", is_flag=True, help="What came of it as one JSON document.")
-@options.verbosity
+@options.verbosity()
 def train(**given: Any) -> int:
     """Train a network on labelled photos, with your own labels.
 

@@ -45,11 +45,13 @@ def open_data(paths: str | Sequence[str]) -> Dataset:
         inside = _parquet_files(path)
         return hf_parquet.read(inside, path) if inside else folders.read(path)
     head = _head(path)
-    if is_shard(path) and not head.startswith(_PARQUET):
-        return tarred.read([path], path)
-    if head.startswith(_PARQUET):
+    # what is called a parquet file or a zip is meant to be one, and its reader says what is wrong with it
+    suffix = Path(path).suffix.lower() if head else ""
+    if head.startswith(_PARQUET) or suffix == ".parquet":
         return hf_parquet.read([path], path)
-    if head.startswith(_ZIP):
+    if is_shard(path):
+        return tarred.read([path], path)
+    if head.startswith(_ZIP) or suffix == ".zip":
         return zipped.read(path)
     if looks_like_image(head):
         raise ModelError(f"{path} is a photo, and says no class", _HINT)
