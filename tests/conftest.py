@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 # A processor of its own for each of the workers side by side: threads that wait for one another at each step of a
 # network are many times slower where another test has their processors. And no connection, whatever a library wants.
@@ -16,6 +17,9 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER", "")) and hasattr(os, "sched_
     usable = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {usable[int(worker.removeprefix("gw")) % len(usable)]})
 os.environ["HF_HUB_OFFLINE"] = "1"
+# no test is about the time that it takes
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = sorted(str(path) for path in (ROOT / "samples").glob("*.jpg"))

@@ -406,7 +406,7 @@ class TestSplit:
         assert sorted(d.decode() for d in digests if first[d] == "val")[:4] == ["cat/12", "cat/18", "cat/19", "cat/5"]
         assert split.stratified(photos, digests, {"val": 0.3}, seed=1) != [first[d] for d in digests]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=60),
         st.sampled_from([{"val": 0.2}, {"val": 0.5}, {"val": 0.1, "test": 0.3}]),

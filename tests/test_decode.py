@@ -456,7 +456,7 @@ def test_large_photos_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not decode_module._one_large.locked()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(FORMATS)), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8))
 def test_flipped_bytes_end_as_a_picture_or_a_photo_error(name: str, changes: list[tuple[int, int]]) -> None:
     data = bytearray(FORMATS[name])

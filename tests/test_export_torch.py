@@ -215,7 +215,7 @@ def test_a_compiled_network_of_photos(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of any size; and nothing is said or left while it is compiled."""
-    found = made.checkpoint(tmp_path, V2.replace(depths=(1, 1, 1, 1)))
+    found = made.checkpoint(tmp_path, V2.replace(depths=(1, 1), hidden_sizes=(8, 16), kernel_sizes=(7, 7)))
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

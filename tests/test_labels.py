@@ -432,7 +432,7 @@ class TestBytes:
             with pytest.raises(ModelError, match="cannot be read"):
                 labels.read(path, base)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(
         st.one_of(
             st.binary(max_size=60),

@@ -135,7 +135,7 @@ def any_entry(draw: st.DrawFn) -> Entry:
     return Entry("/" + draw(anything()), row)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(any_entry(), max_size=4))
 def test_data_survives_and_never_becomes_markup(entries: list[Entry]) -> None:
     text = made(entries)
@@ -145,7 +145,7 @@ def test_data_survives_and_never_becomes_markup(entries: list[Entry]) -> None:
     assert text.count("<script") == 3
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(anything())
 def test_titles_are_text(title: str) -> None:
     parsed = Parsed(made([], title=title, summary=Summary({"ok": 1}, title, title)))
