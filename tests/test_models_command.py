@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import zoo
+from convnext_cli.engines import onnx_graph
+from convnext_cli.exporting.plan import Plan
+from tests import exports_made
 from tests.conftest import SAMPLES, Run
 from tests.hub import Hub
 from tests.test_pull import NAME, REPOSITORY, WEIGHTS, hub  # noqa: F401
+from tests.weights_made import SMALL, random_tensors
 
 TEST_MODEL = "test_convnext.r160_in1k"
 
@@ -191,6 +195,28 @@ def test_info_of_a_bare_file_says_what_was_inferred(convnext: Run, tmp_path: Pat
     assert done.status == 0
     assert "official" in done.out
     assert "inferred" in done.err
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_info_of_an_export(form: str, suffix: str, convnext: Run, tmp_path: Path) -> None:
+    pytest.importorskip(form)
+    found, path = exports_made.checkpoint(tmp_path), tmp_path / f"mine{suffix}"
+    exports_made.written(form, found, Plan(batch=3, size=(64, 80), scores=True, features=True), path)
+    told = json.loads(convnext("models", "info", str(path), "--json").out)
+    assert (told["layout"], told["sha256"]) == (f"{form}, float32", found.card.sha256)
+    assert (told["params"], told["export"]["batch"]) == (found.card.config.num_parameters, 3)
+    assert told["size"] > 4 * told["params"]
+    drawn = convnext("models", "info", str(path)).out
+    for text in ("tensors of 64×80, 3 a call", "scores, features"):
+        assert text in drawn
+
+
+def test_info_of_anybodys_onnx_file(convnext: Run, tmp_path: Path) -> None:
+    tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
+    onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "theirs.onnx")
+    done = convnext("models", "info", str(tmp_path / "theirs.onnx"))
+    assert (done.status, done.out) == (3, "")
+    assert "another program" in done.err
 
 
 def test_info_of_nothing(convnext: Run) -> None:

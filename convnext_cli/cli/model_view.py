@@ -44,9 +44,11 @@ def row(name: str, known: Card | Entry | None, where: str, path: Path | None, ch
 
 def inspect(path: Path) -> dict[str, Any]:
     """The JSON object of ``models info`` for weights on this machine. Raises ModelError when they cannot be used."""
-    from convnext_cli import checkpoints, zoo
+    from convnext_cli import checkpoints, engines, zoo
     from convnext_cli.zoo.record import sha256
 
+    if engines.is_program(path):
+        return _inspect_program(path)
     checkpoint = checkpoints.load(path, dtype="stored", verify=True)
     card, file = checkpoint.card, checkpoint.path
     told = row(card.name or file.stem, card, "bundled" if file == zoo.local.bundled() else "local", file, False)
@@ -63,6 +65,43 @@ def inspect(path: Path) -> dict[str, Any]:
         "recipe": card.recipe.to_dict(),
         "config": card.config.to_dict(),
     }
+
+
+def _inspect_program(path: Path) -> dict[str, Any]:
+    """The same for a file of ``convnext export``, which is opened in its own runtime."""
+    from dataclasses import asdict
+
+    from convnext_cli.engines import open_engine
+    from convnext_cli.errors import ModelError
+    from convnext_cli.zoo.record import sha256
+
+    engine = open_engine(path)
+    engine.close()
+    card = engine.card
+    if card.export is None:
+        raise ModelError(
+            f"{path.name} was made by another program, and holds no card that says what it is",
+            f"convnext classify -m {path} runs it",
+        )
+    return row(card.name or path.stem, card, "local", path, False) | {
+        "layout": f"{card.export.format}, {card.export.dtype}",
+        "file_sha256": sha256(path) if path.is_file() else None,
+        "size": sum(file.stat().st_size for file in _parts(path)),
+        "sha256": card.sha256,
+        "temperature": card.temperature,
+        "statistics": None,
+        "warnings": engine.notes,
+        "recipe": card.recipe.to_dict(),
+        "config": card.config.to_dict(),
+        "export": asdict(card.export),
+    }
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of an export: of a package all in it, of OpenVINO and of large ONNX files the weights beside it."""
+    if path.is_dir():
+        return [file for file in path.rglob("*") if file.is_file()]
+    return [file for file in (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data")) if file.is_file()]
 
 
 def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -213,10 +252,19 @@ def _lines(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if copy != told["path"]:
             yield "copy", copy
     yield "layout", told["layout"]
-    yield "file sha256", told["file_sha256"]
+    if export := told.get("export"):
+        size = _by(export["size"]) if export["size"] else "any size"
+        what = "photos of any one size" if export["photos"] else f"tensors of {size}"
+        yield "takes", f"{what}, {export['batch'] or 'any number'} a call"
+        yield "gives", export["output"] + (", features" if export["features"] else "")
+        yield "made with", ", ".join(f"{name} {version}" for name, version in export["made_with"].items())
+    if told["file_sha256"]:
+        yield "file sha256", told["file_sha256"]
     yield "tensors' sha256", told["sha256"]
     if told["temperature"]:
         yield "temperature", f"{told['temperature']:g}"
+    if statistics is None:
+        return
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in statistics["dtypes"].items())
     yield "tensors", f"{statistics['tensors']}: {kinds}"
     scale = statistics["layer_scale"]

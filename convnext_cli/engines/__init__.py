@@ -40,6 +40,11 @@ _FILES = {
 }
 
 
+def is_program(path: Path) -> bool:
+    """Whether its name says that this is a network for a runtime, as ``convnext export`` makes, and no weights."""
+    return path.suffix.lower() in {".onnx", *_FILES}
+
+
 class Engine(Protocol):
     """A network ready to run.
 
