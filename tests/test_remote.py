@@ -335,6 +335,22 @@ def test_a_shard_that_is_cut_keeps_what_was_before(
     assert "1.jpg" in rows[1]["error"]["message"]
 
 
+@pytest.mark.parametrize("what", [b"A", b"\0"])
+@pytest.mark.parametrize("length", [512, 700])
+def test_a_shard_with_a_damaged_header_keeps_what_was_before(
+    convnext: Run, model: str, tmp_path: Path, what: bytes, length: int
+) -> None:
+    """Where what follows is whole, as after a bad sector."""
+    whole = bytearray(tar_of({f"{i}.jpg": PHOTOS["a.jpg"] for i in (1, 2, 3)}))
+    second = 512 + (len(PHOTOS["a.jpg"]) + 511) // 512 * 512
+    whole[second : second + length] = what * length
+    (tmp_path / "x.tar").write_bytes(whole)
+    done = convnext("classify", tmp_path / "x.tar", "-m", model, "-f", "jsonl")
+    rows = rows_of(done.out)
+    assert (done.status, said(rows)) == (1, [("1.jpg", None), ("x.tar", "corrupt")])
+    assert "after 1.jpg" in rows[1]["error"]["message"]
+
+
 def test_damaged_shards_are_rows(convnext: Run, memory: object, model: str) -> None:
     memory.pipe("/s/a.tar", b"no tar at all" * 100)
     memory.pipe("/s/b.tar", b"")

@@ -21,7 +21,7 @@ from typing import Any
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, checked
-from convnext_cli.photos.tar import clean
+from convnext_cli.photos.tar import clean, entries
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
@@ -78,21 +78,20 @@ def _photos(path: str, shard: int, stream: io.BufferedIOBase, passed_over: Count
     labels: dict[str, dict[str, str | None]] = {}
     found: list[tuple[str, str, tuple[int, int, int]]] = []
     known: dict[str, str] = {}
-    with tarfile.open(fileobj=stream, mode="r:") as tar:
-        for entry in tar:
-            name = clean(entry.name)
-            folder, _, base = name.rpartition("/")
-            stem, _, _ = base.partition(".")
-            key, suffix = f"{folder}/{stem}", os.path.splitext(base)[1].lower()  # noqa: PTH122
-            if not entry.isreg() or not stem:
-                continue
-            if suffix in IMAGE_SUFFIXES:
-                found.append((name, key, (shard, entry.offset_data, entry.size)))
-            elif suffix in _LABELS and entry.size <= _LONGEST:
-                file = tar.extractfile(entry)
-                labels.setdefault(key, {})[suffix] = _label(suffix, b"" if file is None else file.read())
-            else:
-                passed_over[suffix or "no suffix"] += 1
+    for tar, entry in entries(stream, "r:"):
+        name = clean(entry.name)
+        folder, _, base = name.rpartition("/")
+        stem, _, _ = base.partition(".")
+        key, suffix = f"{folder}/{stem}", os.path.splitext(base)[1].lower()  # noqa: PTH122
+        if not entry.isreg() or not stem:
+            continue
+        if suffix in IMAGE_SUFFIXES:
+            found.append((name, key, (shard, entry.offset_data, entry.size)))
+        elif suffix in _LABELS and entry.size <= _LONGEST:
+            file = tar.extractfile(entry)
+            labels.setdefault(key, {})[suffix] = _label(suffix, b"" if file is None else file.read())
+        else:
+            passed_over[suffix or "no suffix"] += 1
     made = []
     for name, key, place in found:
         said = labels.get(key, {})

@@ -6,23 +6,48 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase
+from typing import Any, Literal, Self
 
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import MAX_FILE_BYTES
 from convnext_cli.photos.shards import Member, broken, checked, cut, opened
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is damaged or not there is an error: by itself tarfile takes it for the end of the tar."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end mark
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
 class _Watched:
-    """A stream that notes whether it was read to its end: a whole tar ends in an end mark before that."""
+    """A stream that notes whether there was anything in it."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
-        self._stream, self.ended, self.empty = stream, False, True
+        self._stream, self.empty = stream, True
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
-        self.ended = self.ended or not data
         self.empty = self.empty and not data
         return data
+
+
+def entries(stream: Any, mode: Literal["r|", "r:"]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """What is in a tar, in its order; not compressed. Raises TarError, also where its end is no end."""
+    with tarfile.open(fileobj=stream, mode=mode, errorlevel=2, tarinfo=_Header) as tar:
+        for entry in tar:
+            yield tar, entry
+            vars(tar)["members"].clear()  # or the headers of all stay in memory
+        # the end mark is of zeros, and so is what fills the last record; a header overwritten with zeros looks like it
+        while rest := vars(tar)["fileobj"].read(1 << 20):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("there is more behind its end mark")
 
 
 def members(path: str) -> Iterator[Member]:
@@ -31,14 +56,10 @@ def members(path: str) -> Iterator[Member]:
     with opened(path) as stream:
         watched = _Watched(stream)
         try:
-            with tarfile.open(fileobj=watched, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload]
-                for entry in tar:
-                    name = clean(entry.name)
-                    if not entry.isreg() or not name:
-                        continue
-                    data = _data(tar, entry)
-                    vars(tar)["members"].clear()  # or the headers of all stay in memory
-                    yield checked(name, entry.size, data)
+            for tar, entry in entries(watched, "r|"):
+                name = clean(entry.name)
+                if entry.isreg() and name:
+                    yield checked(name, entry.size, _data(tar, entry))
                     last = name
         except (tarfile.TarError, EOFError, ValueError, zlib.error):
             if watched.empty:
@@ -46,8 +67,6 @@ def members(path: str) -> Iterator[Member]:
             raise cut(_where(last)) from None
         except Exception as error:  # of the disk, or of the store's library
             raise broken(error, _where(last)) from None
-        if watched.ended:
-            raise cut(_where(last))
 
 
 def _where(last: str | None) -> str:
