@@ -9,6 +9,8 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from convnext_cli.labelling.found import file_of, key_of
 from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
-from convnext_cli.remote import addresses, failures, listing, places
+from convnext_cli.remote import addresses, failures, listing, places, reading
 from convnext_cli.remote.patience import Patience
 from tests.conftest import SAMPLES, Run
 from tests.photos_made import encoded, picture
@@ -349,6 +351,18 @@ def test_a_shard_with_a_damaged_header_keeps_what_was_before(
     rows = rows_of(done.out)
     assert (done.status, said(rows)) == (1, [("1.jpg", None), ("x.tar", "corrupt")])
     assert "after 1.jpg" in rows[1]["error"]["message"]
+
+
+def test_many_threads_at_once_in_an_archive(tmp_path: Path) -> None:
+    """The first of them has its directory read, and the others must not see half of it."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        for number in range(3000):
+            file.writestr(f"in/{number}.jpg", b"x")
+    urls = [f"zip://in/{number}.jpg::{tmp_path}/x.zip" for number in range(2936, 3000)]
+    for _ in range(3):
+        places.forget()
+        with ThreadPoolExecutor(32) as pool:
+            assert list(pool.map(partial(reading.read, most=10), urls)) == [b"x"] * len(urls)
 
 
 def test_damaged_shards_are_rows(convnext: Run, memory: object, model: str) -> None:

@@ -210,8 +210,9 @@ def _check(given: dict[str, Any]) -> None:
     if not given["paths"] and given["files_from"] is None:
         raise click.UsageError("Name at least one folder, or --files-from FILE.")
     if given["output"] is None:
+        example = "labels.jsonl" if given["cluster"] is None else "labels"
         raise click.UsageError(
-            "Name the output with -o, for example -o labels.jsonl: it is what a later run goes on from."
+            f"Name the output with -o, for example -o {example}: it is what a later run goes on from."
         )
     if given["relabel"] and given["mix"]:
         raise click.UsageError("--relabel and --mix exclude each other.")
@@ -221,12 +222,16 @@ def _target(given: dict[str, Any]) -> tuple[Path, str]:
     """The output and its format. Raises UsageError and OutputError before anything is loaded."""
     from convnext_cli.errors import OutputError, UsageError
     from convnext_cli.labelling import output
-    from convnext_cli.remote.addresses import check_output
+    from convnext_cli.remote.addresses import is_url, scrub
 
     _check(given)
     if given["output"] == "-":
         raise UsageError("a durable job needs a file", "name one with -o, or take convnext classify -r for a stream")
-    check_output(given["output"])
+    if is_url(given["output"]):
+        raise UsageError(
+            f"{scrub(given['output'])} is a URL; without --cluster, results go into a file on this machine",
+            "copy it there afterwards, or have --cluster auto write a folder there",
+        )
     target = Path(given["output"])
     if target.is_dir() or (target.exists() and not target.is_file()):
         raise UsageError(f"{target} is not a file", "choose another name for the output")

@@ -43,7 +43,7 @@ def label(given: dict[str, Any], finder: Finder) -> int:
     from convnext_cli.labelling.cluster.run import ClusterJob
     from convnext_cli.labelling.cluster.source import Source
 
-    start, here = time.perf_counter(), str(Path.cwd())
+    start, here = time.monotonic(), str(Path.cwd())
     far, listing = given["cluster"] != "auto", given["files_from"]
     source = Source(finder, tuple(given["paths"]), None if listing is None else listing.read(), given["null"])
     if not far:
@@ -58,6 +58,7 @@ def label(given: dict[str, Any], finder: Finder) -> int:
         found, preparation, notes = connect.looked_at(opener, shape())
         for note in notes:
             render.note(f"note: {note}")
+        begun = time.monotonic()
         with _telling() as tell:
             job = ClusterJob(
                 source,
@@ -77,7 +78,7 @@ def label(given: dict[str, Any], finder: Finder) -> int:
                 render.note("the same command goes on with what is missing")
                 raise
     finder.passed_over.update(passed_over if far else {})
-    _summary(manifest, progress, finder, given["output"], time.perf_counter() - start)
+    _summary(manifest, progress, finder, given["output"], begun - start, time.monotonic() - begun)
     return 1 if manifest["statuses"].get("failed") else 0
 
 
@@ -145,7 +146,10 @@ def _telling() -> Iterator[Callable[[Progress], None]]:
     yield tell
 
 
-def _summary(manifest: dict[str, Any], progress: Progress, finder: Finder, target: str, seconds: float) -> None:
+def _summary(
+    manifest: dict[str, Any], progress: Progress, finder: Finder, target: str, start: float, seconds: float
+) -> None:
+    """start: what the cluster took to begin."""
     if manifest["failures"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in manifest["failures"].items())
         render.note(f"failed: {kinds}    (--retry-failed takes them up again)")
@@ -154,13 +158,12 @@ def _summary(manifest: dict[str, Any], progress: Progress, finder: Finder, targe
     statuses = [f"{count:,} {status}" for status, count in manifest["statuses"].items()]
     rows = label_view.counted(manifest["rows"], "row")
     render.note(f"{target}: {', '.join([rows, *statuses])}, in {label_view.counted(len(manifest['parts']), 'part')}")
+    took = f"in {label_view.duration(seconds)} after {label_view.duration(start)} of starting"
     if not progress.done:
-        render.note(f"nothing new, in {label_view.duration(seconds)}")
+        render.note(f"nothing new, {took}")
         return
     rate = progress.done / max(seconds, 1e-9)
-    render.note(
-        f"{label_view.counted(progress.done, 'photo')} labelled in {label_view.duration(seconds)}, {rate:.1f}/s"
-    )
+    render.note(f"{label_view.counted(progress.done, 'photo')} labelled {took}, {rate:.1f}/s")
 
 
 option = click.option(

@@ -69,11 +69,15 @@ def _file_system(name: str, archive: str) -> AbstractFileSystem:
         if hasattr(fs, "call_s3"):
             fs.retries = 1
         return fs
-    if not is_url(plain(archive)):
-        return fsspec.filesystem(name, fo=Path(plain(archive)).open("rb"), skip_instance_cache=True)
-    first, *outer = links(archive)
-    around = _file_system(scheme(first), "::".join(outer))
-    return fsspec.filesystem(name, fo=opened(around, str(around._strip_protocol(first))), skip_instance_cache=True)
+    if is_url(plain(archive)):
+        first, *outer = links(archive)
+        around = _file_system(scheme(first), "::".join(outer))
+        file: Any = opened(around, str(around._strip_protocol(first)))
+    else:
+        file = Path(plain(archive)).open("rb")  # noqa: SIM115 - the file system has it
+    fs = fsspec.filesystem(name, fo=file, skip_instance_cache=True)
+    fs.ls("")  # it reads its directory when first asked, and threads that ask meanwhile would find half of it
+    return fs
 
 
 def _options(name: str) -> dict[str, Any]:

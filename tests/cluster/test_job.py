@@ -45,7 +45,7 @@ class Here(ClusterJob):
     broken: Exception | None = None
 
     def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
-        decode = stages.Decode(self.preparation, self.source.finder, self.folder)
+        decode = pickle.loads(pickle.dumps(stages.Decode(self.preparation, self.source.finder, self.folder)))
         answer = stages.Answer(self.opener, self.shape().threads, self.described)
         tables = []
         for unit in parts:
@@ -122,6 +122,24 @@ def test_rows_are_those_of_one_machine(convnext: Run, photos: Path, model: str) 
     assert len(rows()) == manifest["rows"] == 75 and manifest["statuses"] == {"failed": 6, "ok": 69}
     assert manifest["failures"] == {"empty": 1, "truncated": 5} or sum(manifest["failures"].values()) == 6
     assert {part["name"] for part in manifest["parts"]} == set(parts()) and len(parts()) > 4
+
+
+def test_what_lies_in_shards_is_passed_over_as_on_one_machine(convnext: Run, photos: Path, model: str) -> None:
+    (photos / "c" / "t.tar").write_bytes(tar_of({"1.jpg": PHOTO[0], "1.json": b"{}", "2.json": b"{}"}))
+    (photos / "notes.txt").write_text("no photo")
+    job = job_of(model)
+    job.run()
+    assert job.source.finder.passed_over == {".txt": 2, ".json": 2}
+    told = convnext("label", "photos", "-o", "one.parquet", "-m", model, "-e", "torch", "-t", "1").err
+    assert "passed over: 4 files (2 .txt, 2 .json)" in told or "(2 .json, 2 .txt)" in told
+
+
+@pytest.mark.parametrize("target", ["photos/labels", "photos/a/../labels/"])
+def test_a_target_in_its_source_is_not_read(photos: Path, model: str, target: str) -> None:
+    job_of(model, target=target).run()
+    before = parts(target)
+    again = job_of(model, target=target)
+    assert (again.run()["rows"], again.progress.done, parts(target)) == (75, 0, before)
 
 
 def test_the_same_again_writes_nothing(photos: Path, model: str) -> None:
@@ -372,6 +390,9 @@ def test_sharing_out() -> None:
 def test_addresses() -> None:
     connect.check("auto")
     connect.check("ray://head:10001")
-    for wrong in ("head:6379", "", "http://head"):
+    for wrong in ("head:6379", "", "http://head", "ray://", "ray:///x"):
         with pytest.raises(UsageError, match="no cluster"):
             connect.check(wrong)
+    with pytest.raises(UsageError, match="no cluster") as told:
+        connect.check("http://me:hunter22@head")
+    assert "hunter22" not in str(told.value)

@@ -177,6 +177,20 @@ def test_a_node_and_the_driver_are_killed_and_nothing_is_lost(
     assert nothing.returncode == 1 and "nothing new" in nothing.stderr, nothing.stderr
 
 
+def test_asked_to_stop_it_says_how_to_go_on(
+    nodes: list[Any], bucket: Store, environment: dict[str, str], model: str
+) -> None:
+    arguments = (SOURCE, "-o", f"s3://{BUCKET}/stopped", "-m", model, "--cluster", "auto")
+    with subprocess.Popen(
+        command(*arguments), env=os.environ | environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_until(lambda: len(keys(bucket, "stopped")) >= 1, running)
+        running.send_signal(signal.SIGTERM)
+        told = running.communicate(timeout=120)[1]
+    assert running.returncode == 130, told
+    assert "the same command goes on with what is missing\ninterrupted" in told
+
+
 def test_what_is_wrong_is_said_before_anything_is_done(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
 ) -> None:
@@ -193,8 +207,12 @@ def test_what_is_wrong_is_said_before_anything_is_done(
         environment, SOURCE, "-o", TARGET, "-m", model, "--labels", str(tmp_path / "labels.txt"), "--cluster", "auto"
     )
     assert wrong.returncode == 3 and "labels" in wrong.stderr and "Traceback" not in wrong.stderr, wrong.stderr
-    far = run(environment, SOURCE, "-o", TARGET, "-m", model, "--cluster", "ray://127.0.0.1:9")
-    assert far.returncode == 5 and "no cluster was reached at ray://127.0.0.1:9" in far.stderr, far.stderr
+    away = environment | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    unreached = run(away, SOURCE, "-o", TARGET, "-m", model, "--cluster", "auto")
+    assert unreached.returncode == 5 and "the store was not reached" in unreached.stderr, unreached.stderr
+    far = run(environment, SOURCE, "-o", TARGET, "-m", model, "--cluster", "ray://me:hunter22@127.0.0.1:9")
+    assert far.returncode == 5 and "no cluster was reached at ray://…@127.0.0.1:9" in far.stderr, far.stderr
+    assert "hunter22" not in far.stderr
 
 
 def test_what_a_store_does_wrong_is_a_row_or_waited_for(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from convnext_cli.labelling.cluster.run import cause_of, half_of
 from convnext_cli.labelling.cluster.shape import Shape, shape_of
 from convnext_cli.labelling.cluster.stages import Opener, described
 from convnext_cli.preparation import Preparation
+from convnext_cli.remote.addresses import scrub
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -23,8 +27,8 @@ log = logging.getLogger(__name__)
 
 def check(address: str) -> None:
     """Raises UsageError for what is no address of a cluster, UnavailableError without Ray."""
-    if address != "auto" and not address.startswith("ray://"):
-        raise UsageError(f"'{address}' is no cluster", "--cluster auto, or the address of one: ray://HOST:10001")
+    if address != "auto" and not re.match(r"ray://[^/\s]", address):
+        raise UsageError(f"'{scrub(address)}' is no cluster", "--cluster auto, or the address of one: ray://HOST:10001")
     from importlib.util import find_spec
 
     if find_spec("ray") is None:
@@ -56,7 +60,7 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
         context = _begun(values)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise NetworkError(
-            f"no cluster was reached at {address}: {_said(error)}",
+            scrub(f"no cluster was reached at {address}: {_said(error)}"),
             "ray status says how it is; its head node is ray://HOST:10001, and may want the token that "
             "ray get-auth-token prints there (RAY_AUTH_TOKEN)",
         ) from error
@@ -72,7 +76,7 @@ def _begun(values: dict[str, Any]) -> Any:
     can hang."""
     import ray
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _asked_to_stop_as_before():
         warnings.simplefilter("ignore")
         try:
             return ray.init(**values)
@@ -82,6 +86,17 @@ def _begun(values: dict[str, Any]) -> Any:
             log.info("connecting once more: %s", error)
             ray.shutdown()
             return ray.init(**values)
+
+
+@contextmanager
+def _asked_to_stop_as_before() -> Iterator[None]:
+    """Take back what Ray does at SIGTERM: it ends the process with status 15 and no word."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _said(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Waiting:
-    """What of a block has come. units: that have to come to their end. rows: that ended units have."""
+    """What of a block has come. units: that have to come to their end. rows: that ended units have. passed_over: in
+    these, by type."""
 
     units: int
     tables: list[Any] = field(default_factory=list)
     come: int = 0
     rows: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 class Gather:
@@ -33,8 +37,9 @@ class Gather:
         """Blocks that are not whole yet."""
         return set(self._waiting)
 
-    def add(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-        """Take rows as ``stages.Answer`` makes them; yields the blocks that are whole now, their rows in order."""
+    def add(self, table: pa.Table) -> Iterator[tuple[str, pa.Table, Counter[str]]]:
+        """Take rows as ``stages.Answer`` makes them; yields blocks that are whole now: the rows in order, and what of
+        its shard was passed over."""
         import pyarrow.compute as pc
 
         for name in pc.unique(table["block"]).to_pylist():
@@ -43,12 +48,14 @@ class Gather:
             ends = some.filter(pc.is_valid(some["rows"]))
             waiting.units -= len(ends)
             waiting.rows += pc.sum(ends["rows"]).as_py() or 0
+            for said in ends["passed_over"].to_pylist():
+                waiting.passed_over.update(json.loads(said))
             rows = some.filter(pc.is_valid(some["place"]))
             waiting.come += len(rows)
             waiting.tables.append(rows)
             if waiting.units == 0 and waiting.come == waiting.rows:
                 del self._waiting[name]
-                yield name, _in_order(waiting.tables)
+                yield name, _in_order(waiting.tables), waiting.passed_over
 
 
 def _in_order(tables: list[pa.Table]) -> pa.Table:

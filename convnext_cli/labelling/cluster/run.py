@@ -86,6 +86,7 @@ class ClusterJob:
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
         self._closed: list[bytes] = []  # keys of folders that could not be looked into
         self._shards = set[bytes]()  # keys of those that this run reads
+        self._own = key_of(f"{self.target.rstrip('/')}/x")[:-1]  # that keys of what lies in the target begin with
         self._footers: dict[Name, Footer] = {}  # of what was read or written
 
     def run(self) -> dict[str, Any]:
@@ -143,6 +144,8 @@ class ClusterJob:
 
     def _counted(self, found: Iterable[Found]) -> Iterator[Found]:
         for number, each in enumerate(found, 1):
+            if each.key.startswith(self._own):  # a target in its source: its parts look like shards
+                continue
             if each.photo.problem is not None:
                 self._closed.append(each.key)
             if each.photo.shard:
@@ -174,8 +177,9 @@ class ClusterJob:
             before = len(left)
             last: Exception = RuntimeError("rows were lost")
             try:
-                for name, table in self._rows(list(left.values())):
+                for name, table, passed_over in self._rows(list(left.values())):
                     self._keep(left.pop(name), table)
+                    self.source.finder.passed_over.update(passed_over)
             except RayError as error:
                 if (told := cause_of(error)) is not None:
                     raise told from error
@@ -189,8 +193,8 @@ class ClusterJob:
                     "look at its dashboard; the same command goes on with what is missing",
                 ) from last
 
-    def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table]]:
-        """Whole blocks, as they come."""
+    def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table, Counter[str]]]:
+        """Whole blocks as they come, and what was passed over in them."""
         parts = [unit for block in blocks for unit in units(block)]
         gather = Gather(Counter(unit.block for unit in parts))
         for table in self._tables(parts):
@@ -266,7 +270,7 @@ class ClusterJob:
             "made_with": self._made_with,
             "rows": sum(footer.rows for footer in footers),
             "statuses": dict(sorted(statuses.items())),
-            "failures": dict(sorted(failures.items())),
+            "failures": dict(failures.most_common()),
             "parts": [{"name": str(name), "rows": footer.rows} for name, footer in zip(names, footers, strict=True)],
         }
         self.parts.write_manifest(manifest)

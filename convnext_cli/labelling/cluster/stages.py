@@ -6,6 +6,7 @@ knows when a block is whole.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import pickle
@@ -75,6 +76,7 @@ class Decode:
                     named.append(photo.path + each.path[len(path) :])
                     yield each
 
+        before = self.finder.passed_over.copy()  # by this process, which may have had other units
         count, kept = 0, list[dict[str, Any]]()
         for ready in self.preparation.prepared(photos(), Budget(self.preparation.workers), HANDED_ON):
             kept.append({**_of_unit(unit), "place": count, **_of_photo(ready, named.popleft())})
@@ -82,7 +84,8 @@ class Decode:
             if len(kept) == HANDED_ON:
                 yield _table(kept)
                 kept = []
-        yield _table([*kept, {**_of_unit(unit), "rows": count}])
+        passed_over = json.dumps(self.finder.passed_over - before)
+        yield _table([*kept, {**_of_unit(unit), "rows": count, "passed_over": passed_over}])
 
 
 def _of_unit(unit: Unit) -> dict[str, Any]:
@@ -104,10 +107,12 @@ def _of_photo(ready: Ready, path: str) -> dict[str, Any]:
 
 
 def _place_fields() -> list[Any]:
-    """Where a row stands: in its block by unit and place; rows: of the unit, in its last line."""
+    """Where a row stands: in its block by unit and place. In the last line of a unit, the number of its rows, and as
+    JSON what of a shard was passed over, by type."""
     import pyarrow as pa
 
-    return [("block", pa.string()), ("unit", pa.int32()), ("place", pa.int32()), ("rows", pa.int32())]
+    numbers = ("unit", "place", "rows")
+    return [("block", pa.string()), *((name, pa.int32()) for name in numbers), ("passed_over", pa.string())]
 
 
 def _table(values: list[dict[str, Any]]) -> pa.Table:

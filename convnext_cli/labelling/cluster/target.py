@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.errors import ConvNextError, NetworkError, OutputError, UsageError
 from convnext_cli.files import replacing
 from convnext_cli.remote.addresses import LOCAL, is_url, scheme, scrub
 from convnext_cli.remote.failures import command_error
@@ -20,7 +20,7 @@ _PROOF = "_can_be_written"  # an object of a moment
 
 
 class Target(Protocol):
-    """Files of one folder, by their names. All methods raise OutputError."""
+    """Files of one folder, by their names. All methods raise OutputError, and NetworkError for a store that is away."""
 
     def names(self) -> list[str]: ...
     def prove(self) -> None:
@@ -82,7 +82,7 @@ class _Remote:
     """An object appears when its last byte was sent: nothing is ever half written there."""
 
     def __init__(self, url: str) -> None:
-        if scheme(url) in LOCAL or "::" in url:
+        if scheme(url) in LOCAL | {"http", "https"} or "::" in url:
             raise UsageError(f"nothing can be written to {scrub(url)}", "name a folder, or one of a bucket")
         self._place = locate(url)
         self._url = scrub(url)
@@ -94,8 +94,7 @@ class _Remote:
         try:
             return patience(work)
         except Exception as error:
-            told = command_error(error, self._url, writing=True)
-            raise OutputError(f"the result cannot be kept: {told.message}", told.hint) from error
+            raise _told(command_error(error, self._url, writing=True)) from error
 
     def names(self) -> list[str]:
         fs, path = self._place.fs, self._place.path
@@ -107,8 +106,7 @@ class _Remote:
                 raise OutputError(f"there is no bucket {bucket}", "make it, or check the spelling of -o") from None
             return []
         except Exception as error:
-            told = command_error(error, self._url)
-            raise OutputError(f"the result cannot be kept: {told.message}", told.hint) from error
+            raise _told(command_error(error, self._url)) from error
         return [entry.rpartition("/")[2] for entry in found]
 
     def prove(self) -> None:
@@ -132,6 +130,11 @@ class _Remote:
 
     def tidy(self) -> None:
         self.remove([_PROOF])
+
+
+def _told(error: ConvNextError) -> ConvNextError:
+    kind = NetworkError if isinstance(error, NetworkError) else OutputError
+    return kind(f"the result cannot be kept: {error.message}", error.hint)
 
 
 def open_target(target: str) -> Target:
