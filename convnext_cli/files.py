@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zlib
@@ -32,7 +33,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -66,7 +67,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
         shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -76,11 +77,12 @@ def _part(path: Path) -> Path:
     return path.with_name(f".convnext-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part")
 
 
-def _unwritten(path: Path, error: OSError) -> OutputError:
-    denied = isinstance(error, PermissionError)
+def unwritten(path: Path | str, error: OSError, more: str = "") -> OutputError:
+    """What to say when a file cannot be written. more: what stands at the end of the sentence."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return OutputError(
-        f"{path} cannot be written: {error.strerror or error}",
-        "choose a folder that you may write to" if denied else "free some space, or write elsewhere",
+        f"{path} cannot be written: {error.strerror or error}{more}",
+        "free some space, or write elsewhere" if full else "choose a folder that you may write to",
     )
 
 

@@ -1,17 +1,21 @@
 """Label photos with an exported file and ONNX Runtime alone: python onnx_ten_lines.py model.onnx photo.jpg …"""
 
+import io
 import json
 import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 card = json.loads(session.get_modelmeta().custom_metadata_map["convnext"])
 recipe, export, names = card["recipe"], card["export"], card["labels"]["names"]
 for path in sys.argv[2:]:
-    x = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    photo = ImageOps.exif_transpose(Image.open(path))
+    if profile := photo.info.get("icc_profile"):  # the colours that its numbers stand for
+        photo = ImageCms.profileToProfile(photo, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    x = photo.convert("RGB")
     if not export["photos"]:  # the preprocessing is not in the file
         edges = [recipe["resize_to"][0] * edge // min(x.size) for edge in x.size]
         resized = x.resize(edges, Image.Resampling[recipe["interpolation"].upper()])

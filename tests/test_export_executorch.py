@@ -146,6 +146,7 @@ def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
 DAMAGE = {
     "empty": (lambda data: b"", "damaged or no ExecuTorch program"),
     "cut": (lambda data: data[: len(data) // 2], "damaged or no ExecuTorch program: File size is too small"),
+    "zeros": (lambda data: data[: len(data) // 2] + bytes(500) + data[len(data) // 2 + 500 :], "m.pte is damaged$"),
     "something else": (lambda data: b"PK\3\4" * 100, "damaged or no ExecuTorch program"),
     "no card": (lambda data: data.replace(b"convnext\0", b"convnet\0\0"), "has no card of convnext"),
     "a damaged card": (lambda data: data.replace(b"schema_version", b"version_schema"), "card is damaged"),
@@ -155,7 +156,8 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damage_is_told(name: str, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     damage, words = DAMAGE[name]
-    (tmp_path / "m.pte").write_bytes(damage(whole.read_bytes()))
+    data = whole.read_bytes()
+    (tmp_path / "m.pte").write_bytes(damage(data) if "zeros" in name else damage(data[:-26]))
     with pytest.raises(ModelError, match=words) as told:
         opened(tmp_path / "m.pte")
     assert told.value.hint and capfd.readouterr() == ("", "")

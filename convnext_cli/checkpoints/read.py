@@ -255,7 +255,7 @@ def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
         return ModelError(f"{path.name} is refused: it holds a {found[1]}, which is no plain value", _RE_SAVE)
     if not wanted:
         return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", FETCH_AGAIN)
-    return ModelError(f"{path.name} is refused: opening it would run code; it asks for {', '.join(wanted)}", _RE_SAVE)
+    return ModelError(f"{path.name} is refused: opening it may run code: it asks for {', '.join(wanted)}", _RE_SAVE)
 
 
 def _first_line(error: BaseException) -> str:

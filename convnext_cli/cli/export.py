@@ -128,7 +128,7 @@ def _tell(done: Exported, *, as_json: bool) -> int:
     if as_json:
         values = {"files": [str(file) for file in done.files], "card": json.loads(done.card.to_json())}
         click.echo(json.dumps(values | {"runtime": done.runtime, "check": found and found.to_dict()}))
-    elif found is not None:
+    elif found is not None and (found.against or not render.err().quiet):
         _draw(done, found)
     if found is None:
         render.note(f"wrote {render.plain(str(done.files[0]))}: it was not checked")

@@ -11,6 +11,7 @@ from typing import IO
 
 from convnext_cli.cli import render
 from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.files import unwritten
 from convnext_cli.remote.addresses import check_output
 
 
@@ -55,11 +56,7 @@ def opened(target: str | None) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        denied = isinstance(error, PermissionError)
-        raise OutputError(
-            f"{target} cannot be written: {error.strerror or error}{_kept(part)}",
-            "choose a folder that you may write to" if denied else "free some space, or write elsewhere",
-        ) from error
+        raise unwritten(target, error, _kept(part)) from error
     except BaseException:
         if said := _kept(part):
             render.note(f"not finished{said}; the same command begins anew")

@@ -16,6 +16,7 @@ from convnext_cli import labels as label_sets
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
 from convnext_cli.engines.exported import ExportedEngine
+from convnext_cli.engines.seal import is_whole
 from convnext_cli.errors import ModelError, UnavailableError
 from convnext_cli.photos.recipe import Recipe
 
@@ -64,6 +65,8 @@ class OnnxRuntimeEngine:
             self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
         if card is None and (text := self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)):
             card = Card.from_json(text)
+        if isinstance(model, Path) and not is_whole(model):
+            self.notes.append(f"{self._file} is damaged, or another program changed it after it was exported")
         self.export = card.export if card is not None else None
         self.photos = self.export is not None and self.export.photos
         self._input, self._kind, self._batch, self._size = self._input_of()

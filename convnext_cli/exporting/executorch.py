@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.card import Card
+from convnext_cli.engines.seal import seal
 from convnext_cli.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.exporting.plan import Plan
 
@@ -65,3 +66,4 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
         raise ModelError(f"ExecuTorch cannot write this network: {why[:300]}", "take --to tflite") from error
     with path.open("wb") as file:
         program.write_to_file(file)
+    seal(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.card import Card
+from convnext_cli.engines.seal import seal
 from convnext_cli.errors import UnavailableError, UsageError
 from convnext_cli.exporting.plan import Plan
 from convnext_cli.exporting.recipes import refuse_recipe
@@ -69,3 +70,4 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     if plan.simplify:
         model = onnx_whole.simplified(model, plan.dtype)
     onnx_graph.save(model, path)
+    seal(path)

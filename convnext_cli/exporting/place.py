@@ -16,7 +16,7 @@ from pathlib import Path
 from convnext_cli.checkpoints import beside
 from convnext_cli.errors import OutputError, UsageError
 from convnext_cli.exporting import Format
-from convnext_cli.files import replacing, sync_folder
+from convnext_cli.files import replacing, sync_folder, unwritten
 
 # Temporary files of libraries and compilers go into the room: a killed export leaves nothing anywhere else.
 _TEMPORARY = ("TMPDIR", "TMP", "TEMP")
@@ -80,11 +80,7 @@ def room(target: Path) -> Iterator[Path]:
         with _temporary(whole / "temporary"):
             yield whole / "made"
     except OSError as error:
-        denied = isinstance(error, PermissionError)
-        raise OutputError(
-            f"{target} cannot be written: {error.strerror or error}",
-            "choose a folder that you may write to" if denied else "free some space, or write elsewhere",
-        ) from error
+        raise unwritten(target, error) from error
     finally:
         shutil.rmtree(whole, ignore_errors=True)
 

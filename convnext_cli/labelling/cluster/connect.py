@@ -80,7 +80,7 @@ def _begun(values: dict[str, Any]) -> Any:
         warnings.simplefilter("ignore")
         try:
             return ray.init(**values)
-        except RuntimeError as error:
+        except (ConnectionError, RuntimeError) as error:
             if "client server failed" not in str(error):
                 raise
             log.info("connecting once more: %s", error)
