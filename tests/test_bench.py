@@ -100,7 +100,9 @@ def test_compare_and_the_gate(convnext: Run, tmp_path: Path) -> None:
     assert "1 of 1 below 0.5" in done.err
     done = convnext("bench", "-b", "2", "--compare", str(old), *QUICK)
     assert done.status == 2
-    assert "no row of the same settings" in done.err
+    assert "no row of the same settings" in done.err and "1/1" not in done.err  # said beforehand
+    done = convnext("bench", "-b", "1,2", "--compare", str(old), *QUICK)
+    assert "no row of the same settings for 1 of 2" in done.err
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,9 @@ def test_compare_and_the_gate(convnext: Run, tmp_path: Path) -> None:
         (("--data", "nowhere"), 2, "There is no folder nowhere"),
         (("-m", "convnext_tony", "--random"), 3, "there is no architecture 'convnext_tony'"),
         (("-m", "convnext_tiny.fb_in1k"), 3, "--random"),
+        (("-b", "99999999999999999999"), 2, "not in the range"),
+        (("--data", __file__), 2, "There is no folder"),
+        (("-b", "1,2", "-d", "tpu"), 4, "the device 'tpu' is not there"),
         (("--size", "8"), 2, "less than the network's stride"),
         (("-e", "openvino", "--layout", "contiguous"), 2, "--layout is for --engine torch"),
         (("--dtype", "int8"), 4, "int8"),
@@ -149,6 +154,42 @@ def test_out_of_memory_is_a_row(convnext: Run) -> None:
     assert done.status == 1
     assert "out of memory" in done.out
     assert "inputs of batch 100000000" in done.err
+
+
+@pytest.mark.usefixtures("no_ceilings")
+def test_what_cannot_be_in_a_sweep_is_a_row(convnext: Run, tmp_path: Path) -> None:
+    target = tmp_path / "found.json"
+    done = convnext("bench", "--size", "80,7", "-b", "1", "-o", str(target), *QUICK)
+    assert done.status == 1
+    assert "refused" in done.out and "less than the network's stride" in done.err
+    whole, other = json.loads(target.read_text())["rows"]
+    assert whole["images_per_second"] > 0 and other["error"]["kind"] == "refused"
+
+
+@pytest.mark.usefixtures("no_ceilings")
+def test_what_was_measured_is_kept_when_it_is_stopped(
+    convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, target = Bench.interleaved, tmp_path / "found.json"
+
+    def stopped(self: Bench, settings: list[Setting], *values: Any, **more: Any) -> Any:
+        if settings[0].batch_size == 2:
+            raise KeyboardInterrupt
+        return measure(self, settings, *values, **more)
+
+    monkeypatch.setattr(Bench, "interleaved", stopped)
+    done = convnext("bench", "-b", "1,2,4", "-o", str(target), *QUICK)
+    assert done.status == 130 and "interrupted" in done.err and "openvino" in done.out
+    assert [row["batch_size"] for row in json.loads(target.read_text())["rows"]] == [1]
+
+
+@pytest.mark.usefixtures("no_ceilings")
+def test_photos_that_cannot_be_read_are_no_speed(convnext: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    done = convnext("bench", "--data", str(tmp_path), "-b", "1", "--json", *QUICK)
+    assert done.status == 1
+    (way,) = json.loads(done.out)["whole_way"]
+    assert (way["failed"], way["images_per_second"]) == (1, 0)
 
 
 @pytest.mark.usefixtures("no_ceilings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -320,6 +321,20 @@ def test_refused_in_words_and_silently(name: str, tmp_path: Path, capfd: pytest.
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx is not a file"):
         OnnxRuntimeEngine(tmp_path / "none.onnx", None)
+
+
+def test_nothing_is_told_to_its_maker(tmp_path: Path) -> None:
+    """By itself it notes a number for this machine in the home folder, and looks for a server to send it to."""
+    onnx_graph.save(onnx_graph.graph(SMALL, arrays(SMALL)), tmp_path / "model.onnx")
+    code = (
+        "import sys; from pathlib import Path; from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine; "
+        "OnnxRuntimeEngine(Path(sys.argv[1]), None)"
+    )
+    (tmp_path / "home").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.onnx")], env=environment, check=True)
+    assert not list((tmp_path / "home").iterdir())
 
 
 def test_card_of_another_network_is_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from convnext_cli.benchmarking import statistics
 from convnext_cli.benchmarking.row import Row
+from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.errors import UsageError
 
 # What makes two rows the same setting.
@@ -54,6 +55,12 @@ class Ratio:
 def interleaved(rows: Sequence[Row]) -> list[Ratio]:
     """The first row against each of the others, which took turns with it."""
     return [_in_turns(rows[0], other) for other in rows[1:]]
+
+
+def may_match(setting: Setting, old: Sequence[Row]) -> bool:
+    """Whether an older run may have a row of a setting that is not measured yet."""
+    known = {name: getattr(setting, name) for name in ("model", "mode", "peer", "compiled", "threads", "batch_size")}
+    return any(all(row.get(name) == value for name, value in known.items()) for row in old)
 
 
 def with_old(rows: Sequence[Row], old: Sequence[Row]) -> list[Ratio]:

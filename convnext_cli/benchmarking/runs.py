@@ -13,10 +13,10 @@ from typing import Any
 from convnext_cli.benchmarking import environment, row
 from convnext_cli.benchmarking.disturbance import Watch
 from convnext_cli.benchmarking.inputs import fresh_seed
-from convnext_cli.benchmarking.process import Say, Worker
+from convnext_cli.benchmarking.process import Say, Worker, WorkerError
 from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.errors import UnavailableError
+from convnext_cli.errors import ConvNextError, UnavailableError
 
 ROUNDS = 10
 _INT8_TOLERANCE = 0.25  # int8 is judged by its answers on photos when it is prepared; here only that it is the network
@@ -27,7 +27,8 @@ class Bench:
     """One run of the bench: what its rows share. Use it in a ``with``: random weights go at its end.
 
     seconds: of samples for each setting. checks: whether other inputs are tried beside. say: progress, one line each.
-    ceilings, references: what was measured once for several rows.
+    ceilings, references: what was measured once for several rows. refused: why rows have no figures, where that can be
+    mended.
     """
 
     seconds: float = 5.0
@@ -35,6 +36,7 @@ class Bench:
     say: Say = lambda _: None
     seed: int = field(default_factory=fresh_seed)
     ceilings: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    refused: list[ConvNextError] = field(default_factory=list)
     _references: dict[tuple[Any, ...], list[list[float]]] = field(default_factory=dict)
     _prepared: set[tuple[Any, ...]] = field(default_factory=set)
     _random: dict[str, Path] = field(default_factory=dict)
@@ -62,8 +64,8 @@ class Bench:
     def measure(self, settings: Sequence[Setting]) -> Iterator[Row]:
         """A row for each setting, one after the other.
 
-        What is out of memory, not there or answers wrongly is a row that says so; a single setting that is not there
-        raises UnavailableError instead. Raises ModelError, UsageError, and WorkerError for what nobody foresaw.
+        What is out of memory, cannot be or answers wrongly is a row that says so. A single setting that cannot be
+        raises ConvNextError instead, or WorkerError for what nobody foresaw.
         """
         for at, setting in enumerate(settings, 1):
             self.say(f"{at}/{len(settings)} {setting.describe()}")
@@ -72,7 +74,7 @@ class Bench:
     def interleaved(self, settings: Sequence[Setting], rounds: int = ROUNDS, *, alone: bool = False) -> list[Row]:
         """A row for each setting; they take turns, in the opposite order each time.
 
-        All use the same inputs. alone: raise UnavailableError rather than give a row that says it.
+        All use the same inputs. alone: raise what cannot be rather than give a row that says it.
         """
         for setting in settings:
             self._prepare(setting, alone)
@@ -133,7 +135,7 @@ class Bench:
             with Worker(home=setting.home, say=self.say) as worker:
                 try:
                     worker.ask("open", setting=setting.to_dict(), prepare=True)
-                except UnavailableError:
+                except (ConvNextError, WorkerError):
                     if alone:
                         raise
                 except MemoryError:
@@ -182,10 +184,15 @@ class _Runner:
         try:
             self._opened = self._worker.ask("open", setting=self.setting.to_dict())
             self._warmed = self._worker.ask("warm", seed=self._bench.seed)
-        except UnavailableError as error:
+        except ConvNextError as error:
             if alone:
                 raise
-            self._give_up("unavailable", error.message)
+            self._bench.refused.append(error)
+            self._give_up("unavailable" if isinstance(error, UnavailableError) else "refused", error.message)
+        except WorkerError as error:
+            if alone:
+                raise
+            self._give_up("failed", str(error))
         except MemoryError as error:
             self._give_up("out_of_memory", str(error))
 

@@ -44,7 +44,7 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
     The first run reads what may not be in the system's cache yet, and compiles; it is told apart. Rows are written as
     JSON lines into memory. ``stages`` are seconds a photo with nothing beside each other, so that they add up to
     ``alone_s``; in the pipeline they overlap. On a GPU the transfer is a part of infer.
-    Raises UsageError when the folder holds no photo.
+    Photos that cannot be read are no speed. Raises UsageError when the folder holds no photo.
     """
     photos = list(Finder(recursive=True).named([folder]))
     pipeline = open_pipeline(
@@ -77,8 +77,8 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
         "failed": failed,
         "first_run_s": walls[0],
         "runs_s": walls[1:],
-        "images_per_second": len(photos) / again,
-        "first_run_images_per_second": len(photos) / walls[0],
+        "images_per_second": (len(photos) - failed) / again,
+        "first_run_images_per_second": (len(photos) - failed) / walls[0],
         "partial_batch_ratio": partial_batch(engine.calls, pipeline.batch_size),
         "batch_size": pipeline.batch_size,
         "workers": pipeline.workers,

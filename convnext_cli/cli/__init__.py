@@ -125,8 +125,9 @@ def main(args: Sequence[str] | None = None) -> None:
         print("error: standard output is closed", file=sys.stderr)
         sys.exit(74)
     status = run(list(sys.argv[1:] if args is None else args))
-    if "torch" in sys.modules:
-        # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing.
+    if "torch" in sys.modules or status == 130:
+        # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing, and
+        # after an interruption threads of a runtime may still be at work, which can crash.
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convnext_cli.benchmarking.setting import Setting
 
 MAX_SIZE = 4096  # pixels
+MAX_BATCH = 2**31 - 1
 _RUNS = 4  # over a folder
 
 
@@ -82,7 +83,7 @@ def _choice(*values: str) -> Values:
     "-b",
     "--batch-size",
     "batches",
-    type=Values(BatchSize(1), "photos"),
+    type=Values(BatchSize(1, MAX_BATCH), "photos"),
     metavar="PHOTOS,…|auto",
     help="`auto` finds the best, and the largest that fits.  [default: 1,8 on a CPU, 1,64 on a GPU]",
 )
@@ -134,7 +135,7 @@ def bench(**given: Any) -> int:
     """
     render.set_quiet(given["quiet"])
     _check(given)
-    from convnext_cli.benchmarking import compare, environment, plot
+    from convnext_cli.benchmarking import compare, environment, plot, sweep
     from convnext_cli.benchmarking.runs import Bench
     from convnext_cli.cli import bench_view
 
@@ -142,18 +143,32 @@ def bench(**given: Any) -> int:
     if given["plot"]:
         plot.check(Path(given["plot"]))
     found: dict[str, Any] = {"environment": environment.describe(), "rows": []}
+    measured: list[tuple[Setting, dict[str, Any]]] = []
+    ratios: list[Ratio] = []
+    stopped = False
     with Bench(given["seconds"], not given["no_checks"], say=render.note) as run:
-        measured, ratios = _measure(run, given, found)
-        run.raise_ceilings(found["rows"])
-        found["ceilings"] = list(run.ceilings.values())
-    gate = compare.with_old(found["rows"], old["rows"]) if old else []
-    if old and not gate:
-        raise click.UsageError(f"{given['compare']} has no row of the same settings; give the same options as then.")
+        wanted = sweep.settings(_bases(run, given), _values(given))
+        if old and given["batches"] != ("auto",) and not any(compare.may_match(s, old["rows"]) for s in wanted):
+            raise click.UsageError(
+                f"{given['compare']} has no row of the same settings; give the same options as then."
+            )
+        try:
+            _measure(run, wanted, given, measured, ratios, found)
+            run.raise_ceilings([row for _, row in measured])
+        except KeyboardInterrupt:
+            stopped = True
+    found["rows"] = rows = [row for _, row in measured]
+    found["ceilings"] = list(run.ceilings.values())
+    if stopped and not rows:
+        raise KeyboardInterrupt
+    if run.refused and all(row["error"] for row in rows):
+        raise run.refused[0]
+    gate = compare.with_old(rows, old["rows"]) if old else []
     found["ratios"] = [ratio.to_dict() for ratio in ratios]
     found["compared"] = [ratio.to_dict() for ratio in gate]
     _winners(measured, found)
     if given["plot"]:
-        plot.draw(found["rows"], Path(given["plot"]), found["environment"]["processor"])
+        plot.draw(rows, Path(given["plot"]), found["environment"]["processor"])
         render.note(f"drawn: {given['plot']}")
     text = json.dumps(found, indent=1, allow_nan=False).encode() + b"\n"
     if given["as_json"]:
@@ -163,10 +178,16 @@ def bench(**given: Any) -> int:
     if given["output"]:
         with output.opened(given["output"]) as stream:
             stream.write(text)
+    if stopped:
+        raise KeyboardInterrupt
+    if old and (others := len(rows) - len(gate)):
+        render.note(f"note: {given['compare']} has no row of the same settings for {others} of {len(rows)}")
     below = [r for r in gate if given["fail_below"] is not None and (r.ratio or 0.0) < given["fail_below"]]
     if below:
         render.note(f"{len(below)} of {len(gate)} below {given['fail_below']:g}")
-    return 1 if below or any(row["error"] and not row.get("probed") for row in found["rows"]) else 0
+    failed = any(row["error"] and not row.get("probed") for row in rows)
+    unread = any(way.get("photos") and way["failed"] == way["photos"] for way in found.get("whole_way", ()))
+    return 1 if below or failed or unread or (old and not gate) else 0
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -176,7 +197,7 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("--train excludes --data and --against.")
     if "auto" in (given["batches"] or ()) and (len(given["batches"]) > 1 or given["against"] or given["data"]):
         raise click.UsageError("-b auto stands alone, without --against and --data.")
-    if given["data"] and not Path(given["data"]).exists():
+    if given["data"] and not Path(given["data"]).is_dir():
         raise click.UsageError(f"There is no folder {given['data']}.")
     if given["output"]:
         output.check(given["output"], overwrite=given["overwrite"], inputs=[given["compare"]])
@@ -185,14 +206,17 @@ def _check(given: dict[str, Any]) -> None:
 
 
 def _measure(
-    run: Bench, given: dict[str, Any], found: dict[str, Any]
-) -> tuple[list[tuple[Setting, dict[str, Any]]], list[Ratio]]:
-    """Everything that was asked for: rows with their settings, and ratios. The rows go into ``found``."""
+    run: Bench,
+    wanted: list[Setting],
+    given: dict[str, Any],
+    measured: list[tuple[Setting, dict[str, Any]]],
+    ratios: list[Ratio],
+    found: dict[str, Any],
+) -> None:
+    """Everything that was asked for. It goes into the last three as it comes, and is not lost when one stops it: rows
+    with their settings, ratios, and the document's other parts."""
     from convnext_cli.benchmarking import compare, peers, sweep
 
-    wanted = sweep.settings(_bases(run, given), _values(given))
-    measured: list[tuple[Setting, dict[str, Any]]] = []
-    ratios: list[Ratio] = []
     if given["against"]:
         for setting in wanted:
             group = [setting, *(setting.replace(peer=name) for name in peers.installed(given["against"], render.note))]
@@ -208,11 +232,10 @@ def _measure(
                 else:
                     measured.append((setting.replace(batch_size=step["batch_size"]), step))
     else:
-        measured += zip(wanted, run.measure(wanted), strict=True)
-    found["rows"] += [row for _, row in measured]
+        for pair in zip(wanted, run.measure(wanted), strict=True):
+            measured.append(pair)
     if given["data"]:
         found["whole_way"] = [run.whole_way(setting, given["data"], _RUNS) for setting in wanted]
-    return measured, ratios
 
 
 def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:

@@ -32,6 +32,8 @@ def check(target: str | None, *, overwrite: bool, inputs: Iterable[str | None]) 
         raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
     if not Path(target).absolute().parent.is_dir():
         raise OutputError(f"the folder of {target} does not exist", f"mkdir -p {Path(target).parent}")
+    if not os.access(Path(target).absolute().parent, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder of {target} cannot be written to", "choose a folder that you may write to")
 
 
 @contextmanager

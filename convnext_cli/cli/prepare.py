@@ -44,6 +44,8 @@ def prepare(**given: Any) -> int:
     lies in the cache folder, for this version of the program and of the runtimes.
     """
     render.set_quiet(given["quiet"])
+    if given["listed"] and given["clear"]:
+        raise click.UsageError("--list and --clear exclude each other.")
     if given["listed"] or given["clear"]:
         return _clear() if given["clear"] else _list(given["as_json"])
     if (given["dtype"] == "int8") != (given["calibrate"] is not None):
