@@ -9,6 +9,7 @@ from convnext_cli.benchmarking.row import Row
 from convnext_cli.errors import OutputError, UnavailableError, UsageError
 
 SUFFIXES = (".png", ".svg")
+_TOLD = ("model", "device", "dtype", "layout", "threads", "image_size", "mode")
 
 
 def check(path: Path) -> None:
@@ -22,7 +23,8 @@ def check(path: Path) -> None:
 
 
 def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Write the picture; batch sizes stand beside the points, whiskers are intervals. Raises OutputError."""
+    """Write the picture; batch sizes stand beside the points, whiskers are intervals. title: of the machine; what all
+    rows share goes above it. Raises OutputError."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -57,7 +59,7 @@ def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("milliseconds a batch (median); beside the points: photos in a batch")
     axes.set_ylabel("photos a second")
-    axes.set_title(title, fontsize=10)
+    axes.set_title("\n".join(filter(None, (_shared(rows), title))), fontsize=10)
     axes.grid(alpha=0.3)
     if lines:
         axes.legend(fontsize=8)
@@ -72,10 +74,21 @@ def draw(rows: Sequence[Row], path: Path, title: str = "") -> None:
 def _name(row: Row, rows: Sequence[Row]) -> str:
     """What tells a line from the others."""
     parts = [row["peer"] or row["engine"] + (" compiled" if row["compiled"] else "")]
-    for name in ("model", "device", "dtype", "layout", "threads", "image_size", "mode"):
-        if len({str(other[name]) for other in rows if not other["error"] and other[name]}) > 1:
-            value = row[name]
-            parts.append(
-                f"{value[1]} px" if name == "image_size" else f"{name} {value}" if name == "threads" else str(value)
-            )
+    parts += [_said(name, row) for name in _TOLD if len(_values(name, rows)) > 1]
     return ", ".join(part for part in parts if part != "None")  # an engine that says no layout
+
+
+def _shared(rows: Sequence[Row]) -> str:
+    """What all lines have in common."""
+    alike = [name for name in _TOLD if name not in ("layout", "mode") and len(_values(name, rows)) == 1]
+    good = next((row for row in rows if not row["error"]), None)
+    return "" if good is None else ", ".join(_said(name, good) for name in alike)
+
+
+def _values(name: str, rows: Sequence[Row]) -> set[str]:
+    return {str(row[name]) for row in rows if not row["error"] and row[name]}
+
+
+def _said(name: str, row: Row) -> str:
+    value = row[name]
+    return f"{value[1]} px" if name == "image_size" else f"{value} threads" if name == "threads" else str(value)
