@@ -46,7 +46,9 @@ def shallow(config: ConvNextConfig) -> ConvNextConfig:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with an open batch and both outputs."""
     folder = tmp_path_factory.mktemp("whole")
-    made.written("executorch", made.checkpoint(folder), Plan(size=SIZE, features=True), folder / "m.pte")
+    made.written(
+        "executorch", made.checkpoint(folder, shallow(SMALL)), Plan(size=SIZE, features=True), folder / "m.pte"
+    )
     return folder / "m.pte"
 
 
@@ -62,7 +64,7 @@ def test_every_network_in_any_batch(name: str, tmp_path: Path) -> None:
 
 
 def test_a_batch_beyond_the_memory_of_the_file_is_split(whole: Path, tmp_path: Path) -> None:
-    assert off(opened(whole), made.checkpoint(tmp_path), noise(64 + 3)) < CLOSE
+    assert off(opened(whole), made.checkpoint(tmp_path, shallow(SMALL)), noise(64 + 3)) < CLOSE
 
 
 def test_a_fixed_batch_and_another_size(tmp_path: Path) -> None:
