@@ -27,8 +27,8 @@ CHECKS = {"same": 0.03, "zeros": 0.03, "tiny": 0.20}  # a difference beyond it i
 
 
 def failed(setting: Setting, kind: str, message: str, opened: Values | None = None) -> Row:
-    """A row without figures. kind: "out_of_memory", "unavailable", "refused",
-    "wrong" or "failed". The batch stays the one asked for."""
+    """A row without figures. kind: "out_of_memory", "unavailable", "refused", "wrong" or "failed". The batch stays the
+    one asked for."""
     return {**dict.fromkeys(KEYS), **_head(setting, opened or {}), "error": {"kind": kind, "message": message}}
 
 

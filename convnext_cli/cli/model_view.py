@@ -101,7 +101,8 @@ def _parts(path: Path) -> list[Path]:
     """The files of an export: of a package all in it, of OpenVINO and of large ONNX files the weights beside it."""
     if path.is_dir():
         return [file for file in path.rglob("*") if file.is_file()]
-    return [file for file in (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data")) if file.is_file()]
+    weights = path.with_suffix(".bin") if path.suffix.lower() == ".xml" else path.with_name(f"{path.name}.data")
+    return [file for file in (path, weights) if file.is_file()]
 
 
 def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:

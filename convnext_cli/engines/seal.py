@@ -1,7 +1,7 @@
 """A checksum at the end of a file whose own format has none: CRC-32, against accidents.
 
 It is written as protobuf has an entry of ONNX's ``metadata_props``, where ONNX readers find one more key; ExecuTorch
-does not look at what follows a program.
+and LiteRT do not look at what follows a program.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy as np
 from convnext_cli.card import Card
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.engines.network import network, network_with_features
+from convnext_cli.engines.seal import seal
 from convnext_cli.errors import UnavailableError, UsageError
 from convnext_cli.exporting.plan import Plan
 from convnext_cli.exporting.recipes import refuse_recipe
@@ -78,3 +79,4 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
         scores = ops.scores(outputs["logits"], card.problem, checkpoint.card.temperature or 1.0)
         outputs = {"scores": scores} | {key: value for key, value in outputs.items() if key != "logits"}
     graph.save(path, (name, source), outputs, {METADATA_KEY: card.to_json(whole=True)})
+    seal(path)
