@@ -309,6 +309,13 @@ def test_sweeps_leave_out_what_cannot_be_together() -> None:
     ]
 
 
+def test_the_winner_is_a_command_that_runs() -> None:
+    found = setting(batch_size=8, threads=2, engine="torch", compiled=True)
+    assert sweep.command(found, "-r FOLDER") == "convnext classify -e torch --compile -b 8 -t 2 -r FOLDER"
+    drawn = Setting("convnext_tiny", "of a moment", batch_size=8, threads=2, home="of a moment")
+    assert sweep.command(drawn, "-r FOLDER") == "convnext bench --random -m convnext_tiny -b 8 -t 2"
+
+
 def test_a_ratio_needs_two_speeds() -> None:
     good = {"images_per_second": 1.0, "samples_ms": [1.0] * 20, "batch_size": 1, "rounds": [20]}
     bad = good | {"images_per_second": None, "error": {"kind": "out_of_memory", "message": "full"}}

@@ -102,7 +102,7 @@ def test_a_bundled_label_set_is_written_out(convnext: Run, tmp_path: Path) -> No
     import onnxruntime
 
     target = tmp_path / "made.onnx"
-    assert convnext("export", "-o", str(target), "-q").status == 0
+    assert convnext("export", "-o", str(target), "-q") == (0, "", "")
     card = json.loads(onnxruntime.InferenceSession(target).get_modelmeta().custom_metadata_map["convnext"])
     assert len(card["labels"]["names"]) == 200 == len(card["labels"]["ids"])
     assert Card.from_json(json.dumps(card)).label_set().names[0] == card["labels"]["names"][0]
