@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,10 +143,7 @@ def bench(**given: Any) -> int:
     old = compare.read(Path(given["compare"])) if given["compare"] else None
     if given["plot"]:
         plot.check(Path(given["plot"]))
-    found: dict[str, Any] = {"environment": environment.describe(), "rows": []}
-    measured: list[tuple[Setting, dict[str, Any]]] = []
-    ratios: list[Ratio] = []
-    stopped = False
+    told, measured, stopped = environment.describe(), _Measured(), False
     with Bench(given["seconds"], not given["no_checks"], say=render.note) as run:
         wanted = sweep.settings(_bases(run, given), _values(given))
         if old and given["batches"] != ("auto",) and not any(compare.may_match(s, old["rows"]) for s in wanted):
@@ -153,28 +151,34 @@ def bench(**given: Any) -> int:
                 f"{given['compare']} has no row of the same settings; give the same options as then."
             )
         try:
-            _measure(run, wanted, given, measured, ratios, found)
-            run.raise_ceilings([row for _, row in measured])
+            _measure(run, wanted, given, measured)
+            run.raise_ceilings(measured.rows)
         except KeyboardInterrupt:
             stopped = True
-    found["rows"] = rows = [row for _, row in measured]
-    found["ceilings"] = list(run.ceilings.values())
+    rows = measured.rows
     if stopped and not rows:
         raise KeyboardInterrupt
     if run.refused and all(row["error"] for row in rows):
         raise run.refused[0]
     gate = compare.with_old(rows, old["rows"]) if old else []
-    found["ratios"] = [ratio.to_dict() for ratio in ratios]
-    found["compared"] = [ratio.to_dict() for ratio in gate]
-    _winners(measured, found)
+    found: dict[str, Any] = {
+        "environment": told,
+        "rows": rows,
+        "ceilings": list(run.ceilings.values()),
+        **measured.more,
+        "ratios": [ratio.to_dict() for ratio in measured.ratios],
+        "compared": [ratio.to_dict() for ratio in gate],
+    }
+    if sum(setting.peer is None for setting, _ in measured.pairs) > 1:
+        found["winners"] = [{"what": what, "command": line} for what, line in sweep.winners(measured.pairs)]
     if given["plot"]:
-        plot.draw(rows, Path(given["plot"]), found["environment"]["processor"])
+        plot.draw(rows, Path(given["plot"]), told["processor"])
         render.note(f"drawn: {given['plot']}")
     text = json.dumps(found, indent=1, allow_nan=False).encode() + b"\n"
     if given["as_json"]:
         click.echo(text.decode(), nl=False)
     else:
-        bench_view.draw(found, ratios, gate, verbose=given["verbose"])
+        bench_view.draw(found, measured.ratios, gate, verbose=given["verbose"])
     if given["output"]:
         with output.opened(given["output"]) as stream:
             stream.write(text)
@@ -205,16 +209,21 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError(f"The folder of {given['plot']} does not exist.")
 
 
-def _measure(
-    run: Bench,
-    wanted: list[Setting],
-    given: dict[str, Any],
-    measured: list[tuple[Setting, dict[str, Any]]],
-    ratios: list[Ratio],
-    found: dict[str, Any],
-) -> None:
-    """Everything that was asked for. It goes into the last three as it comes, and is not lost when one stops it: rows
-    with their settings, ratios, and the document's other parts."""
+@dataclass
+class _Measured:
+    """What has come so far. pairs: settings and their rows. more: other parts of the document, by name."""
+
+    pairs: list[tuple[Setting, dict[str, Any]]] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+    more: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for _, row in self.pairs]
+
+
+def _measure(run: Bench, wanted: list[Setting], given: dict[str, Any], into: _Measured) -> None:
+    """Everything that was asked for, as it comes, so that nothing is lost when one stops it."""
     from convnext_cli.benchmarking import compare, peers, sweep
 
     if given["against"]:
@@ -222,20 +231,20 @@ def _measure(
             group = [setting, *(setting.replace(peer=name) for name in peers.installed(given["against"], render.note))]
             run.say(f"in turns: {', '.join(s.runner for s in group)}: {setting.describe()}")
             rows = run.interleaved(group)
-            measured += zip(group, rows, strict=True)
-            ratios += compare.interleaved(rows)
+            into.pairs += zip(group, rows, strict=True)
+            into.ratios += compare.interleaved(rows)
     elif given["batches"] == ("auto",):
         for setting in wanted:
             for step in sweep.batches(run, setting):
                 if isinstance(step, sweep.Batches):
-                    found.setdefault("batches", []).append(step.to_dict())
+                    into.more.setdefault("batches", []).append(step.to_dict())
                 else:
-                    measured.append((setting.replace(batch_size=step["batch_size"]), step))
+                    into.pairs.append((setting.replace(batch_size=step["batch_size"]), step))
     else:
         for pair in zip(wanted, run.measure(wanted), strict=True):
-            measured.append(pair)
+            into.pairs.append(pair)
     if given["data"]:
-        found["whole_way"] = [run.whole_way(setting, given["data"], _RUNS) for setting in wanted]
+        into.more["whole_way"] = [run.whole_way(setting, given["data"], _RUNS) for setting in wanted]
 
 
 def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:
@@ -274,10 +283,3 @@ def _values(given: dict[str, Any]) -> dict[str, Any]:
         "mode": ("train",) if given["train"] else ("forward",),
         "batch_size": (1,) if given["batches"] == ("auto",) else given["batches"] or usual,
     }
-
-
-def _winners(measured: list[tuple[Setting, dict[str, Any]]], found: dict[str, Any]) -> None:
-    from convnext_cli.benchmarking import sweep
-
-    if sum(setting.peer is None for setting, _ in measured) > 1:
-        found["winners"] = [{"what": what, "command": line} for what, line in sweep.winners(measured)]

@@ -11,7 +11,7 @@ import torch
 
 from convnext_cli.card import Card
 from convnext_cli.engines.quiet import quiet
-from convnext_cli.engines.seal import is_whole
+from convnext_cli.engines.seal import check
 from convnext_cli.errors import ModelError, UnavailableError
 
 try:
@@ -30,9 +30,8 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[ExecuTorchFile,
     """The file, and the card that its method ``convnext`` gives. Raises as ``engines.exported`` says."""
     if device not in ("auto", "cpu"):
         raise UnavailableError(f"{path.name} runs on the CPU, not on {device}", "leave -d out")
+    check(path, _AGAIN)  # the runtime checks no weights
     try:
-        if not is_whole(path):  # the runtime checks no weights
-            raise ModelError(f"{path.name} is damaged", _AGAIN)
         with quiet() as said:
             portable_lib._unsafe_reset_threadpool(threads)
             program = Runtime.get().load_program(path)

@@ -10,7 +10,7 @@ import numpy as np
 
 from convnext_cli.card import Card
 from convnext_cli.engines.quiet import quiet
-from convnext_cli.engines.seal import is_whole
+from convnext_cli.engines.seal import check
 from convnext_cli.errors import ModelError, UnavailableError
 
 try:
@@ -27,8 +27,7 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[LiteRTFile, Car
     """The file, and the card in its metadata. Raises as ``engines.exported`` says."""
     if device not in ("auto", "cpu"):
         raise UnavailableError(f"{path.name} runs on the CPU, not on {device}", "leave -d out")
-    if not is_whole(path):  # the runtime looks at the structure, and at no weights
-        raise ModelError(f"{path.name} is damaged", _AGAIN)
+    check(path, _AGAIN)  # the runtime checks no weights
     runtime = LiteRTFile(path, threads)
     text = _metadata(path).get(METADATA_KEY)
     return runtime, None if text is None else Card.from_json(text)

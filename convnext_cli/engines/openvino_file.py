@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from convnext_cli.card import Card
 from convnext_cli.engines.openvino import NEEDS, PRECISIONS, is_out_of_memory, properties
 from convnext_cli.engines.runtime import ov
 from convnext_cli.errors import ModelError, UnavailableError
+from convnext_cli.files import crc32
 
 CARD, WEIGHTS = "convnext", "convnext_weights"  # in the model's rt_info: the card as JSON, and the checksum of the .bin
 _AGAIN = "fetch or export it again: the .xml and the .bin of the same name belong together"
@@ -48,12 +48,8 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[OpenVINORuntime
 
 
 def checksum(weights: Path) -> str:
-    """Of the .bin: CRC-32, against accidents."""
-    found = 0
-    with weights.open("rb") as stream:
-        while part := stream.read(2**22):
-            found = zlib.crc32(part, found)
-    return f"{found:08x}"
+    """Of the .bin, as the .xml has it."""
+    return f"{crc32(weights):08x}"
 
 
 class OpenVINORuntime:

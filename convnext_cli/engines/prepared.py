@@ -18,7 +18,6 @@ import os
 import re
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from convnext_cli import __version__, machine, zoo
 from convnext_cli.card import Card
 from convnext_cli.checkpoints import beside
 from convnext_cli.errors import ConvNextError
+from convnext_cli.files import crc32
 
 _UNUSED = 60 * 24 * 3600  # seconds until an entry goes
 _CLEARLY = 1.1  # times as fast; less is within what one measurement on a busy machine tells
@@ -68,7 +68,7 @@ class Entry:
     def intact(self) -> bool:
         """Whether its files are those that were written; reads them all."""
         try:
-            return all(_sum(self.folder / name) == wanted for name, wanted in self.files.items())
+            return all(crc32(self.folder / name) == wanted for name, wanted in self.files.items())
         except OSError:
             return False
 
@@ -151,7 +151,7 @@ def making(card: Card, engine: str, dtype: str, proof: float, report: dict[str, 
             "engine": engine,
             "dtype": dtype,
             "versions": _versions(engine),
-            "files": {path.name: _sum(path) for path in sorted(temporary.iterdir())},
+            "files": {path.name: crc32(path) for path in sorted(temporary.iterdir())},
             "proof": proof,
             "report": report or {},
         }
@@ -273,15 +273,6 @@ def installed() -> dict[str, str]:
 
 def _key(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _sum(path: Path) -> int:
-    """A checksum against accidents, quicker than one against malice: the folder is the user's own."""
-    found = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found = zlib.crc32(block, found)
-    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -6,8 +6,10 @@ and LiteRT do not look at what follows a program.
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
+
+from convnext_cli.errors import ModelError
+from convnext_cli.files import crc32
 
 _MARK = b"r\x1a\n\x0econvnext_crc32\x12\x08"  # field 14: 26 bytes; of them field 1, the key, and field 2 of 8 bytes
 _LENGTH = len(_MARK) + 8
@@ -15,27 +17,25 @@ _LENGTH = len(_MARK) + 8
 
 def seal(path: Path) -> None:
     """Put the checksum of a whole file behind it."""
-    with path.open("r+b") as stream:
-        stream.seek(0, 2)
-        found = _checksum(path, stream.tell())
-        stream.write(_MARK + found)
+    end = _MARK + b"%08x" % crc32(path)
+    with path.open("ab") as stream:
+        stream.write(end)
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is as it was when it was sealed; True for one that was not."""
-    length = path.stat().st_size - _LENGTH
-    if length < 0:
+    """Whether a file is as it was when it was sealed. True for one that was not sealed, or cannot be read: its runtime
+    says what is wrong with it."""
+    try:
+        length = path.stat().st_size - _LENGTH
+        with path.open("rb") as stream:
+            stream.seek(max(0, length))
+            end = stream.read()
+        return not end.startswith(_MARK) or end == _MARK + b"%08x" % crc32(path, length)
+    except OSError:
         return True
-    with path.open("rb") as stream:
-        stream.seek(length)
-        end = stream.read(_LENGTH)
-    return not end.startswith(_MARK) or end[len(_MARK) :] == _checksum(path, length)
 
 
-def _checksum(path: Path, length: int) -> bytes:
-    """Of the first bytes, in eight digits."""
-    found = 0
-    with path.open("rb") as stream:
-        while length and (part := stream.read(min(length, 1 << 22))):
-            found, length = zlib.crc32(part, found), length - len(part)
-    return b"%08x" % found
+def check(path: Path, hint: str) -> None:
+    """Raises ModelError for a sealed file that is not whole."""
+    if not is_whole(path):
+        raise ModelError(f"{path.name} is damaged", hint)
