@@ -105,6 +105,16 @@ def test_compiled_is_the_network_and_compiles_once_for_smaller_batches() -> None
     assert compiled.compilations == 2
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+def test_compiled_code_holds_the_weights_as_constants() -> None:
+    compiled, x = engine(made(shallow("V1")), compiled=True), reference_input(64, 64, 2)
+    compiled(x)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        compiled(x)
+    # only constants are packed beforehand
+    assert "mkldnn::_convolution_pointwise" in {event.name for event in profile.events()}
+
+
 @pytest.mark.parametrize(("dtype", "autocast"), [("bfloat16", False), ("bfloat16", True)])
 def test_compiled_in_half_precision(dtype: str, autocast: bool) -> None:
     checkpoint, x = made(shallow("V1")), reference_input(64, 64, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -34,13 +35,19 @@ class Compiled:
         self._run = torch.compile(forward, backend=self._compile, dynamic=False, fullgraph=True)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Raises UnavailableError where torch finds no compiler."""
+        """x: not a tensor of inference mode, which frozen code does not take.
+
+        Raises UnavailableError where torch finds no compiler.
+        """
         photos, there = len(x), self._sizes.setdefault(x.shape[1:], set())
         size = min((size for size in there if size >= photos), default=photos)
         if size > photos:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, size - photos))  # keeps the layout
+        # torch decides while it traces whether weights are constants, so saying it to the compiler is too late
+        freezing = nullcontext() if size in there else torch._inductor.config.patch(freezing=True)
         try:
-            logits: Tensor = self._run(x)
+            with torch.no_grad(), freezing:
+                logits: Tensor = self._run(x)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             if isinstance(error.inner_exception, torch.OutOfMemoryError):
                 raise error.inner_exception from None
@@ -56,4 +63,4 @@ class Compiled:
 
     def _compile(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
         self.compilations += 1
-        return torch._inductor.compile(graph, inputs, options={"freezing": True})
+        return torch._inductor.compile(graph, inputs)

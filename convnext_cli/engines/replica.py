@@ -52,7 +52,6 @@ class Replica:
     def compilations(self) -> int:
         return self._compiled.compilations if self._compiled else 0
 
-    @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32, when the device has finished.
 
@@ -61,6 +60,7 @@ class Replica:
         """
         try:
             with ExitStack() as stack:
+                stack.enter_context(torch.no_grad() if self._compiled else torch.inference_mode())
                 stack.enter_context(_cuda_errors(self.device))
                 if self.device.type == "cuda":
                     stack.enter_context(torch.cuda.device(self.device))
