@@ -6,7 +6,7 @@ Every setting has a process of its own; the processes take turns, in the opposit
 ``--engine auto`` takes after ``convnext prepare``; below it are our engines by name. timm, torchvision and transformers
 run as their documentation says, eager; "timm+compile" is compiled by torch and frozen; onnxruntime and benchmark_app,
 which takes turns with ours as a command of its own, run what torch exports. The ceiling is the best of torch's and
-OpenVINO's large matrix products in that precision, in the same run.
+OpenVINO's large matrix products in that precision, and takes turns with ours too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ from convnext_cli.threads import usable_threads
 PEERS = ("timm", "torchvision", "transformers", "timm+compile", "onnxruntime")
 EAGER = ("timm", "torchvision", "transformers")
 APP = "benchmark_app"
+OTHERS = ("timm+compile", "onnxruntime", APP)
+COMPILED = "torch --compile"  # ours, which auto takes where ``prepare --compile`` found it clearly faster
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "onnxruntime", "openvino")
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-TURNS = 3  # of benchmark_app, with ours before, between and after
+TURNS = 3  # of benchmark_app and of the ceiling, each beside ours
 
 
 def settings(plain: Setting, dtype: str, batch: int) -> Iterator[tuple[str, Setting]]:
@@ -45,7 +47,7 @@ def settings(plain: Setting, dtype: str, batch: int) -> Iterator[tuple[str, Sett
     base = plain.replace(dtype=dtype, batch_size=batch, threads=usable_threads())
     yield "convnext", base
     yield "torch, eager", base.replace(engine="torch")
-    yield "torch --compile", base.replace(engine="torch", compiled=True)
+    yield COMPILED, base.replace(engine="torch", compiled=True)
     for name in PEERS:
         if dtype == "float32" or name != "onnxruntime":
             yield name, base.replace(peer=name)
@@ -79,49 +81,48 @@ def app(exported: Path, dtype: str, batch: int, seconds: float) -> float:
 
 
 def group(bench: Bench, plain: Setting, exported: Path, dtype: str, batch: int) -> dict[str, Any]:
-    """One table's worth: rows by name, and benchmark_app's seconds a batch beside ours."""
+    """One table's worth: rows by name, and benchmark_app's seconds a batch and the ceiling's FLOP/s beside ours."""
     named = dict(settings(plain, dtype, batch))
     rows = dict(zip(named, bench.interleaved(list(named.values())), strict=True))
-    ours: list[float] = []
-    theirs: list[float] = []
+    turns = []
     for _ in range(TURNS):
         (row,) = bench.measure([named["convnext"]])
-        ours.append(row["latency_p50_ms"] / 1000)
-        theirs.append(app(exported, dtype, batch, bench.seconds))
-    return {"dtype": dtype, "batch": batch, "rows": rows, "app": {"ours": ours, "theirs": theirs}}
+        ceiling = bench.measure_ceiling("cpu", dtype, row["threads"])
+        theirs = app(exported, dtype, batch, bench.seconds)
+        turns.append({"ours": row["latency_p50_ms"] / 1000, APP: theirs, "ceiling": ceiling})
+    return {"dtype": dtype, "batch": batch, "rows": rows, "turns": turns}
 
 
 def show(model: str, found: dict[str, Any]) -> None:
-    """Print a table; ratios are how many times as fast ours is."""
-    rows, batch = found["rows"], found["batch"]
+    """Print a table; ratios are how many times as fast ours is, of turns side by side."""
+    rows, batch, turns = found["rows"], found["batch"], found["turns"]
     ours = rows["convnext"]
     print(f"\n### {model}, {found['dtype']}, batch {batch}\n")
-    print("| | ms a photo | share of the ceiling | ours is … times as fast | |\n| --- | --- | --- | --- | --- |")
+    print("| | ms a photo | ours is … times as fast | |\n| --- | --- | --- | --- |")
+    ratios: dict[str, float] = {}
     for name, row in rows.items():
         if row["error"]:
-            print(f"| {name} | {row['error']['message']} | | | |")
+            print(f"| {name} | {row['error']['message']} | | |")
             continue
         title = f"**convnext** ({row['engine']})" if name == "convnext" else name
         ratio = ""
         if name != "convnext":
-            middle, (low, high) = paired_ratio(_rounds(ours), _rounds(row))
-            ratio = f"{middle:.2f} ({low:.2f}–{high:.2f})"
-        share = f"{row['share_of_ceiling']:.2f}" if row["share_of_ceiling"] else ""
+            ratios[name], (low, high) = paired_ratio(_rounds(ours), _rounds(row))
+            ratio = f"{ratios[name]:.2f} ({low:.2f}–{high:.2f})"
         stable = "" if row["stable"] and not row["disturbed"] else "; ".join(row["warnings"])
-        print(f"| {title} | {row['latency_p50_ms'] / batch:.1f} | {share} | {ratio} | {stable} |")
-    theirs = statistics.median(found["app"]["theirs"])
-    ratio = theirs / statistics.median(found["app"]["ours"])
-    print(f"| {APP} | {1000 * theirs / batch:.1f} | | {ratio:.2f} | |")
-    good = {name: row["latency_p50_ms"] for name, row in rows.items() if not row["error"] and name != "convnext"}
-    eager = min(good[name] for name in EAGER if name in good) / ours["latency_p50_ms"]
-    others = min(good[name] for name in ("timm+compile", "onnxruntime") if name in good) / ours["latency_p50_ms"]
-    ceiling = ours["ceiling_flops"] / 1e9
-    print(
-        f"\nAgainst the best of {', '.join(EAGER)}: {eager:.2f}; against the best of compiled torch, onnxruntime and "
-        f"{APP}: {min(others, ratio):.2f}; share of the ceiling of {ceiling:.0f} GFLOP/s ({ours['ceiling_by']}): "
-        f"{ours['share_of_ceiling']:.2f}",
-        flush=True,
-    )
+        print(f"| {title} | {row['latency_p50_ms'] / batch:.1f} | {ratio} | {stable} |")
+    ratios[APP] = statistics.median(turn[APP] / turn["ours"] for turn in turns)
+    theirs = statistics.median(turn[APP] for turn in turns)
+    print(f"| {APP} | {1000 * theirs / batch:.1f} | {ratios[APP]:.2f} | |")
+    flops = 2 * ours["macs"] * batch
+    shares = [flops / turn["ours"] / turn["ceiling"]["flops"] for turn in turns]
+    highest = max((turn["ceiling"] for turn in turns), key=lambda ceiling: float(ceiling["flops"]))
+    eager, other = (min(ratios[name] for name in names if name in ratios) for names in (EAGER, OTHERS))
+    print(f"\nTimes as fast as the best of {', '.join(EAGER)}: {eager:.2f}")
+    print(f"Times as fast as the best of {', '.join(OTHERS)}: {other:.2f}", end="")
+    print(f"; with --compile {other / ratios[COMPILED]:.2f}" if COMPILED in ratios else "")
+    print(f"Share of the ceiling: {statistics.median(shares):.2f} ({min(shares):.2f}–{max(shares):.2f})", end="")
+    print(f", which was {highest['flops'] / 1e9:.0f} GFLOP/s at most ({highest['by']})", flush=True)
 
 
 def _rounds(row: dict[str, Any]) -> list[list[float]]:

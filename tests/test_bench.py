@@ -31,7 +31,7 @@ LOW = {"flops": 1e12, "by": "by hand", "all": {}, "copy": 1e10, "disturbed": [],
 @pytest.fixture
 def no_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The products take seconds; one test measures them."""
-    monkeypatch.setattr(Bench, "_measure_ceiling", lambda self, key: LOW)
+    monkeypatch.setattr(Bench, "measure_ceiling", lambda self, *key: LOW)
 
 
 def setting(**values: Any) -> Setting:
@@ -76,6 +76,8 @@ def test_table_fits_eighty_columns(name: str, convnext: Run, monkeypatch: pytest
     assert len(table) == 8
     assert all(len(line) <= 80 for line in table)
     assert "images/s" in table[1]
+    hidden = re.search(r"^no room here for (.*); -v tells them$", done.out, re.M)
+    assert hidden and not any(name in table[1] for name in hidden[1].split(", "))
     assert done.err == ""
     line = re.search(r"^  (convnext classify .*) -r FOLDER$", done.out, re.M)
     assert line
@@ -135,6 +137,18 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], status: int, says: s
     assert says in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+
+
+@pytest.mark.usefixtures("no_ceilings")
+def test_batches_that_nobody_named_are_those_of_each_device(convnext: Run) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    done = convnext("bench", "-d", "cpu,cuda", "--json", *QUICK)
+    assert done.status == 1
+    tried = [(row["device"], row["batch_size"]) for row in json.loads(done.out)["rows"]]
+    assert tried == [("cpu", 1), ("cpu", 8), ("cuda", 1), ("cuda", 64)]
 
 
 def test_a_device_that_is_not_there(convnext: Run) -> None:
@@ -396,7 +410,7 @@ def test_a_bench_that_is_stopped_leaves_no_worker(sent: signal.Signals, status: 
 
 def test_a_closed_pipe_ends_it_silently() -> None:
     code = (
-        f"from convnext_cli.benchmarking.runs import Bench; Bench._measure_ceiling = lambda self, key: {LOW}\n"
+        f"from convnext_cli.benchmarking.runs import Bench; Bench.measure_ceiling = lambda self, *key: {LOW}\n"
         "from convnext_cli.cli import main; main('bench -b 1 --seconds 0.02 --no-checks --json'.split())"
     )
     command = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -c {shlex.quote(code)} | head -1"]

@@ -221,8 +221,11 @@ def test_a_damaged_entry_is_never_used(kept: tuple[Path, prepared.Entry], name: 
     x = reference.reference_input(64, 64)
     before = open_engine(model, engine="openvino")(x)
     spoil(entry.folder / name, how)
-    engine = open_engine(model, engine="openvino", prepare=True)
+    said = list[str]()
+    engine = open_engine(model, engine="openvino", prepare=True, say=said.append)
     np.testing.assert_array_equal(engine(x), before)
+    # an entry that cannot be read is none
+    assert any("is damaged" in text for text in said) == (name != "entry.json")
     again = prepared.find(engine.card, "openvino", "float32")
     assert again is not None
     assert again.intact()

@@ -121,7 +121,9 @@ def test_the_report_is_written(convnext: Run, photos: Path, tmp_path: Path) -> N
     [
         (["--undo", "gone.log"], 2, "gone.log"),
         (["--undo", "photos/cat.jpg"], 2, "no log"),
-        (["photos", "-o", "l.csv", "--dry-run"], 2, "--sort-into"),
+        (["photos", "-o", "l.csv", "--dry-run"], 2, "--dry-run is for --sort-into"),
+        (["photos", "-o", "l.csv", "--mode", "link"], 2, "--mode is for --sort-into"),
+        (["photos", "-o", "l.csv", "--by", "id"], 2, "--by is for --sort-into"),
         (["photos", "-o", "l.csv", "--xmp-remove"], 2, "--xmp"),
         (["photos", "-o", "l.csv", "--xmp", "sidecar", "--xmp-root", ""], 2, "root"),
         (["photos", "-o", "l.csv", "--report", "no/r.html"], 74, "mkdir"),

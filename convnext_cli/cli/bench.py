@@ -145,7 +145,12 @@ def bench(**given: Any) -> int:
         plot.check(Path(given["plot"]))
     told, measured, stopped = environment.describe(), _Measured(), False
     with Bench(given["seconds"], not given["no_checks"], say=render.note) as run:
-        wanted = sweep.settings(_bases(run, given), _values(given))
+        bases = _bases(run, given)
+        wanted = [
+            s
+            for device in dict.fromkeys(given["device"].split(","))
+            for s in sweep.settings(bases, _values(given, device))
+        ]
         if old and given["batches"] != ("auto",) and not any(compare.may_match(s, old["rows"]) for s in wanted):
             raise click.UsageError(
                 f"{given['compare']} has no row of the same settings; give the same options as then."
@@ -264,17 +269,17 @@ def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:
         raise ModelError(error.message, f"{error.hint}\n{more}" if error.hint else more) from None
 
 
-def _values(given: dict[str, Any]) -> dict[str, Any]:
-    """By field of a setting, what is to be tried."""
+def _values(given: dict[str, Any], device: str) -> dict[str, Any]:
+    """By field of a setting, what is to be tried on a device."""
     from convnext_cli.benchmarking import environment
     from convnext_cli.threads import usable_threads
 
-    on_gpu = given["device"] not in ("auto", "cpu") or (given["device"] == "auto" and bool(environment.gpus()))
+    on_gpu = device not in ("auto", "cpu") or (device == "auto" and bool(environment.gpus()))
     full = 64 if on_gpu else 8
     usual = (full,) if given["data"] or given["train"] else (1, full)
     return {
         "engine": given["engine"] if isinstance(given["engine"], tuple) else (given["engine"],),
-        "device": tuple(given["device"].split(",")),
+        "device": (device,),
         "dtype": given["dtype"],
         "layout": given["layout"] or (None,),
         "compiled": tuple(word == "yes" for word in given["compiled"] or ("no",)),

@@ -55,8 +55,9 @@ def check(given: dict[str, Any], target: Path) -> None:
     """Refuse what cannot be done before a model is loaded. Raises UsageError, UnavailableError and OutputError."""
     from convnext_cli.errors import OutputError, UsageError
 
-    if given["dry_run"] and not given["sort_into"]:
-        raise click.UsageError("--dry-run is for --sort-into.")
+    for name, usual in (("by", "label"), ("mode", "copy"), ("dry_run", False)):
+        if given[name] != usual and not given["sort_into"]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --sort-into.")
     if given["xmp_remove"] and not given["xmp"]:
         raise click.UsageError("--xmp-remove wants --xmp sidecar or --xmp embed: where the keywords are.")
     if given["xmp"]:

@@ -107,7 +107,7 @@ def open_engine(
         raise UnavailableError(f"{engine} runs this model on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
         return _torch(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
-    if found := _from_cache(path, engine, dtype, threads, job, batch_size):
+    if found := _from_cache(path, engine, dtype, threads, job, batch_size, say):
         return found
     bundled = engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled()
     if bundled and (found := _bundled(path, dtype, threads, batch_size)):
@@ -153,7 +153,9 @@ def _torch(path: Path, **options: Any) -> Engine:
     return TorchEngine(path, **options)
 
 
-def _from_cache(path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int) -> Engine | None:
+def _from_cache(
+    path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int, say: Callable[[str], None]
+) -> Engine | None:
     """What is prepared for these weights; None when there is nothing, or it is damaged."""
     if (known := prepared.known(path)) is None:
         return None
@@ -180,6 +182,7 @@ def _from_cache(path: Path, engine: str, dtype: str, threads: int, job: Job, bat
         else:
             found = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads, dtype)
     if found is None or not intact():
+        say(f"what was prepared of {path.name} for {engine} is damaged, and is removed")
         prepared.discard(entry)
         return None
     found.notes = [*known.notes, *found.notes]

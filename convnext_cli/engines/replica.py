@@ -15,6 +15,7 @@ from convnext_cli.engines.cuda_graphs import Graphed
 from convnext_cli.errors import UnavailableError
 from convnext_cli.model import build
 
+_PART = 8  # photos, of those on their way to a GPU
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -88,7 +89,12 @@ class Replica:
         # Pinned memory is read by the GPU itself. The buffer is free again: the last call waited for its results.
         if batch.shape not in self._staging:
             self._staging = {batch.shape: torch.empty(batch.shape, dtype=torch.float32, pin_memory=True)}
-        return self._staging[batch.shape].copy_(photos).to(self.device, non_blocking=True)
+        there = torch.empty(batch.shape, device=self.device)
+        # In parts: the GPU reads one while the next is written.
+        parts = (x.split(_PART) for x in (photos, self._staging[batch.shape], there))
+        for source, pinned, target in zip(*parts, strict=True):
+            target.copy_(pinned.copy_(source), non_blocking=True)
+        return there
 
     def _back(self, logits: Tensor) -> np.ndarray:
         if self.device.type != "cuda":
