@@ -20,7 +20,7 @@ from convnext_cli import zoo
 from convnext_cli.card import Card
 from convnext_cli.config import VARIANTS, ConvNextConfig
 from convnext_cli.engines import open_engine, prepared, reference
-from convnext_cli.engines.openvino import OpenVINOEngine, graph
+from convnext_cli.engines.openvino import OpenVINOEngine, graph, split
 from convnext_cli.engines.prepare import prepare
 from convnext_cli.errors import UnavailableError, UsageError
 from convnext_cli.model import build
@@ -65,15 +65,25 @@ def test_the_graph_is_the_network(config: ConvNextConfig) -> None:
     assert (engine.name, engine.device, engine.dtype) == ("openvino", "cpu", "float32")
 
 
-@pytest.mark.parametrize("photos", [1, 2, 3, 4, 5])
-def test_batches_that_are_not_full_get_the_same_answers(photos: int) -> None:
+@pytest.mark.parametrize("photos", [1, 2, 3, 4, 5, 8, 23])
+@pytest.mark.parametrize(("batch_size", "threads"), [(4, 1), (4, 2), (8, 2), (1, 2)])
+def test_batches_that_are_not_full_get_the_same_answers(batch_size: int, threads: int, photos: int) -> None:
     tensors, card = random_tensors(SMALL), Card(SMALL)
     card = card.replace(recipe=card.recipe.at_size(64))
-    engine = OpenVINOEngine(graph(SMALL, arrays(tensors)), card, batch_size=4)
-    x = reference.reference_input(64, 64, photos)
+    engine = OpenVINOEngine(graph(SMALL, arrays(tensors)), card, batch_size=batch_size, threads=threads)
+    x = np.random.default_rng(2).standard_normal((photos, 3, 64, 64)).astype(np.float32)
     logits = engine(x)
     assert logits.shape[0] == photos
     assert reference.difference(logits, logits64(SMALL, tensors, x)) < 2e-6
+    np.testing.assert_array_equal(engine(x), logits)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "threads", "streams", "part"),
+    [(1, 2, 1, 1), (3, 2, 1, 3), (4, 2, 2, 2), (6, 2, 2, 3), (8, 1, 1, 8), (8, 2, 2, 2), (8, 3, 1, 8), (8, 16, 4, 2)],
+)
+def test_threads_and_photos_are_shared_evenly(batch_size: int, threads: int, streams: int, part: int) -> None:
+    assert split(batch_size, threads) == (streams, part)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

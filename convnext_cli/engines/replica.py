@@ -91,7 +91,7 @@ class Replica:
             self._staging = {batch.shape: torch.empty(batch.shape, dtype=torch.float32, pin_memory=True)}
         there = torch.empty(batch.shape, device=self.device)
         # In parts: the GPU reads one while the next is written.
-        parts = (x.split(_PART) for x in (photos, self._staging[batch.shape], there))
+        parts = (torch.split(x, _PART) for x in (photos, self._staging[batch.shape], there))
         for source, pinned, target in zip(*parts, strict=True):
             target.copy_(pinned.copy_(source), non_blocking=True)
         return there
