@@ -43,6 +43,7 @@ bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
 	$(BIN)/python -m benchmarks.preprocessing
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.parts
 	$(BIN)/python -m benchmarks.ceiling
 	$(BIN)/python -m benchmarks.label
 

@@ -33,7 +33,7 @@ from convnext_cli.engines.runtime import op, ov
 from convnext_cli.threads import usable_threads
 
 
-class Cached(openvino._Ops):
+class Cached(openvino.Ops):
     """Layers of one shape share one array of weights."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def _table(config: Any, arrays: Any, batch: int, edge: int, seconds: float, thre
     layers, macs = pointwise(config, batch, edge)
     all_macs = work.macs(config, (edge, edge))
     graphs = {
-        "the network": (whole(openvino._Ops()), all_macs),
+        "the network": (whole(openvino.Ops()), all_macs),
         "with its weights in the cache": (whole(Cached()), all_macs),
         "its pointwise layers alone, so": (layers, macs),
     }

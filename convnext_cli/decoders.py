@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from typing import Generic, TypeVar
 
 from convnext_cli.threads import Budget, Share
 
+_AHEAD = 4  # items a thread
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -119,6 +121,19 @@ class Decoders(Generic[T, R]):
         task: Task[T, R] = Task(item, self._budget, self._computing)
         self._waiting.put(task)
         return task
+
+    def in_order(self, items: Iterable[T]) -> Generator[Task[T, R], None, None]:
+        """The task of each item, in their order, when a few more for each thread are begun; ``close`` at the end."""
+        ahead: deque[Task[T, R]] = deque()
+        try:
+            for item in items:
+                ahead.append(self.submit(item))
+                if len(ahead) > _AHEAD * self._count:
+                    yield ahead.popleft()
+            while ahead:
+                yield ahead.popleft()
+        finally:
+            self.close()
 
     def grow(self, count: int) -> None:
         """Have at least so many threads, where reading is waiting: for a network, not for a processor."""

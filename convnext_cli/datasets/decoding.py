@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
@@ -15,7 +15,6 @@ from convnext_cli.threads import Budget
 if TYPE_CHECKING:
     from PIL import Image
 
-_AHEAD = 4  # photos a thread
 T = TypeVar("T")
 
 
@@ -44,22 +43,9 @@ def decoded(
         except MemoryError:
             return PhotoError("out_of_memory", "there is not enough memory to decode it")
 
-    decoders = Decoders(threads, work, Budget(threads), timeout)
-    ahead: deque[Task[LabelledPhoto, T | PhotoError]] = deque()
-
-    def first() -> tuple[LabelledPhoto, T | PhotoError]:
-        task = ahead.popleft()
-        answer = task.result()
-        if answer is None:  # it was given up
-            answer = PhotoError("timeout", f"it took more than {timeout or 0:g} seconds")
-        return task.item, answer
-
-    try:
-        for photo in photos:
-            ahead.append(decoders.submit(photo))
-            if len(ahead) > _AHEAD * threads:
-                yield first()
-        while ahead:
-            yield first()
-    finally:
-        decoders.close()
+    with closing(Decoders(threads, work, Budget(threads), timeout).in_order(photos)) as tasks:
+        for task in tasks:
+            answer = task.result()
+            if answer is None:  # it was given up
+                answer = PhotoError("timeout", f"it took more than {timeout or 0:g} seconds")
+            yield task.item, answer

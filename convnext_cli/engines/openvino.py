@@ -137,7 +137,8 @@ class OpenVINOEngine:
 
     model: the graph, or its file. It is compiled for the parts of batches of batch_size (``split``) at the recipe's
     size: a fixed shape runs up to a twentieth faster. The last part is filled up with zeros. For so few photos that
-    threads would have nothing to do, and for other sizes, a second form with all open is compiled when one comes.
+    threads would have nothing to do, for batches where single photos were expected, and for other sizes, a second form
+    with all open is compiled when one comes.
     Raises UnavailableError when this CPU does not compute in dtype.
     """
 
@@ -182,7 +183,8 @@ class OpenVINOEngine:
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32. Raises MemoryError when memory does not hold the batch."""
         photos, full = len(batch), self._part
-        fixed = batch.shape[1:] == self._shape and -(-photos // full) >= self._streams
+        busy = -(-photos // full) >= self._streams and (full > 1 or photos == 1)
+        fixed = busy and batch.shape[1:] == self._shape
         if not fixed:
             full = photos
         elif missing := -photos % full:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 
 from convnext_cli.decoders import Decoders, Task
 from convnext_cli.errors import PhotoError
@@ -15,7 +15,6 @@ from convnext_cli.threads import Budget
 EDGE = 160  # pixels of the longer edge
 QUALITY = 70
 PICTURED = ("ok", "unknown")  # what failed has nothing to show, what vanished is there no more
-_AHEAD = 4  # photos a thread, decoded before they are needed
 
 Picture = Callable[[str], bytes]
 
@@ -37,32 +36,24 @@ def with_pictures(
 
     picture: makes one from the path of a file. most: entries that get one. timeout: seconds for one of them, or None.
     """
-    decoders = Decoders(threads, _made_by(picture), Budget(threads), timeout)
-    ahead: deque[tuple[Entry, Task[str, bytes | None] | None]] = deque()
 
-    def first() -> tuple[Entry, bytes | None]:
-        entry, task = ahead.popleft()
-        return entry, None if task is None else task.result()
-
-    try:
+    def chosen() -> Iterator[tuple[Entry, bool]]:
+        left = most
         for entry in entries:
-            wanted = most > 0 and entry.row.status in PICTURED
-            most -= wanted
-            ahead.append((entry, decoders.submit(entry.file) if wanted else None))
-            if len(ahead) > _AHEAD * threads:
-                yield first()
-        while ahead:
-            yield first()
-    finally:
-        decoders.close()
+            wanted = left > 0 and entry.row.status in PICTURED
+            left -= wanted
+            yield entry, wanted
 
-
-def _made_by(picture: Picture) -> Callable[[str, Task[str, bytes | None]], bytes | None]:
-    def make(file: str, task: Task[str, bytes | None]) -> bytes | None:
+    def make(item: tuple[Entry, bool], task: Task[tuple[Entry, bool], bytes | None]) -> bytes | None:
+        entry, wanted = item
+        if not wanted:
+            return None
         task.compute()
         try:
-            return picture(file)
+            return picture(entry.file)
         except (PhotoError, MemoryError):  # its row stands without one
             return None
 
-    return make
+    with closing(Decoders(threads, make, Budget(threads), timeout).in_order(chosen())) as tasks:
+        for task in tasks:
+            yield task.item[0], task.result()
