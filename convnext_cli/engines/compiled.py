@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from convnext_cli.errors import UnavailableError
 
 Forward = Callable[[Tensor], Tensor]
+_ONE = threading.Lock()
 
 
 class Compiled:
@@ -43,8 +45,7 @@ class Compiled:
         size = min((size for size in there if size >= photos), default=photos)
         if size > photos:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, size - photos))  # keeps the layout
-        # torch decides while it traces whether weights are constants, so saying it to the compiler is too late
-        freezing = nullcontext() if size in there else torch._inductor.config.patch(freezing=True)
+        freezing = nullcontext() if size in there else _freezing()
         try:
             with torch.no_grad(), freezing:
                 logits: Tensor = self._run(x)
@@ -64,3 +65,13 @@ class Compiled:
     def _compile(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
         self.compilations += 1
         return torch._inductor.compile(graph, inputs)
+
+
+@contextmanager
+def _freezing() -> Iterator[None]:
+    """Have the weights made constants. torch decides that while it traces: saying it to the compiler is too late.
+
+    The setting is of the process, so that one of several devices compiles at a time.
+    """
+    with _ONE, torch._inductor.config.patch(freezing=True):
+        yield
