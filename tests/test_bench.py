@@ -76,7 +76,7 @@ def test_table_fits_eighty_columns(name: str, convnext: Run, monkeypatch: pytest
     assert len(table) == 8
     assert all(len(line) <= 80 for line in table)
     assert "images/s" in table[1]
-    hidden = re.search(r"^no room here for (.*); -v tells them$", done.out, re.M)
+    hidden = re.search(r"^no room here for (.*); --json has them$", done.out, re.M)
     assert hidden and not any(name in table[1] for name in hidden[1].split(", "))
     assert done.err == ""
     line = re.search(r"^  (convnext classify .*) -r FOLDER$", done.out, re.M)

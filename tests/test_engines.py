@@ -241,6 +241,16 @@ def test_a_damaged_entry_is_never_used(kept: tuple[Path, prepared.Entry], name: 
     assert again.intact()
 
 
+def test_a_cache_that_keeps_nothing_is_said_behind_the_answer(home: Path, convnext: Run, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "own.safetensors")
+    (prepared.root() / "engines").parent.mkdir(parents=True, exist_ok=True)
+    (prepared.root() / "engines").touch()  # where a folder is wanted
+    (prepared.root() / "choices").touch()
+    done = convnext("classify", "-m", str(model), SAMPLES[0])
+    assert done.status == 0
+    assert "it will be prepared again next time" in done.err and "from now on" not in done.err
+
+
 def test_a_lost_entry_is_made_again_behind_the_answer(convnext: Run, kept: tuple[Path, prepared.Entry]) -> None:
     model, entry = kept
     spoil(entry.folder / "model.bin", "one bit")

@@ -122,7 +122,7 @@ def _print_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
         left_out.append(_DISPENSABLE[len(left_out)])
     console.print(table, crop=False)
     if left_out:
-        console.print(f"no room here for {', '.join(left_out)}; -v tells them", style="dim", soft_wrap=True)
+        console.print(f"no room here for {', '.join(left_out)}; --json has them", style="dim", soft_wrap=True)
 
 
 def _legend(found: dict[str, Any], names: Sequence[str]) -> list[str]:

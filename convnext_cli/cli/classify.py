@@ -150,6 +150,9 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     except (KeyboardInterrupt, ConvNextError, OSError, MemoryError) as error:
         render.note(f"not prepared: {str(error) or 'stopped'}")
         return
+    if done.kept:
+        render.note(f"{done.kept}: it will be prepared again next time")
+        return
     render.note(f"prepared in {done.seconds:.1f} s: {done.choice.best('latency')} from now on")
 
 
@@ -225,9 +228,10 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
         + f" in {seconds:.1f} s"
     )
     if given["verbose"]:
+        compiled = ", compiled," if getattr(engine, "compiled", False) else ""
         render.note(
             f"recipe: {recipe.describe()}; logits divided by {pipeline.temperature:g}\n"
-            f"engine: {engine.name} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
+            f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
             f"{pipeline.threads} threads, {pipeline.workers} of them decode{_measured(engine)}\n"
             f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
             f"decode {times.decode:.2f} s, "

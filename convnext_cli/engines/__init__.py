@@ -106,6 +106,8 @@ def open_engine(
     elif device not in ("auto", "cpu") and engine != "torch":
         raise UnavailableError(f"{engine} runs this model on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
+        if compiled:
+            say("torch compiles the network with the first photos, and again for a larger batch: up to a minute")
         return _torch(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
     if found := _from_cache(path, engine, dtype, threads, job, batch_size, say):
         return found

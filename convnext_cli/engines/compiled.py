@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,6 +35,7 @@ class Compiled:
         limit = torch._dynamo.config
         limit.recompile_limit = max(limit.recompile_limit, 1024)
         limit.accumulated_recompile_limit = max(limit.accumulated_recompile_limit, 4096)
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA on machines without
         self._run = torch.compile(forward, backend=self._compile, dynamic=False, fullgraph=True)
 
     def __call__(self, x: Tensor) -> Tensor:

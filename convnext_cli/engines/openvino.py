@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from convnext_cli.errors import UnavailableError
 FILE = "model.xml"  # of a prepared engine; model.bin lies beside it
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 NEEDS = {"bfloat16": "BF16", "float16": "FP16"}  # capabilities of the device
+Form = Literal["parts", "one", "open"]
 _SPATIAL, _CHANNELS = (2, 3), (1,)
 
 
@@ -136,9 +137,9 @@ class OpenVINOEngine:
     """A graph on the CPU.
 
     model: the graph, or its file. It is compiled for the parts of batches of batch_size (``split``) at the recipe's
-    size: a fixed shape runs up to a twentieth faster. The last part is filled up with zeros. For so few photos that
-    threads would have nothing to do, for batches where single photos were expected, and for other sizes, a second form
-    with all open is compiled when one comes.
+    size: a fixed shape runs up to a twentieth faster. The last part is filled up with zeros. Other forms are compiled
+    when they are needed: for one photo, which takes all threads, where half of the threads or more would have nothing
+    to do; and one with all open, for other sizes, which may round otherwise.
     Raises UnavailableError when this CPU does not compute in dtype.
     """
 
@@ -175,37 +176,41 @@ class OpenVINOEngine:
                 raise
             # the batch that comes may be smaller; if it is not, the call says so
             self._shape, compiled = (0, 0, 0), self._compile(None, 1)
-        self._compiled = {self._shape[0] > 0: compiled}  # by whether the shape is fixed
-        self._requests: dict[bool, list[ov.InferRequest]] = {}
+        self._forms: dict[Form, ov.CompiledModel] = {"parts" if self._shape[0] else "open": compiled}
+        self._requests: dict[Form, list[ov.InferRequest]] = {}
         ran = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.dtype = dtype if ran == precision else {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[ran]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32. Raises MemoryError when memory does not hold the batch."""
-        photos, full = len(batch), self._part
-        busy = -(-photos // full) >= self._streams and (full > 1 or photos == 1)
-        fixed = busy and batch.shape[1:] == self._shape
-        if not fixed:
-            full = photos
-        elif missing := -photos % full:
+        photos = len(batch)
+        form, size = self._form(batch.shape)
+        if missing := -photos % size:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         batch = np.ascontiguousarray(batch)
         try:
-            return self._run(fixed, [batch[i : i + full] for i in range(0, len(batch), full)])[:photos]
+            return self._run(form, [batch[i : i + size] for i in range(0, len(batch), size)])[:photos]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(str(error)) from None
 
-    def _run(self, fixed: bool, parts: list[np.ndarray]) -> np.ndarray:
+    def _form(self, shape: tuple[int, ...]) -> tuple[Form, int]:
+        """In which form a batch is computed, and how many photos at once."""
+        photos, *rest = shape
+        if tuple(rest) != self._shape:
+            return "open", photos
+        return ("parts", self._part) if 2 * photos > self._part * self._streams else ("one", 1)
+
+    def _run(self, form: Form, parts: list[np.ndarray]) -> np.ndarray:
         """The logits of parts, as many of them at once as there are streams."""
-        if fixed not in self._requests:
-            if fixed not in self._compiled:
-                self._compiled[fixed] = self._compile(None, 1)
+        if form not in self._requests:
+            if form not in self._forms:
+                self._forms[form] = self._compile((1, *self._shape) if form == "one" else None, 1)
             # twice as many, so that one waits where another ends
-            count = 2 * self._streams if fixed and self._streams > 1 else 1
-            self._requests[fixed] = [self._compiled[fixed].create_infer_request() for _ in range(count)]
-        requests, found = self._requests[fixed], list[np.ndarray]()
+            count = 2 * self._streams if form == "parts" and self._streams > 1 else 1
+            self._requests[form] = [self._forms[form].create_infer_request() for _ in range(count)]
+        requests, found = self._requests[form], list[np.ndarray]()
         begun = 0
         try:
             for i in range(len(parts)):
@@ -223,7 +228,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """Let go of the compiled forms and the graph."""
-        del self._requests, self._compiled, self._model
+        del self._requests, self._forms, self._model
 
     def _compile(self, shape: tuple[int, ...] | None, streams: int) -> ov.CompiledModel:
         model = self._model
