@@ -76,6 +76,7 @@ def test_batches_that_are_not_full_get_the_same_answers(batch_size: int, threads
     assert logits.shape[0] == photos
     assert reference.difference(logits, logits64(SMALL, tensors, x)) < 2e-6
     np.testing.assert_array_equal(engine(x), logits)
+    assert "open" not in engine._forms, "which rounds otherwise in bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -243,9 +244,8 @@ def test_a_damaged_entry_is_never_used(kept: tuple[Path, prepared.Entry], name: 
 
 def test_a_cache_that_keeps_nothing_is_said_behind_the_answer(home: Path, convnext: Run, tmp_path: Path) -> None:
     model = write_model(tmp_path / "own.safetensors")
-    (prepared.root() / "engines").parent.mkdir(parents=True, exist_ok=True)
+    prepared.root().mkdir(parents=True, exist_ok=True)
     (prepared.root() / "engines").touch()  # where a folder is wanted
-    (prepared.root() / "choices").touch()
     done = convnext("classify", "-m", str(model), SAMPLES[0])
     assert done.status == 0
     assert "it will be prepared again next time" in done.err and "from now on" not in done.err

@@ -106,9 +106,7 @@ def open_engine(
     elif device not in ("auto", "cpu") and engine != "torch":
         raise UnavailableError(f"{engine} runs this model on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
-        if compiled:
-            say("torch compiles the network with the first photos, and again for a larger batch: up to a minute")
-        return _torch(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
+        return _torch(path, say, device=device, dtype=dtype, threads=threads, compiled=compiled)
     if found := _from_cache(path, engine, dtype, threads, job, batch_size, say):
         return found
     bundled = engine != "onnxruntime" and dtype != "int8" and path == zoo.local.bundled()
@@ -120,7 +118,7 @@ def open_engine(
             f"convnext prepare -m {path} --dtype int8 --calibrate FOLDER    (a hundred photos of your kind or more)",
         )
     if engine == "auto" and not prepare:
-        return _torch(path, device="cpu", dtype=dtype, threads=threads)
+        return _torch(path, say, device="cpu", dtype=dtype, threads=threads)
     return _prepared(path, engine, dtype, threads, job, batch_size, say)
 
 
@@ -143,7 +141,9 @@ def _gpu() -> bool:
     return devices() != ["cpu"]
 
 
-def _torch(path: Path, **options: Any) -> Engine:
+def _torch(path: Path, say: Callable[[str], None], *, compiled: bool = False, **options: Any) -> Engine:
+    if compiled:
+        say("torch compiles the network with the first photos, and again for a larger batch: up to a minute")
     # Importing torch makes many objects and no garbage; looking for some meanwhile costs a tenth of the time.
     collecting = gc.isenabled()
     gc.disable()
@@ -152,7 +152,7 @@ def _torch(path: Path, **options: Any) -> Engine:
     finally:
         if collecting:
             gc.enable()
-    return TorchEngine(path, **options)
+    return TorchEngine(path, compiled=compiled, **options)
 
 
 def _from_cache(
@@ -167,7 +167,7 @@ def _from_cache(
             return None
         engine = choice.best(job) if choice else "openvino"
     if engine.startswith("torch"):
-        return _torch(path, device="cpu", dtype=dtype, threads=threads, compiled=engine != "torch")
+        return _torch(path, say, device="cpu", dtype=dtype, threads=threads, compiled=engine != "torch")
     entry = prepared.find(known.card, engine, dtype)
     if entry is None:
         return None
