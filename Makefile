@@ -2,18 +2,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests that fork and kill, or serve a store from threads, do not share a process with the rest
+APART := tests/test_remote_s3.py tests/cluster/test_ray.py
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types unit web docs bench weights clean
+.PHONY: help run test test-slow test-all lint format types unit web docs bench weights clean
 
 help:           ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## install, then label the photos in samples/
 	@$(BIN)/convnext classify samples/*.jpg
 
-test: lint types unit    ## install with the test extras, then lint, types and tests
+test: lint types unit    ## install with the test extras, then lint, types and the tests that are not slow
+
+test-slow: $(VENV)/.dev  ## the tests that are marked slow
+	@# pytest ends with 5 where it selects no test, which is not a failure
+	$(BIN)/python -m pytest -m slow -n 2 $(APART:%=--ignore=%) || test $$? -eq 5
+	$(BIN)/python -m pytest -m slow $(APART) || test $$? -eq 5
+
+test-all: test test-slow ## every test
 
 lint: $(VENV)/.dev       ## ruff
 	$(BIN)/ruff check .
@@ -22,11 +31,10 @@ lint: $(VENV)/.dev       ## ruff
 types: $(VENV)/.dev      ## mypy --strict on the package
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev       ## pytest with coverage, in parallel
-	@# apart: tests that fork and kill, or serve a store from threads, do not share a process with the rest
-	$(BIN)/python -m pytest -n 2 --cov --cov-report= --ignore=tests/training --ignore=tests/test_remote_s3.py --ignore=tests/cluster/test_ray.py
-	$(BIN)/python -m pytest --cov --cov-append --cov-report= tests/test_remote_s3.py tests/cluster/test_ray.py
-	$(BIN)/python -m pytest -n 2 --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 tests/training
+unit: $(VENV)/.dev       ## pytest with coverage, in parallel, without the slow tests
+	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report= --ignore=tests/training $(APART:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-append --cov-report= $(APART)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 tests/training
 
 web:            ## install ONNX Runtime for the web (needs npm), for one test of exported files
 	npm install --prefix tests/web --no-audit --no-fund --no-package-lock --silent
@@ -35,7 +43,7 @@ format: $(VENV)/.dev     ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev       ## write the command reference anew from --help
+docs: $(VENV)/.dev       ## write the command reference again from --help
 	$(BIN)/python tools/make_reference.py
 
 bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
