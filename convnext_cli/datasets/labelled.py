@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from convnext_cli.errors import PhotoError
@@ -52,7 +52,8 @@ class Dataset:
 
     path: as the user named it. classes: every class of the data, also those without a photo: sorted by name, or in the
     data's own order where it has one. source: where the bytes are, None for files. passed_over: by type, what is no
-    photo. aside: folders beside the splits that are none, whose photos are left out.
+    photo. aside: folders beside the splits that are none, whose photos are left out. contradictory: paths of photos to
+    which the data gives several labels, which have none here.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Dataset:
     source: Source | None = None
     passed_over: Counter[str] = field(default_factory=Counter)
     aside: tuple[str, ...] = ()
+    contradictory: tuple[str, ...] = ()
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have photos, in the order of SPLITS."""
@@ -95,6 +97,25 @@ class Dataset:
 def split_of(word: str) -> str | None:
     """The split that a folder, a file or a cell of this name means, or None."""
     return _SPLIT_OF.get(word.strip().casefold())
+
+
+def without_contradictions(
+    labelled: Iterable[tuple[LabelledPhoto, frozenset[str]]],
+) -> tuple[tuple[LabelledPhoto, ...], tuple[str, ...]]:
+    """Photos with the one label that is given to each, and the paths of those to which several are given.
+
+    labelled: each photo with the labels that are known of it; a path that occurs repeatedly has those of all places.
+    """
+    photos, labels = list[LabelledPhoto](), dict[str, frozenset[str]]()
+    for photo, found in labelled:
+        photos.append(photo)
+        before = labels.get(photo.path)
+        labels[photo.path] = found if before is None else before | found
+    contradictory = tuple(path for path, found in labels.items() if len(found) > 1)
+    label = {path: next(iter(found)) for path, found in labels.items() if len(found) == 1}
+    known = {text: text for text in label.values()}  # one text a class, not one a photo
+    decided = (replace(photo, label=known.get(label.get(photo.path, ""))) for photo in photos)
+    return tuple(decided), contradictory
 
 
 def sorted_classes(photos: Iterable[LabelledPhoto], more: Iterable[str] = ()) -> tuple[str, ...]:

@@ -48,12 +48,14 @@ def by_name(dataset: Dataset) -> list[Problem]:
     of_class = Counter(photo.label for photo in photos)
     empty = [name for name in dataset.classes if not of_class[name]]
     single = [name for name in dataset.classes if of_class[name] == 1]
-    unlabelled = [photo.path for photo in photos if photo.label is None]
+    contradictory = frozenset(dataset.contradictory)
+    unlabelled = [photo.path for photo in photos if photo.label is None and photo.path not in contradictory]
     paths = [photo.path for photo in photos if not is_url(photo.path)] if dataset.form == "table" else []
     wrong = [path for path in paths if not Path(path).exists()]
     found = [
         _problem("folder_aside", dataset.aside, "folder", "are no split beside the others, and left out"),
         _problem("no_label", unlabelled, "photo", "have no class"),
+        _problem("two_labels", dataset.contradictory, "photo", "have more than one class, and so none"),
         _problem("wrong_path", wrong, "path", "lead to no file"),
         *_alike(dataset.classes),
         _problem("empty_class", empty, "class", "have no photo"),

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
 from convnext_cli.errors import ModelError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES
 from convnext_cli.remote.addresses import is_url
@@ -74,7 +74,9 @@ def read_parquet(path: str, file: ParquetFile) -> Dataset:
 def _dataset(path: str, photos: list[LabelledPhoto]) -> Dataset:
     if not photos:
         raise ModelError(f"{path} names no photo", _HINT)
-    return Dataset(path, "table", sorted_classes(photos), tuple(photos))
+    sets = {photo.label: frozenset([photo.label] if photo.label else []) for photo in photos}
+    decided, contradictory = without_contradictions((photo, sets[photo.label]) for photo in photos)
+    return Dataset(path, "table", sorted_classes(decided), decided, contradictory=contradictory)
 
 
 def _photos(table: str, rows: Iterable[tuple[Where, Cells]]) -> Iterator[LabelledPhoto]:

@@ -1,8 +1,8 @@
 """Tar shards as WebDataset writes them: ``key.jpg`` beside ``key.cls``, ``key.json`` or ``key.txt``, read in place.
 
-The shards are gone through once, for names, labels and places; a photo's bytes are read when it is asked for. What
-stands before the first dot of a name is its key. The label is the text of ``.cls``, else ``label``, ``class`` or
-``cls`` of ``.json``, else the text of ``.txt``.
+The shards are gone through once, for names, labels and places; a photo's bytes are read when it is asked for. Names say
+which label file belongs to which photo (``stems.py``). The label is the text of ``.cls``, else ``label``, ``class`` or
+``cls`` of ``.json``, else the text of ``.txt``. A photo with two labels has none, and is reported.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import re
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.datasets import stems
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
 from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, checked
 from convnext_cli.photos.tar import clean, entries
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
-_LABELS = (".cls", ".json", ".txt")  # the first that is there counts
 _FIELDS = ("label", "class", "cls", "class_name")
 _LONGEST = 1 << 16  # bytes; what is longer is no label
 _FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
@@ -58,46 +58,50 @@ def read(paths: Sequence[str], named: str) -> Dataset:
     Raises ModelError for shards that are damaged, or hold no photo.
     """
     streams: list[io.BufferedIOBase] = []
-    photos: list[LabelledPhoto] = []
+    labelled: list[tuple[LabelledPhoto, frozenset[str]]] = []
     passed_over: Counter[str] = Counter()
     for number, path in enumerate(paths):
         try:
             stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source has it
             streams.append(stream)
-            photos += _photos(path, number, stream, passed_over)
+            labelled += _photos(path, number, stream, passed_over)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise ModelError(f"{path} cannot be read as a tar: {error}", "fetch or write the file again") from error
+    photos, contradictory = without_contradictions(labelled)
     if not photos:
         raise ModelError(f"there is no photo in {named}", "photos are files in the tar, as key.jpg beside key.cls")
-    return Dataset(named, "tar", sorted_classes(photos), tuple(photos), TarSource(streams), passed_over=passed_over)
+    classes = sorted_classes(photos)
+    return Dataset(
+        named, "tar", classes, photos, TarSource(streams), passed_over=passed_over, contradictory=contradictory
+    )
 
 
-def _photos(path: str, shard: int, stream: io.BufferedIOBase, passed_over: Counter[str]) -> list[LabelledPhoto]:
+def _photos(
+    path: str, shard: int, stream: io.BufferedIOBase, passed_over: Counter[str]
+) -> Iterator[tuple[LabelledPhoto, frozenset[str]]]:
+    """The photos of a shard, none with a label yet, and the labels that its files give to each."""
     word = _FIRST_WORD.match(os.path.basename(path))  # noqa: PTH119 - URLs
     split = split_of(word[0]) if word else None
-    labels: dict[str, dict[str, str | None]] = {}
-    found: list[tuple[str, str, tuple[int, int, int]]] = []
-    known: dict[str, str] = {}
+    texts: dict[str, dict[str, list[str]]] = {}  # of label files, by stem and suffix
+    names: list[tuple[str, str, tuple[int, int, int]]] = []
     for tar, entry in entries(stream, "r:"):
         name = clean(entry.name)
-        folder, _, base = name.rpartition("/")
-        stem, _, _ = base.partition(".")
-        key, suffix = f"{folder}/{stem}", os.path.splitext(base)[1].lower()  # noqa: PTH122
-        if not entry.isreg() or not stem:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        suffix = suffix.lower()
+        if not entry.isreg() or not name or name.rpartition("/")[2].startswith("."):
             continue
         if suffix in IMAGE_SUFFIXES:
-            found.append((name, key, (shard, entry.offset_data, entry.size)))
-        elif suffix in _LABELS and entry.size <= _LONGEST:
+            names.append((name, stem, (shard, entry.offset_data, entry.size)))
+        elif suffix in stems.SUFFIXES and entry.size <= _LONGEST:
             file = tar.extractfile(entry)
-            labels.setdefault(key, {})[suffix] = _label(suffix, b"" if file is None else file.read())
+            text = _label(suffix, b"" if file is None else file.read())
+            if text is not None:
+                texts.setdefault(stem, {}).setdefault(suffix, []).append(text)
         else:
             passed_over[suffix or "no suffix"] += 1
-    made = []
-    for name, key, place in found:
-        said = labels.get(key, {})
-        label = next((said[suffix] for suffix in _LABELS if said.get(suffix)), None)
-        made.append(LabelledPhoto(f"{path}/{name}", known.setdefault(label, label) if label else None, split, place))
-    return made
+    labels = stems.labels([stem for _, stem, _ in names], texts)
+    for (name, _, place), found in zip(names, labels, strict=True):
+        yield LabelledPhoto(f"{path}/{name}", None, split, place), found
 
 
 def _label(suffix: str, data: bytes) -> str | None:

@@ -13,7 +13,7 @@ from convnext_cli.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet, bundled
 
 # What training cannot make good, and goes on without only if asked to.
-BAD = ("no_label", "wrong_path", "empty_class")
+BAD = ("no_label", "two_labels", "wrong_path", "empty_class")
 FEW = 50_000  # photos below which training from scratch is warned of (the figure; ImageNet has 1.2 million)
 SHARE = 0.15  # of the photos, that val and test get
 OWN = "own"  # the name of a label set that is not bundled
