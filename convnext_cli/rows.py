@@ -7,13 +7,13 @@ other format is written here, by one class a format.
 from __future__ import annotations
 
 import base64
-import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol
 
 from convnext_cli.errors import PhotoError, UnavailableError
+from convnext_cli.tables import csv_line
 
 Status = Literal["ok", "unknown", "failed", "vanished"]
 
@@ -134,12 +134,9 @@ class CsvWriter:
         self._line([*header, "model", "model_sha256", "error_kind", "error_message"])
 
     def _line(self, cells: list[Any]) -> None:
-        csv.writer(self, delimiter=self.delimiter, lineterminator="\n").writerow(cells)
+        self._stream.write(csv_line(cells, self.delimiter).encode("utf-8", "backslashreplace"))
 
-    def write(self, row: Row | str) -> None:
-        if isinstance(row, str):  # what csv.writer hands back
-            self._stream.write(row.encode("utf-8", "backslashreplace"))
-            return
+    def write(self, row: Row) -> None:
         cells: list[Any] = [row.path, row.status, row.width, row.height]
         for p in row.predictions:
             cells += [p.index, p.id, p.label, p.score]

@@ -142,6 +142,16 @@ def test_the_score_is_never_cut(columns: str) -> None:
     assert "…" not in seen
 
 
+@pytest.mark.parametrize("columns", ["0", "-1", "²", "many", "1" * 30])
+def test_an_impossible_width_is_ignored(columns: str) -> None:
+    seen = on_a_terminal("classify", "-q", "-k", "2", SAMPLES[1], COLUMNS=columns, LINES=columns, NO_COLOR="1")
+    assert "espresso" in seen and "0.8522" in seen
+    environment = os.environ | {"COLUMNS": columns}
+    command = [*COMMAND, "classify", "-q", "-k", "2", SAMPLES[1]]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "espresso" in done.stdout
+
+
 def test_an_error_is_red_on_a_terminal() -> None:
     seen = on_a_terminal("classify", "gone.jpg")
     assert "\x1b[1;31merror:" in seen

@@ -509,6 +509,17 @@ class TestFolder:
         assert [row["path"] for row in rows if row["status"] == "failed"] == [f"{data}/class_1/bad.png"]
         assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("confusion.png", "reliability.png"))
 
+    def test_a_class_with_a_carriage_return(self, convnext: Run, model: str, data: Path, tmp_path: Path) -> None:
+        names = [f"class\r{row}" for row in range(7)]
+        for row, name in enumerate(names[:5]):
+            (data / f"class_{row}").rename(data / name)
+        (tmp_path / "names.json").write_text(json.dumps(names))
+        done = convnext(*EVALUATE, data, "-m", model, "--labels", tmp_path / "names.json", "-o", tmp_path / "out")
+        assert done.status == 0, done.err
+        with (tmp_path / "out" / "confusion.csv").open(newline="") as file:
+            header, *lines = csv.reader(file)
+        assert header[1:6] == names[:5] == [line[0] for line in lines] and set(header[6:]) <= set(names[5:])
+
     def test_two_models_have_two_lists(self, convnext: Run, model: str, other: str, data: Path, tmp_path: Path) -> None:
         convnext(*EVALUATE, data, "-m", model, "--against", other, "-o", tmp_path / "out")
         second = (tmp_path / "out" / "predictions-against.jsonl").read_text().splitlines()

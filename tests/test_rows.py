@@ -15,6 +15,8 @@ STRANGE = [
     "a,b.jpg",
     'quo"te.jpg',
     "new\nline.jpg",
+    "carriage\rreturn.jpg",
+    "both\r\n.jpg",
     "tab\there.jpg",
     "[red].jpg",
     "ümläut.jpg",
@@ -92,6 +94,15 @@ def test_csv_and_tsv(form: str, delimiter: str) -> None:
         "path", "status", "width", "height", "index", "id", "label", "score", "index_2", "id_2", "label_2", "score_2",
         "model", "model_sha256", "error_kind", "error_message",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_csv_and_tsv_for_another_reader(form: str, delimiter: str) -> None:
+    reader = pytest.importorskip("pyarrow.csv")
+    options = reader.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    table = reader.read_csv(io.BytesIO(written(form, rows())), parse_options=options)
+    expected = [row.path.encode("utf-8", "backslashreplace").decode() for row in rows()]
+    assert table.column("path").to_pylist() == expected
 
 
 def test_parquet() -> None:

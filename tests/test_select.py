@@ -9,7 +9,7 @@ import pytest
 
 from convnext_cli import labels
 from convnext_cli.errors import ModelError
-from convnext_cli.labels import wordnet
+from convnext_cli.labels import LabelSet, wordnet
 
 TINY = labels.load("tiny-imagenet-200")
 
@@ -77,6 +77,9 @@ def test_floors(tmp_path: Path) -> None:
     path = tmp_path / "floors.csv"
     path.write_text("label,score\n# a remark\ntabby,0.6\nn07920052,0.25\n")
     assert labels.floors(path, TINY) == {"tabby": 0.6, "n07920052": 0.25}
+    odd = LabelSet.from_names("odd", ["a\rb", "c\u2028d", "e"])
+    path.write_bytes('"a\rb",0.6\r\nc\u2028d,0.5\r\n'.encode())
+    assert labels.floors(path, odd) == {"a\rb": 0.6, "c\u2028d": 0.5}
     for text in ("tabby,high\ntabby,high\n", "no such label,0.5\n", "tabby,0.5,1\ntabby\n", "tabby,nan\nx,nan\n"):
         path.write_text(text)
         with pytest.raises(ModelError):

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -58,8 +58,26 @@ def _console(stderr: bool, quiet: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     # Off a terminal nothing is cut: a path that lost its end is of no use to the next program.
-    width = None if "COLUMNS" in os.environ or stream.isatty() else 1000
-    return Quiet(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=False, width=width, emoji=False)
+    environment = _with_sizes_of_screens(os.environ)
+    width = None if "COLUMNS" in environment or stream.isatty() else 1000
+    return Quiet(
+        stderr=stderr,
+        quiet=quiet,
+        highlight=False,
+        soft_wrap=False,
+        width=width,
+        emoji=False,
+        _environ=environment,
+    )
+
+
+def _with_sizes_of_screens(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without COLUMNS and LINES that no screen has: with COLUMNS=0 rich prints nothing at all."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in ("COLUMNS", "LINES") or re.fullmatch(r"0*[1-9][0-9]{0,3}", value)
+    }
 
 
 @cache

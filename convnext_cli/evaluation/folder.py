@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from convnext_cli.evaluation import figures, mistakes, plots
 from convnext_cli.evaluation.document import Judged, Values
 from convnext_cli.evaluation.truth import NONE, Truth
 from convnext_cli.rows import Row, to_json
+from convnext_cli.tables import csv_line
 
 DOCUMENT, MATRIX, PREDICTIONS = "evaluation.json", "confusion.csv", "predictions.jsonl"
 AGAINST, PAGE = "predictions-against.jsonl", "mistakes.html"
@@ -100,9 +100,8 @@ def _matrix(folder: Path, judged: Judged, drawn: bool) -> None:
         matrix[row_of[true], column_of[answer]] = count
     names: list[str] = [FAILED if each == NONE else truth.labels.names[each] for each in columns]
     with (folder / MATRIX).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-        table: Any = csv.writer(stream, lineterminator="\n")
-        table.writerow(["true", *names])
-        table.writerows([names[place], *matrix[place].tolist()] for place in range(len(rows)))
+        stream.write(csv_line(["true", *names]))
+        stream.writelines(csv_line([names[place], *matrix[place].tolist()]) for place in range(len(rows)))
     if drawn:
         plots.confusion(matrix[:, : len(rows)], names[: len(rows)], folder / PICTURES[0])
 

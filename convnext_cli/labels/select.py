@@ -52,11 +52,13 @@ def floors(path: Path, names: LabelSet) -> dict[str, float]:
     Raises ModelError for a file that cannot be read, a label that is not in the set and a score that is no number.
     """
     import csv
+    import io
 
     known = {*names.names, *(identity for identity in (*names.ids, *(names.group_ids or ())) if identity)}
     found: dict[str, float] = {}
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        # a label may hold any sign at which splitlines would cut
+        lines = io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} cannot be read: {error}", "it holds lines of label,score") from error
     for number, cells in enumerate(csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), 1):

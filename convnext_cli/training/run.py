@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import signal
 import time
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from convnext_cli.datasets import Dataset
 from convnext_cli.errors import UsageError
 from convnext_cli.files import replacing
 from convnext_cli.remote.addresses import is_url
+from convnext_cli.tables import csv_line
 from convnext_cli.training import finish, head, prepare, product
 from convnext_cli.training.data import SHARE, TrainingData, arrange
 from convnext_cli.training.folder import RunFolder
@@ -98,14 +97,11 @@ def _begin(folder: RunFolder, ready: prepare.Prepared, facts: dict[str, Any]) ->
 
 
 def _write_splits(folder: RunFolder, data: TrainingData) -> None:
-
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("path", "label", "split"))
-    for name in ("train", "val", "test"):
-        lines.writerows((photo.path, photo.label, name) for photo in getattr(data, name))
     with replacing(folder.splits) as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        file.write(csv_line(("path", "label", "split")).encode())
+        for name in ("train", "val", "test"):
+            for photo in getattr(data, name):
+                file.write(csv_line((photo.path, photo.label, name)).encode("utf-8", "surrogateescape"))
 
 
 def _train(

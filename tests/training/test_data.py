@@ -139,6 +139,15 @@ class TestData:
         with (tmp_path / "run" / "splits.csv").open(newline="") as file:
             assert [row["split"] for row in csv.DictReader(file) if row["label"] == "grey"] == ["train"]
 
+    def test_a_photo_with_a_carriage_return(self, convnext: Run, tmp_path: Path, model: Path, undrawn: None) -> None:
+        data = place(tmp_path / "data", 8, ("blue", "red"))
+        first = min((data / "red").iterdir())
+        first.rename(first.with_name("a\rb.png"))
+        done = convnext(*TRAIN, data, "-o", tmp_path / "run", "--from", model, *ONE_STEP)
+        assert done.status == 0, done.err
+        with (tmp_path / "run" / "splits.csv").open(newline="") as file:
+            assert {row["path"] for row in csv.DictReader(file)} == {str(path) for path in data.rglob("*.png")}
+
     def test_rare_classes_count_for_more(self, convnext: Run, tmp_path: Path, model: Path, undrawn: None) -> None:
         data = place(tmp_path / "data", 16, ("blue",))
         place(data, 4, ("red",))

@@ -1,0 +1,19 @@
+"""CSV and TSV as every reader takes them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from io import StringIO
+from typing import Any
+
+
+def csv_line(cells: Iterable[Any], delimiter: str = ",") -> str:
+    """A line and the line feed that ends it.
+
+    A cell with a carriage return is quoted, since readers end a line there as well.
+    """
+    text = StringIO()
+    # so that csv quotes both characters, which it does by itself from Python 3.13 on
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
