@@ -593,6 +593,14 @@ def test_large_objects_are_read_a_few_at_a_time(
     ("text", "clean"),
     [
         ("ftp://me:secret@host/x", "ftp://…@host/x"),
+        ("ftp://me:sec@ret@host/x", "ftp://…@host/x"),
+        ("s3://user:a/b@host/x", "s3://…@host/x"),
+        ("https://TOKEN@host/x", "https://…@host/x"),
+        ("see HTTPS://TOKEN@host/x.", "see HTTPS://…@host/x."),
+        ("abfs://container@account.dfs.example/x", "abfs://container@account.dfs.example/x"),
+        ("s3://bucket/a@2x.jpg", "s3://bucket/a@2x.jpg"),
+        ("s3://arn:aws:s3:eu:1:accesspoint/a/b@2x.jpg", "s3://arn:aws:s3:eu:1:accesspoint/a/b@2x.jpg"),
+        ("https://host/x and me@example.org", "https://host/x and me@example.org"),
         (
             "https://b/x?X-Amz-Signature=abc&a=1&X-Amz-Credential=AK",
             "https://b/x?X-Amz-Signature=…&a=1&X-Amz-Credential=…",

@@ -1,8 +1,7 @@
 """One file over HTTP(S): resumed where it was cut, checked against its publisher's checksum, put in place at once.
 
-The standard library's client: it obeys HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE. Bytes go to a hidden
-``.part`` file beside the target, whose name holds the version that the server announced, so that a resumed download
-never mixes two versions.
+Bytes go to a hidden ``.part`` file beside the target, whose name holds the version that the server announced, so that a
+resumed download never mixes two versions.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import socket
 import ssl
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -24,14 +22,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from convnext_cli import __version__
 from convnext_cli.errors import NetworkError, OutputError
-from convnext_cli.zoo import record
+from convnext_cli.remote.addresses import scrub
+from convnext_cli.zoo import connection, record
+from convnext_cli.zoo.connection import BadAnswerError, open_url
 
 RETRIES = 3
 PAUSE = 1.0  # seconds before the first retry; doubled before each further one
-TIMEOUT = 30.0  # seconds without a byte
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+PROGRESS = 30_000  # bytes that a try must bring in order not to count as failed
+_MISTRUST = "run the same command again; if it happens again, mistrust the mirror or proxy in between"
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # File name, bytes so far, bytes in all (None when the server does not say).
@@ -42,7 +42,8 @@ class Absent(NetworkError):
     """The server answers, but has no such file; ``code`` is the hub's own word for the reason, if it gives one."""
 
     def __init__(self, url: str, status: int, code: str) -> None:
-        super().__init__(f"{urlsplit(url).netloc} answers {status} to {url}", "check the address in a browser")
+        shown = scrub(url)
+        super().__init__(f"{urlsplit(shown).netloc} answers {status} to {shown}", "check the address in a browser")
         self.status, self.code = status, code
 
 
@@ -56,7 +57,8 @@ class Remote:
 
     size: in bytes, None when unknown. version: changes whenever the bytes do, "" when the server does not say.
     sha256: in hexadecimal, whole or only its start; git: sha1 of the git blob; "" when the publisher gives none.
-    revision: the repository's commit. token: sent to this host alone.
+    etag: what a server that is not a hub calls this version, to ask whether it still is that one; "" when it may differ
+    for the same bytes. revision: the repository's commit. token: sent to this host alone.
     """
 
     url: str
@@ -64,46 +66,9 @@ class Remote:
     version: str = ""
     sha256: str = ""
     git: str = ""
+    etag: str = ""
     revision: str = ""
     token: str = ""
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but takes the token to no other host, and never leaves https for http."""
-
-    def __init__(self, stay: bool) -> None:
-        self.stay = stay
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
-    ) -> urllib.request.Request | None:
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if self.stay and old.netloc != new.netloc:
-            return None
-        if old.scheme == "https" and new.scheme != "https":
-            raise urllib.error.HTTPError(newurl, 495, "redirected from https to http", headers, fp)
-        request = urllib.request.Request(newurl, headers=dict(req.header_items()), method=req.get_method())
-        if old.netloc != new.netloc:
-            request.remove_header("Authorization")
-        request.remove_header("Host")
-        return request
-
-
-def _open(url: str, method: str, token: str, *, start: int = 0, stay: bool = False) -> Any:
-    headers = {"User-Agent": f"convnext/{__version__}", "Accept-Encoding": "identity"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    opener = urllib.request.build_opener(_Redirects(stay), urllib.request.HTTPSHandler(context=_tls()))
-    return opener.open(urllib.request.Request(url, headers=headers, method=method), timeout=TIMEOUT)
-
-
-def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if bundle := os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
-        context.load_verify_locations(bundle)
-    return context
 
 
 def head(url: str, *, token: str = "", hub: bool = False) -> Remote:
@@ -112,43 +77,62 @@ def head(url: str, *, token: str = "", hub: bool = False) -> Remote:
     hub: the server speaks as the Hugging Face hub does; what it says counts, not the storage it redirects to.
     Raises Absent when the server has no such file, NetworkError when it cannot be reached after retries.
     """
-    answer = _retry(url, lambda: _headers(url, token, hub))
-    etag = (answer.get("X-Linked-Etag") or answer.get("ETag") or "").removeprefix("W/").strip('"')
-    size = answer.get("X-Linked-Size") or (None if answer.get("Location") else answer.get("Content-Length"))
+    answer, size = _retry(url, lambda: _headers(url, token, hub))
+    full_etag = answer.get("X-Linked-Etag") or answer.get("ETag") or ""
+    etag = full_etag.removeprefix("W/").strip('"')
+    revision = answer.get("X-Repo-Commit") or ""
     return Remote(
         url=url,
-        size=int(size) if size and size.isdigit() else None,
+        size=size,
         version=etag or answer.get("Last-Modified") or "",
         sha256=etag if hub and _is_hex(etag, 64) else "",
         git=etag if hub and _is_hex(etag, 40) else "",
-        revision=answer.get("X-Repo-Commit") or "",
+        etag=full_etag if not hub and full_etag.startswith('"') else "",
+        revision=revision if _is_hex(revision, 40) else "",
         token=token,
     )
 
 
-def _headers(url: str, token: str, hub: bool) -> Message:
+def _headers(url: str, token: str, hub: bool) -> tuple[Message, int | None]:
+    """The headers of a file, and its size as they announce it."""
     try:
-        with _open(url, "HEAD", token, stay=hub) as answer:
-            found: Message = answer.headers
-            return found
+        with open_url(url, "HEAD", token=token, stay=hub) as answer:
+            headers: Message = answer.headers
     except urllib.error.HTTPError as error:
         if hub and 300 <= error.code < 400:
-            return error.headers
-        if not hub and error.code in (403, 405, 501):  # some servers only answer GET
-            return Message()
-        raise
+            headers = error.headers
+        elif not hub and error.code in (403, 405, 501):  # some servers only answer GET
+            return Message(), None
+        else:
+            raise
+    size = connection.number(headers, "X-Linked-Size")
+    if size is None and not headers.get("Location"):
+        size = connection.number(headers, "Content-Length")
+    return headers, size
 
 
 def _is_hex(text: str, length: int) -> bool:
     return len(text) == length and all(c in "0123456789abcdef" for c in text)
 
 
-def download(remote: Remote, target: Path, progress: Progress | None = None) -> str:
+def download(remote: Remote, target: Path, progress: Progress | None = None, *, limit: int) -> str:
     """Bring a file to ``target`` and return its sha256.
 
-    What arrived before a cut stays in the ``.part`` file and is not fetched again. Raises NetworkError after the
-    retries, or when the checksum is wrong (then nothing stays); OutputError when the disk is full or not writable.
+    What arrived before a cut stays in the ``.part`` file and is not fetched again.
+
+    Args:
+        limit: bytes that such a file has at most; a server that announces or sends more is not believed.
+
+    Raises:
+        NetworkError: after the retries; or the server sends too much or too slowly, or bytes of a wrong checksum, of
+            which nothing stays.
+        OutputError: the disk is full or not writable.
     """
+    if remote.size is not None and remote.size > limit:
+        raise NetworkError(
+            f"{scrub(remote.url)} announces {remote.size:,} bytes; {limit:,} are the most that such a file may have",
+            _MISTRUST,
+        )
     if (sha256 := _already(remote, target)) is not None:
         return sha256
     name = target.name
@@ -160,15 +144,13 @@ def download(remote: Remote, target: Path, progress: Progress | None = None) -> 
             if stale != part or not (remote.version or remote.sha256 or remote.git):
                 stale.unlink()
         part.touch()
+        if remote.size is not None and _size(part) > remote.size:
+            part.unlink()
     except OSError as error:
         raise _unwritable(part, error) from error
     _check_room(remote, part)
-    while remote.size is None or _size(part) != remote.size:
-        if remote.size is not None and _size(part) > remote.size:
-            part.unlink()
-        _retry(remote.url, lambda: _append(remote, part, progress), lambda: _size(part))
-        if remote.size is None:
-            break
+    if remote.size is None or _size(part) != remote.size:
+        _retry(remote.url, lambda: _append(remote, part, progress, limit), lambda: _size(part))
     sha256 = _check(remote, part)
     try:
         with part.open("rb+") as file:
@@ -179,29 +161,32 @@ def download(remote: Remote, target: Path, progress: Progress | None = None) -> 
     return sha256
 
 
-def _append(remote: Remote, part: Path, progress: Progress | None) -> None:
-    """Fetch from where the part ends. Raises _Cut when the answer ends too early."""
+def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -> None:
+    """Fetch from where the part ends. Raises _Cut for an answer that is too short, BadAnswerError for one too long."""
     start = _size(part)
     try:
-        answer = _open(remote.url, "GET", remote.token, start=start)
+        answer = open_url(remote.url, "GET", token=remote.token, start=start, unless_changed=remote.etag)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        part.unlink()  # longer than the file is
+        part.unlink(missing_ok=True)  # longer than the file is
         raise _Cut("the server has no more bytes than are here") from error
     with answer:
         resumed = answer.status == 206
         if resumed and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
             raise _Cut("the server sent another range than asked for")
+        done = start if resumed else 0
+        total = _total(remote, answer.headers, done)
+        most = limit if total is None else min(total, limit)
         try:
             file = part.open("ab" if resumed else "wb", buffering=0)
         except OSError as error:
             raise _unwritable(part, error) from error
         with file:
-            done = file.tell()
-            length = answer.headers.get("Content-Length")
-            total = remote.size if remote.size is not None else done + int(length) if length else None
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):
+                if done + len(chunk) > most:
+                    part.unlink(missing_ok=True)
+                    raise BadAnswerError(f"the server sends more than the {most:,} bytes that this file has at most")
                 try:
                     left = memoryview(chunk)
                     while left:
@@ -215,15 +200,31 @@ def _append(remote: Remote, part: Path, progress: Progress | None) -> None:
         raise _Cut(f"the connection was cut after {done:,} of {total:,} bytes")
 
 
+def _total(remote: Remote, headers: Message, done: int) -> int | None:
+    """The bytes of the whole file. Raises BadAnswerError when the answer is of another length than was announced."""
+    length = connection.number(headers, "Content-Length")
+    total = None if length is None else done + length
+    if remote.size is not None and total is not None and total != remote.size:
+        raise BadAnswerError(
+            f"the server announced {remote.size:,} bytes and now sends {total:,}: the file was changed meanwhile, "
+            "or a proxy keeps an old one"
+        )
+    return total if remote.size is None else remote.size
+
+
 def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
-    """Try again after what may pass: a cut, a time-out, a busy server. Tries that got further do not count."""
+    """Try again after what may pass: a cut, a time-out, a busy server. Tries that got further do not count.
+
+    Raises Absent for a file that the server does not have, NetworkError for all other failures.
+    """
+    shown = scrub(url)
     failures, furthest = 0, progress()
     while True:
         try:
             return attempt()
+        except BadAnswerError as error:
+            raise NetworkError(f"cannot fetch {shown}: {scrub(str(error))}", _MISTRUST) from error
         except urllib.error.HTTPError as error:
-            if error.code == 495:
-                raise NetworkError(f"{url} leads from https to http", "refused; tell the server's keeper") from error
             if error.code not in (408, 425, 429) and error.code < 500:
                 raise Absent(url, error.code, error.headers.get("X-Error-Code") or "") from error
             reason = f"the server answers {error.code} {error.reason}"
@@ -231,7 +232,7 @@ def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = l
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise NetworkError(
-                    f"the certificate of {urlsplit(url).netloc} cannot be verified: {error.reason.verify_message}",
+                    f"the certificate of {urlsplit(shown).netloc} cannot be verified: {error.reason.verify_message}",
                     "behind a company's proxy, name its certificates: SSL_CERT_FILE=/path/to/bundle.pem",
                 ) from error
             if isinstance(error.reason, socket.gaierror):
@@ -240,13 +241,15 @@ def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = l
                 reason = str(getattr(error.reason, "strerror", None) or error.reason)
             cause = error
         except (_Cut, http.client.HTTPException, OSError) as error:
-            reason, cause = str(error) or type(error).__name__, error
+            cut = isinstance(error, http.client.IncompleteRead)
+            reason, cause = "the connection was cut" if cut else str(error) or type(error).__name__, error
         got = progress()
-        failures = 0 if got > furthest else failures + 1
+        # a server that gives a few bytes at each try would be asked for ever
+        failures = 0 if got - furthest >= PROGRESS else failures + 1
         furthest = max(furthest, got)
         if failures > RETRIES:
             raise NetworkError(
-                f"cannot fetch {url}: {reason}",
+                f"cannot fetch {shown}: {scrub(reason)}",
                 "run the same command again to go on from where it stopped; HTTPS_PROXY and HF_ENDPOINT are obeyed",
             ) from cause
         time.sleep(PAUSE * 2 ** max(failures - 1, 0))
@@ -265,7 +268,9 @@ def _digests(remote: Remote, path: Path) -> tuple[str, str, str]:
     sha256 = record.sha256(path)
     if remote.git:
         blob = hashlib.sha1(b"blob %d\0" % _size(path), usedforsecurity=False)
-        blob.update(path.read_bytes())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                blob.update(chunk)
         return sha256, blob.hexdigest(), remote.git
     return sha256, sha256[: len(remote.sha256)], remote.sha256
 
@@ -276,8 +281,8 @@ def _check(remote: Remote, part: Path) -> str:
     if found != wanted:
         part.unlink()
         raise NetworkError(
-            f"{remote.url} arrived damaged: its checksum is {found}, its publisher says {wanted}",
-            "nothing was kept; pull again, and if it happens again, mistrust the mirror or proxy in between",
+            f"{scrub(remote.url)} arrived damaged: its checksum is {found}, its publisher says {wanted}",
+            f"nothing was kept; {_MISTRUST}",
         )
     return sha256
 

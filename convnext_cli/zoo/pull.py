@@ -11,14 +11,18 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from convnext_cli.errors import NetworkError, OutputError
+from convnext_cli.errors import NetworkError, OutputError, UsageError
+from convnext_cli.files import unwritten
+from convnext_cli.remote.addresses import scrub
 from convnext_cli.zoo import fetch, local, record
 from convnext_cli.zoo.entry import Entry, sha256_prefix
 from convnext_cli.zoo.settings import folders
 
 HUB = "https://huggingface.co"
 BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+LARGEST_TEXT = 16 << 20  # bytes of a JSON file; configs that name 21,841 classes take 3 MB
 _TRUE = {"1", "on", "yes", "true"}
 
 
@@ -57,7 +61,7 @@ def pull(
         raise NetworkError(f"{entry.name} has no file of its publisher's that can be fetched", "leave out --origin")
     with alone(place):
         if origin or not entry.hub:
-            files = {entry.files[0]: _download(_publisher(entry), place / entry.files[0], progress)}
+            files = {entry.files[0]: _download(entry, _publisher(entry), place / entry.files[0], progress)}
         else:
             files = _from_hub(entry, place, progress)
         weights = next(iter(files))
@@ -78,8 +82,13 @@ def _publisher(entry: Entry) -> fetch.Remote:
 def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dict[str, dict[str, Any]]:
     from huggingface_hub import get_token
 
-    base = f"{(os.environ.get('HF_ENDPOINT') or HUB).rstrip('/')}/{entry.hub}/resolve"
+    base = f"{_endpoint()}/{entry.hub}/resolve"
     token = get_token() or ""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise UsageError(
+            "the access token for the hub holds characters that no token has",
+            "set HF_TOKEN to the token as the hub shows it, or unset it",
+        )
     weights = _weights_on_hub(entry, base, token)
     files = {}
     # The small files first, and all of one revision: a folder with weights and no config would be a trap.
@@ -88,9 +97,30 @@ def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dic
             remote = fetch.head(f"{base}/{weights.revision or 'main'}/{name}", token=token, hub=True)
         except fetch.Absent:
             continue
-        files[name] = _download(remote, place / name, progress)
+        files[name] = _download(entry, remote, place / name, progress)
     name = weights.url.rpartition("/")[2]
-    return {name: _download(weights, place / name, progress), **files}
+    return {name: _download(entry, weights, place / name, progress), **files}
+
+
+def _endpoint() -> str:
+    """The hub's address, or that of a mirror. Raises UsageError when HF_ENDPOINT is not an address."""
+    url = os.environ.get("HF_ENDPOINT") or HUB
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        is_address = False
+    if not is_address or not url.isascii() or not url.isprintable() or " " in url:
+        raise UsageError(
+            f"HF_ENDPOINT is not the address of a hub: {scrub(url)!r}", "unset HF_ENDPOINT, or set it to https://HOST"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise UsageError(
+            f"HF_ENDPOINT may hold neither a password nor a query: {scrub(url)}",
+            "set it to https://HOST alone, and HF_TOKEN to the access token",
+        )
+    return url.rstrip("/")
 
 
 def _weights_on_hub(entry: Entry, base: str, token: str) -> fetch.Remote:
@@ -127,15 +157,21 @@ def _elsewhere(entry: Entry) -> str:
     return f"look at {HUB}/{entry.hub}; HF_ENDPOINT may name a mirror that lacks it"
 
 
-def _download(remote: fetch.Remote, target: Path, progress: fetch.Progress | None) -> dict[str, Any]:
-    sha256 = fetch.download(remote, target, progress)
+def _download(entry: Entry, remote: fetch.Remote, target: Path, progress: fetch.Progress | None) -> dict[str, Any]:
+    limit = LARGEST_TEXT if target.name in BESIDE else _largest_weights(entry)
+    sha256 = fetch.download(remote, target, progress, limit=limit)
     checked = "whole" if len(remote.sha256) == 64 or remote.git else "start" if remote.sha256 else "none"
     return {
         "sha256": sha256,
         "size": target.stat().st_size,
         "checked": checked,
-        "source": remote.url,
+        "source": scrub(remote.url),
     }
+
+
+def _largest_weights(entry: Entry) -> int:
+    """Bytes: float32 four times, which leaves room for a text tower, moving averages and the state of an optimiser."""
+    return max(16 * entry.config.num_parameters, LARGEST_TEXT)
 
 
 class alone:
@@ -147,9 +183,7 @@ class alone:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"cannot write {place}: {error.strerror}", "check its permissions, or set CONVNEXT_HOME"
-            ) from error
+            raise unwritten(place, error) from error
         self._place = place
         self._lock = FileLock(place / ".lock", timeout=0)
 
@@ -160,6 +194,8 @@ class alone:
             self._lock.acquire()
         except Timeout as error:
             raise OutputError("this model is being pulled by another process", "wait until it has ended") from error
+        except OSError as error:
+            raise unwritten(self._place, error) from error
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.errors import OutputError
+from convnext_cli.files import unwritten
 
 if TYPE_CHECKING:
     from convnext_cli.zoo.entry import Entry
@@ -46,7 +46,7 @@ def write(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         temporary.replace(place / RECORD)
     except OSError as error:
-        raise OutputError(f"cannot write {place / RECORD}: {error.strerror}", "free some space") from error
+        raise unwritten(place / RECORD, error) from error
 
 
 def complete(place: Path) -> Path | None:

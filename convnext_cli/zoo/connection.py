@@ -1,0 +1,181 @@
+"""One HTTP(S) request, of a server that may be slow, broken or hostile.
+
+The standard library's client: it obeys HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE. Three limits are added: a
+floor for the rate at which bytes arrive, a limit for everything that is not the file itself (headers, bodies of
+redirects), and redirects to nothing but HTTP(S).
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from email.message import Message
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from convnext_cli import __version__
+
+TIMEOUT = 30.0  # seconds without a byte
+WINDOW = 30.0  # seconds of waiting over which the rate is taken
+FLOOR = 1000  # bytes a second; slower servers are given up
+MOST_AROUND = 1 << 20  # bytes of headers, and of the body of a redirect or an error
+
+
+class BadAnswerError(Exception):
+    """The server breaks the rules in a way that no further try would change."""
+
+
+class _WatchedSocket(io.RawIOBase):
+    """The bytes of a connection. Raises BadAnswerError when they are too slow, or exceed ``limit``."""
+
+    def __init__(self, raw: socket.SocketIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._raw, self._clock = raw, clock
+        self._total, self._in_window, self._waited = 0, 0, 0.0
+        self.limit: int | None = MOST_AROUND
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        start = self._clock()
+        count = self._raw.readinto(memoryview(buffer))
+        waited = self._clock() - start
+        self._total += count or 0
+        if self.limit is not None and self._total > self.limit:
+            raise BadAnswerError("the server sends headers or remarks without end")
+        self._in_window += count or 0
+        # Only waiting for the server counts, not for a disk; what lasts longer than a time-out is a stopped process
+        self._waited += waited if waited <= TIMEOUT else 0.0
+        if self._waited >= WINDOW:
+            if count and self._in_window < FLOOR * WINDOW:
+                raise BadAnswerError(
+                    f"the server is too slow: it sent {self._in_window:,} bytes in {self._waited:.0f} seconds"
+                )
+            self._in_window, self._waited = 0, 0.0
+        return count
+
+    def allow(self, more: int | None) -> None:
+        """Let so many more bytes come, or any number."""
+        self.limit = None if more is None else self._total + more
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self._watched = _WatchedSocket(sock.makefile("rb", buffering=0))
+        self.fp = io.BufferedReader(self._watched)
+
+    def begin(self) -> None:
+        super().begin()  # reads the headers, and before them as many "100 Continue" as come
+        self._watched.allow(None if self.status in (200, 206) else MOST_AROUND)
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    def __init__(self) -> None:
+        urllib.request.HTTPHandler.__init__(self)
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, req, context=_tls())
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but takes the token to no other host, and never leaves https for http, or either for ftp."""
+
+    def __init__(self, stay: bool) -> None:
+        self.stay = stay
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if self.stay and old.netloc != new.netloc:
+            return None
+        if old.scheme == "https" and new.scheme == "http":
+            raise BadAnswerError("it leads from https to http, which is refused")
+        if new.scheme not in ("http", "https"):
+            raise BadAnswerError(f"it leads to {new.scheme}://, which is refused")
+        request = urllib.request.Request(newurl, headers=dict(req.header_items()), method=req.get_method())
+        if old.netloc != new.netloc:
+            request.remove_header("Authorization")
+        request.remove_header("Host")
+        return request
+
+
+def open_url(
+    url: str, method: str, *, token: str = "", start: int = 0, unless_changed: str = "", stay: bool = False
+) -> http.client.HTTPResponse:
+    """Send a request, follow its redirects, and return the answer with its body unread.
+
+    Args:
+        start: the byte from which on the body is asked for.
+        unless_changed: the strong ETag under which ``start`` counts; a file of another one is sent from its beginning.
+        stay: do not follow redirects to other hosts.
+
+    Raises:
+        BadAnswerError: the server breaks the rules.
+        urllib.error.HTTPError: a status other than success.
+        OSError, http.client.HTTPException: the connection failed.
+    """
+    headers = {"User-Agent": f"convnext/{__version__}", "Accept-Encoding": "identity"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if unless_changed:
+            headers["If-Range"] = unless_changed
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        _Handler(),
+        _Redirects(stay),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    try:
+        request = urllib.request.Request(url, headers=headers, method=method)
+        return cast("http.client.HTTPResponse", opener.open(request, timeout=TIMEOUT))
+    except (ValueError, http.client.InvalidURL) as error:  # no such host name, no such port, not a URL
+        raise BadAnswerError(f"it leads to an address that does not exist: {error}") from error
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if bundle := os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        context.load_verify_locations(bundle)
+    return context
+
+
+def number(headers: Message, name: str) -> int | None:
+    """A header that counts bytes; None when there is none. Raises BadAnswerError when it is not a number of bytes."""
+    text = headers.get(name)
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        shown = text if len(text) <= 40 else f"{text[:40]}…"
+        raise BadAnswerError(f"its {name} is {shown!r}, which is not a number of bytes")
+    return int(text)
