@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from convnext_cli import __version__
+from convnext_cli import __version__, interruption
 from convnext_cli.errors import ConvNextError
 
 # Name, and the line that --help shows; the command is the object of the same name in the module of that name.
@@ -114,8 +113,7 @@ def convnext() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
-    # asked to stop is asked to stop: keep what was done
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption.guard()  # asked to stop is asked to stop: finished work is kept
     if sys.stderr is None:  # closed by the caller: rows are still wanted
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
     for stream in (sys.stdout, sys.stderr):

@@ -15,6 +15,7 @@ import torch
 from convnext_cli.datasets import Dataset
 from convnext_cli.errors import UsageError
 from convnext_cli.files import replacing
+from convnext_cli.interruption import interrupt, noting
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.tables import csv_line
 from convnext_cli.training import finish, head, prepare, product
@@ -161,12 +162,12 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         trainer.stop = True
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupt)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
             if signal.getsignal(number) != signal.SIG_IGN:
-                former[number] = signal.signal(number, stop)
+                former[number] = signal.signal(number, noting(stop))
         except ValueError:  # not in the main thread
             break
     try:

@@ -1,0 +1,99 @@
+"""Signals while the main thread is within a native call that never returns."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+
+# A lock that is taken twice: no signal makes this call return, and other threads go on meanwhile.
+STUCK = """
+import ctypes, threading
+from convnext_cli import interruption
+interruption.guard()
+libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+libc.pthread_mutex_lock(lock)
+threading.Timer(1, print, ["stuck"], {"flush": True}).start()  # when the main thread is in the call
+try:
+    libc.pthread_mutex_lock(lock)
+finally:
+    print("returned", flush=True)
+"""
+
+
+def begin(code: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stuck\n"
+    return process
+
+
+def test_sigterm_ends_a_stuck_call() -> None:
+    process = begin(STUCK)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and out == ""
+    assert err == "interrupted within a step that did not end; finished work is kept\n"
+
+
+@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_second_signal_ends_a_stuck_call(second: signal.Signals, status: int) -> None:
+    process = begin(STUCK)
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again ends it at once" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(second)
+    process.communicate(timeout=60)
+    assert process.returncode == status
+
+
+# The first signal is handled; what follows takes longer than the patience with a call that does not return.
+FINISHING = """
+import time
+from convnext_cli import interruption
+interruption.PATIENCE = 0.2
+interruption.guard()
+try:
+    print("stuck", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    ends = time.monotonic() + 2
+    while time.monotonic() < ends:
+        time.sleep(0.1)
+    print("finished", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_reacts_is_left_alone(number: signal.Signals) -> None:
+    process = begin(FINISHING)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "finished\n", "")
+
+
+def test_a_handler_of_its_own_counts_as_a_reaction() -> None:
+    """Training goes on to the end of its step, and does not raise."""
+    code = FINISHING.replace(
+        'print("stuck"',
+        'import signal; signal.signal(signal.SIGTERM, interruption.noting(lambda *_: None)); print("stuck"',
+    ).replace("time.sleep(60)", "time.sleep(3); raise KeyboardInterrupt")
+    process = begin(code)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "finished\n", "")
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As ``nohup`` and shells' background jobs start it."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from convnext_cli import interruption; interruption.guard()\n"
+        "assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
