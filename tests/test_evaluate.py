@@ -287,6 +287,9 @@ def test_figures_are_those_of_classify(convnext: Run, model: str, data: Path, en
         if wrong["true_rank"]:
             label, score = said[wrong["path"]][wrong["true_rank"] - 1]
             assert label == wrong["true"] and wrong["true_score"] == pytest.approx(score, abs=1e-5)
+            assert wrong["true_score_at_most"] is None
+        else:
+            assert wrong["true_score_at_most"] == pytest.approx(said[wrong["path"]][4][1], abs=1e-5)
 
 
 def test_the_table(convnext: Run, model: str, data: Path) -> None:
@@ -628,6 +631,8 @@ class TestMistakes:
         words = "".join(Parsed(self.page()).words)
         assert "is cat 10.0\xa0%" in words and "taken for dog 90.0\xa0%" in words
         assert "10.0" not in "".join(Parsed(self.page(true_rank=None, true_score=None)).words)
+        beyond = self.page(true_rank=None, true_score=None, true_score_at_most=0.034)
+        assert "is cat at most 3.4\xa0%" in "".join(Parsed(beyond).words)
 
     def test_a_photo_that_went_away(self) -> None:
         from convnext_cli.errors import PhotoError

@@ -53,15 +53,17 @@ def _accuracy(document: Values) -> None:
     table = render.table("", *named, "%", "95 %", "photos", right=(first, first + 1, first + 2))
 
     def rows(what: str, cells: list[tuple[str, ...] | None]) -> None:
-        for place, (each, more) in enumerate(zip(models, cells, strict=True)):
+        heading = what
+        for each, more in zip(models, cells, strict=True):
             if more is not None:
                 name = (render.clean(each["model"]),) if named else ()
-                table.add_row("" if place else what, *name, *more)
+                table.add_row(heading, *name, *more)
+                heading = ""
 
     rows("top-1", [_share(each["top1"]) for each in models])
-    rows("top-5", [_share(each["top5"]) for each in models])
+    rows("top-5", [each["top5"] and _share(each["top5"]) for each in models])
     rows("ReaL top-1", [each["real"] and _share(each["real"]["top1"]) for each in models])
-    rows("ReaL top-5", [each["real"] and _share(each["real"]["top5"]) for each in models])
+    rows("ReaL top-5", [each["real"] and each["real"]["top5"] and _share(each["real"]["top5"]) for each in models])
     errors = [each["calibration"]["ece"] for each in models]
     rows("ECE", [None if error is None else (f"{error:.3f}",) for error in errors])
     render.out().print(table)

@@ -97,9 +97,9 @@ def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: floa
     return {
         "photos": len(photos),
         "top1": _share(figures.Share.of(int(right.sum()), len(photos))),
-        "top5": _share(figures.Share.of(int(truth.right(answers.top).sum()), len(photos))),
+        "top5": _top5(truth, int(truth.right(answers.top).sum()), len(photos)),
         "real": _real(truth, answers),
-        "calibration": {"ece": _number(figures.calibration_error(bins)), "bins": [asdict(each) for each in bins]},
+        "calibration": {"ece": figures.known_calibration_error(bins), "bins": [asdict(each) for each in bins]},
         "thresholds": [_threshold(each) for each in figures.thresholds(scores, right[answered], len(photos))],
         "suggested": {
             "precision_wanted": precision,
@@ -179,6 +179,11 @@ def _share(share: figures.Share) -> Values:
     return {"value": _number(share.value), **asdict(share)}
 
 
+def _top5(truth: Truth, right: int, photos: int) -> Values | None:
+    """None where the model has so few labels that every photo would count as right."""
+    return _share(figures.Share.of(right, photos)) if figures.means_top5(len(truth.labels.names)) else None
+
+
 def _threshold(each: figures.Threshold) -> Values:
     return {"min_score": each.min_score, "precision": _share(each.precision), "coverage": each.coverage}
 
@@ -192,11 +197,9 @@ def _real(truth: Truth, answers: Answers) -> Values | None:
     if truth.several is None:
         return None
     kept = truth.has_real()
-    shares = {
-        name: _share(figures.Share.of(int(truth.right_by_real(top)[kept].sum()), int(kept.sum())))
-        for name, top in (("top1", answers.top[:, :1]), ("top5", answers.top))
-    }
-    return {"photos": int(kept.sum()), **shares}
+    photos = int(kept.sum())
+    top1, top5 = (int(truth.right_by_real(top)[kept].sum()) for top in (answers.top[:, :1], answers.top))
+    return {"photos": photos, "top1": _share(figures.Share.of(top1, photos)), "top5": _top5(truth, top5, photos)}
 
 
 def _classes(truth: Truth, answers: Answers) -> list[Values]:
@@ -235,6 +238,7 @@ def _wrong(photos: Sequence[LabelledPhoto], judged: Judged) -> list[Values]:
     for place in order_of_mistakes(judged):
         top, scores = answers.top[place].tolist(), answers.scores[place].tolist()
         rank = top.index(judged.truth.answers[place]) if judged.truth.answers[place] in top else None
+        known = judged.truth.classes and judged.truth.answers[place] != NONE
         found.append(
             {
                 "path": photos[place].path,
@@ -242,8 +246,10 @@ def _wrong(photos: Sequence[LabelledPhoto], judged: Judged) -> list[Values]:
                 "true": true_label(judged, place),
                 "answer": names[top[0]],
                 "score": scores[0],
-                "true_rank": None if rank is None or not judged.truth.classes else rank + 1,
-                "true_score": None if rank is None or not judged.truth.classes else scores[rank],
+                "true_rank": rank + 1 if known and rank is not None else None,
+                "true_score": scores[rank] if known and rank is not None else None,
+                # the true label is not among the best guesses, so it has no higher score than the last of these
+                "true_score_at_most": scores[-1] if known and rank is None else None,
             }
         )
     return found

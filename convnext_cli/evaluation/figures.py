@@ -14,6 +14,7 @@ import numpy as np
 
 Z95 = 1.959963984540054  # of the normal distribution, for 95 % in the middle
 BINS = 15  # of equal width, as Guo et al. (2017) count the expected calibration error
+TOP = 5  # guesses of the top-5 figures
 GRID = 1000  # thresholds are multiples of one thousandth: short to type
 SHOWN = (*(step / 20 for step in range(20)), 0.99)
 
@@ -112,6 +113,16 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     photos = sum(each.photos for each in bins)
     gaps = (each.photos * abs((each.accuracy or 0.0) - (each.confidence or 0.0)) for each in bins)
     return sum(gaps) / photos if photos else math.nan
+
+
+def known_calibration_error(bins: Sequence[Bin]) -> float | None:
+    """The same, None of fewer photos than there are bins: hardly any bin then has two photos to take a share of."""
+    return calibration_error(bins) if sum(each.photos for each in bins) >= len(bins) else None
+
+
+def means_top5(labels: int) -> bool:
+    """Whether a top-5 figure says anything: among five labels or fewer, every answer is among the best five."""
+    return labels > TOP
 
 
 @dataclass(frozen=True)

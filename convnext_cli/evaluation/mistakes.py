@@ -54,15 +54,22 @@ def write(parts: Iterable[bytes], path: Path) -> None:
 
 
 def _card(each: dict[str, Any], read: Callable[[str], bytes]) -> str:
-    rank = "" if each["true_rank"] is None else f" <b>{_percent(each['true_score'])}</b>"
     return string.Template(_CARD).substitute(
         picture=_picture(each["path"], read),
         true=text(each["true"] or "none of the model's labels"),
-        rank=rank,
+        rank=_true_score(each),
         answer=text(each["answer"]),
         score=_percent(each["score"]),
         path=text(each["path"]),
     )
+
+
+def _true_score(each: dict[str, Any]) -> str:
+    """The score of the true label, or its bound where the label is not among the best guesses."""
+    if each["true_rank"] is not None:
+        return f" <b>{_percent(each['true_score'])}</b>"
+    most = each.get("true_score_at_most")
+    return "" if most is None else f" <b>at most {_percent(most)}</b>"
 
 
 def _percent(score: float) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 
 from convnext_cli.datasets import Dataset, LabelledPhoto
 from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.evaluation.figures import TOP
 from convnext_cli.evaluation.truth import NONE
 from convnext_cli.pipeline import Pipeline
 from convnext_cli.rows import Row
-
-TOP = 5  # guesses a photo that are kept
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def _unmatched(lacking: Sequence[str], found: match.Match, labels: LabelSet, cla
     more = f" and {len(lacking) - _SHOWN:,} more" if len(lacking) > _SHOWN else ""
     message = (
         f"{len(lacking):,} of the {classes:,} classes in the data are not among the model's {len(labels.names):,} "
-        f"labels ({labels.name or 'its own'}): {', '.join(names)}{more}"
+        f"label{'s' * (len(labels.names) != 1)} ({labels.name or 'its own'}): {', '.join(names)}{more}"
     )
     hint = "take a model of these classes, or --labels FILE to name the model's as the data does"
     if all(name.isdecimal() for name in lacking):
