@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -22,20 +23,25 @@ _INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed
 _SHARE = click.FloatRange(0, 1, max_open=True)
 
 
+# Hours, minutes and seconds in this order, each with its unit; a bare number is minutes.
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_TIME = re.compile(
+    rf"(?:{_NUMBER}\s*h(?:ours?|rs?)?)?\s*(?:{_NUMBER}\s*m(?:in(?:ute)?s?)?)?\s*(?:{_NUMBER}\s*s(?:ec(?:ond)?s?)?)?"
+)
+
+
 class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
-    """A time such as 90s, 20m, 1.5h; a bare number is minutes."""
+    """A time such as 90s, 20m, 20min, 1.5h or 1h30m; a bare number is minutes."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip().lower()
-        factor = {"s": 1 / 60, "m": 1.0, "h": 60.0}.get(text[-1:])
-        try:
-            minutes = float(text[:-1]) * factor if factor is not None else float(text)
-        except ValueError:
-            minutes = 0.0
+        parts = _TIME.fullmatch(f"{text}m" if re.fullmatch(_NUMBER, text) else text)
+        hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
+        minutes += 60 * hours + seconds / 60
         if not 0 < minutes < 1e6:
-            self.fail(f"{value!r} is no time such as 90s, 20m or 1.5h", param, ctx)
+            self.fail(f"{value!r} is not a time such as 90s, 20m, 1.5h or 1h30m", param, ctx)
         return minutes
 
 
@@ -56,7 +62,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 )
 @click.option("--arch", metavar="VARIANT", help="The network, from scratch.  [default: convnext_atto]")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Times through train.")
-@click.option("--time", "minutes", type=_Minutes(), metavar="TIME", help="The whole run's length: 90s, 20m, 1.5h.")
+@click.option("--time", "minutes", type=_Minutes(), metavar="TIME", help="How long to train: 90s, 20m, 1.5h, 1h30m.")
 @click.option("--size", type=click.IntRange(1), help="Edge of the photos in pixels.  [default: that of the weights]")
 @click.option("-b", "--batch-size", type=click.IntRange(2), help="Photos a step, over all processes.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Highest learning rate.")
@@ -130,7 +136,7 @@ def train(**given: Any) -> int:
     teller = train_view.Teller(quiet=given["quiet"] or not group.first)
     try:
         with closing(open_data(paths)) as dataset, teller:
-            outcome = run.train(job, dataset, group, teller, begun=begun)
+            outcome = run.train(job, dataset, group, teller)
     except KeyboardInterrupt:
         render.note(_INTERRUPTED.format(job.folder) if folder.begun() else "interrupted before the run began")
         return 130

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.cli import render
+from convnext_cli.cli.label_view import EVERY, counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from convnext_cli.training.recipe import TrainingRecipe
 
+_COLUMNS = ("epoch", "loss", "val loss", "top-1", "top-5", "ECE", "time")
 _SHOWN = 12  # evaluations in the live table
 _NOTED = (
     *("epochs", "minutes", "size", "sizes", "batch_size", "optimiser", "lr", "layer_decay", "drop_path", "ema"),
@@ -23,11 +27,13 @@ _NOTED = (
 class Teller:
     """Told by the run what is done; as a context it holds the live table."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._live: Live | None = None
         self._quiet = quiet
         self._done = 0.0
         self._line = ""
+        self._clock, self._action = clock, ""
+        self._action_begun, self._action_noted, self._action_before = 0.0, 0.0, 0
         self._last: dict[str, Any] = {}
         self._history: list[dict[str, Any]] = []
         self._minutes: float | None = None
@@ -53,8 +59,19 @@ class Teller:
         if not self._quiet:
             render.note(f"note: {text}")
 
-    def reading(self, what: str, done: int, total: int) -> None:
-        self._line = f"reading {what}: {done:,} of {total:,}" if done < total else ""
+    def progress(self, action: str, done: int, total: int) -> None:
+        now = self._clock()
+        if action != self._action:  # the first of its photos took an unknown time
+            self._action, self._action_begun, self._action_noted, self._action_before = action, now, now, done
+            if self._live is None and not self._quiet:
+                render.note(f"{action}: {counted(total, 'photo')}")
+        self._line = f"{action}: {done:,} of {counted(total, 'photo')}" if done < total else ""
+        if self._line and now > self._action_begun:
+            rate = (done - self._action_before) / (now - self._action_begun)
+            self._line += f", {rate:,.1f}/s, {duration((total - done) / rate)} left" if rate else ""
+        if self._live is None and not self._quiet and self._line and now - self._action_noted >= EVERY:
+            self._action_noted = now
+            render.note(self._line)
 
     def begins(self, recipe: TrainingRecipe, facts: dict[str, Any]) -> None:
         self._minutes = recipe.minutes
@@ -73,7 +90,7 @@ class Teller:
             render.note("settings: " + ", ".join(f"{name} {value}" for name, value in told.items()))
 
     def step(self, done: float, values: dict[str, Any]) -> None:
-        self._done, self._last = done, values
+        self._done, self._last, self._line = done, values, ""
 
     def judged(self, done: float, values: dict[str, Any]) -> None:
         self._done = done
@@ -109,21 +126,32 @@ class Teller:
         return Group(*parts)
 
     def _table(self) -> RenderableType:
-        table = render.table("epoch", "loss", "val loss", "top-1", "top-5", "ECE", "time", right=(0, 1, 2, 3, 4, 5, 6))
         best = max((each["val_top1"] for each in self._history), default=0)
-        for each in self._history[-_SHOWN:]:
-            mark = "bold" if each["val_top1"] == best else ""
-            table.add_row(
-                f"{each['epoch']:.1f}" if "penalty" not in each else f"penalty {each['penalty']:g}",
-                "" if each.get("loss") is None else f"{each['loss']:.3f}",
-                f"{each['val_loss']:.3f}",
-                f"{100 * each['val_top1']:.1f} %",
-                f"{100 * each['val_top5']:.1f} %" if "val_top5" in each else "",
-                f"{each['val_ece']:.3f}" if "val_ece" in each else "",
-                duration(each["seconds"]) if "seconds" in each else "",
-                style=mark,
-            )
+        rows = [(_cells(each), "bold" if each["val_top1"] == best else "") for each in self._history[-_SHOWN:]]
+        # a column without a figure is left out, such as top-5 of few classes
+        titles = [title for title in _COLUMNS if any(title in cells for cells, _ in rows)]
+        table = render.table(*titles, right=tuple(range(len(titles))))
+        for cells, style in rows:
+            table.add_row(*(cells.get(title, "") for title in titles), style=style)
         return table
+
+
+def _cells(values: dict[str, Any]) -> dict[str, str]:
+    """An evaluation's cells of the table by the titles of their columns, without those of figures that it lacks."""
+    first = f"penalty {values['penalty']:g}" if "penalty" in values else f"{values['epoch']:.1f}"
+    known: dict[str, tuple[Any, Callable[[Any], str]]] = {
+        "loss": (values.get("loss"), "{:.3f}".format),
+        "val loss": (values["val_loss"], "{:.3f}".format),
+        "top-1": (values["val_top1"], _percent),
+        "top-5": (values.get("val_top5"), _percent),
+        "ECE": (values.get("val_ece"), "{:.3f}".format),
+        "time": (values.get("seconds"), duration),
+    }
+    return {"epoch": first} | {title: show(value) for title, (value, show) in known.items() if value is not None}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _told(values: dict[str, Any], last: dict[str, Any]) -> str:
@@ -134,33 +162,47 @@ def _told(values: dict[str, Any], last: dict[str, Any]) -> str:
         )
     rate = f", {last['images_per_second']:,.0f} photos/s" if last else ""
     loss = f"loss {last['loss']:.3f}, " if last else ""
+    top5 = "" if values["val_top5"] is None else f", top-5 {100 * values['val_top5']:.1f} %"
     return (
         f"epoch {values['epoch']:.1f}: {loss}val loss {values['val_loss']:.3f}, "
-        f"top-1 {100 * values['val_top1']:.1f} %, top-5 {100 * values['val_top5']:.1f} %{rate}, "
-        f"{duration(values['seconds'])}"
+        f"top-1 {100 * values['val_top1']:.1f} %{top5}{rate}, {duration(values['seconds'])}"
     )
 
 
 def print_results(facts: dict[str, Any]) -> None:
     """What came of it, on standard output."""
     results = facts["results"]
-    table = render.table("", "photos", "top-1", "top-5", "ECE", right=(1, 2, 3, 4))
-    for name in ("val", "test"):
-        if name in results:
-            found = results[name]
-            table.add_row(
-                name,
-                f"{facts['photos'][name]:,}",
-                f"{100 * found['top1']:.2f} %",
-                f"{100 * found['top5']:.2f} %" if len(facts["classes"]) > 5 else "",
-                f"{found['ece']:.3f}",
-            )
-    render.out().print(table)
-    best = "solved" if facts["asked"].get("freeze") else f"the best of epoch {results['best_epoch']:.1f}"
-    render.note(
-        f"{best}, at {results['size']} pixels; temperature "
-        f"{results['temperature']:.3f} brings the ECE on val from {results['val_ece_before']:.3f} to "
-        f"{results['val']['ece']:.3f}"
+    splits = {name: results[name] for name in ("val", "test") if name in results}
+    # runs of earlier versions have a top-5 of any number of classes
+    few = len(facts["classes"]) <= 5
+    top5 = any(found["top5"] is not None for found in splits.values()) and not few
+    ece = any(found["ece"] is not None for found in splits.values())
+    titles = ["", "photos", "top-1", *(["top-5"] if top5 else []), *(["ECE"] if ece else [])]
+    table = render.table(*titles, right=tuple(range(1, len(titles))))
+    for name, found in splits.items():
+        cells = [name, f"{facts['photos'][name]:,}", f"{100 * found['top1']:.2f} %"]
+        cells += ["" if found["top5"] is None else f"{100 * found['top5']:.2f} %"] if top5 else []
+        cells += ["" if found["ece"] is None else f"{found['ece']:.3f}"] if ece else []
+        table.add_row(*cells)
+    if splits:
+        render.out().print(table)
+    best = f"the best of epoch {results['best_epoch']:.1f}"
+    if facts["asked"].get("freeze"):
+        best = f"solved with a penalty of {results['penalty']:g}" if "penalty" in results else "solved"
+    render.note(f"{best}, at {results['size']} pixels; {_of_temperature(results)}")
+
+
+def _of_temperature(results: dict[str, Any]) -> str:
+    """Whether logits are divided by a temperature, and why."""
+    used, fitted = results["temperature"], results.get("temperature_fitted", results["temperature"])
+    if fitted is None:
+        return "no temperature was fitted: val has too few photos to judge one by"
+    before, after = results["val_ece_before"], results.get("val_ece_fitted", results["val"]["ece"])
+    if used == fitted:
+        return f"temperature {used:.3f} brings the ECE on val from {before:.3f} to {after:.3f}"
+    return (
+        f"the temperature stays 1: {fitted:.3f}, which has the least loss on val, would raise the ECE there from "
+        f"{before:.3f} to {after:.3f}"
     )
 
 

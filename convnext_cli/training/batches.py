@@ -104,7 +104,7 @@ class Batches:
         )
         for photos, some, problem in loader:
             if problem is not None:
-                raise _gone(problem)
+                raise gone(problem)
             yield photos.to(self._device, non_blocking=True), some
 
 
@@ -155,13 +155,13 @@ def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> 
         )
         for photos, _, problem in loader:
             if problem is not None:
-                raise _gone(problem)
+                raise gone(problem)
             yield photos
     else:
         for part in parts:
             photos, _, problem = _collate([_Plain(pixels)[number] for number in part])
             if problem is not None:
-                raise _gone(problem)
+                raise gone(problem)
             assert photos is not None
             yield photos
 
@@ -177,7 +177,7 @@ class _Plain(Dataset[Any]):
             return None, number, f"{error.kind}: {error.message}"
 
 
-def _gone(problem: str) -> ModelError:
+def gone(problem: str) -> ModelError:
     return ModelError(f"a photo cannot be read any more: {problem}", "mend it; the same command goes on")
 
 

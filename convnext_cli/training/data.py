@@ -16,6 +16,7 @@ from convnext_cli.labels import LabelSet, bundled
 BAD = ("no_label", "two_labels", "wrong_path", "empty_class")
 FEW = 50_000  # photos below which training from scratch is warned of (the issue's figure; ImageNet has 1.2 million)
 SHARE = 0.15  # of the photos, that val and test get
+Progress = Callable[[str, int, int], None]  # what is done, how many of the photos are, and how many there are
 OWN = "own"  # the name of a label set that is not bundled
 _HINT = "mend that, or leave such photos and classes out with --skip-bad"
 
@@ -80,6 +81,7 @@ def arrange(
     seed: int = 0,
     skip_bad: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> TrainingData:
     """Part photos into train, val and test, by the data's own splits where it has train.
 
@@ -100,7 +102,7 @@ def arrange(
     splits = {photo.split for photo in photos}
     parted = "train" not in splits or "val" not in splits
     if parted:
-        photos = _part(dataset, photos, splits, val, test, seed, say)
+        photos = _part(dataset, photos, splits, val, test, seed, say, progress)
     of = {name: tuple(photo for photo in photos if photo.split == name) for name in ("train", "val", "test")}
     trained = {photo.label for photo in of["train"]}
     classes = tuple(name for name in dataset.classes if name in trained)
@@ -127,6 +129,7 @@ def _part(
     test: float,
     seed: int,
     say: Callable[[str], None],
+    progress: Progress,
 ) -> list[LabelledPhoto]:
     """Photos with a split each. Those that have one keep it, but val may be taken from train."""
     ours = [photo for photo in photos if photo.split in (None, "train")]
@@ -139,8 +142,10 @@ def _part(
         raise UsageError(
             "--val and --test must be shares above 0, and below 1 together", "leave them out for 0.15 each"
         )
-    say(f"parting {len(ours):,} photos")
-    digests = list(split.digests(dataset, ours))
+    digests = []
+    for digest in split.digests(dataset, ours):
+        digests.append(digest)
+        progress("comparing the photos, for splits without copies", len(digests), len(ours))
     twice = len(digests) - len(set(digests))
     if twice:
         say(f"{twice:,} photos are there more than once; copies stay on one side")

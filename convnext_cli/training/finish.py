@@ -15,7 +15,7 @@ from convnext_cli.training import plots, product
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.job import Job, Teller
-from convnext_cli.training.judge import fit_temperature, judge, logits
+from convnext_cli.training.judge import Calibration, calibrate, judge, logits
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.pixels import Judged, load
 from convnext_cli.training.prepare import Prepared
@@ -45,7 +45,7 @@ def finish(
                 threads=job.threads,
                 timeout=job.timeout,
                 memory=job.memory,
-                progress=lambda done: teller.reading(f"{split} at {rule.size[0]} pixels", done, len(some)),
+                progress=lambda done: teller.progress(f"reading {split} at {rule.size[0]} pixels", done, len(some)),
             )
         gone = {photo.path for photo, _ in bad}
         if gone:
@@ -65,22 +65,26 @@ def finish(
             if gone:  # what is left says nothing beside the whole
                 break
             sizes[edge] = judge(other, photos.val_labels)
-            if sizes[edge]["top1"] <= sizes[rule.size[0]]["top1"]:
+            if _top1(sizes[edge]) <= _top1(sizes[rule.size[0]]):
                 break
             rule, found = larger, other
-    temperature = fit_temperature(found, photos.val_labels)
-    before, val = sizes[rule.size[0]], judge(found, photos.val_labels, temperature)
+    calibration = calibrate(found, photos.val_labels)
+    temperature, val = calibration.temperature, calibration.used
     results: dict[str, Any] = {
         "best_step": best["step"],
         "best_epoch": best["epoch"],
+        **({"penalty": best["penalty"]} if "penalty" in best else {}),
         "size": rule.size[0],
         "temperature": temperature,
         "val": val,
-        "val_ece_before": before["ece"],
+        **_calibration(calibration),
     }
     if len(sizes) > 1:
         results["val_top1_by_size"] = {str(edge): value["top1"] for edge, value in sizes.items()}
-    metrics = _percent("val", val) | {"val ece without temperature": round(before["ece"], 4)}
+    metrics = _percent("val", val)
+    for name, ece in (("without temperature", calibration.before), ("with fitted temperature", calibration.after)):
+        if calibration.fitted is not None and ece["ece"] is not None:
+            metrics[f"val ece {name}"] = round(ece["ece"], 4)
     if data.test:
         rows, (answers, gone) = data.rows, of("test", rule)
         labels = torch.tensor([rows[photo.label] for photo in data.test if photo.path not in gone])
@@ -94,11 +98,31 @@ def finish(
     return {"results": results}
 
 
-def _percent(split: str, found: dict[str, float]) -> dict[str, float]:
+def _top1(found: dict[str, float | None]) -> float:
+    assert found["top1"] is not None
+    return found["top1"]
+
+
+def _calibration(calibration: Calibration) -> dict[str, float | None]:
+    """The temperature that was fitted, used or not, and what it does to the figures of val."""
     return {
-        f"{split} top-1": round(100 * found["top1"], 3),
-        f"{split} top-5": round(100 * found["top5"], 3),
-        f"{split} ece": round(found["ece"], 4),
+        "temperature_fitted": calibration.fitted,
+        "val_ece_before": calibration.before["ece"],
+        "val_ece_fitted": calibration.after["ece"],
+        "val_loss_before": calibration.before["loss"],
+        "val_loss_fitted": calibration.after["loss"],
+    }
+
+
+def _percent(split: str, found: dict[str, float | None]) -> dict[str, float]:
+    """For the card, without figures that say nothing."""
+    figures = {
+        f"{split} top-1": (100, found["top1"], 3),
+        f"{split} top-5": (100, found["top5"], 3),
+        f"{split} ece": (1, found["ece"], 4),
+    }
+    return {
+        name: round(factor * value, digits) for name, (factor, value, digits) in figures.items() if value is not None
     }
 
 
@@ -107,7 +131,7 @@ def _draw(
     found: torch.Tensor,
     photos: Photos,
     data: TrainingData,
-    ece: float,
+    ece: float | None,
     best: dict[str, Any],
     teller: Teller,
 ) -> None:

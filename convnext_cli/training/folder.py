@@ -116,7 +116,11 @@ class RunFolder:
 
     def write_facts(self, values: dict[str, Any]) -> None:
         with replacing(self.facts) as file:
-            file.write((json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
+            file.write(
+                (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
 
     def read_state(self) -> dict[str, Any] | None:
         """What ``write_state`` wrote, None before the first. Raises ModelError when it is damaged."""
@@ -147,7 +151,7 @@ class RunFolder:
 
     def add_to_log(self, values: dict[str, Any]) -> None:
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(values, allow_nan=False) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
         if not self.log.exists():

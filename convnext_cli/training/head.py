@@ -15,24 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnext_cli.errors import UsageError
-from convnext_cli.model import ConvNextForImageClassification
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training.batches import judged
+from convnext_cli.training.features import Features
 from convnext_cli.training.folder import RunFolder
-from convnext_cli.training.judge import BATCH, normaliser
-from convnext_cli.training.loop import DTYPES, Photos
-from convnext_cli.training.pixels import Pixels
+from convnext_cli.training.loop import Photos
 from convnext_cli.training.processes import Processes
 from convnext_cli.training.recipe import TrainingRecipe
 from convnext_cli.training.start import Start
 
-PENALTIES = tuple(10.0**power for power in (-6, -5, -4, -3, -2, -1))
+POWERS = range(-1, -7, -1)  # of ten: the penalties that are always tried
+# How far the search goes on where the best penalty is the last one on its side.
+WEAKEST, STRONGEST = -9, 3
 _STEPS = 500
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Of one penalty. weight: (classes, C); bias: (classes,), both of features as they are. loss: on val."""
+    """Of one penalty. weight: (classes, C); bias: (classes,), both of features as they are. loss, top1: on val."""
 
     penalty: float
     weight: Tensor
@@ -40,75 +38,89 @@ class Fit:
     loss: float
     top1: float
 
-
-@torch.inference_mode()
-def features(
-    network: ConvNextForImageClassification,
-    pixels: Pixels,
-    recipe: Recipe,
-    device: torch.device,
-    *,
-    dtype: torch.dtype,
-    workers: int = 0,
-    flipped: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
-) -> Tensor:
-    """(N, C) float64 on the CPU: what the classifier reads. flipped: of mirrored photos."""
-    apply, found = normaliser(recipe, device), list[Tensor]()
-    network.eval()
-    for photos in judged(pixels, range(len(pixels)), BATCH, workers):
-        x = apply(photos.flip(-1) if flipped else photos)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            *_, last = network.hidden_states(x)
-            pooled = network.pool(last)
-            if network.config.head_hidden_size:
-                pooled = F.gelu(network.head_hidden(pooled))
-        found.append(pooled.double().cpu())
-        progress(sum(map(len, found)))
-    return torch.cat(found)
+    @property
+    def merit(self) -> tuple[float, float]:
+        """The larger, the better."""
+        return self.top1, -self.loss
 
 
-def fits(
-    train: Tensor, rows: Tensor, val: Tensor, val_rows: Tensor, weights: Tensor | None, smoothing: float
-) -> Iterator[Fit]:
-    """One a penalty, the strongest first, each begun where the last one ended.
+class Solver:
+    """Fits a classifier for one penalty after the other, each begun where the last one ended.
 
-    train, val: features (N, C). rows: (N,) of the classifier. weights: of classes, (classes,), or None.
+    train, val: features (N, C), of one photo or more. rows: (N,) of the classifier. weights: of classes, (classes,), or
+    None. smoothing: of labels.
     """
-    classes = int(rows.max()) + 1 if weights is None else len(weights)
-    mean, deviation = train.mean(0), train.std(0) + 1e-6
-    x = (train - mean) / deviation
-    weight = torch.zeros((classes, x.shape[1]), dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    share = None if weights is None else weights.double()
-    for penalty in sorted(PENALTIES, reverse=True):
+
+    def __init__(
+        self, train: Tensor, rows: Tensor, val: Tensor, val_rows: Tensor, weights: Tensor | None, smoothing: float
+    ) -> None:
+        classes = int(rows.max()) + 1 if weights is None else len(weights)
+        self._mean, self._deviation = train.mean(0), train.std(0) + 1e-6
+        self._x, self._rows = (train - self._mean) / self._deviation, rows
+        self._val, self._val_rows = val, val_rows
+        self._weight = torch.zeros((classes, train.shape[1]), dtype=torch.float64, requires_grad=True)
+        self._bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+        self._share = None if weights is None else weights.double()
+        self._smoothing, self._last = smoothing, 0.0
+
+    def __call__(self, penalty: float) -> Fit:
+        weight, bias = self._weight, self._bias
+        if penalty > self._last:  # the weights of a strong penalty are near zero, and far from those of a weak one
+            with torch.no_grad():
+                weight.zero_()
+                bias.zero_()
+        self._last = penalty
         solver = torch.optim.LBFGS(
             [weight, bias], max_iter=_STEPS, tolerance_grad=1e-7, history_size=20, line_search_fn="strong_wolfe"
         )
 
-        def loss(penalty: float = penalty) -> Tensor:
-            found = F.linear(x, weight, bias)
-            error = F.cross_entropy(found, rows, weight=share, label_smoothing=smoothing, reduction="sum") / len(x)
-            return error + penalty * weight.square().sum()
+        def loss() -> Tensor:
+            error = F.cross_entropy(
+                F.linear(self._x, weight, bias),
+                self._rows,
+                weight=self._share,
+                label_smoothing=self._smoothing,
+                reduction="sum",
+            )
+            return error / len(self._x) + penalty * weight.square().sum()
 
         def closure() -> Tensor:
-            solver.zero_grad()  # noqa: B023 - called within this turn of the loop alone
+            solver.zero_grad()
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
         solver.step(closure)  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            own = weight / deviation
-            shift = bias - (own * mean).sum(1)
-            found = F.linear(val, own, shift)
-            yield Fit(
+            own = weight / self._deviation
+            shift = bias - (own * self._mean).sum(1)
+            answers = F.linear(self._val, own, shift)
+            return Fit(
                 penalty,
                 own.float(),
                 shift.float(),
-                float(F.cross_entropy(found, val_rows)),
-                float((found.argmax(1) == val_rows).double().mean()),
+                float(F.cross_entropy(answers, self._val_rows)),
+                float((answers.argmax(1) == self._val_rows).double().mean()),
             )
+
+
+def search(fit: Callable[[float], Fit]) -> Iterator[Fit]:
+    """The fits of all penalties, the strongest first; and of more, as long as the best one has no neighbour on a side.
+
+    A best penalty at the end of the list says that a better one may lie beyond it.
+    """
+    merits: dict[int, tuple[float, float]] = {}
+    waiting = list(POWERS)
+    while waiting:
+        power = waiting.pop(0)
+        found = fit(10.0**power)
+        merits[power] = found.merit
+        yield found
+        best = max(merits, key=lambda each: merits[each])
+        if not waiting and best == max(merits) < STRONGEST:
+            waiting = [best + 1]
+        elif not waiting and best == min(merits) > WEAKEST:
+            waiting = [best - 1]
 
 
 def solve(
@@ -121,7 +133,7 @@ def solve(
     teller: Any,
     *,
     dtype: str,
-    workers: int,
+    threads: int,
 ) -> dict[str, Any]:
     """Put the best classifier into the network; gives its evaluation. weights: of classes.
 
@@ -129,34 +141,27 @@ def solve(
     """
     if processes.world > 1:
         raise UsageError("--freeze needs one process: it takes seconds", "start it without torchrun")
-    device = processes.device
-    network = start.network.to(device).to(memory_format=torch.channels_last)
+    network = start.network.to(processes.device).to(memory_format=torch.channels_last)
+    features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads)
 
-    def of(name: str, pixels: Pixels, *, flipped: bool = False) -> Tensor:
-        return features(
-            network,
-            pixels,
-            start.recipe,
-            device,
-            dtype=DTYPES[dtype],
-            workers=workers,
-            flipped=flipped,
-            progress=lambda done: teller.reading(f"features of {name}", done, len(pixels)),
-        )
+    def told(name: str, total: int) -> Callable[[int], None]:
+        return lambda done: teller.progress(f"computing the features of {name}", done, total)
 
-    train, rows, val = of("train", photos.train), photos.train_labels, of("val", photos.val)
-    if recipe.flip:
-        train, rows = torch.cat([train, of("train, mirrored", photos.train, flipped=True)]), rows.repeat(2)
+    plain, mirrored = features.of(photos.train, mirrored=recipe.flip, progress=told("train", len(photos.train)))
+    val, _ = features.of(photos.val, progress=told("val", len(photos.val)))
+    train, rows = plain, photos.train_labels
+    if mirrored is not None:
+        train, rows = torch.cat([plain, mirrored]), rows.repeat(2)
     if weights is None:
         weights = torch.ones(network.config.num_labels)
     folder.cut_log(-1)
     best: Fit | None = None
     values: dict[str, Any] = {}
-    for step, fit in enumerate(fits(train, rows, val, photos.val_labels, weights, recipe.smoothing), 1):
+    for step, fit in enumerate(search(Solver(train, rows, val, photos.val_labels, weights, recipe.smoothing)), 1):
         line = {"step": step, "epoch": 0.0, "penalty": fit.penalty, "val_top1": fit.top1, "val_loss": fit.loss}
         folder.add_to_log(line)
-        teller.judged(step / len(PENALTIES), line)
-        if best is None or (fit.top1, -fit.loss) > (best.top1, -best.loss):
+        teller.judged(min(1.0, step / len(POWERS)), line)
+        if best is None or fit.merit > best.merit:
             best, values = fit, line
     assert best is not None
     with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,18 +58,55 @@ def logits(
     return whole
 
 
-def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float]:
-    """found: logits (N, classes). labels: (N,) rows. Gives top1, top5, loss and ece (15 bins)."""
+def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float | None]:
+    """found: logits (N, classes) of one photo or more. labels: (N,) rows.
+
+    Gives top1, top5, loss and ece (15 bins); top5 is None of five classes or fewer, ece of fewer photos than bins.
+    """
     found = found / temperature
     ranks = (found > found.gather(1, labels[:, None])).sum(1)
     scores, answers = found.softmax(1).max(1)
     bins = figures.reliability(scores.double().numpy(), (answers == labels).numpy())
     return {
         "top1": float((answers == labels).double().mean()),
-        "top5": float((ranks < 5).double().mean()),
+        "top5": float((ranks < figures.TOP).double().mean()) if figures.means_top5(found.shape[1]) else None,
         "loss": float(torch.nn.functional.cross_entropy(found, labels)),
-        "ece": figures.calibration_error(bins),
+        "ece": figures.known_calibration_error(bins),
     }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What logits are divided by, and the figures of val that decided it.
+
+    temperature: that is used. fitted: the one of the least loss, None where there are too few photos to judge one.
+    before, after: figures (``judge``) at 1 and at ``fitted``.
+    """
+
+    temperature: float
+    fitted: float | None
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+
+    @property
+    def used(self) -> dict[str, float | None]:
+        """The figures at the temperature that is used."""
+        return self.after if self.temperature == self.fitted else self.before
+
+
+def calibrate(found: Tensor, labels: Tensor) -> Calibration:
+    """Fit a temperature, and use it where scores are then right as often as they say, or more nearly so.
+
+    A fit lowers the loss on the photos that it is fitted to, whatever it does to the scores of best guesses: the
+    calibration error decides. Of so few photos that there is none, nothing can be decided, and logits stay as they are.
+    """
+    before = judge(found, labels)
+    if before["ece"] is None:
+        return Calibration(1.0, None, before, before)
+    fitted = fit_temperature(found, labels)
+    after = judge(found, labels, fitted)
+    assert after["ece"] is not None
+    return Calibration(fitted if after["ece"] <= before["ece"] else 1.0, fitted, before, after)
 
 
 def fit_temperature(found: Tensor, labels: Tensor) -> float:

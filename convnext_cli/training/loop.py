@@ -53,9 +53,12 @@ class Photos:
 
 @dataclass
 class Progress:
-    """Where a run stands. spent: seconds, of all its parts. best: the best evaluation so far, {} before the first.
-    worse: evaluations since then. history: all evaluations. summed, since: the loss of the steps that were not logged
-    yet, and how many they are."""
+    """Where a run stands.
+
+    spent: seconds of training, in all its parts; reading photos and compiling do not count. best: the best evaluation
+    so far, {} before the first. worse: evaluations since then. history: all evaluations. summed, since: the loss of the
+    steps that were not logged yet, and how many they are.
+    """
 
     step: int = 0
     spent: float = 0.0
@@ -77,8 +80,7 @@ class Told(Protocol):
 class Trainer:
     """One run.
 
-    dtype: of the products. write: makes a model of the network as it is, at a path. spent: seconds that preparing
-    took, which count.
+    dtype: of the products. write: makes a model of the network as it is, at a path.
     """
 
     def __init__(
@@ -95,7 +97,6 @@ class Trainer:
         write: Callable[[Any], None],
         weights: Tensor | None = None,
         teacher: Teacher | None = None,
-        spent: float = 0.0,
     ) -> None:
         self.recipe, self.photos, self.processes, self.folder, self.told = recipe, photos, processes, folder, told
         device = processes.device
@@ -106,7 +107,7 @@ class Trainer:
         self.optimisers = optimise.optimisers(self.network, recipe)
         self.average = optimise.Average(self.network) if recipe.ema else None
         self.paths = KeptPaths(self.network, self.micro, device)
-        self.state = Progress(spent=spent)
+        self.state = Progress()
         self.stop = False  # asked to end, by a signal
         self.stopped = False  # ended so, as the first process was asked to
         self._recipe: Recipe = start.recipe
@@ -116,6 +117,7 @@ class Trainer:
         self._weights = None if weights is None else weights.to(device)
         self._teacher = teacher
         self._done = 0.0
+        self._compiled: set[int] = set()  # edges that torch has compiled the network for
         self._running = torch.zeros((), device=device)  # loss of the steps that were not logged yet
         self._noted = 0.0
         forward: Any = self.network
@@ -185,7 +187,13 @@ class Trainer:
                 self.stopped = not over
                 break
             photos, numbers = next(batches)
-            self._running += self._step(photos, numbers)
+            if self._compiles():
+                # the budget and the learning rate follow the clock, which training alone moves
+                waited = time.perf_counter()
+                self._running += self._step(photos, numbers)
+                begun += time.perf_counter() - waited
+            else:
+                self._running += self._step(photos, numbers)
             state.step += 1
             state.since += 1
             looks = self._is_time_to_judge()
@@ -204,6 +212,14 @@ class Trainer:
             self._judge()
         self._save()
         return state
+
+    def _compiles(self) -> bool:
+        """Whether torch compiles the network in the step to come: once for each edge of the photos."""
+        size = self._size_at(self.state.step)
+        if not self.recipe.compile or size in self._compiled:
+            return False
+        self._compiled.add(size)
+        return True
 
     def _share(self, step: int, spent: float) -> float:
         """How much of the run is done at a step, 0 to 1."""

@@ -116,6 +116,15 @@ class Streamed:
         pixels = self._shape(decode(data, enough=self._shape.enough).image)
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
+    def in_order(self, threads: int) -> Iterator[Tensor | PhotoError]:
+        """All photos, each (3, height, width) uint8, decoded by threads ahead of whoever takes them."""
+        stream = decoded(self._dataset, self._photos, self._shape, threads=threads, enough=self._shape.enough)
+        for _, pixels in stream:
+            if isinstance(pixels, PhotoError):
+                yield pixels
+            else:
+                yield torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
     def whole(self) -> None:
         return None
 

@@ -32,6 +32,8 @@ def curves(log: Sequence[dict[str, Any]], path: Path) -> None:
     loss.set(ylabel="loss")
     loss.legend(fontsize=8)
     for name, colour in (("top1", "#0d7a70"), ("top5", "#c77b1e")):
+        if any(line[f"val_{name}"] is None for line in evaluations):  # too few classes for it to say anything
+            continue
         accuracy.plot(at, [100 * line[f"val_{name}"] for line in evaluations], "o-", color=colour, ms=3, label=name)
     if evaluations:
         best = max(evaluations, key=lambda line: (line["val_top1"], -line["val_loss"]))

@@ -121,7 +121,7 @@ def prepare(
         _even(recipe, processes, len(data.train))
     dtype = recipe.dtype if former is None else former["dtype"]
     if dtype == "auto":
-        dtype = precision.fastest(start.network, recipe, processes)
+        dtype = "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, teller.say)
     teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype)
     return Prepared(recipe, data, photos, start, teacher, dtype)
 
@@ -153,7 +153,7 @@ def _load(
         photos = getattr(data, name)
 
         def tell(done: int, name: str = name, total: int = len(photos)) -> None:
-            teller.reading(name, done, total)
+            teller.progress(f"reading {name}", done, total)
 
         found[name], some = load(
             data.dataset,
@@ -171,7 +171,7 @@ def _load(
         data.test,
         threads=job.threads,
         timeout=job.timeout,
-        progress=lambda done: teller.reading("test", done, len(data.test)),
+        progress=lambda done: teller.progress("reading test", done, len(data.test)),
     )
     if bad:
         for photo, error in bad[:_SHOWN]:

@@ -232,5 +232,6 @@ def _whole(name: str, value: object, least: int) -> None:
 
 
 def _real(name: str, value: object, most: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(f"{name} must be a number from 0 to {most:g}, not {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most or value == math.inf:
+        limits = "from 0" if most == math.inf else f"from 0 to {most:g}"
+        raise ValueError(f"{name} must be a number {limits}, not {value!r}")

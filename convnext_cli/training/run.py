@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,10 +26,9 @@ from convnext_cli.training.processes import Processes
 from convnext_cli.training.recipe import read
 
 
-def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, begun: float) -> Outcome:
+def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> Outcome:
     """Train, or go on where an earlier run in the folder was cut; nothing more is done where it has come to its end.
 
-    begun: ``time.perf_counter()`` when the command started: a budget in minutes counts from there.
     Raises UsageError when the folder holds another run, ModelError for data or weights that cannot be used.
     """
     torch.set_num_threads(job.threads)
@@ -43,7 +41,9 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
         job = _parted_as(job, former["parting"])
     seed = former["seed"] if former is not None else job.given.get("seed", 0)
     val, test = (SHARE if share is None else share for share in (job.val, job.test))
-    data = arrange(dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=teller.say)
+    data = arrange(
+        dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=teller.say, progress=teller.progress
+    )
     identity = prepare.identity_of(data)
     if former is not None:
         if former["photos_sha256"] != identity:
@@ -64,7 +64,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller, *, b
         folder.tidy()
     teller.begins(ready.recipe, facts)
     processes.wait()
-    best = _train(job, ready, processes, folder, teller, goes_on=former is not None, begun=begun)
+    best = _train(job, ready, processes, folder, teller, goes_on=former is not None)
     if best is None:
         return Outcome(False, facts)
     if processes.first:
@@ -113,7 +113,6 @@ def _train(
     teller: Teller,
     *,
     goes_on: bool,
-    begun: float,
 ) -> dict[str, Any] | None:
     """The best evaluation, whose weights are in the folder; None when it was stopped before the end."""
     recipe, start, data = ready.recipe, ready.start, ready.data
@@ -126,7 +125,7 @@ def _train(
 
     if recipe.freeze:
         best = head.solve(
-            recipe, start, ready.photos, weights, processes, folder, teller, dtype=ready.dtype, workers=workers
+            recipe, start, ready.photos, weights, processes, folder, teller, dtype=ready.dtype, threads=job.threads
         )
         write(folder.best)
         return best
@@ -142,7 +141,6 @@ def _train(
         write=write,
         weights=weights,
         teacher=ready.teacher,
-        spent=time.perf_counter() - begun,
     )
     if goes_on:
         if (state := folder.read_state()) is not None:

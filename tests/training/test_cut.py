@@ -91,7 +91,7 @@ MOMENTS: dict[str, tuple[Any, str, int, Callable[..., Any]]] = {
     "between an evaluation and its checkpoint": (RunFolder, "write_state", 3, nothing),
     "in the midst of a checkpoint": (torch, "save", 3, _half_a_checkpoint),
     "in the midst of a line of the log": (RunFolder, "add_to_log", 5, _half_a_line),
-    "after the last checkpoint": (finish, "fit_temperature", 1, nothing),
+    "after the last checkpoint": (finish, "calibrate", 1, nothing),
     "before the results are noted": (RunFolder, "write_facts", 2, nothing),
 }
 
