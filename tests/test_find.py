@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from convnext_cli.errors import UsageError
 from convnext_cli.photos.find import Finder
+from convnext_cli.photos.local import split
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"
 
@@ -150,6 +153,28 @@ def test_a_folder_without_permission_is_a_row(tree: Path) -> None:
 def test_lists_of_paths() -> None:
     assert paths(Finder().listed(io.BytesIO(b"a.jpg\r\nb c.jpg\n\nlast"))) == ["a.jpg", "b c.jpg", "last"]
     assert paths(Finder().listed(io.BytesIO(b"a\nb.jpg\0bad\xfc.jpg\0"), null=True)) == ["a\nb.jpg", "bad\udcfc.jpg"]
+
+
+def test_a_list_without_ends() -> None:
+    long = b"a" * (1 << 20)
+    assert paths(Finder().listed(io.BytesIO(long + b"\nb.jpg"))) == [long.decode(), "b.jpg"]
+    for null, hint in ((False, "add -0"), (True, "leave -0 out")):
+        photos = Finder().listed(io.BytesIO(b"first.jpg" + (b"\0" if null else b"\n") + b"x" * (5 << 20)), null=null)
+        assert next(photos).path == "first.jpg"
+        with pytest.raises(UsageError, match="a path of more than 1 MiB") as error:
+            next(photos)
+        assert hint in str(error.value.hint)
+
+
+@given(st.lists(st.binary(max_size=5).filter(lambda line: b"\n" not in line and b"\r" not in line)), st.integers(1, 7))
+def test_a_list_that_comes_in_pieces(lines: list[bytes], size: int) -> None:
+    class Slow(io.BytesIO):
+        def read1(self, most: int | None = -1) -> bytes:
+            return self.read(size)
+
+    for tail in (b"", b"\n"):
+        text = b"\n".join(lines) + tail
+        assert list(split(Slow(text), b"\n")) == text.removesuffix(b"\n").split(b"\n") * bool(text)
 
 
 def test_long_lists_are_read_as_they_come() -> None:

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from convnext_cli.errors import UsageError
+
+_LONGEST_PATH = 1 << 20  # bytes; systems take some thousand, stores a few thousand more
+
 
 def exists(path: str) -> bool:
     """Whether something has this name; what lies behind a forbidden folder may, and becomes a row that says so."""
@@ -80,11 +84,22 @@ def no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
 
 
 def split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
+    """The paths of a list. Raises UsageError for one that is longer than any: it is not a list, or ends otherwise."""
     # read1 gives what is there; read would wait until a slow producer has filled the block
     read = getattr(stream, "read1", stream.read)
-    rest = b""
+    begun: list[
+        bytes
+    ] = []  # of a path whose end has not come yet; joined once, or a long one would be copied each time
+    size = 0
     while block := read(1 << 16):
-        *lines, rest = (rest + block).split(end)
-        yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines)
-    if rest:
+        first, *lines = block.split(end)
+        begun.append(first)
+        if (size := size + len(first)) > _LONGEST_PATH:
+            hint = "leave -0 out if paths end with lines" if end == b"\0" else "add -0 if paths end with NUL bytes"
+            raise UsageError(f"the list of files holds a path of more than {_LONGEST_PATH >> 20} MiB", hint)
+        if lines:
+            *lines, last = b"".join(begun), *lines
+            begun, size = [last], len(last)
+            yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines)
+    if rest := b"".join(begun):
         yield rest
