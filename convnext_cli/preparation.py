@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -14,6 +14,7 @@ import numpy as np
 
 from convnext_cli.decoders import Decoders, Task
 from convnext_cli.errors import PhotoError
+from convnext_cli.in_flight import BytesInFlight
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.recipe import Recipe
@@ -25,6 +26,8 @@ from convnext_cli.times import Times
 # Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
 # each is held in memory until it is decoded.
 LARGE = 32 * 2**20
+# Bytes of photos out of shards that wait to be decoded.
+IN_FLIGHT = 256 * 2**20
 _few_large = Semaphore(4)
 
 
@@ -66,7 +69,16 @@ class Preparation:
         # asks for photos, so that what is ready goes on while a slow source is waited for.
         pending: SimpleQueue[Task[Photo, Ready] | BaseException | None] = SimpleQueue()
         room = Semaphore(ahead + self.workers)
-        decoders = Decoders(self.workers, self.prepare, budget, self.timeout)
+        files = BytesInFlight(IN_FLIGHT)  # that came with their bytes, out of a shard
+
+        def work(photo: Photo, task: Task[Photo, Ready]) -> Ready:
+            try:
+                return self.prepare(photo, task)
+            finally:
+                files.give(photo)
+                task.item = _without_bytes(photo)
+
+        decoders = Decoders(self.workers, work, budget, self.timeout)
         stop = Event()
 
         def feed() -> None:
@@ -80,6 +92,8 @@ class Preparation:
                         self.times.readers = READERS
                         room.release(READERS)
                     room.acquire()
+                    if photo.data is not None:
+                        files.take(photo, len(photo.data))
                     if stop.is_set():
                         return
                     pending.put(decoders.submit(photo))
@@ -93,15 +107,17 @@ class Preparation:
                 if isinstance(task, BaseException):
                     raise task
                 ready = task.result() or self._late(task.item)
+                files.give(task.item)  # its thread may still be at it, but must not hold the others up
                 room.release()
                 yield ready
         finally:
             stop.set()
             decoders.close()
+            files.close()
             room.release()  # let go of the feeder, should it wait for room
 
     def _late(self, photo: Photo) -> Ready:
-        return Ready(photo, error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
+        return Ready(_without_bytes(photo), error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
 
     def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         """Read, decode and prepare one photo."""
@@ -113,7 +129,7 @@ class Preparation:
 
     def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         clock, idle = [time.perf_counter()], 0.0
-        ready = Ready(photo)
+        ready = Ready(_without_bytes(photo))
         try:
             if photo.problem is not None:
                 raise photo.problem
@@ -142,3 +158,8 @@ class Preparation:
         clock.append(time.perf_counter() - idle)
         ready.seconds = tuple(after - before for before, after in pairwise(clock))
         return ready
+
+
+def _without_bytes(photo: Photo) -> Photo:
+    """The photo as it is answered: its bytes need not wait for the batch."""
+    return photo if photo.data is None else replace(photo, data=None)

@@ -23,7 +23,7 @@ FLOORS = [
     ["checkpoints"],
     ["engines", "photos.processor"],
     ["pretrained"],
-    ["decoders", "times"],
+    ["decoders", "in_flight", "times"],
     ["datasets"],
     ["preparation"],
     ["pipeline", "calibration"],

@@ -65,7 +65,7 @@ def read(paths: Sequence[str], named: str) -> Dataset:
             stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source has it
             streams.append(stream)
             labelled += _photos(path, number, stream, passed_over)
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError) as error:
             raise ModelError(f"{path} cannot be read as a tar: {error}", "fetch or write the file again") from error
     photos, contradictory = without_contradictions(labelled)
     if not photos:
@@ -88,6 +88,8 @@ def _photos(
         name = clean(entry.name)
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         suffix = suffix.lower()
+        if entry.issparse():
+            raise tarfile.ReadError(f"{name} is a sparse file: pack the shard without --sparse")
         if not entry.isreg() or not name or name.rpartition("/")[2].startswith("."):
             continue
         if suffix in IMAGE_SUFFIXES:
@@ -110,7 +112,7 @@ def _label(suffix: str, data: bytes) -> str | None:
         return text or None
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # not JSON, or nested without end
         return None
     if not isinstance(values, dict):
         return None

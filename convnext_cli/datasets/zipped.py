@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -12,6 +14,7 @@ from convnext_cli.datasets.folders import Layout, Parts, layout
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes
 from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
+from convnext_cli.photos.formats import HEAD, is_readable
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
@@ -26,7 +29,9 @@ class ZipSource:
         self._file = file
 
     def read(self, key: Any) -> bytes:
-        return _bytes(self._file, key)
+        # a few bytes expand to gigabytes, which are not looked at when the first ones are not a photo's
+        head = _bytes(self._file, key, HEAD)
+        return _bytes(self._file, key) if is_readable(head) else head
 
     def close(self) -> None:
         self._file.close()
@@ -36,25 +41,30 @@ def _bytes(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_FILE_
     """The first bytes of a member, at most so many. Raises PhotoError."""
     if member.flag_bits & _ENCRYPTED:
         raise PhotoError("permission", "it is encrypted in the zip")
+    # by other methods zipfile expands all at once, and 200 bytes can be gigabytes
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise PhotoError("unsupported", "the zip packed it by another method than deflate")
     if most == MAX_FILE_BYTES and member.file_size > most:
         raise PhotoError("too_large", f"it has {member.file_size / 2**20:,.0f} MiB; 512 MiB is the limit")
     try:
+        data = io.BytesIO()
         with file.open(member) as stream:
-            data = stream.read(most)
+            while (room := most - data.tell()) and (piece := stream.read(min(1 << 20, room))):
+                data.write(piece)
     except NotImplementedError:
-        raise PhotoError("unsupported", "the zip packed it by a method that is not known here") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError):
+        raise PhotoError("unsupported", "the zip packed it in a way that is not known here") from None
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError):
         raise PhotoError("corrupt", "the zip is damaged where it lies") from None
-    if not data:
+    if not data.tell():
         raise PhotoError("empty", "the file is empty")
-    return data
+    return data.getvalue()
 
 
 def read(path: str) -> Dataset:
     """The photos of a zip. One folder around everything does not count. Raises ModelError when it has no photo."""
     try:
         file = zipfile.ZipFile(opened_file(path) if is_url(path) else path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, OverflowError, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as a zip: {error}", _HINT) from error
     passed_over: Counter[str] = Counter()
     found: dict[Parts, zipfile.ZipInfo] = {}
@@ -64,7 +74,8 @@ def read(path: str) -> Dataset:
         # what packing programs and systems leave
         if not parts or "__MACOSX" in parts or any(part.startswith(".") for part in parts):
             continue
-        folders |= {parts[:depth] for depth in range(1, len(parts) + member.is_dir())}
+        # one around everything, the split and the class; a name can have thousands of parts
+        folders |= {parts[:depth] for depth in range(1, min(len(parts) + member.is_dir(), 4))}
         if member.is_dir():
             continue
         if _is_photo(file, member):

@@ -64,6 +64,8 @@ _IMAGES = (
     # pictures of other days: a row says that they are not read
     ".cur .dcx .eps .fpx .icns .msp .pcd .pcx .ras .sgi .sun .xbm .xpm"
 )
+# Bytes from a file's beginning that say which format it is.
+HEAD = 4096
 # Suffixes that say "image", in lower case with the dot.
 IMAGE_SUFFIXES = frozenset((_RAW + " " + _IMAGES).split())
 
@@ -146,6 +148,11 @@ def sniff(head: bytes) -> str | None:
 def looks_like_image(head: bytes) -> bool:
     """Whether these first bytes say that a file is an image, be it one that can be read or not."""
     return sniff(head) not in (None, *NOT_PHOTOS)
+
+
+def is_readable(head: bytes) -> bool:
+    """Whether these first bytes, ``HEAD`` of them or the whole file, are those of a photo that can be decoded."""
+    return sniff(head) in READABLE
 
 
 def describe(name: str) -> str:

@@ -92,14 +92,14 @@ def split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
     ] = []  # of a path whose end has not come yet; joined once, or a long one would be copied each time
     size = 0
     while block := read(1 << 16):
-        first, *lines = block.split(end)
-        begun.append(first)
-        if (size := size + len(first)) > _LONGEST_PATH:
+        lines = block.split(end)
+        begun.append(lines[0])
+        if (size := size + len(lines[0])) > _LONGEST_PATH:
             hint = "leave -0 out if paths end with lines" if end == b"\0" else "add -0 if paths end with NUL bytes"
             raise UsageError(f"the list of files holds a path of more than {_LONGEST_PATH >> 20} MiB", hint)
-        if lines:
-            *lines, last = b"".join(begun), *lines
-            begun, size = [last], len(last)
-            yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines)
+        if len(lines) > 1:
+            lines[0] = b"".join(begun)
+            begun, size = [lines[-1]], len(lines[-1])
+            yield from (line.rstrip(b"\r") if end == b"\n" else line for line in lines[:-1])
     if rest := b"".join(begun):
         yield rest

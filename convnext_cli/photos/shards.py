@@ -20,7 +20,11 @@ SHARD_SUFFIXES = frozenset({".tar", ".parquet"})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a shard. name: with slashes, none of its parts leads upwards. data: None where problem says why."""
+    """A file in a shard.
+
+    name: with slashes, none of its parts leads upwards. data: None where problem says why; the first bytes alone where
+    these and the name say that it is not a photo.
+    """
 
     name: str
     data: bytes | None = None
