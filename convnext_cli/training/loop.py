@@ -19,6 +19,7 @@ from convnext_cli.errors import ModelError
 from convnext_cli.photos.recipe import Recipe
 from convnext_cli.training import augment, mix, optimise, schedule
 from convnext_cli.training.batches import Batches, Plan
+from convnext_cli.training.depthwise import replace_depthwise
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.judge import judge, logits, normaliser
 from convnext_cli.training.pixels import Pixels
@@ -101,6 +102,8 @@ class Trainer:
         self.recipe, self.photos, self.processes, self.folder, self.told = recipe, photos, processes, folder, told
         device = processes.device
         self.network = start.network.to(device).to(memory_format=torch.channels_last).train()
+        if device.type == "cpu":
+            replace_depthwise(self.network)
         self.plan = Plan(len(photos.train), recipe.batch_size, recipe.seed)
         self.micro = recipe.batch_size // processes.world // recipe.accumulate
         self.total = None if recipe.epochs is None else max(1, round(recipe.epochs * self.plan.steps))

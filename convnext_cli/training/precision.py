@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from convnext_cli import machine
 from convnext_cli.model import ConvNextForImageClassification
+from convnext_cli.training.depthwise import replace_depthwise
 from convnext_cli.training.processes import Processes
 from convnext_cli.training.recipe import TrainingRecipe
 
@@ -51,6 +52,8 @@ def may_be_native(instruction_sets: tuple[str, ...]) -> bool:
 def _ratio(network: ConvNextForImageClassification, recipe: TrainingRecipe, device: torch.device) -> float | None:
     """The time of a step in bfloat16 over that in float32; None on a device that does not know it."""
     network = network.to(device).to(memory_format=torch.channels_last).train()
+    if device.type == "cpu":
+        replace_depthwise(network)
     photos = min(_PHOTOS, recipe.batch_size)
     x = torch.zeros((photos, network.config.num_channels, recipe.size, recipe.size), device=device)
     x = x.contiguous(memory_format=torch.channels_last)
