@@ -10,6 +10,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
@@ -96,12 +97,18 @@ class Pipeline(Preparation):
         logits: Iterator[np.ndarray | None] = iter(())
         if tensors:
             # on another device the engine only waits, and decoding goes on beside it
-            with budget.whole() if self.engine.device == "cpu" else budget.one():
+            with budget.whole() if self.engine.device == "cpu" else budget.one(), self._at(waiting):
                 start = time.perf_counter()
                 logits = iter(self._logits(tensors))
                 self.times.engine += time.perf_counter() - start
         for ready in waiting:
             yield self._row(ready, next(logits) if ready.tensor is not None else None)
+
+    def _at(self, waiting: list[Ready]) -> AbstractContextManager[None]:
+        """The engine is at work on these."""
+        if self.in_flight is None:
+            return nullcontext()
+        return self.in_flight.batch(ready.photo.path for ready in waiting if ready.tensor is not None)
 
     def _logits(self, tensors: list[np.ndarray]) -> list[np.ndarray | None]:
         """The logits of each tensor, None for one that does not fit into memory even alone."""

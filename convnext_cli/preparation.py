@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from convnext_cli.decoders import Decoders, Task
+from convnext_cli.decoders import Decoders, Limit, Task
 from convnext_cli.errors import PhotoError
 from convnext_cli.in_flight import BytesInFlight
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
@@ -44,14 +45,25 @@ class Ready:
     seconds: tuple[float, ...] = ()
 
 
+class InFlight(Protocol):
+    """Is informed of what is being worked on, so that this is known after the process has died."""
+
+    def begin(self, path: str) -> int: ...
+
+    def end(self, slot: int) -> None: ...
+
+    def batch(self, paths: Iterable[str]) -> AbstractContextManager[None]: ...
+
+
 @dataclass(kw_only=True)
 class Preparation:
     """How photos become tensors.
 
     recipe: the card's, or the user's own. as_photos: the recipe is in the model, which takes uint8 photos.
     workers: decoding threads. max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs at a
-    fraction of their size, which is quicker and not exact. timeout: seconds for reading and decoding one photo, or
-    None. thumbnail: edge in pixels of the small picture kept in a row, or 0. times: is added to.
+    fraction of their size, which is quicker and not exact. timeout: seconds for reading one photo, and of processor
+    time for decoding it; None for an hour and two minutes. thumbnail: edge in pixels of the small picture kept in a
+    row, or 0. times: is added to. in_flight: is informed of what is being worked on.
     """
 
     recipe: Recipe
@@ -62,6 +74,7 @@ class Preparation:
     timeout: float | None = None
     thumbnail: int = 0
     times: Times = field(default_factory=Times)
+    in_flight: InFlight | None = None
 
     def prepared(self, photos: Iterator[Photo], budget: Budget, ahead: int) -> Iterator[Ready]:
         """The photos in their order, each with its tensor or why it has none. ahead: tensors that may wait."""
@@ -117,10 +130,24 @@ class Preparation:
             room.release()  # let go of the feeder, should it wait for room
 
     def _late(self, photo: Photo) -> Ready:
-        return Ready(_without_bytes(photo), error=PhotoError("timeout", f"it took more than {self.timeout:g} seconds"))
+        return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
+
+    def half(self) -> Preparation:
+        """This half of a pipeline by itself, which can go to other processes."""
+        values = {each.name: getattr(self, each.name) for each in fields(Preparation)}
+        return Preparation(**values | {"in_flight": None})
 
     def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         """Read, decode and prepare one photo."""
+        if self.in_flight is None:
+            return self._prepare(photo, task)
+        slot = self.in_flight.begin(photo.path)
+        try:
+            return self._prepare(photo, task)
+        finally:
+            self.in_flight.end(slot)
+
+    def _prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         size = photo.seen.size if photo.seen is not None else None
         if size is not None and size > LARGE and is_url(photo.path):
             with task.alone(_few_large):

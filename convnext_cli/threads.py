@@ -1,12 +1,13 @@
-"""Processor threads: how many this process may use, and how decoding and the engine share them."""
+"""Processor threads: how many this process may use, how decoding and the engine share them, and places among few."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 
 class Budget:
@@ -22,10 +23,18 @@ class Budget:
 
     def one(self) -> Share:
         """Wait until one decoder may run; what is returned says when it has ended."""
+        self.acquire()
+        return Share(self)
+
+    def acquire(self) -> None:
+        """Wait for one thread, and take it."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 and not self._waiting)
             self._free -= 1
-        return Share(self)
+
+    def release(self) -> None:
+        """Give one thread back."""
+        self.give(1)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -69,6 +78,43 @@ class Share:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class Place(Protocol):
+    """A lock, a semaphore, or what else is held for a while; the thread that releases it may be another one."""
+
+    def acquire(self) -> object: ...
+
+    def release(self) -> None: ...
+
+
+class Holder(Protocol):
+    """A piece of work whose time is measured, and which may be given up while it holds places."""
+
+    def alone(self, place: Place) -> AbstractContextManager[None]: ...
+
+
+_work = threading.local()  # holder: of the work that the thread does now
+
+
+def works_for(holder: Holder | None) -> None:
+    """Say which work the calling thread does from now on."""
+    _work.holder = holder
+
+
+@contextmanager
+def held(place: Place) -> Iterator[None]:
+    """Hold a place. The work of this thread is not charged for the waiting, and gives the place back if given up."""
+    holder: Holder | None = getattr(_work, "holder", None)
+    if holder is not None:
+        with holder.alone(place):
+            yield
+        return
+    place.acquire()
+    try:
+        yield
+    finally:
+        place.release()
 
 
 def usable_threads() -> int:

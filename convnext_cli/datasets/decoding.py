@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
-from convnext_cli.decoders import Decoders, Task
+from convnext_cli.decoders import Decoders, Limit, Task
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
 from convnext_cli.threads import Budget
@@ -30,7 +30,7 @@ def decoded(
 ) -> Iterator[tuple[LabelledPhoto, T | PhotoError]]:
     """What ``use`` makes of each upright RGB photo, in a thread; or why it cannot be decoded.
 
-    enough: as for ``decode``. timeout: seconds for one photo, or None.
+    enough: as for ``decode``. timeout: as for ``Preparation``.
     """
 
     def work(photo: LabelledPhoto, task: Task[LabelledPhoto, T | PhotoError]) -> T | PhotoError:
@@ -47,5 +47,5 @@ def decoded(
         for task in tasks:
             answer = task.result()
             if answer is None:  # it was given up
-                answer = PhotoError("timeout", f"it took more than {timeout or 0:g} seconds")
+                answer = PhotoError("timeout", Limit.of(timeout).exceeded)
             yield task.item, answer

@@ -30,6 +30,7 @@ from convnext_cli.photos.formats import (
     sniff,
 )
 from convnext_cli.remote.addresses import is_url, plain
+from convnext_cli.threads import held
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -244,17 +245,27 @@ def one_at_a_time(pixels: int) -> Iterator[None]:
     if pixels <= ONE_AT_A_TIME:
         yield
         return
-    with _one_large:
-        ours = _set_blocks()
+    with held(_LargePlace()):
+        yield
+
+
+class _LargePlace:
+    """The one place for large photos, and Pillow's large blocks for whoever holds it."""
+
+    def acquire(self) -> None:
+        _one_large.acquire()
+        _use_blocks(_LARGE_BLOCK)
+
+    def release(self) -> None:
+        _use_blocks(_BLOCK)
+        _one_large.release()
+
+
+def _use_blocks(size: int) -> None:
+    if _set_blocks():
         from PIL import _imaging
 
-        try:
-            if ours:
-                _imaging.set_block_size(_LARGE_BLOCK)
-            yield
-        finally:
-            if ours:
-                _imaging.set_block_size(_BLOCK)
+        _imaging.set_block_size(size)
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
