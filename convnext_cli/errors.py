@@ -20,6 +20,7 @@ FailureKind = Literal[
     "timeout",
     "out_of_memory",
     "not_finite",
+    "crashed",
 ]
 FAILURE_KINDS: tuple[str, ...] = get_args(FailureKind)
 

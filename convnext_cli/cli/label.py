@@ -18,6 +18,7 @@ from convnext_cli.cli import label_actions, label_cluster, label_view, opening, 
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.store import Store
+    from convnext_cli.labelling.suspects import Suspects
     from convnext_cli.photos.find import Finder, Photo
     from convnext_cli.pipeline import Pipeline
 
@@ -91,6 +92,9 @@ def label(**given: Any) -> int:
         pipeline = opening.pipeline(given, job="throughput", prepare=True)
         stack.callback(pipeline.engine.close)
         session = _Session(store, pipeline, finder, target, form, given)
+        from convnext_cli.labelling import suspects
+
+        session.suspects = stack.enter_context(suspects.opened(store, pipeline))
         session.round(photos, _roots(given))
         if given["watch"]:
             session.watch([path for path in given["paths"] if os.path.isdir(path)])  # noqa: PTH112
@@ -122,6 +126,7 @@ class _Session:
         self.settings, self.mixing = _settings(self.store, self.pipeline, self.given)
         names = len(self.pipeline.labels.names)
         self.guesses = min(self.pipeline.k or names, names)
+        self.suspects: Suspects | None = None
         self.failed = 0  # photos of which something else than labelling failed
 
     def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
@@ -155,6 +160,7 @@ class _Session:
                     mixing=self.mixing,
                     retry_failed=self.given["retry_failed"],
                     strict=self.given["strict"],
+                    suspects=self.suspects,
                     progress=tell,
                 )
         except job.StopAtFailure as stopped:

@@ -13,6 +13,7 @@ from typing import Any
 from convnext_cli.errors import PhotoError
 from convnext_cli.labelling.found import Found, state_of
 from convnext_cli.labelling.store import Store
+from convnext_cli.labelling.suspects import Suspects
 from convnext_cli.photos.photo import Photo
 from convnext_cli.pipeline import Pipeline
 from convnext_cli.remote.addresses import is_url
@@ -20,6 +21,7 @@ from convnext_cli.remote.listing import overlapped
 from convnext_cli.rows import Row
 
 COMMIT_SECONDS = 1.0  # at most this much work is done again after a kill
+COMMIT_OFTEN = 0.1  # the same after a run that something has ended, which may end this one
 
 
 class StopAtFailure(Exception):
@@ -102,10 +104,11 @@ def look(
 
 @dataclass
 class _End:
-    """All photos of a shard are on their way."""
+    """All photos of a shard are on their way. aside: some of them come later."""
 
     shard: Found
     broken: PhotoError | None
+    aside: bool = False
 
 
 def run(
@@ -118,59 +121,142 @@ def run(
     mixing: bool = False,
     retry_failed: bool = False,
     strict: bool = False,
+    suspects: Suspects | None = None,
     progress: Callable[[Row], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Label what ``look`` found to do, and commit about every second and at the end, however it ends.
 
     tally: counted while it goes. members: opens a shard. mixing, retry_failed: as for ``look``. progress: told each
-    row. strict: raise StopAtFailure at the first failure.
+    row. strict: raise StopAtFailure at the first failure. suspects: come after all others.
     """
-    underway: deque[Found | _End] = deque()
+    _Run(store, pipeline, settings, tally, members, mixing, retry_failed, strict, suspects, progress, clock).all()
 
-    def feed() -> Iterator[Photo]:
-        for each in store.todo():
-            if not each.photo.shard:
-                underway.append(each)
-                yield each.photo
-                continue
-            broken = None
-            for photo in members(each.photo):
-                inside = each.inside(photo)
-                if photo.path == each.photo.path:
-                    broken = photo.problem
-                elif not store.found_inside(inside, settings, mixing=mixing, retry_failed=retry_failed):
-                    tally.found += 1
-                    continue
-                tally.found += 1
-                tally.todo += 1
-                underway.append(inside.light())
-                yield photo
-            underway.append(_End(each, broken))
 
-    def close_shards() -> None:
-        while underway and isinstance(underway[0], _End):
-            end = underway.popleft()
-            assert isinstance(end, _End)
-            store.read_to_end(end.shard, end.broken)
+@dataclass
+class _Run:
+    """One run over what is to do; the fields are the arguments of ``run``."""
 
-    try:
-        last = clock()
-        for row in pipeline.rows(feed()):
-            close_shards()
-            of = underway.popleft()
+    store: Store
+    pipeline: Pipeline
+    settings: int
+    tally: Tally
+    members: Callable[[Photo], Iterator[Photo]]
+    mixing: bool
+    retry_failed: bool
+    strict: bool
+    suspects: Suspects | None
+    progress: Callable[[Row], None]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._underway: deque[Found | _End] = deque()
+        self._unread: list[_End] = []  # shards with photos that are kept for the end
+        self._last = self.clock()
+
+    def all(self) -> None:
+        """Label everything, suspects last."""
+        try:
+            if self.suspects is None:
+                self._label(self._feed(self.store.todo()))
+                return
+            self.suspects.begin()
+            self._label(self._feed(self.store.todo()))
+            self._label(self._feed(iter(self.suspects.shards), again=True))
+            self._label_suspects(self.suspects)
+            self.suspects.tidy()
+        finally:
+            self.store.commit()
+
+    def _label(self, photos: Iterator[Photo]) -> None:
+        for row in self.pipeline.rows(photos):
+            self._close_shards()
+            of = self._underway.popleft()
             assert isinstance(of, Found)
-            if row.path != of.photo.path:  # rows come in the order of photos; a row under another name is worst
-                raise AssertionError(f"the row of {row.path!r} came for {of.photo.path!r}")
-            store.put(of, row, settings)
-            tally.done += 1
-            tally.failed += row.error is not None
-            progress(row)
-            if strict and row.error is not None:
-                raise StopAtFailure(row)
-            if clock() - last >= COMMIT_SECONDS:
-                store.commit()
-                last = clock()
-        close_shards()
-    finally:
-        store.commit()
+            self._keep(of, row)
+            every = COMMIT_OFTEN if self.suspects is not None and self.suspects.some else COMMIT_SECONDS
+            if self.clock() - self._last >= every:
+                self._commit()
+        self._close_shards()
+
+    def _feed(self, todo: Iterator[Found], *, again: bool = False) -> Iterator[Photo]:
+        for each in todo:
+            if not again and self._is_suspect(each):
+                assert self.suspects is not None
+                self.suspects.set_aside(each)
+            elif each.photo.shard:
+                yield from self._inside(each)
+            else:
+                self._underway.append(each)
+                yield each.photo
+
+    def _is_suspect(self, each: Found) -> bool:
+        return self.suspects is not None and self.suspects.has(each.key)
+
+    def _inside(self, shard: Found) -> Iterator[Photo]:
+        """What is to be labelled in a shard."""
+        end = _End(shard, None)
+        for photo in self._opened(shard):
+            inside = shard.inside(photo)
+            is_shard = photo.path == shard.photo.path
+            if is_shard:
+                end.broken = photo.problem
+            elif not self.store.found_inside(inside, self.settings, mixing=self.mixing, retry_failed=self.retry_failed):
+                self.tally.found += 1
+                continue
+            self.tally.found += 1
+            self.tally.todo += 1
+            if not is_shard and self._is_suspect(inside):
+                end.aside = True
+                continue
+            self._underway.append(inside.light())
+            yield photo
+        self._underway.append(end)
+
+    def _opened(self, shard: Found) -> Iterator[Photo]:
+        if self.suspects is None:
+            return self.members(shard.photo)
+        return self.suspects.members(self.members, shard.photo, shard.key)
+
+    def _close_shards(self) -> None:
+        while self._underway and isinstance(self._underway[0], _End):
+            end = self._underway.popleft()
+            assert isinstance(end, _End)
+            if end.aside:
+                self._unread.append(end)
+            else:
+                self._read_to_end(end)
+
+    def _read_to_end(self, end: _End) -> None:
+        self.store.read_to_end(end.shard, end.broken)
+        if self.suspects is not None:
+            self.suspects.forget(end.shard.key)
+
+    def _label_suspects(self, suspects: Suspects) -> None:
+        """One after the other, each row safe before the next one begins."""
+        for each in suspects.photos:
+            self._keep(each, suspects.row(each.photo, each.key))
+            self._commit()
+        for end in self._unread:
+            for photo in self._opened(end.shard):
+                inside = end.shard.inside(photo)
+                if photo.path != end.shard.photo.path and suspects.has(inside.key):
+                    self._keep(inside.light(), suspects.row(photo, inside.key))
+                    self._commit()
+            self._read_to_end(end)
+
+    def _keep(self, of: Found, row: Row) -> None:
+        if row.path != of.photo.path:  # rows come in the order of photos; a row under another name is worst
+            raise AssertionError(f"the row of {row.path!r} came for {of.photo.path!r}")
+        self.store.put(of, row, self.settings)
+        if self.suspects is not None:
+            self.suspects.forget(of.key)
+        self.tally.done += 1
+        self.tally.failed += row.error is not None
+        self.progress(row)
+        if self.strict and row.error is not None:
+            raise StopAtFailure(row)
+
+    def _commit(self) -> None:
+        self.store.commit()
+        self._last = self.clock()

@@ -110,6 +110,11 @@ class Walked:
                 yield Found(photo, size, mtime_ns, tag)
                 last = key
 
+    def crashed(self) -> list[bytes]:
+        """The keys of photos and shards that ended a process."""
+        with self._lock:
+            return [key for (key,) in self._db.execute("SELECT key FROM photos WHERE error_kind = 'crashed'")]
+
     # what is in shards
 
     def found_inside(self, found: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:

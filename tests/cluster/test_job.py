@@ -16,7 +16,7 @@ from convnext_cli.errors import ModelError, NetworkError, OutputError, UsageErro
 from convnext_cli.labelling.cluster import connect, stages
 from convnext_cli.labelling.cluster.block import Block, cut
 from convnext_cli.labelling.cluster.parts import MANIFEST
-from convnext_cli.labelling.cluster.run import ClusterJob, cause_of, half_of
+from convnext_cli.labelling.cluster.run import ClusterJob, cause_of
 from convnext_cli.labelling.cluster.shape import Shape, shape_of
 from convnext_cli.labelling.cluster.source import Source
 from convnext_cli.labelling.found import Found
@@ -91,7 +91,7 @@ def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = 
         shape=lambda: Shape(1, 1, 0, 0.5, 0.5),
         opener=partial(opener, model, **options),
         described=stages.described(pipeline),
-        preparation=half_of(pipeline),
+        preparation=pipeline.half(),
         folder=str(Path.cwd()),
         block=values.pop("block", 8),
         **values,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from convnext_cli import __version__
 from convnext_cli.errors import ConvNextError, NetworkError, UnavailableError, UsageError
-from convnext_cli.labelling.cluster.run import cause_of, half_of
+from convnext_cli.labelling.cluster.run import cause_of
 from convnext_cli.labelling.cluster.shape import Shape, shape_of
 from convnext_cli.labelling.cluster.stages import Opener, described
 from convnext_cli.preparation import Preparation
@@ -162,7 +162,7 @@ def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preparation
 
         pipeline = opener(shape.threads)
         try:
-            return convnext_cli.__version__, described(pipeline), half_of(pipeline), list(pipeline.engine.notes)
+            return convnext_cli.__version__, described(pipeline), pipeline.half(), list(pipeline.engine.notes)
         finally:
             pipeline.engine.close()
 

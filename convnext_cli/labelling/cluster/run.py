@@ -7,7 +7,7 @@ import os
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from hashlib import sha256
 from json import dumps
 from typing import TYPE_CHECKING, Any
@@ -286,8 +286,3 @@ def cause_of(error: BaseException) -> ConvNextError | None:
         inner = getattr(seen, "cause", None)
         seen = inner if isinstance(inner, BaseException) and inner is not seen else seen.__cause__
     return None
-
-
-def half_of(preparation: Preparation) -> Preparation:
-    """The first half of a pipeline by itself, which can go to other processes."""
-    return Preparation(**{each.name: getattr(preparation, each.name) for each in fields(Preparation)})

@@ -1,0 +1,158 @@
+"""Which photos are being worked on: a small file that says so after the process was ended, however it was ended.
+
+Every note is one ``pwrite`` into a slot of its own, without ``fsync``: what a process has written stays with the system
+when the process is killed. A decoding thread has a slot, the engine one for its batch, and a photo that is tried alone
+one more. The next run reads them (``read``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from convnext_cli.remote.addresses import is_url
+
+_HEAD = struct.Struct("<Id")  # bytes that follow, and when the note was made
+_SLOT = 8192  # bytes; what is longer is cut
+_ALONE, _BATCH, _SLOTS = 4096, 16384, 1 << 20  # where they begin; before them stands a line about the process
+# Seconds. What was begun less than this before an orderly end is no reason to ask anything.
+LONG = 10.0
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What an earlier process was at, as absolute paths or URLs.
+
+    folder: that relative ones began from. alone: the photo that it tried by itself, or None.
+    """
+
+    folder: str
+    paths: tuple[str, ...] = ()
+    alone: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", tuple(map(self._from_root, self.paths)))
+        object.__setattr__(self, "alone", None if self.alone is None else self._from_root(self.alone))
+
+    def _from_root(self, path: str) -> str:
+        return path if is_url(path) else os.path.join(self.folder, path)  # noqa: PTH118 - surrogates
+
+
+class InFlight:
+    """The notes of this process. The file is made at the first note, and may be missing: then there are no notes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._free: deque[int] = deque()
+        self._slots = count()
+        self._file: int | None = None
+        self._lock = threading.Lock()  # a thread that was left to itself may end after the file was closed
+        if not hasattr(os, "pwrite"):
+            return
+        with suppress(OSError):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            os.pwrite(self._file, json.dumps({"pid": os.getpid(), "folder": str(Path.cwd())}).encode() + b"\n", 0)
+
+    def begin(self, path: str) -> int:
+        """Note that a thread begins with a photo; returns its slot."""
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            slot = next(self._slots)
+        self._write(_SLOTS + slot * _SLOT, _bytes(path)[: _SLOT - _HEAD.size])
+        return slot
+
+    def end(self, slot: int) -> None:
+        """Note that the thread is done with it."""
+        self._write(_SLOTS + slot * _SLOT, b"")
+        self._free.append(slot)
+
+    @contextmanager
+    def batch(self, paths: Iterable[str]) -> Iterator[None]:
+        """The engine is at these photos."""
+        data = b"\0".join(map(_bytes, paths))
+        self._write(_BATCH, data[: _SLOTS - _BATCH - _HEAD.size])
+        yield
+        self._write(_BATCH, b"")
+
+    @contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        """Nothing is worked on but this photo, be it in another process."""
+        self._write(_ALONE, _bytes(path)[: _BATCH - _ALONE - _HEAD.size])
+        yield
+        self._write(_ALONE, b"")
+
+    def _write(self, place: int, data: bytes) -> None:
+        head = _HEAD.pack(len(data), time.time() if data else 0.0)
+        with self._lock, suppress(OSError):  # a full disk: then there is no note
+            if self._file is not None:
+                os.pwrite(self._file, head + data, place)
+
+    def close(self) -> None:
+        """An orderly end: only what was being worked on for long is left for the next run."""
+        self._write(_ALONE, b"")
+        with self._lock:
+            if self._file is None:
+                return
+            os.close(self._file)
+            self._file = None
+        if not _notes(self.path, before=time.time() - LONG).paths:
+            with suppress(OSError):
+                self.path.unlink()
+
+
+def read(path: Path) -> Notes:
+    """What the last process that wrote this file was at when it ended; nothing when there is no such file."""
+    return _notes(path, before=None)
+
+
+def _notes(path: Path, before: float | None) -> Notes:
+    """before: only what was begun before this moment."""
+    try:
+        with path.open("rb") as file:
+            folder = json.loads(file.readline(_ALONE))["folder"]
+            found = list(_slots(file.fileno(), before))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Notes("")
+    alone = next((data for place, data in found if place == _ALONE), None)
+    paths = dict.fromkeys(_text(path) for place, data in found for path in _split(place, data))
+    return Notes(str(folder), tuple(paths), None if alone is None else _text(alone))
+
+
+def _slots(file: int, before: float | None) -> Iterator[tuple[int, bytes]]:
+    size = os.fstat(file).st_size
+    for place in (_ALONE, _BATCH, *range(_SLOTS, size, _SLOT)):
+        head = os.pread(file, _HEAD.size, place)
+        if len(head) == _HEAD.size:
+            length, begun = _HEAD.unpack(head)
+            if length and (before is None or begun < before):
+                yield place, os.pread(file, min(length, _SLOTS), place + _HEAD.size)
+
+
+def _split(place: int, data: bytes) -> list[bytes]:
+    return data.split(b"\0") if place == _BATCH else [data]
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass" if _whole(data) else "replace")
+
+
+def _whole(data: bytes) -> bool:
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # cut within a character
+        return False
+    return True

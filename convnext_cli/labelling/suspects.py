@@ -1,0 +1,146 @@
+"""Photos that an earlier run was at when it was ended: they come last, one by one, and may end another process only.
+
+Whatever ends a process (a defect of a decoder, the system when memory runs out), the next run begins with the notes
+that it left (``in_flight.py``). All other photos are labelled first. Then each suspect is read and decoded in another
+process (``isolated.py``). One that ends that process has a row that says so; all others are labelled as ever.
+
+Where the system ends both processes together, or the network is what ended them, nobody is left to write the row. So a
+photo that was worked on alone when the program was ended is noted by the next run, and the second time decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext_cli.errors import PhotoError
+from convnext_cli.labelling import in_flight
+from convnext_cli.labelling.found import Found, file_of, key_of
+from convnext_cli.labelling.isolated import Isolated
+from convnext_cli.photos.photo import Photo
+from convnext_cli.preparation import Ready
+from convnext_cli.threads import Budget
+
+if TYPE_CHECKING:
+    from convnext_cli.labelling.store import Store
+    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.rows import Row
+
+_DECIDES = 2  # times that a photo was worked on alone when the program was ended
+_MOST = 1000  # suspects; photos that are gone since are among them
+_NAMED = 5  # photos that a remark names
+
+
+class Suspects:
+    """Those of one job. Kept in its file until they have their rows.
+
+    file: of the notes that the process before left, and this one writes.
+    """
+
+    def __init__(self, store: Store, pipeline: Pipeline, file: Path) -> None:
+        self._store, self._pipeline = store, pipeline
+        notes = in_flight.read(file)
+        self._deaths: dict[str, int] = dict(store.value("suspects") or {})  # while it was alone, by absolute path
+        for path in notes.paths:
+            self._deaths.setdefault(file_of(key_of(path)), 0)
+        if notes.alone is not None:
+            self._deaths[file_of(key_of(notes.alone))] += 1
+        self._deaths = dict(list(self._deaths.items())[-_MOST:])
+        self._paths = {key_of(path): path for path in self._deaths}
+        if self._deaths:
+            self._keep()
+            store.commit()  # before the notes go
+        if notes.paths:
+            self._say(notes.paths)
+        self._notes = in_flight.InFlight(file)
+        self._isolated = Isolated(pipeline)
+        pipeline.in_flight = self._notes
+        self._again: frozenset[bytes] = frozenset()
+        self.photos: list[Found] = []  # those that this round has come by
+        self.shards: list[Found] = []
+
+    def _say(self, paths: tuple[str, ...]) -> None:
+        named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+        self._pipeline.say(f"the run before was ended while it was at {named}: tried last, in a process of their own")
+
+    def begin(self) -> None:
+        """A round begins. What ended a process before is tried again only where it can end no other."""
+        self._again = frozenset(self._store.crashed())
+        self.photos, self.shards = [], []
+
+    @property
+    def some(self) -> bool:
+        """Whether there are any, so that this run may be ended as well."""
+        return bool(self._paths)
+
+    def has(self, key: bytes) -> bool:
+        """Whether this photo or shard is one of them."""
+        return key in self._paths or key in self._again
+
+    def set_aside(self, found: Found) -> None:
+        """Keep it for the end."""
+        (self.shards if found.photo.shard else self.photos).append(found)
+
+    def forget(self, key: bytes) -> None:
+        """It has its row, or is read to its end; part of the same transaction."""
+        path = self._paths.pop(key, None)
+        if path is not None:
+            del self._deaths[path]
+            self._keep()
+
+    def tidy(self) -> None:
+        """Forget those that have their rows from before: they were not asked for again."""
+        for key, path in list(self._paths.items()):
+            if self._store.knows(path):
+                self.forget(key)
+
+    def members(self, members: Callable[[Photo], Iterator[Photo]], shard: Photo, key: bytes) -> Iterator[Photo]:
+        """The photos in a shard, noted while it is read; of a suspect, by way of another process."""
+        if self.has(key):
+            yield from self._isolated.members(members, shard)
+            return
+        photos = members(shard)
+        while True:
+            slot = self._notes.begin(shard.path)
+            try:
+                photo = next(photos, None)
+            finally:
+                self._notes.end(slot)
+            if photo is None:
+                return
+            yield photo
+
+    def row(self, photo: Photo, key: bytes) -> Row:
+        """The row of one of them. Nothing else must be worked on meanwhile."""
+        if self._deaths.get(self._paths.get(key, ""), 0) >= _DECIDES:
+            ready = Ready(photo, error=PhotoError("crashed", _TWICE))
+        else:
+            ready = self._isolated.ready(photo, self._notes.alone)
+        with self._notes.alone(photo.path):
+            (row,) = self._pipeline.answer([ready], Budget(1))
+        return row
+
+    def close(self) -> None:
+        self._isolated.close()
+        self._notes.close()
+        self._pipeline.in_flight = None
+
+    def _keep(self) -> None:
+        self._store.note(suspects=self._deaths)
+
+
+_TWICE = "it was worked on alone when the program was ended, twice; most likely memory runs out"
+
+
+@contextmanager
+def opened(store: Store, pipeline: Pipeline) -> Iterator[Suspects]:
+    """The suspects of a job, and from now on notes for the next run; the notes lie beside the job's file."""
+    with closing(Suspects(store, pipeline, file_beside(store.path))) as suspects:
+        yield suspects
+
+
+def file_beside(job: Path) -> Path:
+    """Where the notes of a job lie."""
+    return job.with_name(f".{job.name}.at")
