@@ -123,14 +123,20 @@ def main(args: Sequence[str] | None = None) -> None:
         print("error: standard output is closed", file=sys.stderr)
         sys.exit(74)
     status = run(list(sys.argv[1:] if args is None else args))
-    if "torch" in sys.modules or status == 130:
+    if "torch" in sys.modules or status == 130 or _threads_hang():
         # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing, and
-        # after an interruption threads of a runtime may still be at work, which can crash.
+        # after an interruption, or beside a decoder that hangs, threads may still be at work, which can crash.
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _threads_hang() -> bool:
+    """Whether decoders of photos that were given up are still at work."""
+    decoders = sys.modules.get("convnext_cli.decoders")
+    return decoders is not None and decoders.left_alone() > 0
 
 
 def run(args: list[str]) -> int:

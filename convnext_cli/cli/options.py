@@ -170,7 +170,7 @@ decoding = together(
         type=click.FloatRange(0, min_open=True),
         callback=finite,
         metavar="SECONDS",
-        help="Give a photo up that takes longer to read and decode.",
+        help="Give up a photo that takes longer to read, or more processor time to decode.  [default: 3600 and 120]",
     ),
 )
 

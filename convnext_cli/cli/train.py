@@ -98,7 +98,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     type=click.FloatRange(0, min_open=True),
     callback=options.finite,
     metavar="SECONDS",
-    help="Give a photo up that takes longer to read and decode.",
+    help="Give up a photo that takes longer to read, or more processor time to decode.  [default: 3600 and 120]",
 )
 @click.option("--json", "as_json", is_flag=True, help="What came of it as one JSON document.")
 @options.verbosity()
