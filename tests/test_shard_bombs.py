@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 import threading
 import tracemalloc
@@ -10,7 +11,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,6 +179,57 @@ class TestZip:
         dataset = open_data(str(tmp_path / "a.zip"))
         with pytest.raises(PhotoError, match="damaged where it lies"):
             dataset.read(dataset.photos[0])
+
+
+class TestParquet:
+    """Values that many rows share stand in a dictionary, once."""
+
+    def shared(self, path: Path, value: bytes, rows: int, *, nested: bool = False, **more: list[str]) -> Path:
+        image: Any = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value], pa.binary()))
+        if nested:
+            image = pa.StructArray.from_arrays([image, pa.array(["a"] * rows)], ["bytes", "path"])
+        table = pa.table({"image": image, "label": pa.array(["x"] * rows)} | more)
+        options = {"compression": "zstd", "dictionary_pagesize_limit": 2 << 30, "store_schema": False}
+        pq.write_table(table, path, write_statistics=False, **options)
+        return path
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_what_expands_as_photos_never_do_is_refused(self, tmp_path: Path, nested: bool) -> None:
+        path = self.shared(tmp_path / "a.parquet", b"\xff\xd8\xff" + bytes(40 << 20), 64, nested=nested)
+        (photo,) = opened(path)
+        assert photo.problem is not None and photo.problem.kind == "too_large"
+        assert "column image expands from" in photo.problem.message
+        with pytest.raises(ModelError, match=r"column image(\.bytes)? expands from"):
+            open_data(str(path))
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_a_shared_value_is_held_once(self, tmp_path: Path, nested: bool) -> None:
+        value = random.Random(0).randbytes(1 << 20)
+        path = self.shared(tmp_path / "a.parquet", value, 300, nested=nested)
+        before = pa.total_allocated_bytes()
+        finder = Finder(shards="opened")
+        for photo in finder.members(Photo(str(path))):
+            assert photo.data is None  # it is not an image, so it is passed over
+            assert pa.total_allocated_bytes() - before < 20 << 20
+        assert finder.passed_over == {"no suffix": 300}
+        dataset = open_data(str(path))
+        assert dataset.read(dataset.photos[0]) == dataset.read(dataset.photos[299]) == value
+        assert pa.total_allocated_bytes() - before < 20 << 20
+        assert {photo.label for photo in dataset.photos} == {"x"}
+
+    def test_a_label_that_many_rows_share(self, tmp_path: Path) -> None:
+        label = random.Random(0).randbytes(300_000).hex()
+        path = self.shared(tmp_path / "a.parquet", PHOTO, 1000, label=[label] * 1000)
+        before = pa.total_allocated_bytes()
+        dataset = open_data(str(path))
+        assert pa.total_allocated_bytes() - before < 20 << 20
+        assert len({id(photo.label) for photo in dataset.photos}) == 1 and dataset.classes == (label,)
+
+    def test_a_table_of_paths_with_a_label_that_expands(self, tmp_path: Path) -> None:
+        table = pa.table({"path": [f"{i}.png" for i in range(50)], "label": ["x" * (40 << 20)] + ["y"] * 49})
+        pq.write_table(table, tmp_path / "a.parquet", compression="zstd", dictionary_pagesize_limit=2 << 30)
+        with pytest.raises(ModelError, match="column label expands from"):
+            open_data(str(tmp_path / "a.parquet"))
 
 
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 20))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from convnext_cli.datasets import table
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.errors import ModelError, PhotoError, UnavailableError
-from convnext_cli.photos.parquet import features, image_column
+from convnext_cli.photos.parquet import check_expansion, features, image_column, values, with_dictionaries
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
@@ -37,6 +37,19 @@ class _Columns:
     label: str | None
     nested: bool
     names: tuple[str, ...] | None
+
+    @property
+    def bytes(self) -> str:
+        """The column of the photos' bytes."""
+        return f"{self.image}.bytes" if self.nested else self.image
+
+    def texts(self, file: ParquetFile) -> list[str]:
+        """The columns beside the bytes: of the photo's own name, and of its label."""
+        has_path = self.nested and any(f.name == "path" for f in file.schema_arrow.field(self.image).type)
+        return [f"{self.image}.path"] * has_path + ([self.label] if self.label is not None else [])
+
+    def leaves(self, file: ParquetFile) -> list[str]:
+        return [self.bytes, *self.texts(file)]
 
 
 class ParquetSource:
@@ -64,7 +77,7 @@ class ParquetSource:
             from pyarrow import ArrowException, compute
 
             try:
-                read = self._files[file].read_row_group(group, columns=[f"{name}.bytes" if nested else name])
+                read = self._files[file].read_row_group(group, columns=[self._columns.bytes])
             except (OSError, ArrowException):
                 raise PhotoError("corrupt", "the parquet file is damaged there") from None
             column = compute.struct_field(read.column(name), "bytes") if nested else read.column(name)
@@ -90,24 +103,30 @@ def read(paths: Sequence[str], named: str) -> Dataset:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise UnavailableError("reading parquet needs pyarrow", "pip install pyarrow") from error
+    sources = [opened_file(path) if is_url(path) else path for path in paths]
     files = []
-    for path in paths:
+    for path, source in zip(paths, sources, strict=True):
         try:
-            files.append(ParquetFile(opened_file(path) if is_url(path) else path))
+            files.append(ParquetFile(source))
         except (OSError, ArrowException) as error:
             raise ModelError(f"{path} cannot be read as parquet: {error}", _AGAIN) from error
     if image_column(files[0]) is None and len(files) == 1:
-        return table.read_parquet(paths[0], files[0])
+        return table.read_parquet(paths[0], sources[0], files[0])
     columns = [_columns(path, file) for path, file in zip(paths, files, strict=True)]
     for path, other in zip(paths, columns, strict=True):
         if other != columns[0]:
             raise ModelError(f"{path} has other columns or classes than {paths[0]}", "name one of them alone")
+    files = [
+        with_dictionaries(source, file, columns[0].leaves(file)) for source, file in zip(sources, files, strict=True)
+    ]
     photos: list[LabelledPhoto] = []
     for number, path in enumerate(paths):
         try:
             photos += _photos(path, number, files[number], columns[0])
         except (OSError, ArrowException) as error:
             raise ModelError(f"{path} is damaged: {error}", _AGAIN) from error
+        except PhotoError as error:
+            raise ModelError(f"{path}: {error.message}", _AGAIN) from error
     if not photos:
         raise ModelError(f"there is no photo in {named}", "name files with rows")
     classes = columns[0].names or sorted_classes(photos)
@@ -132,15 +151,20 @@ def _photos(path: str, number: int, file: ParquetFile, columns: _Columns) -> Ite
 
 
 def _known(file: ParquetFile, group: int, columns: _Columns) -> Iterator[tuple[Any, str | None]]:
-    """Label and name of each photo of a row group, without its bytes."""
-    has_path = columns.nested and any(f.name == "path" for f in file.schema_arrow.field(columns.image).type)
-    wanted = [f"{columns.image}.path"] * has_path + [columns.label] * (columns.label is not None)
+    """Label and name of each photo of a row group, without its bytes. Raises PhotoError where these are too many."""
+    from pyarrow import compute
+
+    wanted = columns.texts(file)
+    for column in columns.leaves(file):
+        check_expansion(file, group, column)
     size = file.metadata.row_group(group).num_rows
     read = file.read_row_group(group, columns=wanted) if wanted else None
-    labels = read.column(columns.label).to_pylist() if read is not None and columns.label else [None] * size
-    paths = read.column(columns.image).to_pylist() if read is not None and has_path else [None] * size
-    for label, path in zip(labels, paths, strict=True):
-        yield label, path and path["path"]
+    labels = paths = [None] * size
+    if read is not None and columns.label:
+        labels = values(read.column(columns.label))
+    if read is not None and f"{columns.image}.path" in wanted:
+        paths = values(compute.struct_field(read.column(columns.image), "path"))
+    yield from zip(labels, paths, strict=True)
 
 
 def _columns(path: str, file: ParquetFile) -> _Columns:

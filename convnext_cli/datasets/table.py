@@ -6,13 +6,14 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
-from convnext_cli.errors import ModelError
+from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES
+from convnext_cli.photos.parquet import check_expansion, values, with_dictionaries
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
@@ -56,19 +57,24 @@ def _opened(path: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def read_parquet(path: str, file: ParquetFile) -> Dataset:
-    """A parquet file of text columns. Raises ModelError when it lacks one."""
+def read_parquet(path: str, source: Any, file: ParquetFile) -> Dataset:
+    """A parquet file of text columns. source: path or stream of the file. Raises ModelError when it lacks one."""
     names = file.schema_arrow.names
     wanted = [names[place] for place in _columns(path, names) if place is not None]
 
     def rows() -> Iterator[tuple[Where, Cells]]:
         yield "the schema", wanted
         number = count(1)
-        for batch in file.iter_batches(_BATCH, columns=wanted):
-            for cells in zip(*(batch.column(name).to_pylist() for name in wanted), strict=True):
+        for group, name in product(range(file.num_row_groups), wanted):
+            check_expansion(file, group, name)
+        for batch in with_dictionaries(source, file, wanted).iter_batches(_BATCH, columns=wanted):
+            for cells in zip(*(values(batch.column(name)) for name in wanted), strict=True):
                 yield f"row {next(number)}", [None if cell is None else str(cell) for cell in cells]
 
-    return _dataset(path, list(_photos(path, rows())))
+    try:
+        return _dataset(path, list(_photos(path, rows())))
+    except PhotoError as error:
+        raise ModelError(f"{path}: {error.message}", _HINT) from error
 
 
 def _dataset(path: str, photos: list[LabelledPhoto]) -> Dataset:

@@ -6,7 +6,7 @@ A photo is a struct of ``bytes`` and ``path``, or plain bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 IMAGES = ("image", "img", "photo", "picture")
-_BATCH = 16  # photos that are taken out of a row group at once
+_AT_ONCE = 16, 16 * 2**20  # photos that are taken out of a row group at once, and about how many bytes
+# A column of more bytes, which expands from so many times fewer, does not hold photos: they do not shrink.
+_MUCH, _FACTOR = 32 * 2**20, 100
 
 
 def members(path: str) -> Iterator[Member]:
@@ -34,10 +36,15 @@ def members(path: str) -> Iterator[Member]:
                 image = image_column(file)
                 if image is None:
                     raise NoPhotosError
-                for batch in file.iter_batches(_BATCH, columns=[image]):
-                    for cell in batch.column(0):
-                        yield _member(row, cell.as_py())
-                        row += 1
+                for group in range(file.num_row_groups):
+                    longest = check_expansion(file, group, image)
+                    for batch in file.iter_batches(_rows(file, group, image), row_groups=[group], columns=[image]):
+                        for cell in batch.column(0):
+                            member = _member(row, cell.as_py())
+                            if len(member.data or b"") > longest:
+                                raise EOFError("a photo is longer than its column")
+                            yield member
+                            row += 1
         except (NoPhotosError, PhotoError):
             raise
         except Exception as error:  # of the disk, of pyarrow, or of the store's library
@@ -48,6 +55,63 @@ def members(path: str) -> Iterator[Member]:
 def _member(row: int, cell: Any) -> Member:
     data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     return checked(f"{row}/{PurePosixPath(name).name}" if name else f"{row}", len(data or b""), data)
+
+
+def check_expansion(file: ParquetFile, group: int, column: str) -> int:
+    """The bytes of a column in a row group, which none of its values can have more of.
+
+    Raises PhotoError where so much comes of so little that it cannot be photos or words.
+    """
+    parts = list(_parts(file, group, column))
+    size = int(sum(part.total_uncompressed_size for part in parts))
+    packed = int(sum(part.total_compressed_size for part in parts))
+    if size > _MUCH and size > _FACTOR * packed:
+        expands = f"expands from {packed:,} bytes to {size / 2**20:,.0f} MiB, as photos never do"
+        raise PhotoError("too_large", f"its column {column} {expands}")
+    return size
+
+
+def with_dictionaries(source: Any, file: ParquetFile, columns: Iterable[str]) -> ParquetFile:
+    """The same file, of which these columns are read as dictionaries: a value that many rows share is there once.
+
+    source: path or stream that it was opened from.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    return ParquetFile(source, metadata=file.metadata, read_dictionary=list(columns))
+
+
+def values(column: Any) -> list[Any]:
+    """An Arrow column as a list; rows that share a value of a dictionary share the object."""
+    import pyarrow as pa
+
+    found: list[Any] = []
+    for chunk in getattr(column, "chunks", (column,)):
+        if pa.types.is_dictionary(chunk.type):
+            known = chunk.dictionary.to_pylist()
+            found += [None if place is None else known[place] for place in chunk.indices.to_pylist()]
+        else:
+            found += chunk.to_pylist()
+    return found
+
+
+def _rows(file: ParquetFile, group: int, column: str) -> int:
+    """How many photos to take at once; one where a value may stand in a dictionary, for any number of rows."""
+    most, much = _AT_ONCE
+    parts = list(_parts(file, group, column))
+    if any(part.has_dictionary_page for part in parts):
+        return 1
+    size = int(sum(part.total_uncompressed_size for part in parts)) // max(1, file.metadata.row_group(group).num_rows)
+    return int(max(1, min(most, much // max(1, size))))
+
+
+def _parts(file: ParquetFile, group: int, column: str) -> Iterator[Any]:
+    """What a row group's metadata say of a column and of the columns inside it."""
+    metadata = file.metadata.row_group(group)
+    for number in range(metadata.num_columns):
+        part = metadata.column(number)
+        if part.path_in_schema == column or part.path_in_schema.startswith(f"{column}."):
+            yield part
 
 
 def image_column(file: ParquetFile) -> str | None:
