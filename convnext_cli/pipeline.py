@@ -14,16 +14,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from convnext_cli import effect, zoo
 from convnext_cli import labels as label_sets
-from convnext_cli import zoo
 from convnext_cli.decoders import Task
 from convnext_cli.engines import DTYPES, ENGINES, Engine, Job, open_engine
 from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labels import LabelSet
+from convnext_cli.photos.changes import Changes
 from convnext_cli.photos.photo import Photo
 from convnext_cli.preparation import Preparation, Ready
 from convnext_cli.rows import Prediction, Row
@@ -45,6 +46,7 @@ class Pipeline(Preparation):
     temperature: logits are divided by it before the softmax.
     batch_size, threads: photos a call of the engine, and processor threads of decoding and engine together.
     say: called once with each remark that the user should see.
+    Raises UsageError for options that cannot take effect together.
     """
 
     engine: Engine
@@ -61,6 +63,8 @@ class Pipeline(Preparation):
 
     def __post_init__(self) -> None:
         self.as_photos = self.engine.photos
+        effect.check_recipe(self.recipe, self.engine, fast_decode=self.fast_decode)
+        effect.check_scores(self.scores, self.engine, min_score=self.min_score, floors=self.floors)
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
@@ -203,12 +207,13 @@ def open_pipeline(
     classes: str | None = None,
     engine: str = "auto",
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str | None = None,
     threads: int | None = None,
     job: Job = "latency",
     photos: int | None = None,
     compiled: bool = False,
     prepare: bool = False,
+    changes: Changes | None = None,
     **options: Any,
 ) -> Pipeline:
     """The pipeline of a model: a name, a file or a folder.
@@ -216,17 +221,31 @@ def open_pipeline(
     labels: a label file or the name of a bundled set, instead of the card's. classes: only these of them, parted by
     commas (``labels.select``). floors, of the options: a file too. threads: None for all that this process
     may use. photos: how many will come, where that is known. engine, device, dtype, job, compiled, prepare: as for
-    ``open_engine``. options: fields of ``Pipeline``; the rest come from the card and the machine.
+    ``open_engine``. changes: of the card's preprocessing; its fields may also be given one by one (``size=96``).
+    options: fields of ``Pipeline``; the rest come from the card and the machine.
     Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
-    is not there; UsageError for an option that is not there or out of range.
+    is not there; UsageError for an option that is not there, out of range, or without effect on this model.
     """
+    single = {name: options.pop(name) for name in [entry.name for entry in fields(Changes)] if name in options}
+    if single and changes is not None:
+        raise UsageError("changes and its fields exclude each other", "give one of the two")
+    changes = changes or Changes(**single)
+    if changes.options and options.get("recipe") is not None:
+        raise UsageError("recipe and changes of the card's recipe exclude each other", "give one of the two")
+    if options.get("scores") not in (None, *get_args(Scores)):
+        raise UsageError(f"scores must be one of {', '.join(get_args(Scores))}, not {options['scores']!r}")
+    if threads and (options.get("workers") or 0) > threads:
+        raise UsageError(
+            f"--workers {options['workers']} is more than --threads {threads}: no more threads than that decode",
+            "leave one of the two out",
+        )
     for name in ("k", "batch_size", "workers", "max_pixels"):
         value = options.get(name)
         if value is not None and (not isinstance(value, int) or value < (name != "k")):
             raise UsageError(f"{name} must be a whole number from {int(name != 'k')}, not {value!r}")
     if unknown := options.keys() - {entry.name for entry in fields(Pipeline)}:
         raise UsageError(f"there is no option {', '.join(sorted(unknown))}", "see the fields of Pipeline")
-    if dtype not in DTYPES:
+    if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     threads = threads or usable_threads()
     if engine not in ENGINES:
@@ -255,13 +274,16 @@ def open_pipeline(
         names = card.replace(labels=str(labels)).label_set()
     else:
         names = label_sets.read(Path(labels), card.label_set())
+    scores = options.get("scores") or SCORES[card.problem]
     if classes is not None:
         names = label_sets.select(classes.split(","), names)
     if isinstance(options.get("floors"), str | Path):
-        options["floors"] = label_sets.floors(Path(options["floors"]), names)
+        options["floors"] = label_sets.floors(Path(options["floors"]), names, logits=scores == "logits")
+    effect.check_changes(changes, runs)
+    effect.check_batch(options.get("batch_size"), runs)
     settings: dict[str, Any] = {
-        "recipe": card.recipe,
-        "scores": SCORES[card.problem],
+        "recipe": changes.apply(card.recipe, stride=card.config.stride),
+        "scores": scores,
         "temperature": card.temperature or 1.0,
         "batch_size": BATCH_SIZE if runs.device == "cpu" else 64,
         "workers": threads,

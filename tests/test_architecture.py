@@ -14,7 +14,7 @@ PACKAGE = Path(convnext_cli.__file__).parent
 # and from its own room.
 FLOORS = [
     ["errors", "config", "tables", "threads", "interruption"],
-    ["machine", "files"],
+    ["machine", "files", "shares"],
     ["model", "photos.recipe", "labels"],
     ["card", "rows"],
     ["remote"],
@@ -25,7 +25,7 @@ FLOORS = [
     ["pretrained"],
     ["decoders", "in_flight", "times"],
     ["datasets"],
-    ["preparation"],
+    ["preparation", "effect"],
     ["pipeline", "calibration"],
     ["benchmarking", "diagnosis", "evaluation", "exporting", "labelling"],
     ["training"],

@@ -530,7 +530,7 @@ class TestFolder:
 
     def test_the_same_again(self, convnext: Run, model: str, data: Path, tmp_path: Path) -> None:
         for name in "ab":
-            assert convnext(*EVALUATE, data, "-m", model, "-o", tmp_path / name, "-j", "2").status == 0
+            assert convnext(*EVALUATE, data, "-m", model, "-o", tmp_path / name, "-t", "2", "-j", "2").status == 0
         for path in (tmp_path / "a").iterdir():
             assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 

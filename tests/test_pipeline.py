@@ -13,6 +13,7 @@ import pytest
 from convnext_cli import classify
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
+from convnext_cli.engines.fixed import Fixed
 from convnext_cli.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.find import Photo
@@ -27,6 +28,7 @@ class MeanEngine:
     """Logits from the mean of each tensor; fails over ``room`` photos at a time, and where ``bad`` says."""
 
     name, device, dtype, photos, notes = "mean", "cpu", "float32", False, []
+    fixed = Fixed()
 
     def __init__(self, room: int = 1000, bad: float | None = None) -> None:
         self.card = Card(ConvNextConfig(num_labels=3), Recipe(size=(8, 8), resize_to=(8, 8)))

@@ -44,6 +44,11 @@ class Setting:
         return dataclasses.replace(self, **changes)
 
     @property
+    def asked_dtype(self) -> str | None:
+        """As for ``engines.open_engine``: an exported file computes in its own precision, unless another is named."""
+        return None if self.dtype == "float32" else self.dtype
+
+    @property
     def runner(self) -> str:
         """What runs the network, in a word or two: "openvino", "torch --compile", "timm"."""
         if self.peer:

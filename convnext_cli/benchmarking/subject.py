@@ -45,7 +45,7 @@ def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str]
         Path(setting.path),
         engine=setting.engine,
         device=setting.device,
-        dtype=setting.dtype,
+        dtype=setting.asked_dtype,
         threads=setting.threads,
         job="latency" if setting.batch_size == 1 else "throughput",
         batch_size=setting.batch_size,

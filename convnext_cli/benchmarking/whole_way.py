@@ -51,16 +51,15 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
         setting.path,
         engine=setting.engine,
         device=setting.device,
-        dtype=setting.dtype,
+        dtype=setting.asked_dtype,
         threads=setting.threads,
         compiled=setting.compiled,
         batch_size=setting.batch_size,
         job="throughput",
         prepare=True,
         say=say,
+        size=setting.size,
     )
-    if setting.size:
-        pipeline.recipe = pipeline.recipe.at_size(setting.size)
     if not photos:
         raise UsageError(f"there is no photo in {folder}", "name a folder with photos")
     engine = _Timed(pipeline.engine)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, output, render
+from convnext_cli.cli import options, output, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.benchmarking.compare import Ratio
@@ -40,6 +40,19 @@ class BatchSize(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+class _Ratio(types.Share):
+    """A ratio of speeds, which may be above 1."""
+
+    def __init__(self) -> None:
+        super().__init__(high=None)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        ratio = super().convert(value, param, ctx)
+        if not 0 <= ratio < 10:
+            self.fail(f"{value} is not a ratio of speeds: write {ratio / 100:g} or {ratio:g}%", param, ctx)
+        return ratio
+
+
 def _choice(*values: str) -> Values:
     return Values(click.Choice(values), "|".join(values))
 
@@ -53,7 +66,12 @@ def _choice(*values: str) -> Values:
     "Values with commas between them are tried in every combination."
 )
 @click.option(
-    "-m", "--model", "models", metavar="NAME,…", help="Names, files or folders.  [default: the bundled model]"
+    "-m",
+    "--model",
+    "models",
+    type=options.ModelName(),
+    metavar="NAME,…",
+    help="Names, files or folders.  [default: the bundled model]",
 )
 @click.option("--random", "at_random", is_flag=True, help="-m names architectures, whose weights are drawn at random.")
 @click.option(
@@ -65,11 +83,16 @@ def _choice(*values: str) -> Values:
     help="auto, openvino, onnxruntime or torch.  [default: auto]",
 )
 @click.option(
-    "-d", "--device", default="auto", metavar="DEVICE,…", help="auto, cpu, cuda, cuda:N, mps or xpu.  [default: auto]"
+    "-d",
+    "--device",
+    default="auto",
+    callback=types.device,
+    metavar="DEVICE,…",
+    help="auto, cpu, cuda, cuda:N, mps or xpu.  [default: auto]",
 )
 @click.option(
     "--dtype",
-    type=_choice("float32", "bfloat16", "float16", "int8"),
+    type=Values(types.dtypes("float32", "bfloat16", "float16", "int8"), "dtype"),
     default="float32",
     metavar="DTYPE,…",
     help="float32, bfloat16, float16 or int8.  [default: float32]",
@@ -110,22 +133,26 @@ def _choice(*values: str) -> Values:
     metavar="[no|yes|no,yes]",
     help="Have torch compile it.",
 )
-@click.option("--data", metavar="FOLDER", help="The whole way from file to label too, and its stages.")
+@click.option(
+    "--data", type=options.PathName(), metavar="FOLDER", help="The whole way from file to label too, and its stages."
+)
 @click.option("--train", is_flag=True, help="A training step: forward, backward, AdamW.")
 @click.option(
     "--against",
     metavar="LIBRARY,…",
     help="timm, torchvision, transformers, onnxruntime, taking turns; +compile and +channels_last may follow a name.",
 )
-@click.option("--compare", metavar="OLD.json", help="Ratios to an earlier --json.")
-@click.option("--fail-below", type=click.FloatRange(0), callback=options.finite, help="Exit 1 for a lower ratio.")
-@click.option("--plot", metavar="FILE", help="Draw latency against throughput, as png or svg.")
+@click.option("--compare", type=options.PathName(), metavar="OLD.json", help="Ratios to an earlier --json.")
+@click.option("--fail-below", type=_Ratio(), metavar="RATIO", help="Exit 1 for a lower ratio, such as 0.95 or 95%.")
+@click.option("--plot", type=options.PathName(), metavar="FILE", help="Draw latency against throughput, as png or svg.")
 @click.option(
     "--seconds", type=click.FloatRange(0, 600), default=5, show_default=True, help="Of samples for each setting."
 )
 @click.option("--no-checks", is_flag=True, help="Leave out the look at zeros, one input and denormal numbers.")
 @click.option("--json", "as_json", is_flag=True, help="All samples and the environment, on standard output.")
-@click.option("-o", "--output", metavar="FILE", help="Write the JSON to a file, and print the table.")
+@click.option(
+    "-o", "--output", type=options.PathName(), metavar="FILE", help="Write the JSON to a file, and print the table."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
 @options.verbosity("All that was measured of each row")
 def bench(**given: Any) -> int:
@@ -208,6 +235,8 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("-b auto stands alone, without --against and --data.")
     if given["data"] and not Path(given["data"]).is_dir():
         raise click.UsageError(f"There is no folder {given['data']}.")
+    if given["overwrite"] and not given["output"]:
+        raise click.UsageError("--overwrite is for -o FILE.")
     if given["output"]:
         output.check(given["output"], overwrite=given["overwrite"], inputs=[given["compare"]])
     if given["plot"] and not Path(given["plot"]).absolute().parent.is_dir():

@@ -29,7 +29,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
     epilog="\b\nExamples:\n  convnext classify photo.jpg\n  convnext classify -r holiday/ -f csv -o labels.csv\n"
     "  find . -name '*.heic' -print0 | convnext classify --files-from - -0 -f jsonl"
 )
-@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.argument("paths", nargs=-1, type=options.PathName(), metavar="PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Label the photos in folders, however deep.")
 @click.option("--files-from", type=click.File("rb"), metavar="FILE", help="Read paths from a file, or - for stdin.")
 @click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
@@ -40,7 +40,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 @options.decoding
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix, else table]")
 @click.option("--json", "as_json", is_flag=True, help="Short for -f json.")
-@click.option("-o", "--output", metavar="FILE", help="Write the rows to a file.")
+@click.option("-o", "--output", type=options.PathName(), metavar="FILE", help="Write the rows to a file.")
 @click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
 @click.option("--show", is_flag=True, help="Draw a small picture of each photo beside its labels.")
 @options.verbosity("Times of each stage")
@@ -56,7 +56,8 @@ def classify(**given: Any) -> int:
     if given["output"] == "-":
         given["output"] = None
     form = _format(given)
-    opening.scores(given)
+    opening.check(given)
+    _check(given, form)
     listing = getattr(given["files_from"], "name", None)
     inputs = [*given["paths"], listing, given["labels"], given["model"]]
     output.check(given["output"], overwrite=given["overwrite"], inputs=inputs)
@@ -94,6 +95,14 @@ def _format(given: dict[str, Any]) -> str:
     return str(form)
 
 
+def _check(given: dict[str, Any], form: str) -> None:
+    """Raises UsageError for options that cannot take effect."""
+    if given["overwrite"] and given["output"] is None:
+        raise click.UsageError("--overwrite is for -o FILE.")
+    if given["show"] and (form != "table" or not render.out().is_terminal or render.out().is_dumb_terminal):
+        raise click.UsageError("--show draws on a terminal, beside the labels of -f table.")
+
+
 def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
     from convnext_cli.photos.find import Finder
 
@@ -117,7 +126,7 @@ def _open(given: dict[str, Any]) -> Pipeline:
         job="latency" if few else "throughput",
         photos=len(given["paths"]) if few else None,
         prepare=not few or given["engine"] != "auto",
-        thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] and render.out().is_terminal else 0,
+        thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] else 0,
     )
 
 

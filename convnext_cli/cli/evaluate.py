@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import evaluate_view, opening, options, render
+from convnext_cli.cli import evaluate_view, opening, options, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.datasets import Dataset, LabelledPhoto
@@ -30,32 +30,45 @@ _NOT_OFFERED = {"top": 5, "min_score": None, "floors": None, "softmax": False, "
     "  convnext evaluate validation.parquet --against my_checkpoint.pth\n"
     "  convnext evaluate photos.zip --json --fail-below 80 > figures.json"
 )
-@click.argument("data", nargs=-1, required=True, metavar="DATA...")
+@click.argument("data", nargs=-1, required=True, type=options.PathName(), metavar="DATA...")
 @options.model
 @click.option("--against", type=options.ModelName(), help="A second model on the same photos, and the difference.")
 @click.option(
     "--split", type=click.Choice(["train", "val", "test", "all"]), help="[default: test, else val, else all photos]"
 )
-@click.option("--labels", metavar="FILE|SET", help="Own names for the model's classes, or a bundled set of labels.")
+@click.option(
+    "--labels",
+    type=types.LabelsName(),
+    metavar="FILE|SET",
+    help="Own names for the model's classes, or a bundled set of labels.",
+)
 @click.option("--classes", metavar="NAME,ID,…", help="Only these labels of the model, as for `classify`.")
 @click.option("--only-these", is_flag=True, help="Only the labels that are classes of the data may be answers.")
 @click.option("--by-index", is_flag=True, help="The data's classes are numbers of the model's, whatever their names.")
 @click.option("--skip-unmatched", is_flag=True, help="Leave out photos of classes that the model does not have.")
 @click.option("--skip-bad", is_flag=True, help="Leave out photos that cannot be read; else they count as wrong.")
-@click.option("--real", metavar="FILE", help="ReaL labels (real.json) of ImageNet's validation photos.")
+@click.option(
+    "--real", type=options.PathName(), metavar="FILE", help="ReaL labels (real.json) of ImageNet's validation photos."
+)
 @click.option(
     "--precision",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    callback=options.finite,
+    type=types.Share(open=(True, True)),
+    metavar="SHARE",
     default=0.95,
     show_default=True,
     help="Share of right answers that the suggested --min-score is to reach.",
 )
-@click.option("-o", "--output", metavar="FOLDER", help="Confusion, pictures, predictions, mistakes as a page.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PathName(),
+    metavar="FOLDER",
+    help="Confusion, pictures, predictions, mistakes as a page.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
 @click.option("--mistakes", default=100, show_default=True, type=click.IntRange(0), help="Photos on the page.")
 @click.option(
-    "--fail-below", type=click.FloatRange(0, 100), callback=options.finite, metavar="PERCENT", help="Exit 1 below."
+    "--fail-below", type=types.Percent(), metavar="PERCENT", help="Exit 1 for a lower top-1, such as 80 or 80%."
 )
 @click.option("--json", "as_json", is_flag=True, help="All figures as one JSON document.")
 @options.machine
@@ -70,6 +83,10 @@ def evaluate(**given: Any) -> int:
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])
+    opening.check(given | _NOT_OFFERED)
+    for name in ("mistakes", "overwrite"):
+        if name in options.typed(click.get_current_context()) and given["output"] is None:
+            raise click.UsageError(f"--{name} is for -o FOLDER.")
     from convnext_cli.datasets import open_data
     from convnext_cli.evaluation import folder, real
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, render
+from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.exporting.check import Check
@@ -42,14 +42,20 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
 @click.option("--to", type=click.Choice(FORMATS), help="The format.  [default: by the suffix of FILE]")
 @click.option("--batch", type=_Extent(), default="any", show_default=True, help="Photos a call.")
 @click.option("--size", type=_Extent(), metavar="PIXELS|any", help="Edge of the input.  [default: the model's]")
-@click.option(
+@options.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
+    type=types.dtypes("float32", "float16", "bfloat16", "int8"),
+    constants={"--half": "float16"},
     default="float32",
     show_default=True,
     help="Precision of the file; norms stay in float32.",
 )
-@click.option("--calibrate", metavar="FOLDER", help="Photos for int8: half find its ranges, half test it.")
+@click.option(
+    "--calibrate",
+    type=options.PathName(),
+    metavar="FOLDER",
+    help="Photos for int8: half find its ranges, half test it.",
+)
 @click.option(
     "--with-preprocessing", is_flag=True, help="Take photos of any size, as bytes: resize, crop and scale are inside."
 )
@@ -57,7 +63,9 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
 @click.option("--features", is_flag=True, help="Give the pooled features as a second output.")
 @click.option("--opset", type=click.IntRange(17), help="Of ONNX.  [default: the newest that ONNX Runtime takes]")
 @click.option("--simplify", is_flag=True, help="Have onnxslim look for what ONNX can do without.")
-@click.option("--check-on", metavar="FOLDER", help="Check on these photos too, besides three samples.")
+@click.option(
+    "--check-on", type=options.PathName(), metavar="FOLDER", help="Check on these photos too, besides three samples."
+)
 @click.option("--no-check", is_flag=True, help="Leave the file unproven.")
 @options.threads
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
@@ -80,6 +88,9 @@ def export(**given: Any) -> int:
 def _export(given: dict[str, Any]) -> Exported:
     from convnext_cli import zoo
 
+    options.not_offline(given)
+    if given["no_check"] and given["threads"] and given["dtype"] != "int8":
+        raise click.UsageError("--threads is for the check, which --no-check leaves out.")
     target = Path(given["output"]).expanduser()
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing

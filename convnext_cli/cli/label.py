@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_actions, label_cluster, label_view, opening, options, render
+from convnext_cli.cli import label_actions, label_cluster, label_effect, label_view, opening, options, render
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.store import Store
@@ -30,7 +30,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
     "  convnext label photos/ -o labels.sqlite --exclude '*.png' --min-score 0.5\n"
     "  convnext label photos/ -o labels.csv --sort-into sorted --mode link"
 )
-@click.argument("paths", nargs=-1, metavar="FOLDER|URL...")
+@click.argument("paths", nargs=-1, type=options.PathName(), metavar="FOLDER|URL...")
 @click.option("-o", "--output", metavar="FILE", help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix]")
 @click.option("--overwrite", is_flag=True, help="Begin anew where the output is there.")
@@ -67,16 +67,15 @@ def label(**given: Any) -> int:
     However a run ends, the same command goes on where it was; what is done is not done again.
     """
     render.set_quiet(given["quiet"])
+    label_effect.check(given, options.typed(click.get_current_context()))
     given["paths"] = opening.places(given)
     if given["undo"]:
-        if given["paths"] or given["output"] or given["sort_into"]:
-            raise click.UsageError("--undo does nothing else: leave the other arguments out.")
         return label_actions.undo(given["undo"])
     if given["cluster"] is not None:
         return _on_a_cluster(given)
     target, form = _target(given)
     label_actions.check(given, target)
-    opening.scores(given)
+    opening.check(given)
     if given["nice"] is not None and hasattr(os, "nice"):
         os.nice(given["nice"])
     with ExitStack() as stack:
@@ -104,7 +103,7 @@ def label(**given: Any) -> int:
 def _on_a_cluster(given: dict[str, Any]) -> int:
     _check(given)
     label_cluster.check(given)
-    opening.scores(given)
+    opening.check(given)
     with ExitStack() as stack:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())

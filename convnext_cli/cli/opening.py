@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, render
+from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.engines import Job
-    from convnext_cli.photos.recipe import Recipe
+    from convnext_cli.photos.changes import Changes
     from convnext_cli.pipeline import Pipeline
-
-MAX_SIZE = 4096  # pixels; larger inputs need more memory than machines have
 
 
 def pipeline(
@@ -25,6 +23,7 @@ def pipeline(
     """
     from convnext_cli import zoo
 
+    changes = _changes(given)
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing
 
@@ -55,13 +54,15 @@ def pipeline(
         fast_decode=given["fast_decode"],
         timeout=given["timeout"],
         thumbnail=thumbnail,
+        changes=changes,
         say=lambda text: render.note(f"note: {text}"),
     )
+    if made.scores == "logits":
+        _refuse_percentages()
     if (given["workers"] or 0) > made.workers:
         render.note(f"note: {made.workers} threads decode, as many as --threads allows")
     for note in made.engine.notes:
         render.note(f"note: {note}")
-    made.recipe = _recipe(given, made.recipe, made.engine.card.config.stride)
     return made
 
 
@@ -77,6 +78,19 @@ def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
     return paths
 
 
+def check(given: dict[str, Any]) -> None:
+    """Refuse, before anything is opened, options that exclude each other. Raises UsageError."""
+    scores(given)
+    _changes(given)
+    if given["logits"]:
+        _refuse_percentages()
+    options.not_offline(given)
+    if given["threads"] and (given["workers"] or 0) > given["threads"]:
+        raise click.UsageError(
+            f"--workers {given['workers']} is more than --threads {given['threads']}: no more threads than that decode."
+        )
+
+
 def scores(given: dict[str, Any]) -> str | None:
     wished = [kind for kind in ("softmax", "sigmoid", "logits") if given[kind]]
     if len(wished) > 1:
@@ -84,25 +98,27 @@ def scores(given: dict[str, Any]) -> str | None:
     return wished[0] if wished else None
 
 
-def _recipe(given: dict[str, Any], recipe: Recipe, stride: int) -> Recipe:
-    """The card's recipe with the user's changes. stride: the smallest input of the network, in pixels."""
+def _refuse_percentages() -> None:
+    """Logits are not shares of anything."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and "min_score" in ctx.meta.get(types.PERCENTAGES, ()):
+        raise click.UsageError("--min-score is a percentage, and logits are not: write it as a number.")
+
+
+def _changes(given: dict[str, Any]) -> Changes:
+    """What the user wants otherwise than the card's recipe."""
+    from convnext_cli.photos.changes import Changes
+
     size = given["size"]
-    if size == "test":
-        if recipe.test_size is None:
-            render.note("note: no test size is known for this model; its own size is used")
-        recipe = recipe.at_test_size()
-    elif size is not None:
-        if not size.isdecimal() or not stride <= int(size) <= MAX_SIZE:
-            raise click.BadParameter(
-                f"{size!r} is neither `test` nor a number of pixels from {stride}, the network's stride, to {MAX_SIZE}",
-                param_hint="--size",
-            )
-        recipe = recipe.at_size(int(size))
-    changes = {
-        "crop_pct": given["crop_pct"],
-        "resize": given["resize_mode"],
-        "interpolation": given["interpolation"],
-        "mean": options.numbers(given["mean"], "--mean"),
-        "std": options.numbers(given["std"], "--std", positive=True),
-    }
-    return recipe.changed(**{name: value for name, value in changes.items() if value is not None})
+    if size not in (None, "test"):
+        if not (size.isascii() and size.isdecimal() and len(size) < 10):
+            raise click.BadParameter(f"{size!r} is neither `test` nor a number of pixels", param_hint="--size")
+        size = int(size)
+    return Changes(
+        size=size,
+        crop_pct=given["crop_pct"],
+        resize_mode=given["resize_mode"],
+        interpolation=given["interpolation"],
+        mean=options.numbers(given["mean"], "--mean"),
+        std=options.numbers(given["std"], "--std", positive=True),
+    )

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
+from convnext_cli.cli import types
+from convnext_cli.cli.types import ModelName, PathName, option
+
+__all__ = ["ModelName", "PathName", "option"]
 MAX_THREADS = 1024
+SIZE_ALIASES = ("--imgsz", "--img-size")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -17,8 +21,8 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Several options as one decorator, in the order of --help."""
 
     def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
+        for add in reversed(options):
+            function = add(function)
         return function
 
     return decorate
@@ -29,6 +33,19 @@ def finite(_context: click.Context, parameter: click.Parameter, value: float | N
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is no number to use here", param=parameter)
     return value
+
+
+def not_offline(given: dict[str, Any]) -> None:
+    """Raises UsageError where a connection is asked for and forbidden at once."""
+    if given["pull"] and given["offline"]:
+        raise click.UsageError("--pull and --offline exclude each other.")
+
+
+def typed(ctx: click.Context) -> set[str]:
+    """The parameters that stand on the command line, by name."""
+    from click.core import ParameterSource
+
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 def needs(module: str) -> None:
@@ -57,20 +74,6 @@ def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[flo
     return found * 3 if len(found) == 1 else found
 
 
-class ModelName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
-    """A name or a path; completes the names that are known."""
-
-    name = "name|path"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from convnext_cli import zoo
-
-        names = ["default", *(entry.name for entry in zoo.entries())]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)] or [
-            CompletionItem(incomplete, type="file")
-        ]
-
-
 model = together(
     click.option(
         "-m",
@@ -83,17 +86,40 @@ model = together(
 )
 
 answers = together(
-    click.option("--labels", metavar="FILE|SET", help="Own names for the classes, or a bundled set of labels."),
+    click.option(
+        "--labels",
+        type=types.LabelsName(),
+        metavar="FILE|SET",
+        help="Own names for the classes, or a bundled set of labels.",
+    ),
     click.option(
         "--classes",
         metavar="NAME,ID,…",
         help="Only these labels: names, ids, or anything in WordNet above them (`dog` gathers all breeds).",
     ),
-    click.option(
-        "-k", "--top", default=5, show_default=True, type=click.IntRange(0), help="Guesses a photo; 0 for all."
+    option(
+        "-k",
+        "--top",
+        default=5,
+        show_default=True,
+        type=click.IntRange(0),
+        metavar="N",
+        aliases=("--topk", "--top-k"),
+        help="Number of labels for each photo; 0 for all.",
     ),
-    click.option("--min-score", type=float, callback=finite, help="Below it a photo is `unknown`."),
-    click.option("--floors", metavar="FILE", help="The same for single labels: lines of `label,score`."),
+    option(
+        "--min-score",
+        type=types.Share(high=None),
+        metavar="SCORE",
+        aliases=("--conf", "--threshold"),
+        help="Lowest score, such as 0.5 or 50%; below it a photo is `unknown`.",
+    ),
+    click.option(
+        "--floors",
+        type=PathName(),
+        metavar="FILE",
+        help="The same for single labels: lines of `label,score`.",
+    ),
     click.option(
         "--softmax", is_flag=True, help="Scores that add up to 1 (default, unless trained for several labels)."
     ),
@@ -110,7 +136,12 @@ threads = click.option(
 
 machine = together(
     click.option(
-        "-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, cuda:all, mps or xpu."
+        "-d",
+        "--device",
+        default="auto",
+        show_default=True,
+        callback=types.device,
+        help="auto, cpu, cuda, cuda:N, cuda:all, mps or xpu.",
     ),
     click.option(
         "-e",
@@ -121,12 +152,11 @@ machine = together(
         help="What runs the network; `auto` takes the fastest that is prepared.",
     ),
     click.option("--compile", "compiled", is_flag=True, help="Have torch compile the network: for long runs."),
-    click.option(
+    option(
         "--dtype",
-        type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
-        default="float32",
-        show_default=True,
-        help="Precision of the network; int8 wants `convnext prepare` first.",
+        type=types.dtypes("float32", "bfloat16", "float16", "int8"),
+        constants={"--half": "float16"},
+        help="Precision of the network; int8 needs `convnext prepare` first.  [default: float32, or that of the file]",
     ),
     threads,
     click.option(
@@ -135,17 +165,28 @@ machine = together(
         type=click.IntRange(1, MAX_THREADS),
         help="Threads that decode.  [default: as --threads]",
     ),
-    click.option(
+    option(
         "-b",
         "--batch-size",
+        aliases=("--batch",),
         type=click.IntRange(1),
         help="Photos that go through the network at once.  [default: 8 on a CPU, 64 on a GPU]",
     ),
 )
 
 preprocessing = together(
-    click.option("--size", metavar="PIXELS|test", help="Input size; `test` is the one that its makers measured best."),
-    click.option("--crop-pct", type=click.FloatRange(0.1, 1), callback=finite, help="Share of the photo that is kept."),
+    option(
+        "--size",
+        metavar="PIXELS|test",
+        aliases=SIZE_ALIASES,
+        help="Input size; `test` is the one that its makers measured best.",
+    ),
+    click.option(
+        "--crop-pct",
+        type=types.Share(0.1),
+        metavar="SHARE",
+        help="Share of the photo that is kept, such as 0.95 or 95%.",
+    ),
     click.option(
         "--resize-mode",
         type=click.Choice(["shortest", "squash", "longest"]),
@@ -177,9 +218,19 @@ decoding = together(
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
+def _not_both(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    other = "verbose" if parameter.name == "quiet" else "quiet"
+    if value and ctx.params.get(other):
+        raise click.UsageError("-q and -v exclude each other.", ctx)
+    return value
+
+
 def verbosity(more: str = "") -> Callable[[F], F]:
     """-q and -v. more: what one -v adds; -vv shows where an error came from, in every command (``cli.main``)."""
     debugging = "-vv for debugging."
     return together(
-        quiet, click.option("-v", "--verbose", count=True, help=f"{more}; {debugging}" if more else debugging)
+        click.option("-q", "--quiet", is_flag=True, callback=_not_both, help="Say nothing but errors."),
+        click.option(
+            "-v", "--verbose", count=True, callback=_not_both, help=f"{more}; {debugging}" if more else debugging
+        ),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, render
+from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +25,17 @@ JOBS = {"latency": "one photo", "throughput": "a folder"}
 @options.model
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "int8"]),
+    type=types.dtypes("float32", "bfloat16", "int8"),
     default="float32",
     show_default=True,
     help="Precision to prepare.",
 )
-@click.option("--calibrate", metavar="FOLDER", help="Photos to find the ranges of int8 with, and to test it on.")
+@click.option(
+    "--calibrate",
+    type=options.PathName(),
+    metavar="FOLDER",
+    help="Photos to find the ranges of int8 with, and to test it on.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Measure compiled torch too, which takes a minute.")
 @options.threads
 @click.option("--list", "listed", is_flag=True, help="List what is prepared, and where.")
@@ -47,9 +52,13 @@ def prepare(**given: Any) -> int:
     if given["listed"] and given["clear"]:
         raise click.UsageError("--list and --clear exclude each other.")
     if given["listed"] or given["clear"]:
+        _alone("clear" if given["clear"] else "list")
         return _clear() if given["clear"] else _list(given["as_json"])
     if (given["dtype"] == "int8") != (given["calibrate"] is not None):
         raise click.UsageError("--dtype int8 and --calibrate FOLDER go together.")
+    if given["dtype"] == "int8" and given["compiled"]:
+        raise click.UsageError("--compile is for torch, which does not compute in int8.")
+    options.not_offline(given)
 
     from convnext_cli import zoo
     from convnext_cli.threads import usable_threads
@@ -59,6 +68,7 @@ def prepare(**given: Any) -> int:
 
         pull_if_missing(given["model"], offline=given["offline"])
     path = zoo.resolve(given["model"] or zoo.default_model())
+    _refuse_program(path)
     threads = given["threads"] or usable_threads()
     if given["dtype"] == "int8":
         return _int8(path, given["calibrate"], threads, given["as_json"])
@@ -78,6 +88,25 @@ def prepare(**given: Any) -> int:
     if done.kept:
         render.note(f"note: {done.kept}: nothing was kept")
     return 1 if done.kept or not done.proof else 0
+
+
+def _alone(action: str) -> None:
+    """Raises UsageError for options that --list or --clear would not look at."""
+    useful = {"listed", "clear", "quiet"} | ({"as_json"} if action == "list" else set())
+    names = {"as_json": "--json", "compiled": "--compile"}
+    for name in sorted(options.typed(click.get_current_context()) - useful):
+        raise click.UsageError(f"--{action} takes no {names.get(name, f'--{name}')}.")
+
+
+def _refuse_program(path: Path) -> None:
+    from convnext_cli.engines import is_program
+    from convnext_cli.errors import UsageError
+
+    if is_program(path):
+        raise UsageError(
+            f"{path.name} is made for its own runtime already: there is nothing to prepare",
+            f"use it as it is: convnext classify -m {path.name} PHOTO",
+        )
 
 
 def _int8(path: Path, folder: str, threads: int, as_json: bool) -> int:

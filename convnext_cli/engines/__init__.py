@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from convnext_cli import zoo
 from convnext_cli.card import Card
 from convnext_cli.engines import prepared, reference
+from convnext_cli.engines.fixed import Fixed
 from convnext_cli.errors import ConvNextError, ModelError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Engine(Protocol):
     """A network ready to run.
 
     name: "torch" …; device: as the runtime names it; dtype: what it computes in; card: what the model says of
-    itself; photos: whether it takes photos as they are, and has the recipe inside; notes: what was inferred while
-    loading, to be said aloud.
+    itself; photos: whether it takes photos as they are, and has the recipe inside; fixed: what the file has decided
+    about inputs and outputs; notes: what was inferred while loading, to be said aloud.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Engine(Protocol):
     dtype: str
     card: Card
     photos: bool
+    fixed: Fixed
     notes: list[str]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -72,7 +74,7 @@ def open_engine(
     *,
     engine: str = "auto",
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str | None = None,
     threads: int = 1,
     job: Job = "latency",
     batch_size: int = 1,
@@ -83,6 +85,7 @@ def open_engine(
     """The engine for a model file or folder.
 
     engine: one of ENGINES; "auto" is the fastest that is prepared, on a GPU and where nothing is prepared torch.
+    dtype: None for float32, and for that of a file that was exported.
     threads: processor threads it may use. job: "latency" for few photos, "throughput" for many. batch_size: how many
     will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: make what is not
     prepared first, which takes seconds and is told to ``say``.
@@ -95,6 +98,7 @@ def open_engine(
         return _onnx_file(path, engine, device, dtype, threads, compiled)
     if path.suffix.lower() in _FILES:
         return open_exported(path, engine=engine, device=device, dtype=dtype, threads=threads, compiled=compiled)
+    dtype = dtype or "float32"
     if engine in ("openvino", "onnxruntime") and find_spec(engine) is None:
         extra = "onnxruntime onnx" if engine == "onnxruntime" else engine
         raise UnavailableError(f"{engine} is not installed", f"pip install {extra}")
@@ -212,12 +216,13 @@ def _bundled(path: Path, dtype: str, threads: int, batch_size: int) -> Engine | 
     return made
 
 
-def _onnx_file(path: Path, engine: str, device: str, dtype: str, threads: int, compiled: bool) -> Engine:
+def _onnx_file(path: Path, engine: str, device: str, dtype: str | None, threads: int, compiled: bool) -> Engine:
     """A file of the user's, in the precision that it has."""
     if engine not in ("auto", "onnxruntime") or compiled:
         raise UsageError(f"only onnxruntime runs {path.name}", "leave --engine and --compile out")
     found = _onnxruntime(path, None, device, threads)
-    if dtype not in ("float32", found.dtype):  # what is asked for when nothing is said
+    if dtype not in (None, found.dtype):
+        found.close()
         raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
     return found
 
@@ -227,7 +232,7 @@ def open_exported(
     *,
     engine: str = "auto",
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str | None = None,
     threads: int = 1,
     compiled: bool = False,
 ) -> ExportedEngine:
@@ -243,7 +248,8 @@ def open_exported(
         raise UnavailableError(f"{path.name} needs {library}", f"pip install {library}")
     runtime, card = import_module(f"convnext_cli.engines.{module}").open_file(path, device=device, threads=threads)
     found = ExportedEngine(path.name, runtime, card)
-    if dtype not in ("float32", found.dtype):  # what is asked for when nothing is said
+    if dtype not in (None, found.dtype):
+        found.close()
         raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
     return found
 

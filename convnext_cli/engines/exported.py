@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from convnext_cli.card import Card, Export
+from convnext_cli.engines.fixed import Fixed
 from convnext_cli.errors import ModelError
 
 _LEAST = np.finfo(np.float32).tiny
@@ -33,6 +34,13 @@ class Runtime(Protocol):
     def close(self) -> None: ...
 
 
+def fixed_of(export: Export, card: Card) -> Fixed:
+    """What an exported file has decided, by its card."""
+    multi = card.problem == "multi_label"
+    ends: Literal["", "softmax", "sigmoid"] = "" if export.output == "logits" else "sigmoid" if multi else "softmax"
+    return Fixed((None, None) if export.photos or export.size is None else export.size, export.batch, ends)
+
+
 class ExportedEngine:
     """An ``engines.Engine`` of a runtime and the card in its file.
 
@@ -48,6 +56,7 @@ class ExportedEngine:
         self.export: Export = card.export
         self.name, self.device, self.dtype = runtime.name, runtime.device, card.export.dtype
         self.photos = card.export.photos
+        self.fixed = fixed_of(card.export, card)
         self.notes: list[str] = runtime.notes
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from convnext_cli import labels as label_sets
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines.exported import ExportedEngine
+from convnext_cli.engines.exported import ExportedEngine, fixed_of
+from convnext_cli.engines.fixed import Fixed
 from convnext_cli.engines.seal import is_whole
 from convnext_cli.errors import ModelError, UnavailableError
 from convnext_cli.photos.recipe import Recipe
@@ -85,6 +86,10 @@ class OnnxRuntimeEngine:
         self.dtype = dtype
         self.card = self._fit(self._guess(model, classes) if card is None else card, classes)
         self._exported = ExportedEngine(self._file, self, self.card) if self.export is not None else None
+        height, width = self._size
+        self.fixed = Fixed((height, width), self._batch, "softmax" if self._softmax else "")
+        if self.export is not None:
+            self.fixed = fixed_of(self.export, self.card)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32; where it takes photos, uint8 (N, H, W, 3) of any one size.

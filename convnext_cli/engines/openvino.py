@@ -14,6 +14,7 @@ import numpy as np
 
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
+from convnext_cli.engines.fixed import Fixed
 from convnext_cli.engines.network import Arrays, network
 from convnext_cli.engines.runtime import op, ov
 from convnext_cli.errors import UnavailableError
@@ -145,6 +146,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     photos = False
+    fixed = Fixed()
     device = "cpu"
 
     def __init__(

@@ -17,6 +17,7 @@ import torch
 
 from convnext_cli import checkpoints
 from convnext_cli.checkpoints.checkpoint import Checkpoint
+from convnext_cli.engines.fixed import Fixed
 from convnext_cli.engines.real_float32 import real_float32
 from convnext_cli.engines.replica import FORMATS, Replica
 from convnext_cli.engines.torch_devices import devices, pick_device, pick_devices
@@ -42,6 +43,7 @@ class TorchEngine:
 
     name = "torch"
     photos = False
+    fixed = Fixed()
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Container, Iterable
 from pathlib import Path
 
+from convnext_cli import shares
 from convnext_cli.errors import ModelError
 from convnext_cli.labels import wordnet
 from convnext_cli.labels.bundled import is_id
@@ -46,10 +47,11 @@ def select(terms: Iterable[str], base: LabelSet) -> LabelSet:
     )
 
 
-def floors(path: Path, names: LabelSet) -> dict[str, float]:
+def floors(path: Path, names: LabelSet, *, logits: bool = False) -> dict[str, float]:
     """Lowest scores by label, from lines of ``label,score`` (a name or an id; # begins a remark).
 
-    Raises ModelError for a file that cannot be read, a label that is not in the set and a score that is no number.
+    logits: the scores are raw outputs, and not shares of 1, which may also be written as percentages.
+    Raises ModelError for a file that cannot be read, a label that is not in the set and a score that is not possible.
     """
     import csv
     import io
@@ -66,13 +68,17 @@ def floors(path: Path, names: LabelSet) -> dict[str, float]:
             continue
         label, score = cells[0].strip(), cells[-1].strip()
         try:
-            floor = float(score)
+            floor = float(score) if logits else shares.parse(score)
         except ValueError:
             floor = math.nan
         if len(cells) != 2 or not math.isfinite(floor):
-            if number == 1:  # a title
+            if number == 1 and not any(map(str.isdigit, "".join(cells[1:]))):  # a title
                 continue
             raise ModelError(f"{path}, line {number}: this is not label,score", "for example: tabby,0.6")
+        if not logits and not 0 <= floor <= 1:
+            raise ModelError(
+                f"{path}, line {number}: {score} is not a score, which is from 0 to 1", f"for example: {label},0.6"
+            )
         if label not in known:
             raise ModelError(
                 f"{path}, line {number}: there is no label {label!r}", "names and ids are those of the answers"
