@@ -295,7 +295,6 @@ REFUSED: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
     "cut": (WHOLE[: len(WHOLE) // 2], "is damaged or no ONNX file"),
     "two inputs": (other(inputs=2), "has 2 inputs .'x0', 'x1'., not one of photos"),
     "four channels": (ours(SMALL.replace(num_channels=4)), "takes 4-channel photos"),
-    "channels last": (other(("n", "h", "w", 3)), "channels last"),
     "no picture": (other(("n", 3, "l")), r"3 dimensions \['n', 3, 'l'\], not 4"),
     "whole numbers": (other(kind=TensorProto.INT32, operation="Identity"), r"takes tensor\(int32\)"),
     "no scores": (other(last="Shape"), r"no output of scores \(N, classes\)"),

@@ -62,25 +62,20 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path, save_as_external_data=large, location=f"{path.name}.data" if large else None)
 
 
-class Facts(NamedTuple):
-    """dtype: what the graph computes in. softmax: whether one makes its output, by name."""
-
-    dtype: str
-    softmax: dict[str, bool]
+def read(model: Path | bytes) -> onnx.ModelProto:
+    """An ONNX file; weights in files of their own are left there."""
+    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
 
 
-def facts(model: Path | bytes) -> Facts:
-    """What the operations and weights of an ONNX file say; weights in files of their own are left there."""
-    read = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
-    makers = {name: node.op_type for node in read.graph.node for name in node.output}
-    softmax = {output.name: makers.get(output.name) == "Softmax" for output in read.graph.output}
-    if _QUANTISED & set(makers.values()):
-        return Facts("int8", softmax)
+def dtype_of(model: onnx.ModelProto) -> str:
+    """What a graph computes in, as its operations and weights say."""
+    if _QUANTISED & {node.op_type for node in model.graph.node}:
+        return "int8"
     sizes = dict.fromkeys(_FLOATS.values(), 0)
-    for weight in read.graph.initializer:
+    for weight in model.graph.initializer:
         if weight.data_type in _FLOATS:
             sizes[_FLOATS[weight.data_type]] += math.prod(weight.dims)
-    return Facts(max(sizes, key=lambda name: sizes[name]), softmax)
+    return max(sizes, key=lambda name: sizes[name])
 
 
 class Value(NamedTuple):

@@ -8,18 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convnext_cli import labels as label_sets
 from convnext_cli.card import Card
-from convnext_cli.config import ConvNextConfig
 from convnext_cli.engines.exported import ExportedEngine, fixed_of
 from convnext_cli.engines.fixed import Fixed
 from convnext_cli.engines.seal import is_whole
 from convnext_cli.errors import ModelError, UnavailableError
-from convnext_cli.photos.recipe import Recipe
+
+if TYPE_CHECKING:
+    from convnext_cli.engines.onnx_foreign import Foreign
+    from convnext_cli.engines.onnx_meaning import Kind
 
 try:
     import onnxruntime as ort
@@ -29,6 +30,7 @@ except ImportError as error:
 METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+LARGEST = 4096  # pixels of an edge
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 # "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
 _CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
@@ -70,24 +72,30 @@ class OnnxRuntimeEngine:
             self.notes.append(f"{self._file} is damaged, or another program changed it after it was exported")
         self.export = card.export if card is not None else None
         self.photos = self.export is not None and self.export.photos
-        self._input, self._kind, self._batch, self._size = self._input_of()
+        foreign = self._read_graph(model) if self.export is None and dtype is None else None
+        self._channels_last = False
+        self._input, self._dtype, self._batch, self._size = self._input_of(foreign)
         # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
         self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
-        output, classes = self._output_of()
+        output, classes = self._output_of(foreign)
         self._outputs = [output]
-        self._softmax = False
+        self._ending: Kind = "logits"
         if self.export is not None:
             dtype = self.export.dtype
             self._outputs += ["features"] * self.export.features
             if dtype == "bfloat16":
                 self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
-        elif dtype is None:
-            dtype = self._read_graph(model)
+        elif foreign is not None:
+            dtype = foreign.dtype
+            if card is None:
+                card = self._guess(foreign, model, classes)
+            self.notes += foreign.notes
+        assert card is not None and dtype is not None
         self.dtype = dtype
-        self.card = self._fit(self._guess(model, classes) if card is None else card, classes)
+        self.card = self._fit(card, classes)
         self._exported = ExportedEngine(self._file, self, self.card) if self.export is not None else None
         height, width = self._size
-        self.fixed = Fixed((height, width), self._batch, "softmax" if self._softmax else "")
+        self.fixed = Fixed((height, width), self._batch, "" if self._ending == "logits" else self._ending)
         if self.export is not None:
             self.fixed = fixed_of(self.export, self.card)
 
@@ -103,11 +111,12 @@ class OnnxRuntimeEngine:
                 f"{self._file} takes photos of {_pixels(self._size)} pixels, not {_pixels(batch.shape[2:])}",
                 "leave --size out, or export the network with an open height and width",
             )
-        (logits,) = self.run(batch)
-        if self._softmax:
-            with np.errstate(divide="ignore"):  # what is 0 gets the least that a float32 holds
-                logits = np.maximum(np.log(logits), np.finfo(np.float32).min)
-        return logits
+        (scores,) = self.run(batch)
+        if self._ending == "logits":
+            return scores
+        from convnext_cli.engines.onnx_foreign import logits_of
+
+        return logits_of(scores, self._ending)
 
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
         """What an exported file gives: logits or scores, then the features where it has them."""
@@ -128,13 +137,18 @@ class OnnxRuntimeEngine:
         n = len(photos)
         if self._batch and n < self._batch:
             photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
+        if self._dtype == np.uint8 and not self.photos:
+            photos = np.clip(np.rint(photos), 0, 255)
+        if self._channels_last:
+            photos = photos.transpose(0, 2, 3, 1)
         try:
             # contiguous by itself where it is not
-            outputs = self._session.run(self._outputs, {self._input: photos.astype(self._kind, copy=False)})
+            outputs = self._session.run(self._outputs, {self._input: photos.astype(self._dtype, copy=False)})
         except Exception as error:
             if _is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
             raise ModelError(f"{self._file} does not run on {len(photos)} photos: {_why(error)}", _EXPORT) from error
+        outputs = [_rows(output) for output in outputs]
         for found in outputs:
             if found.ndim != 2 or len(found) != len(photos):
                 raise ModelError(
@@ -180,7 +194,7 @@ class OnnxRuntimeEngine:
             "fetch or export it again, with the files of weights beside it, if any",
         )
 
-    def _input_of(self) -> tuple[str, Any, int | None, tuple[int | None, ...]]:
+    def _input_of(self, foreign: Foreign | None) -> tuple[str, Any, int | None, tuple[int | None, ...]]:
         """Name, dtype, and what is fixed of the batch and of (height, width)."""
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
@@ -190,62 +204,64 @@ class OnnxRuntimeEngine:
             )
         found = inputs[0]
         shape = [extent if isinstance(extent, int) and extent > 0 else None for extent in found.shape]
-        if self.photos and found.type == "tensor(uint8)" and len(shape) == 4:
+        is_bytes = found.type == "tensor(uint8)"
+        if self.photos and is_bytes and len(shape) == 4:
             return found.name, np.uint8, shape[0], (None, None)
-        if found.type not in _FLOATS:
+        if found.type not in _FLOATS and not (is_bytes and foreign is not None):
             raise ModelError(
-                f"{self._file} takes {found.type}, not photos as tensor(float) or tensor(float16)", _EXPORT
+                f"{self._file} takes {found.type}, not photos as tensor(float), tensor(float16) or tensor(uint8)",
+                _EXPORT,
             )
         if len(shape) != 4:
             raise ModelError(f"{self._file} takes an input of {len(shape)} dimensions {found.shape}, not 4", _EXPORT)
-        last = shape[3] == 3 != shape[1]
-        if last or shape[1] not in (None, 3):
-            what = "photos with their channels last" if last else f"{shape[1]}-channel photos"
+        self._channels_last = foreign is not None and foreign.channels_last(found.name, shape)
+        channels, edges = (shape[3], shape[1:3]) if self._channels_last else (shape[1], shape[2:])
+        if channels not in (None, 3):
             raise ModelError(
-                f"{self._file} takes {what}; this program makes RGB photos (N, 3, height, width)",
-                _EXPORT if last else "use a network for RGB photos",
+                f"{self._file} takes {channels}-channel photos; this program makes RGB photos",
+                "use a network for RGB photos",
             )
-        return found.name, _FLOATS[found.type], shape[0], tuple(shape[2:])
+        if any(edge is not None and edge > LARGEST for edge in edges):
+            raise ModelError(
+                f"{self._file} takes photos of {_pixels(edges)} pixels; {LARGEST} an edge is the most here",
+                "export it with a smaller or an open height and width",
+            )
+        return found.name, np.uint8 if is_bytes else _FLOATS[found.type], shape[0], tuple(edges)
 
-    def _output_of(self) -> tuple[str, int | None]:
-        """Name of the first output of rank 2, or else of one whose rank is not said; its number of classes if said."""
+    def _output_of(self, foreign: Foreign | None) -> tuple[str, int | None]:
+        """Name of the output of scores, and its number of classes if said: one value a class, for each photo.
+
+        Outputs of one number a photo count only where there is no other, and those whose rank is not said after all.
+        """
         outputs = [one for one in self._session.get_outputs() if one.type in _FLOATS]
-        for found in (*(o for o in outputs if len(o.shape) == 2), *(o for o in outputs if not o.shape)):
-            classes = found.shape[1] if found.shape else None
-            return found.name, classes if isinstance(classes, int) else None
-        given = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
-        raise ModelError(f"{self._file} has no output of scores (N, classes), only {given}", _EXPORT)
+        flat = [one for one in outputs if _classes(one.shape) is not None]
+        candidates = [one for one in flat if _classes(one.shape) != 1] or flat
+        candidates = candidates or [one for one in outputs if not one.shape]
+        if not candidates:
+            given = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
+            raise ModelError(f"{self._file} has no output of scores (N, classes), only {given}", _EXPORT)
+        name = candidates[0].name
+        if foreign is not None:
+            name = foreign.output([one.name for one in candidates])
+        classes = next(_classes(one.shape) for one in candidates if one.name == name)
+        return name, classes if isinstance(classes, int) else None
 
-    def _read_graph(self, model: Path | bytes) -> str:
-        from convnext_cli.engines.onnx_graph import facts
+    def _read_graph(self, model: Path | bytes) -> Foreign:
+        from convnext_cli.engines.onnx_foreign import Foreign
 
         try:
-            dtype, softmax = facts(model)
+            return Foreign(model, self._file)
         except Exception as error:  # a file of ONNX Runtime's own format
             raise self._refusal(error) from error
-        self._softmax = softmax.get(self._outputs[0], False)
-        if self._softmax:
-            self.notes.append(f"{self._file} ends with a softmax: logits are the logarithms of its scores")
-        return dtype
 
-    def _guess(self, model: Path | bytes, classes: int | None) -> Card:
-        """A card of what is known or usual; of its config only num_labels and image_size mean anything."""
-        height, width = (edge or 224 for edge in self._size)
-        recipe = Recipe.official(height) if height == width else Recipe.official().at_size((height, width))
+    def _guess(self, foreign: Foreign, model: Path | bytes, classes: int | None) -> Card:
+        """A card of what the graph says, what it answers, and what is usual."""
+        size = (self._size[0] or 224, self._size[1] or 224)
+        recipe = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
         if classes is None:
-            classes = self._run(np.zeros((self._batch or 1, 3, height, width), np.float32))[0].shape[1]
-        labels = label_sets.for_size(classes)
-        self.notes.append(
-            f"{self._file} has no card; taken as usual: the preprocessing ({recipe.describe()}), "
-            f"the labels ({labels or 'none known'} for {classes} classes)"
-        )
-        return Card(
-            config=ConvNextConfig(num_labels=classes, image_size=height),
-            recipe=recipe,
-            name=model.stem if isinstance(model, Path) else "",
-            labels=labels,
-            problem="regression" if classes == 1 else "single_label",
-        )
+            classes = self._run(np.zeros((self._batch or 1, 3, *size), np.float32))[0].shape[1]
+        self._ending = foreign.kind(self._outputs[0], size, lambda photos: self.run(photos)[0])
+        return foreign.card(recipe, model.stem if isinstance(model, Path) else "", classes, self._ending)
 
     def _fit(self, card: Card, classes: int | None) -> Card:
         """The card with the size that the file takes. Raises ModelError when it is another network's."""
@@ -256,6 +272,24 @@ class OnnxRuntimeEngine:
             )
         edges = (self._size[0] or card.recipe.size[0], self._size[1] or card.recipe.size[1])
         return card if edges == card.recipe.size else card.replace(recipe=card.recipe.at_size(edges))
+
+
+def _classes(shape: Sequence[Any]) -> Any:
+    """The one extent of an output that may be other than 1, but for the batch: a number, or a name where it is open.
+
+    None for an output of another form.
+    """
+    rest = [extent for extent in shape[1:] if extent != 1]
+    if len(shape) < 2 or len(rest) > 1:
+        return None
+    return rest[0] if rest else 1
+
+
+def _rows(output: np.ndarray) -> np.ndarray:
+    """(N, classes) of an output that has axes of size 1 besides."""
+    if output.ndim > 2 and sum(extent != 1 for extent in output.shape[1:]) <= 1:
+        return output.reshape(len(output), -1)
+    return output
 
 
 def _providers(device: str) -> list[Any]:
