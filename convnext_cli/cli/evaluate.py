@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from convnext_cli.cli import evaluate_view, opening, options, render, types
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Options of other commands that share ``opening``: an evaluation looks at all answers.
 MOST_FAILURES = 10  # that are named, and of classes as many
+_OF_FOLDER = ("overwrite", "mistakes")  # options that are about the folder of -o
 _NOT_OFFERED = {"top": 5, "min_score": None, "floors": None, "softmax": False, "sigmoid": False, "logits": False}
 
 
@@ -90,6 +92,7 @@ def evaluate(**given: Any) -> int:
     from convnext_cli.datasets import open_data
     from convnext_cli.evaluation import folder, real
 
+    _check(given)
     target = Path(given["output"]) if given["output"] else None
     if target is not None:
         folder.check(target, overwrite=given["overwrite"])
@@ -118,6 +121,14 @@ def evaluate(**given: Any) -> int:
         for pipeline in pipelines:
             render.note(f"{pipeline.model}: {pipeline.times.limiting()} limits ({pipeline.times.shares()})")
     return _status(document, given, failed=failed)
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Raise UsageError for options of the folder when no folder is written."""
+    context = click.get_current_context()
+    for name in _OF_FOLDER:
+        if not given["output"] and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} has no effect without -o: it is about the folder.")
 
 
 def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:

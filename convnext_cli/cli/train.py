@@ -152,24 +152,31 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     from convnext_cli import zoo
     from convnext_cli.errors import UsageError
     from convnext_cli.threads import usable_threads
+    from convnext_cli.training import effects
     from convnext_cli.training import recipe as recipes
     from convnext_cli.training.job import Job
     from convnext_cli.training.teacher import is_file_of_logits
 
     values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}
+    named = dict.fromkeys(values, str(given["recipe"]))
     names = ("start", "arch", "epochs", "minutes", "size", "batch_size", "lr", "freeze", "teacher", "dtype", "compile")
-    values |= {name: given[name] for name in (*names, "seed") if given[name] is not None}
-    said = dict(map(recipes.parse, given["settings"]))
-    values |= said
-    begin = values.get("start", "x")
-    recipes.make({"start": begin} | ({"arch": "convnext_atto"} if begin == recipes.SCRATCH else {}) | values)
-    unused = any(given[name] or name in said for name in ("epochs", "minutes", "teacher"))
-    if not begun and values.get("freeze") and unused:
-        raise click.UsageError("--freeze solves for the classifier: it takes no --epochs, --time or --teacher.")
+    options = {name: given[name] for name in (*names, "seed") if given[name] is not None}
+    options |= dict(map(recipes.parse, given["settings"]))
+    values |= options
+    named |= dict.fromkeys(options, "")
+    begin = values.get("start", "default")
+    recipe = recipes.make({"start": begin} | ({"arch": "convnext_atto"} if begin == recipes.SCRATCH else {}) | values)
+    if not begun:
+        effects.check(recipe, named, chosen=False)
     known = recipes.read(folder.recipe) | values if begun else values
     start = known.get("start", "default")
-    if start != recipes.SCRATCH and known.get("arch") and not begun:
-        raise click.UsageError("--arch is for --from scratch; weights have an architecture.")
+    if given["pull"] and start == recipes.SCRATCH and not known.get("teacher"):
+        raise UsageError(
+            "--pull has no effect from scratch and without a teacher: no weights are named", "leave it out"
+        )
+    idle = "with freeze" if known.get("freeze") else "with augment = affine" if known.get("augment") == "affine" else ""
+    if given["workers"] and idle:
+        raise UsageError(f"--workers has no effect {idle}: no process changes photos one at a time", "leave it out")
     wanted = [name for name in (start, known.get("teacher")) if name not in (None, recipes.SCRATCH)]
     found: dict[str, Path] = {}
     for name in wanted:
@@ -192,6 +199,7 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
         paths=paths,
         folder=folder.path,
         given=values,
+        named=named,
         start=None if start == recipes.SCRATCH else found[start],
         teacher=found[known["teacher"]] if known.get("teacher") else None,
         val=given["val"],

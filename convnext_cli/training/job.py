@@ -29,7 +29,8 @@ class Teller(Told, Protocol):
 class Job:
     """What was asked for, besides the recipe.
 
-    paths: of the data. folder: of the run. given: settings that are not left to choice. start, teacher: paths of what
+    paths: of the data. folder: of the run. given: settings that are not left to choice. named: the
+    recipe's file that each of them is from, "" for the command itself. start, teacher: paths of what
     the recipe names so. val, test: shares, where the data is not split; None is SHARE. memory: bytes that photos may
     take. overwrite: begin anew where the folder holds a run.
     """
@@ -37,6 +38,7 @@ class Job:
     paths: Sequence[str]
     folder: Path
     given: dict[str, Any]
+    named: dict[str, str]
     start: Path | None
     teacher: Path | None
     val: float | None = None

@@ -13,7 +13,7 @@ from convnext_cli import checkpoints
 from convnext_cli.benchmarking import environment
 from convnext_cli.datasets import LabelledPhoto, problems
 from convnext_cli.errors import ModelError, PhotoError, UsageError
-from convnext_cli.training import choose, precision
+from convnext_cli.training import choose, effects, precision
 from convnext_cli.training.data import FEW, TrainingData
 from convnext_cli.training.job import Job, Teller
 from convnext_cli.training.loop import DTYPES, Photos, Teacher
@@ -66,6 +66,11 @@ def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller)
     recipe = choose.choose(
         job.given, photos=len(data.train), counts=data.counts(), card=card, device=processes.device.type
     )
+    effects.check(recipe, job.named)
+    if not recipe.freeze and recipe.batch_size < job.given.get("batch_size", 0):
+        teller.say(f"the batch has {recipe.batch_size} photos, since no more than {len(data.train)} are to train on")
+    if recipe.freeze and effects.asked_for(recipe, job.named, "seed") and not data.parted:
+        effects.refuse((job.named["seed"], "with freeze on data that has its splits: nothing is random"), ["seed"])
     if recipe.start == SCRATCH and len(data.train) < FEW:
         teller.say(
             f"{len(data.train):,} photos are few to train from scratch (below {FEW:,}): with --from default it learns "
@@ -77,11 +82,12 @@ def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller)
 def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingRecipe:
     """The recipe that the run began with. Raises UsageError when other settings are asked for now."""
     recipe = make(values)
+    effects.check(recipe, job.named)
     for name, value in job.given.items():
         # a batch that was too large for the data was made smaller
         if value not in (former["asked"].get(name), values.get(name), getattr(recipe, name)):
             raise UsageError(
-                f"{job.folder} holds a run with {name} = {values.get(name)}, not {value}",
+                f"{job.folder} holds a run with {name} = {getattr(recipe, name)}, not {value}",
                 "the same command goes on with it; --overwrite begins anew",
             )
     return recipe
@@ -98,11 +104,14 @@ def prepare(
 ) -> Prepared:
     """former: the facts of the run that goes on, None for a new one.
 
-    Raises UsageError for a batch that cannot be parted, ModelError for photos, weights or a teacher that cannot be
+    Raises UsageError for a batch that cannot be shared, ModelError for photos, weights or a teacher that cannot be
     used.
     """
-    _even(recipe, processes, len(data.train))
+    _check_batch(recipe, processes, len(data.train))
     start = begin(recipe, job.start, data.classes)
+    if effects.asked_for(recipe, job.named, "head_scale") and not start.new_head:
+        why = f"on the classifier of {start.begun}, which knows these classes"
+        effects.refuse((job.named["head_scale"], why), ["head_scale"])
     for note in (*data.notes, *start.notes):
         teller.say(note)
     classes = data.classes
@@ -118,7 +127,7 @@ def prepare(
     if former is None and len(data.train) < recipe.batch_size:
         parts = 2 * processes.world * recipe.accumulate
         recipe = recipe.replace(batch_size=max(parts, len(data.train) // parts * parts))
-        _even(recipe, processes, len(data.train))
+        _check_batch(recipe, processes, len(data.train))
     dtype = recipe.dtype if former is None else former["dtype"]
     if dtype == "auto":
         dtype = "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, teller.say)
@@ -126,16 +135,31 @@ def prepare(
     return Prepared(recipe, data, photos, start, teacher, dtype)
 
 
-def _even(recipe: TrainingRecipe, processes: Processes, photos: int) -> None:
-    """Raise UsageError for a batch that cannot be parted into pairs for every process and pass."""
-    parts = processes.world * recipe.accumulate
-    if recipe.batch_size % (2 * parts):
+def _check_batch(recipe: TrainingRecipe, processes: Processes, photos: int) -> None:
+    """Raise UsageError for a batch that passes and processes cannot share, or whose parts have no pairs to mix."""
+    if recipe.freeze:  # no step is taken
+        return
+    batch, parts = recipe.batch_size, processes.world * recipe.accumulate
+    among = " and ".join(
+        f"{count} {name}"
+        for count, name in ((processes.world, "processes"), (recipe.accumulate, "passes"))
+        if count > 1
+    )
+    if batch > photos:
+        raise UsageError(f"a batch of {batch} photos is more than the {photos} to train on", f"--batch-size {photos}")
+    if batch % parts:
         raise UsageError(
-            f"a batch of {recipe.batch_size} photos cannot be parted evenly among {parts} passes",
-            f"take a --batch-size that {2 * parts} divides",
+            f"a batch of {batch} photos cannot be shared evenly by {among}", f"take a --batch-size that {parts} divides"
         )
-    if recipe.batch_size > photos:
-        raise UsageError(f"a batch of {recipe.batch_size} is more than the {photos} photos", "take a smaller one")
+    if (recipe.mixup or recipe.cutmix) and batch // parts % 2:
+        mixing = "mixup" if recipe.mixup else "cutmix"
+        of = (
+            f"each of {among} has {batch // parts} of the {batch}" if among else f"a batch of {batch} has one left over"
+        )
+        raise UsageError(
+            f"{mixing} mixes photos in pairs: {of}",
+            f"take a --batch-size that {2 * parts} divides" if among else "take an even --batch-size",
+        )
 
 
 def _load(

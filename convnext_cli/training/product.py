@@ -8,6 +8,7 @@ from typing import Any
 from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model import ConvNextForImageClassification
+from convnext_cli.training import effects
 from convnext_cli.training.data import OWN, TrainingData
 from convnext_cli.training.recipe import TrainingRecipe
 from convnext_cli.training.start import Start
@@ -24,7 +25,8 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingRecipe, 
         license=start.license,
         description=f"trained by convnext train on {len(data.train):,} photos of {len(data.classes)} classes, "
         f"beginning with {start.begun}",
-        training=settings.to_dict(),
+        # whoever trains these weights further goes on with the optimiser that made them, frozen or not
+        training=effects.in_force(settings) | {"optimiser": settings.optimiser},
         **{"recipe": start.recipe} | more,
     )
 

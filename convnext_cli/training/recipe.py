@@ -171,11 +171,6 @@ class TrainingRecipe:
         values["sizes"] = [list(pair) for pair in self.sizes]
         return {name: value for name, value in values.items() if value is not None}
 
-    def to_toml(self) -> str:
-        import tomli_w
-
-        return tomli_w.dumps(self.to_dict())
-
 
 NAMES = tuple(field.name for field in dataclasses.fields(TrainingRecipe))
 

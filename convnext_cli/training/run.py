@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 
 from convnext_cli.datasets import Dataset
@@ -17,7 +18,7 @@ from convnext_cli.files import replacing
 from convnext_cli.interruption import interrupt, noting
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.tables import csv_line
-from convnext_cli.training import finish, head, prepare, product
+from convnext_cli.training import effects, finish, head, prepare, product
 from convnext_cli.training.data import SHARE, TrainingData, arrange
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.job import Job, Outcome, Teller
@@ -35,6 +36,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
     folder = RunFolder(job.folder)
     former = folder.read_facts() if folder.begun() and not job.overwrite else None
     processes.wait()  # until all have looked, before the first one writes
+    _check(job, dataset, former)
     if any(is_url(photo.path) for photo in dataset.photos[:1]):
         job = replace(job, workers=0)  # connections do not survive in processes that begin as copies of this one
     if former is not None:
@@ -74,6 +76,16 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
     return Outcome(True, facts)
 
 
+def _check(job: Job, dataset: Dataset, former: dict[str, Any] | None) -> None:
+    """Raise UsageError for shares of splits that the data has already."""
+    splits = dataset.splits()
+    if job.val is not None and "train" in splits and "val" in splits:
+        raise UsageError("--val has no effect on data that has a val split", "leave it out")
+    if job.test is not None and splits:
+        why = "has a test split" if "test" in splits else "is split, and has no test split"
+        raise UsageError(f"--test has no effect on data that {why}", "leave it out")
+
+
 def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
     """The job with the splits that its run began with. Raises UsageError when others are asked for."""
     for name, said in (("val", job.val), ("test", job.test), ("skip_bad", job.skip_bad or None)):
@@ -91,7 +103,7 @@ def _begin(folder: RunFolder, ready: prepare.Prepared, facts: dict[str, Any]) ->
         folder.clear()
     folder.make()
     with replacing(folder.recipe) as file:
-        file.write(ready.recipe.to_toml().encode())
+        file.write(tomli_w.dumps(effects.in_force(ready.recipe)).encode())
     if ready.data.parted:
         _write_splits(folder, ready.data)
     folder.write_facts(facts)

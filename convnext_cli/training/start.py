@@ -23,13 +23,14 @@ _HEAD = ("head.weight", "head.bias")
 @dataclass(frozen=True)
 class Start:
     """network: to be trained, in float32. recipe: of photos that are judged. architecture: of the card. begun: what
-    the weights were, and license: theirs, for the card. notes: for people."""
+    the weights were, and license: theirs, for the card. new_head: whether the classifier is new. notes: for people."""
 
     network: ConvNextForImageClassification
     recipe: Recipe
     architecture: str
     begun: str
     license: str = ""
+    new_head: bool = True
     notes: tuple[str, ...] = field(default=())
 
 
@@ -80,7 +81,7 @@ def from_weights(recipe: TrainingRecipe, path: Path, classes: tuple[str, ...]) -
             module.kept = None
     photos = card.recipe.changed(float_resize=False, test_size=None, test_resize_to=None)
     photos = photos.at_size(recipe.size, crop_pct=recipe.crop_pct)
-    return Start(network, photos, card.architecture, card.name or str(path), card.license, tuple(notes))
+    return Start(network, photos, card.architecture, card.name or str(path), card.license, rows is None, tuple(notes))
 
 
 def begin(recipe: TrainingRecipe, path: Path | None, classes: tuple[str, ...]) -> Start:

@@ -169,6 +169,8 @@ class TestCut:
         """The batch was made smaller then; the same command asks for the large one again."""
         data = place(tmp_path / "photos", 10)
         given = (data, *SCRATCH, "--epochs", "1", "-b", "512")
+        whole = called(*TRAIN, *given, "-o", tmp_path / "whole")
+        assert "the batch has 24 photos, since no more than 24 are to train on" in whole.err
         target = tmp_path / "run"
         killed_at(lambda: nth(Trainer, "run", 1, nothing), *TRAIN, *given, "-o", target)
         done = called(*TRAIN, *given, "-o", target)
@@ -266,5 +268,5 @@ class TestParted:
                 *(recipe_of(start="x", arch="", freeze=True), start, photos, None),
                 *(Processes(0, 2, torch.device("cpu")), RunFolder(Path("x")), None),
                 dtype="float32",
-                workers=0,
+                threads=1,
             )

@@ -121,15 +121,6 @@ class TestFreeze:
         again = convnext(*TRAIN, folders, "-o", target, "--from", model, "--freeze", *sets("smoothing=0.05"))
         assert again.status == 0 and log(target) == lines
 
-    def test_nothing_random_matters(
-        self, convnext: Run, folders: Path, model: Path, tmp_path: Path, undrawn: None
-    ) -> None:
-        more = sets("drop_path=0.5", "mixup=1.0", "cutmix=1.0", "erasing=0.9", "augment=rand", "seed=9", "ema=0")
-        for name, settings in (("plain", ()), ("random", more)):
-            done = convnext(*TRAIN, folders, "-o", tmp_path / name, "--from", model, "--freeze", *settings)
-            assert done.status == 0, done.err
-        assert moved(tmp_path / "plain", tensors_of(tmp_path / "random")) == 0
-
 
 class TestTeacher:
     CLASSES = ("a", "b", "c", "d")

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from convnext_cli import checkpoints
 from convnext_cli.config import VARIANTS
 from convnext_cli.datasets import Dataset, LabelledPhoto
-from convnext_cli.training import precision, schedule
+from convnext_cli.training import effects, precision, schedule
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.loop import Trainer
@@ -106,7 +106,7 @@ class TestFromScratch:
         assert (found["seed"], found["device"], found["dtype"], found["processes"]) == (0, "cpu", "float32", 1)
         assert torch.__version__.startswith(found["environment"]["versions"]["torch"])
         recipe = tomllib.loads((target / "recipe.toml").read_text())
-        assert TrainingRecipe(**recipe).to_dict() == recipe
+        assert effects.in_force(TrainingRecipe(**recipe)) == recipe
         assert (recipe["arch"], recipe["epochs"], recipe["lr"], recipe["augment"]) == (
             *("test_convnext2", 12.0, 0.004, "none"),
         )
@@ -594,9 +594,11 @@ class TestSettings:
             (("--size", "5000"), 2, "size must be at most 4096"),
             (("--size", "16"), 3, "photos of 16 pixels are too small for this network"),
             (("--arch", "convnext_tinny"), 2, "arch must be a known variant"),
-            (("-b", "7"), 2, "a batch of 7 photos cannot be parted evenly"),
+            (("-b", "7", *sets("mixup=0.2")), 2, "mixup mixes photos in pairs: a batch of 7 has one left over"),
+            (("-b", "6", *sets("cutmix=1", "accumulate=2")), 2, "cutmix mixes photos in pairs: each of 2 passes has 3"),
             (("-b", "1"), 2, "--batch-size"),
-            (("-b", "16", *sets("accumulate=3")), 2, "take a --batch-size that 6 divides"),
+            (("-b", "16", *sets("accumulate=3")), 2, "a batch of 16 photos cannot be shared evenly by 3 passes"),
+            (("-b", "16", *sets("accumulate=3")), 2, "take a --batch-size that 3 divides"),
             (("--freeze",), 2, "freeze needs weights to begin with"),
             (("--val", "0.6", "--test", "0.5"), 2, "--val and --test must be shares"),
             (("--val", "0"), 2, "--val and --test must be shares"),
@@ -626,7 +628,7 @@ class TestSettings:
     def test_an_architecture_is_for_scratch(self, convnext: Run, folders: Path, model: Path, tmp_path: Path) -> None:
         for more in (("--from", model), ()):
             done = convnext(*TRAIN, folders, "-o", tmp_path / "run", *more, "--arch", "convnext_tiny")
-            assert done.status == 2 and "--arch is for --from scratch" in done.err
+            assert done.status == 2 and "--arch has no effect unless start is scratch" in done.err
 
     def test_a_recipe_and_what_wins_over_it(self, convnext: Run, folders: Path, tmp_path: Path, undrawn: None) -> None:
         (tmp_path / "mine.toml").write_text(
