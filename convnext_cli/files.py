@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -84,6 +85,40 @@ def crc32(path: Path, length: int | None = None) -> int:
 def _part(path: Path) -> Path:
     """Where it is made: beside its place, under a short name, since its own may be as long as names can be."""
     return path.with_name(f".convnext-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part")
+
+
+def remove_stale_parts(path: Path) -> None:
+    """Remove what processes that are gone have left beside a file, or a folder, that they were writing."""
+    path = Path(os.path.realpath(path))
+    name = re.compile(rf"\.convnext-(\d+)-{zlib.crc32(os.fsencode(path.name)):08x}\.(part|former)")
+    _remove_stale(path.parent, name)
+
+
+def remove_stale_parts_in(folder: Path) -> None:
+    """Remove what processes that are gone have left of any file in a folder."""
+    _remove_stale(folder, re.compile(r"\.convnext-(\d+)-[0-9a-f]{8}\.part"))
+
+
+def _remove_stale(folder: Path, name: re.Pattern[str]) -> None:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = name.fullmatch(entry.name)
+            if match and entry.is_file(follow_symlinks=False) and not is_running(int(match[1])):
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine; True where that cannot be known."""
+    if os.name == "nt" or process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def unwritten(path: Path | str, error: OSError, more: str = "") -> OutputError:

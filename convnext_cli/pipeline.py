@@ -161,27 +161,38 @@ class Pipeline(Preparation):
         )
 
     def _floor(self, best: Prediction) -> float | None:
-        named = self.floors.get(best.label, self.floors.get(best.id or ""))
-        return self.min_score if named is None else named
+        return floor_of(best, self.floors, self.min_score)
 
     def _predict(self, logits: np.ndarray) -> tuple[Prediction, ...]:
-        scores = score(logits, self.scores, self.temperature)
-        best = np.arange(len(scores))  # the classifier row that stands for each label
-        if self.labels.groups is not None:
-            best = np.array([group[int(np.argmax(scores[list(group)]))] for group in self.labels.groups])
-            if self.scores == "softmax":
-                scores = np.array([scores[list(group)].sum() for group in self.labels.groups], np.float32)
-            else:
-                scores = scores[best]
-        # a stable sort, so that equal scores come in the order of the classes on every machine
-        order = np.argsort(-scores, kind="stable")[: self.k or None]
-        ids = self.labels.group_ids or (None,) * len(self.labels.names)
-        return tuple(
-            Prediction(
-                rank, int(best[i]), ids[i] or self.labels.ids[best[i]], self.labels.names[i], _shortest(scores[i])
-            )
-            for rank, i in enumerate(order, 1)
-        )
+        return ranked(score(logits, self.scores, self.temperature), self.labels, self.scores, self.k)
+
+
+def floor_of(best: Prediction, floors: Mapping[str, float], min_score: float | None) -> float | None:
+    """The score below which a photo with this best guess is unknown."""
+    named = floors.get(best.label, floors.get(best.id or ""))
+    return min_score if named is None else named
+
+
+def ranked(scores: np.ndarray, labels: LabelSet, kind: Scores, k: int) -> tuple[Prediction, ...]:
+    """The best guesses from the scores of all classes, float32 (classes,).
+
+    labels: the names; probabilities (softmax) of a group's members are added, and other scores have their best one.
+    k: how many; 0 for all.
+    """
+    best = np.arange(len(scores))  # the classifier row that stands for each label
+    if labels.groups is not None:
+        best = np.array([group[int(np.argmax(scores[list(group)]))] for group in labels.groups])
+        if kind == "softmax":
+            scores = np.array([scores[list(group)].sum() for group in labels.groups], np.float32)
+        else:
+            scores = scores[best]
+    # a stable sort, so that equal scores come in the order of the classes on every machine
+    order = np.argsort(-scores, kind="stable")[: k or None]
+    ids = labels.group_ids or (None,) * len(labels.names)
+    return tuple(
+        Prediction(rank, int(best[i]), ids[i] or labels.ids[best[i]], labels.names[i], _shortest(scores[i]))
+        for rank, i in enumerate(order, 1)
+    )
 
 
 def score(logits: np.ndarray, kind: Scores, temperature: float = 1.0) -> np.ndarray:

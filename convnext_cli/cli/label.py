@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_actions, label_cluster, label_effect, label_view, opening, options, render
+from convnext_cli.cli import (
+    label_actions,
+    label_cluster,
+    label_effect,
+    label_session,
+    label_view,
+    opening,
+    options,
+    render,
+)
 
 if TYPE_CHECKING:
+    from convnext_cli.labelling.pair import Pair
     from convnext_cli.labelling.store import Store
-    from convnext_cli.labelling.suspects import Suspects
     from convnext_cli.photos.find import Finder, Photo
     from convnext_cli.pipeline import Pipeline
 
@@ -33,7 +39,12 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @click.argument("paths", nargs=-1, type=options.PathName(), metavar="FOLDER|URL...")
 @click.option("-o", "--output", metavar="FILE", help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix]")
-@click.option("--overwrite", is_flag=True, help="Begin anew where the output is there.")
+@click.option(
+    "--overwrite", is_flag=True, help="Label all again; the output that is there stays until the new one is complete."
+)
+@click.option(
+    "--rewrite", is_flag=True, help="Write an output that was changed again from its job, also without FOLDER."
+)
 @click.option(
     "--include", multiple=True, metavar="GLOB", help="Only these files; with a / it is for paths below the folder."
 )
@@ -45,7 +56,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
 @click.option("--retry-failed", is_flag=True, help="Take up again what failed before.")
 @click.option("--strict", is_flag=True, help="Stop at the first failure.")
-@click.option("--relabel", is_flag=True, help="Label anew what another model or other options labelled.")
+@click.option("--relabel", is_flag=True, help="Label again what another model or other options labelled.")
 @click.option("--mix", is_flag=True, help="Keep what another model or other options labelled.")
 @click.option("--watch", is_flag=True, help="Then go on with what arrives in the folders, until Ctrl-C.")
 @click.option("--nice", type=click.IntRange(0, 19), metavar="0-19", help="Let other programs go first.")
@@ -78,26 +89,60 @@ def label(**given: Any) -> int:
     opening.check(given)
     if given["nice"] is not None and hasattr(os, "nice"):
         os.nice(given["nice"])
+    from convnext_cli.labelling.pair import Pair
+
     with ExitStack() as stack:
-        stack.enter_context(_alone(target, form))
+        pair = Pair(target, form)
+        stack.enter_context(_alone(pair))
+        pair.tidy()
+        if given["rewrite"] and not _names_photos(given):
+            return _rewrite(pair)
         finder, photos = _photos(given)
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
-        store = _store(target, form, given)
-        stack.callback(store.close)
-        # copies that this run or an earlier one has sorted are not photos anew
-        into = [str(Path(given["sort_into"]).absolute())] if given["sort_into"] else []
-        finder.skip = frozenset([*into, *(store.value("sorted") or [])])
+        # what cannot be done is refused before there is a new job, and before an old one is touched
+        earlier = None if given["overwrite"] else pair.existing(rewrite=given["rewrite"])
+        if earlier is not None:
+            stack.callback(earlier.close)
         pipeline = opening.pipeline(given, job="throughput", prepare=True)
         stack.callback(pipeline.engine.close)
-        session = _Session(store, pipeline, finder, target, form, given)
-        from convnext_cli.labelling import suspects
-
-        session.suspects = stack.enter_context(suspects.opened(store, pipeline))
+        session = _session(pair, earlier, pipeline, finder, given)
+        stack.callback(session.close)
         session.round(photos, _roots(given))
         if given["watch"]:
             session.watch([path for path in given["paths"] if os.path.isdir(path)])  # noqa: PTH112
-        return 1 if store.statuses().get("failed") or session.failed else 0
+        return 1 if session.store.statuses().get("failed") or session.failed else 0
+
+
+def _rewrite(pair: Pair) -> int:
+    """The exit status of --rewrite without photos."""
+    store = pair.rewrite()
+    try:
+        rows = label_view.counted(sum(store.statuses().values()), "row")
+        render.note(f"{pair.target}: {rows}, written again from {pair.job.name}")
+    finally:
+        store.close()
+    return 0
+
+
+def _session(
+    pair: Pair, earlier: Store | None, pipeline: Pipeline, finder: Finder, given: dict[str, Any]
+) -> label_session.Session:
+    """The job of this run: an earlier one, a new one, or one that takes the place of an earlier one."""
+    store, replaces = earlier, False
+    if given["overwrite"]:
+        store = pair.interrupted()
+        replaces = store is None and pair.is_there
+    if store is None:
+        store = pair.unfinished() if replaces else pair.first(overwrite=given["overwrite"])
+    try:
+        # copies that this run or an earlier one has sorted are not photos to label again
+        into = [str(Path(given["sort_into"]).absolute())] if given["sort_into"] else []
+        finder.skip = frozenset([*into, *(store.value("sorted") or [])])
+        return label_session.Session(store, pipeline, finder, pair, given, replaces=replaces)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _on_a_cluster(given: dict[str, Any]) -> int:
@@ -110,115 +155,23 @@ def _on_a_cluster(given: dict[str, Any]) -> int:
         return label_cluster.label(given, _finder(given))
 
 
-@dataclass
-class _Session:
-    """One job while the command runs: the first round over all, and under --watch one for each batch of changes."""
-
-    store: Store
-    pipeline: Pipeline
-    finder: Finder
-    target: Path
-    form: str
-    given: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        self.settings, self.mixing = _settings(self.store, self.pipeline, self.given)
-        names = len(self.pipeline.labels.names)
-        self.guesses = min(self.pipeline.k or names, names)
-        self.suspects: Suspects | None = None
-        self.failed = 0  # photos of which something else than labelling failed
-
-    def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
-        """Label what is new among the photos, write the output, tell, and do what else is asked for.
-
-        roots: what of the store is looked for; what is not there has vanished. whole: not only what arrived.
-        Raises click.exceptions.Exit under --strict.
-        """
-        from convnext_cli.labelling import job
-
-        start = time.perf_counter()
-        with label_view.looking() as progress:
-            tally = job.look(
-                self.store,
-                photos,
-                roots,
-                self.settings,
-                mixing=self.mixing,
-                retry_failed=self.given["retry_failed"],
-                left_out=self.finder.left_out,
-                progress=progress,
-            )
-        try:
-            with label_view.labelling(tally) as tell:
-                job.run(
-                    self.store,
-                    self.pipeline,
-                    self.settings,
-                    tally,
-                    members=self.finder.members,
-                    mixing=self.mixing,
-                    retry_failed=self.given["retry_failed"],
-                    strict=self.given["strict"],
-                    suspects=self.suspects,
-                    progress=tell,
-                )
-        except job.StopAtFailure as stopped:
-            self.write()
-            error = stopped.row.error
-            assert error is not None
-            render.error(
-                f"stopped at {stopped.row.path}: {error.kind}: {error.message}",
-                "leave --strict out to go on past failures",
-            )
-            raise click.exceptions.Exit(1) from None
-        except KeyboardInterrupt:
-            self.write()
-            render.note(f"{tally.done:,} of {tally.todo:,} photos were labelled; the same command goes on from there")
-            raise
-        self.write()
-        seconds = time.perf_counter() - start
-        label_view.summary(self.store, self.pipeline, self.finder, tally, seconds, self.target)
-        rate = tally.done / seconds if tally.done else None
-        self.failed = label_actions.act(self.store, self.pipeline, self.given, rate, whole=whole)
-
-    def write(self) -> None:
-        """Bring the output up to what is in the store."""
-        from convnext_cli.labelling import output
-
-        output.write(self.store, self.target, self.form, self.guesses)
-
-    def watch(self, folders: list[str]) -> None:
-        """Go on with what arrives, until Ctrl-C."""
-        from threading import Event
-
-        from convnext_cli.labelling.watch import changes
-
-        render.note(f"watching {', '.join(folders)}; Ctrl-C ends it")
-        whole = {os.path.abspath(folder): folder for folder in folders}  # noqa: PTH100
-        try:
-            for paths in changes(folders, Event()):
-                arrived = []
-                for path in paths:
-                    root = next(root for root in whole if path.startswith(os.path.join(root, "")))  # noqa: PTH118
-                    named = os.path.join(whole[root], os.path.relpath(path, root))  # noqa: PTH118
-                    arrived.append((named, whole[root]))
-                photos = [photo for path, folder in arrived for photo in self.finder.arrived(path, folder)]
-                gone = [path for path, _ in arrived if not os.path.lexists(path) and self.store.knows(path)]
-                if photos or gone:  # and not the output itself, for one
-                    self.round(photos, gone, whole=False)
-        except KeyboardInterrupt:
-            render.note("stopped watching")
+def _names_photos(given: dict[str, Any]) -> bool:
+    return bool(given["paths"]) or given["files_from"] is not None
 
 
 def _check(given: dict[str, Any]) -> None:
     """Raises UsageError for what every job needs."""
-    if not given["paths"] and given["files_from"] is None:
+    if given["rewrite"] and given["overwrite"]:
+        raise click.UsageError("--rewrite and --overwrite exclude each other.")
+    if not _names_photos(given) and not given["rewrite"]:
         raise click.UsageError("Name at least one folder, or --files-from FILE.")
     if given["output"] is None:
         example = "labels.jsonl" if given["cluster"] is None else "labels"
         raise click.UsageError(
             f"Name the output with -o, for example -o {example}: it is what a later run goes on from."
         )
+    if given["overwrite"] and given["mix"]:
+        raise click.UsageError("--overwrite labels all again, and --mix keeps what is there: leave one of them out.")
     if given["relabel"] and given["mix"]:
         raise click.UsageError("--relabel and --mix exclude each other.")
 
@@ -297,15 +250,14 @@ def _roots(given: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _alone(target: Path, form: str) -> Iterator[None]:
+def _alone(pair: Pair) -> Iterator[None]:
     """One run at a time for an output. Raises UsageError when another one is at it."""
     from filelock import FileLock, Timeout
 
     from convnext_cli.errors import OutputError, UsageError
-    from convnext_cli.labelling.output import store_of
 
-    store = store_of(target, form)
-    path = store.with_name(f".{store.name}.lock")
+    target = pair.target
+    path = pair.job.with_name(f".{pair.job.name}.lock")
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -322,68 +274,3 @@ def _alone(target: Path, form: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         lock.release()
-
-
-def _store(target: Path, form: str, given: dict[str, Any]) -> Store:
-    from convnext_cli.errors import UsageError
-    from convnext_cli.labelling import output
-    from convnext_cli.labelling.store import Store
-
-    if given["overwrite"]:
-        output.remove(target, form)
-    path = output.store_of(target, form)
-    if not path.exists() and target.exists():
-        raise UsageError(
-            f"{target} is there already, and {path.name}, the job behind it, is not",
-            "choose another name, or replace it with --overwrite",
-        )
-    store = Store(path)
-    try:
-        output.check(store, target, form)
-        if store.value("format") not in (None, form):
-            raise UsageError(
-                f"{target} was written as {store.value('format')}, and this would be {form}",
-                f"add -f {store.value('format')}, or choose another name for the output",
-            )
-        store.note(format=form)
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-def _settings(store: Store, pipeline: Pipeline, given: dict[str, Any]) -> tuple[int, bool]:
-    """The number of the settings now, and whether rows of others stay. Raises UsageError when that has to be said."""
-    from convnext_cli.errors import UsageError
-    from convnext_cli.labelling import job
-
-    made_with = job.made_with(pipeline)
-    sha256 = pipeline.engine.card.sha256
-    number = store.settings(pipeline.model, sha256, made_with)
-    decided = store.value("decided") or {}
-    others = {other: values for other, values in store.settings_used().items() if other != number}
-    if given["relabel"] or given["mix"]:
-        decided = {"for": number, "mix": given["mix"]}
-    elif others and decided.get("for") != number:
-        now = {"model": pipeline.model, "model_sha256": sha256, **made_with}
-        differs = "; ".join(job.differences(others[max(others)], now))
-        decided = {"for": number, "mix": _asked(differs, UsageError)}
-    elif not others:
-        decided = {"for": number, "mix": False}
-    store.note(decided=decided)
-    store.commit()
-    return number, bool(decided["mix"])
-
-
-def _asked(differs: str, refusal: type[Exception]) -> bool:
-    """Whether what others labelled stays; only a person can say so."""
-    told = f"photos in this output were labelled otherwise: {differs}"
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        raise refusal(told, "--relabel labels them anew, --mix keeps them; or choose another name for the output")
-    render.note(told)
-    answer = click.prompt(
-        "Label them [a]new, [k]eep them, or [s]top?", type=click.Choice(["a", "k", "s"]), show_choices=False, err=True
-    )
-    if answer == "s":
-        raise click.Abort
-    return bool(answer == "k")

@@ -16,6 +16,7 @@ from convnext_cli.cli import label_view, options, render
 if TYPE_CHECKING:
     from convnext_cli.labelling.sort import Plan
     from convnext_cli.labelling.store import Store
+    from convnext_cli.labelling.view import View
     from convnext_cli.pipeline import Pipeline
 
 MOST_SHOWN = 1000  # steps of a plan; a table of more is read by nobody
@@ -101,7 +102,7 @@ def _is_report(page: Path) -> bool:
         return b'<meta name="generator" content="convnext">' in file.read(4096)
 
 
-def act(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float | None, *, whole: bool) -> int:
+def act(store: Store, pipeline: Pipeline, view: View, given: dict[str, Any], rate: float | None, *, whole: bool) -> int:
     """Do what was asked for with the photos that this round looked at; how many of them it failed with.
 
     whole: the first round, and not what arrived under --watch.
@@ -112,7 +113,7 @@ def act(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float | N
     if given["report"]:
         _report(store, pipeline, given, rate)
     if given["sort_into"]:
-        failed += _sort(store, pipeline, given, whole=whole)
+        failed += _sort(store, view, given, whole=whole)
     return failed
 
 
@@ -171,11 +172,11 @@ def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float
     render.note(f"report: {given['report']}")
 
 
-def _sort(store: Store, pipeline: Pipeline, given: dict[str, Any], *, whole: bool) -> int:
+def _sort(store: Store, view: View, given: dict[str, Any], *, whole: bool) -> int:
     from convnext_cli.labelling import sort
 
     into, mode = Path(given["sort_into"]), given["mode"]
-    plan = sort.plan(store.entries(looked_at=True), into, mode=mode, by=given["by"], labels=pipeline.labels.names)
+    plan = sort.plan(store.entries(looked_at=True), into, mode=mode, by=given["by"], labels=view.labels.names)
     if given["dry_run"]:
         _show(plan)
         return 0

@@ -20,6 +20,12 @@ def check(given: dict[str, Any], typed: set[str]) -> None:
         if others := sorted(typed - {"undo", "quiet", "verbose"}):
             raise click.UsageError(f"--undo does nothing else: leave {_names(others)} out.")
         return
+    if given["rewrite"] and not given["paths"] and given["files_from"] is None:
+        if others := sorted(typed - {"rewrite", "output", "form", "quiet", "verbose"}):
+            raise click.UsageError(
+                f"--rewrite without a folder only writes the output: leave {_names(others)} out, or name the folder."
+            )
+        return
     if "-" in given["paths"]:
         raise UsageError(
             "standard input holds one photo, and a durable job is for files", "label it with: convnext classify -"

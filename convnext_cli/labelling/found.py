@@ -68,3 +68,8 @@ def file_of(key: bytes) -> str:
     """The path or URL of a key."""
     url = os.fsdecode(key.replace(b"\0", b"/"))
     return url if is_url(url) else os.fsdecode(key.replace(b"\0", os.fsencode(os.sep)))
+
+
+def text(words: str) -> str:
+    """Text as SQLite takes it, which is UTF-8."""
+    return words.encode("utf-8", "backslashreplace").decode()

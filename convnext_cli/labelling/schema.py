@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.errors import ModelError, OutputError, UsageError
 
 APPLICATION = 0x434E5854  # "CNXT", in the file's header
-VERSION = 2
+VERSION = 3
 
 SCHEMA = """
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -41,6 +42,13 @@ CREATE TABLE predictions (
     score REAL NOT NULL,
     PRIMARY KEY (photo, rank)
 ) WITHOUT ROWID;
+CREATE TABLE guesses (      -- all that is kept of photos of which predictions show a part, or sums
+    photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE,
+    rank INTEGER NOT NULL,
+    "index" INTEGER NOT NULL,
+    score REAL NOT NULL,
+    PRIMARY KEY (photo, rank)
+) WITHOUT ROWID;
 CREATE TABLE shards (key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, tag TEXT) WITHOUT ROWID;
 CREATE VIEW results AS
     SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
@@ -48,11 +56,19 @@ CREATE VIEW results AS
     FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
     ORDER BY p.key;
 """
-# From the version before: photos of stores, and shards that were read to their end.
-UPGRADE = """
+# From each earlier version to the next one: photos of stores, and shards that were read to their end; views.
+UPGRADES = {
+    1: """
 ALTER TABLE photos ADD COLUMN tag TEXT;
 CREATE TABLE shards (key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, tag TEXT) WITHOUT ROWID;
-"""
+""",
+    2: """
+CREATE TABLE guesses (
+    photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE, rank INTEGER NOT NULL, "index" INTEGER NOT NULL,
+    score REAL NOT NULL, PRIMARY KEY (photo, rank)
+) WITHOUT ROWID;
+""",
+}
 # What a walk found; on disk, but gone with the run. shard: whether it holds photos, and is to be opened.
 FOUND = """
 CREATE TEMP TABLE found (
@@ -60,6 +76,23 @@ CREATE TEMP TABLE found (
     todo INTEGER NOT NULL, shard INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+# The settings from whose rows the present view is derived, and its floors by label or id.
+DERIVED = (
+    "CREATE TEMP TABLE accepted (id INTEGER PRIMARY KEY)",
+    "CREATE TEMP TABLE floors (name TEXT PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID",
+)
+# Of a file that is not, or not any more, what a job has written.
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
+_DAMAGE |= {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_TOOBIG}
+
+
+def damaged(path: Path, why: str) -> ModelError:
+    """The error for a job's file that another program, or a disk, has changed."""
+    return ModelError(
+        f"{path} is damaged: {why}",
+        "move it away, or give the same command with --overwrite: all is labelled again, and what is there stays until "
+        "then",
+    )
 
 
 class told:
@@ -71,11 +104,16 @@ class told:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+            raise damaged(self._path, "it holds what is not text") from error
         if not isinstance(error, sqlite3.Error):
             return
         said = str(error)
         if "locked" in said:
             raise UsageError(f"{self._path} is being written by another program", "wait until it has ended") from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code & 0xFF in _DAMAGE:
+            raise damaged(self._path, said) from error
         full = "full" in said or "disk I/O" in said
         raise OutputError(
             f"{self._path} cannot be written: {'the disk is full' if 'full' in said else said}; "

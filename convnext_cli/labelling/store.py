@@ -20,10 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.errors import PhotoError, UsageError
+from convnext_cli.errors import ModelError, PhotoError, UsageError
 from convnext_cli.labelling import schema
-from convnext_cli.labelling.entry import Entry
-from convnext_cli.labelling.found import Found, file_of, key_of
+from convnext_cli.labelling.derived import Derived
+from convnext_cli.labelling.entry import Entry, is_sound
+from convnext_cli.labelling.found import Found, file_of, key_of, text
 from convnext_cli.labelling.walked import Walked
 from convnext_cli.rows import Prediction, Row
 
@@ -31,16 +32,17 @@ _CHUNK = 512  # rows that are held in memory at once
 __all__ = ["Found", "Store", "key_of"]
 
 
-class Store(Walked):
+class Store(Walked, Derived):
     """A job's file, for one process; its methods may be called from several threads.
 
-    path: made when it is not there. Raises UsageError for a file that is something else, OutputError when it cannot be
-    written, as all methods do.
+    path: made when it is not there. Raises UsageError for a file that is something else, ModelError for one that is
+    damaged, OutputError when it cannot be written, as all methods do.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._closed = False
         self._stale = False  # whether this process has noted that outputs are older than the rows
         with self._told():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -52,31 +54,35 @@ class Store(Walked):
             self._db.execute("BEGIN IMMEDIATE")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version < schema.VERSION:
-                for statement in (schema.SCHEMA if new else schema.UPGRADE).split(";\n"):
+                steps = [schema.SCHEMA] if new else [schema.UPGRADES[v] for v in range(version, schema.VERSION)]
+                for statement in "".join(steps).split(";\n"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {schema.APPLICATION}")
                 self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
             self._db.execute("COMMIT")
-            self._db.execute(schema.FOUND)
+            for statement in (schema.FOUND, *schema.DERIVED):
+                self._db.execute(statement)
             self._db.execute("BEGIN")
 
     def _is_new(self) -> bool:
         """Whether there is nothing in the file yet; raises UsageError when there is something else."""
         hint = "choose another name for the output, or replace it with --overwrite"
-        try:
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                return True
-            application = self._db.execute("PRAGMA application_id").fetchone()[0]
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            application = version = None
+        if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            return True
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if application != schema.APPLICATION:
-            raise UsageError(f"{self.path} is no job of convnext", hint)
-        if version not in (1, schema.VERSION):
+            raise UsageError(f"{self.path} is not a job of convnext", hint)
+        if not 1 <= version <= schema.VERSION:
             raise UsageError(f"{self.path} was written by another release of convnext (version {version})", hint)
+        # a page that is its own ancestor would keep a query busy for ever
+        (health,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if health != "ok":
+            raise self._damaged(str(health).splitlines()[-1])
         return False
+
+    def _damaged(self, why: str) -> ModelError:
+        return schema.damaged(self.path, why)
 
     def _told(self) -> schema.told:
         return schema.told(self.path)
@@ -85,9 +91,9 @@ class Store(Walked):
 
     def value(self, name: str) -> Any:
         """What was noted under this name, or None."""
-        with self._lock:
+        with self._lock, self._told():
             row = self._db.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+            return None if row is None else json.loads(row[0])
 
     def note(self, **values: Any) -> None:
         """Keep JSON values by name."""
@@ -119,17 +125,20 @@ class Store(Walked):
     def settings_used(self) -> dict[int, dict[str, Any]]:
         """The settings that rows were made with, by number."""
         query = "SELECT * FROM settings WHERE id IN (SELECT settings FROM photos)"
-        with self._lock:
+        with self._lock, self._told():
             rows = self._db.execute(query).fetchall()
-        return {number: {"model": model, "model_sha256": sha, **json.loads(made)} for number, model, sha, made in rows}
+            return {
+                number: {"model": model, "model_sha256": sha, **json.loads(made)} for number, model, sha, made in rows
+            }
 
     # rows
 
     def put(self, found: Found, row: Row, settings: int) -> None:
-        """Keep a photo's row, in the place of an older one."""
+        """Keep a photo's row, in the place of an older one; the present view is derived from it (``show``)."""
         bytes_ = os.fsencode(row.path)
         shown = bytes_.decode("utf-8", "backslashreplace")
         error = row.error
+        guesses, kept, status = self.derived(row, settings)
         values = {
             "key": found.key,
             "path": shown,
@@ -139,16 +148,15 @@ class Store(Walked):
             "tag": found.tag,
             "vanished": 0,
             "settings": settings,
-            "status": row.status,
+            "status": status,
             "width": row.width,
             "height": row.height,
             "error_kind": error and error.kind,
-            "error_message": error and _text(error.message),
+            "error_message": error and text(error.message),
         }
         names = ", ".join(values)
         changes = ", ".join(f"{name} = excluded.{name}" for name in values)
         marks = ", ".join(f":{name}" for name in values)
-        guesses = [(p.rank, p.index, p.id, _text(p.label), p.score) for p in row.predictions]
         self.changed()
         with self._lock, self._told():
             self._db.execute("SAVEPOINT put")
@@ -156,10 +164,7 @@ class Store(Walked):
                 f"INSERT INTO photos ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} RETURNING id",
                 values,
             ).fetchone()
-            self._db.execute("DELETE FROM predictions WHERE photo = ?", (number,))
-            self._db.executemany(
-                "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)", [(number, *guess) for guess in guesses]
-            )
+            self.keep_guesses(number, guesses, kept)
             self._db.execute("RELEASE put")
 
     def touched(self, file: str, before: tuple[int, int], after: tuple[int, int]) -> None:
@@ -172,35 +177,59 @@ class Store(Walked):
             self._db.execute(query, (*after, key_of(file), *before))
 
     def entries(self, *, looked_at: bool = False) -> Iterator[Entry]:
-        """Every photo with its row, in order; looked_at: those alone that the last walk found."""
+        """Every photo with its row, in order; looked_at: those alone that the last walk found.
+
+        Raises ModelError for a job that is damaged: no photo is passed over or comes twice.
+        """
         query = f"""
-            SELECT p.*, s.model, s.model_sha256 FROM photos p JOIN settings s ON s.id = p.settings
+            SELECT p.*, s.model, s.model_sha256 FROM photos p LEFT JOIN settings s ON s.id = p.settings
             WHERE key > ? {"AND key IN (SELECT key FROM found)" if looked_at else ""} ORDER BY key LIMIT ?
         """
         guesses = """
             SELECT photo, rank, "index", id, label, score FROM predictions WHERE photo IN ({}) ORDER BY photo, rank
         """
-        last = b""
+        last, number = b"", 0
         while True:
             with self._lock, self._told():
                 cursor = self._db.execute(query, (last, _CHUNK))
                 names = [column[0] for column in cursor.description]
                 rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
-                if not rows:
-                    return
                 marks = ", ".join("?" * len(rows))
                 by_photo: dict[int, list[Prediction]] = {row["id"]: [] for row in rows}
                 for photo, *guess in self._db.execute(guesses.format(marks), [row["id"] for row in rows]):
                     by_photo[photo].append(Prediction(*guess))
-            for row in rows:
-                yield Entry(file_of(row["key"]), _row(row, tuple(by_photo[row["id"]])))
-            last = rows[-1]["key"]
+            if not rows:
+                break
+            for values in rows:
+                row = _row(values, tuple(by_photo[values["id"]]))
+                if not is_sound(values, row) or values["key"] <= last:
+                    raise self._damaged(f"row {values['id']} is not as it was written")
+                yield Entry(file_of(values["key"]), row)
+                last = values["key"]
+            number += len(rows)
+        if not looked_at and number != self._count():
+            raise self._damaged(f"{number:,} of {self._count():,} rows can be found")
+
+    def _count(self) -> int:
+        """Rows, without the help of an index."""
+        with self._lock, self._told():
+            return int(self._db.execute("SELECT count(*) FROM photos NOT INDEXED").fetchone()[0])
+
+    def most_guesses(self) -> int:
+        """The guesses of the photo that has the most."""
+        with self._lock, self._told():
+            return int(self._db.execute("SELECT coalesce(max(rank), 0) FROM predictions").fetchone()[0])
+
+    def forget_unseen(self) -> None:
+        """Forget all photos that the last walk did not find."""
+        with self._lock, self._told():
+            self._db.execute("DELETE FROM photos WHERE key NOT IN (SELECT key FROM found)")
 
     def statuses(self) -> dict[str, int]:
         """Photos by status, "vanished" among them."""
         query = "SELECT iif(vanished, 'vanished', status), count(*) FROM photos GROUP BY 1"
-        with self._lock:
-            return dict(self._db.execute(query).fetchall())
+        with self._lock, self._told():
+            return {str(name): count for name, count in self._db.execute(query)}
 
     def failures(self) -> dict[str, int]:
         """Failed photos by kind, the most frequent first."""
@@ -208,8 +237,8 @@ class Store(Walked):
             SELECT error_kind, count(*) FROM photos WHERE status = 'failed' AND NOT vanished
             GROUP BY 1 ORDER BY 2 DESC, 1
         """
-        with self._lock:
-            return dict(self._db.execute(query).fetchall())
+        with self._lock, self._told():
+            return {str(name): count for name, count in self._db.execute(query)}
 
     def labels(self) -> dict[str, int]:
         """Photos with status ok by their best label, the most frequent first."""
@@ -217,8 +246,8 @@ class Store(Walked):
             SELECT label, count(*) FROM photos p JOIN predictions b ON b.photo = p.id AND b.rank = 1
             WHERE status = 'ok' AND NOT vanished GROUP BY 1 ORDER BY 2 DESC, 1
         """
-        with self._lock:
-            return dict(self._db.execute(query).fetchall())
+        with self._lock, self._told():
+            return {str(name): count for name, count in self._db.execute(query)}
 
     def commit(self) -> None:
         """What was put so far stays, whatever happens to this process."""
@@ -230,8 +259,11 @@ class Store(Walked):
             self._db.execute("BEGIN")
 
     def close(self) -> None:
-        """Commit and close; a disk that is full keeps what was committed before."""
+        """Commit and close; a disk that is full keeps what was committed before. Closing twice does no harm."""
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             try:
                 self.commit()
             finally:
@@ -240,9 +272,9 @@ class Store(Walked):
 
 
 def _row(values: dict[str, Any], predictions: tuple[Prediction, ...]) -> Row:
-    kind = values["error_kind"]
+    kind, path = values["error_kind"], values["path_bytes"]
     return Row(
-        path=os.fsdecode(values["path_bytes"]) if values["path_bytes"] is not None else values["path"],
+        path=os.fsdecode(path) if isinstance(path, bytes) else values["path"],
         status="vanished" if values["vanished"] else values["status"],
         width=values["width"],
         height=values["height"],
@@ -251,8 +283,3 @@ def _row(values: dict[str, Any], predictions: tuple[Prediction, ...]) -> Row:
         model_sha256=values["model_sha256"],
         error=None if kind is None else PhotoError(kind, values["error_message"]),
     )
-
-
-def _text(text: str) -> str:
-    """Text as SQLite takes it, which is UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()

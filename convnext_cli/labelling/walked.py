@@ -11,6 +11,7 @@ from typing import Any
 
 from convnext_cli.errors import PhotoError
 from convnext_cli.labelling.found import Found, file_of, key_of
+from convnext_cli.labelling.schema import damaged
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.photos.shards import is_shard
 from convnext_cli.remote.addresses import is_url
@@ -27,6 +28,7 @@ def _below(key: bytes) -> tuple[bytes, bytes]:
 class Walked:
     """The part of a ``Store`` that is about walks. A shard is found as a whole, and its photos when it is opened."""
 
+    path: Path
     _db: sqlite3.Connection
     _lock: threading.RLock
 
@@ -55,7 +57,8 @@ class Walked:
         insert = """
             INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 > 0 OR NOT EXISTS (
                 SELECT 1 FROM photos WHERE key = ?1 AND size IS ?3 AND mtime_ns IS ?4 AND tag IS ?5 AND ?6 IS NULL
-                AND (?9 OR settings = ?10) AND NOT (?11 AND status = 'failed')), ?8
+                AND (?9 OR settings = ?10 OR settings IN (SELECT id FROM accepted))
+                AND NOT (?11 AND status = 'failed')), ?8
             RETURNING todo
         """
         problem, photo = found.photo.problem, found.photo
@@ -70,7 +73,9 @@ class Walked:
         inside, bounds = "(key = ?1 OR key > ?2 AND key < ?3) AND NOT vanished", (shard.key, *_below(shard.key))
         read = "SELECT 1 FROM shards WHERE key = ? AND size IS ? AND mtime_ns IS ? AND tag IS ?"
         again = f"""
-            SELECT 1 FROM photos WHERE {inside} AND (NOT ?4 AND settings != ?5 OR ?6 AND status = 'failed') LIMIT 1
+            SELECT 1 FROM photos WHERE {inside} AND (
+                NOT ?4 AND settings != ?5 AND settings NOT IN (SELECT id FROM accepted) OR ?6 AND status = 'failed'
+            ) LIMIT 1
         """
         copy = f"""
             INSERT OR IGNORE INTO found SELECT key, coalesce(path_bytes, CAST(path AS BLOB)), size, mtime_ns, tag,
@@ -87,7 +92,7 @@ class Walked:
     def counts_found(self) -> tuple[int, int]:
         """How many photos the walk found, and how many of them are to be labelled; shards to open do not count."""
         query = "SELECT count(*), coalesce(sum(todo), 0) FROM found WHERE NOT shard"
-        with self._lock:
+        with self._lock, self._told():
             total, todo = self._db.execute(query).fetchone()
         return total, todo
 
@@ -99,11 +104,13 @@ class Walked:
         """
         last = b""
         while True:
-            with self._lock:
+            with self._lock, self._told():
                 rows = self._db.execute(query, (last, _CHUNK)).fetchall()
             if not rows:
                 return
             for key, path, size, mtime_ns, tag, kind, message, shard in rows:
+                if not (isinstance(key, bytes) and isinstance(path, bytes) and key > last):
+                    raise damaged(self.path, "its photos are not in order")
                 problem = None if kind is None else PhotoError(kind, message)
                 seen = Seen(size, mtime_ns, tag)
                 photo = Photo(os.fsdecode(path), problem=problem, seen=seen, shard=Shard(shard))
@@ -112,7 +119,7 @@ class Walked:
 
     def crashed(self) -> list[bytes]:
         """The keys of photos and shards that ended a process."""
-        with self._lock:
+        with self._lock, self._told():
             return [key for (key,) in self._db.execute("SELECT key FROM photos WHERE error_kind = 'crashed'")]
 
     # what is in shards
@@ -186,11 +193,25 @@ class Walked:
         query = "SELECT 1 FROM found WHERE key = ? AND (shard OR kind IS NOT NULL)"
         return any(self._db.execute(query, (folder,)).fetchone() is not None for folder in above)
 
+    def keep_found(self) -> None:
+        """Have what the last walk found outlast this connection; ``found_before`` takes it up."""
+        with self._lock, self._told():
+            self._db.execute("DROP TABLE IF EXISTS main.last_walk")
+            self._db.execute("CREATE TABLE main.last_walk AS SELECT * FROM temp.found")
+
+    def found_before(self) -> None:
+        """Take up what ``keep_found`` kept, if it did."""
+        with self._lock, self._told():
+            kept = "SELECT 1 FROM main.sqlite_master WHERE name = 'last_walk'"
+            if self._db.execute(kept).fetchone() is not None:
+                self._db.execute("INSERT OR IGNORE INTO temp.found SELECT * FROM main.last_walk")
+                self._db.execute("DROP TABLE main.last_walk")
+
     def knows(self, path: str) -> bool:
         """Whether there is a row for this path, or for one below it, that has not vanished."""
         low = key_of(path)
         query = "SELECT 1 FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?) LIMIT 1"
-        with self._lock:
+        with self._lock, self._told():
             return self._db.execute(query, (low, *_below(low))).fetchone() is not None
 
 
