@@ -11,6 +11,7 @@ from convnext_cli import labels as label_sets
 from convnext_cli.config import ConvNextConfig
 from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
+from convnext_cli.labels.label_set import is_whole_text
 from convnext_cli.photos.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -86,6 +87,8 @@ class Card:
         for name in ("name", "architecture", "license", "source", "description", "sha256"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
+            if not is_whole_text(getattr(self, name)):
+                raise ValueError(f"{name} holds half a character: {getattr(self, name)!r}")
         for name, known in (("task", get_args(Task)), ("problem", get_args(Problem))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -150,9 +153,12 @@ class Card:
                     f"the model's card has schema version {version}, this program reads up to {SCHEMA_VERSION}",
                     "upgrade: pip install --upgrade convnext-cli",
                 )
+            config, recipe = ConvNextConfig.from_dict(values.pop("config")), Recipe.from_dict(values.pop("recipe"))
+            if min(recipe.size) < config.stride:
+                raise ValueError(f"photos of {min(recipe.size)} pixels are below the network's stride, {config.stride}")
             return cls(
-                config=ConvNextConfig.from_dict(values.pop("config")),
-                recipe=Recipe.from_dict(values.pop("recipe")),
+                config=config,
+                recipe=recipe,
                 labels=_label_set(values.pop("labels")),
                 export=None if export is None else Export.from_dict(export),
                 **values,

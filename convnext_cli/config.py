@@ -29,6 +29,7 @@ _ACTIVATIONS: dict[str, Activation] = {
 
 # A limit against damaged files; the deepest published network has 40.
 _MOST_BLOCKS = 1000
+MOST_LABELS = 1_000_000  # classes; the largest published set has 22,000
 
 # Shapes by canonical name, in the order of the network.
 Shapes = dict[str, tuple[int, ...]]
@@ -122,6 +123,8 @@ class ConvNextConfig:
             ("stem_width", 0 if self.stem == "patch" else 1),
         ):
             _whole(name, getattr(self, name), least)
+        if self.num_labels > MOST_LABELS:
+            raise ValueError(f"num_labels must be at most {MOST_LABELS:,}, not {self.num_labels:,}")
         if self.head_hidden_size is not None:
             _whole("head_hidden_size", self.head_hidden_size, least=1)
         for name in ("layer_norm_eps", "norm_eps"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from convnext_cli.errors import OutputError
+
+_MOST_JSON = 16 << 20  # bytes; the longest lists of labels have 3 MB
 
 
 @contextmanager
@@ -80,6 +83,21 @@ def crc32(path: Path, length: int | None = None) -> int:
         while left and (part := stream.read(min(left, 1 << 22))):
             found, left = zlib.crc32(part, found), left - len(part)
     return found
+
+
+def read_json(path: Path) -> Any:
+    """The value in a small JSON file.
+
+    Raises ValueError for one that is no JSON, too large or nested too deeply; OSError when it cannot be read.
+    """
+    with path.open("rb") as stream:
+        text = stream.read(_MOST_JSON + 1)
+    if len(text) > _MOST_JSON:
+        raise ValueError(f"it has more than {_MOST_JSON >> 20} MB")
+    try:
+        return json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _part(path: Path) -> Path:

@@ -211,7 +211,7 @@ def test_sizes_that_are_none(size: Any) -> None:
         lambda: Recipe.from_timm({"input_size": [3, size, 224]}),
         lambda: Recipe.from_open_clip(size),
     ):
-        with pytest.raises(ValueError, match="size must be whole numbers of pixels from 1 to 8192"):
+        with pytest.raises(ValueError, match="size must be whole numbers of pixels from 1 to 4096"):
             make()
 
 

@@ -133,7 +133,7 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "hole": ("model.safetensors", header({"a": one(0, 8), "b": one(12, 20)}, bytes(20)), "overlaps"),
     "backwards": ("model.safetensors", header({"a": one(0, -8)}, bytes(8)), "overlaps"),
     "not filled": ("model.safetensors", header({"a": one(0, 8, [3])}, bytes(8)), "does not fill"),
-    "negative shape": ("model.safetensors", header({"a": one(0, 8, [-2, -1])}, bytes(8)), "damaged"),
+    "negative shape": ("model.safetensors", header({"a": one(0, 8, [-2, -1])}, bytes(8)), "below 0"),
     "odd places": ("model.safetensors", header({"a": one("0", 8)}, bytes(8)), "pair of numbers"),  # type: ignore[arg-type]
     "unknown type": ("model.safetensors", header({"a": one(0, 8, dtype="F33")}, bytes(8)), "damaged"),
     "no shape": ("model.safetensors", header({"a": one(0, 8) | {"shape": None}}, bytes(8)), "no list of whole numbers"),

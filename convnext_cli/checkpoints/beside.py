@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from convnext_cli.errors import ModelError
+from convnext_cli.files import read_json as files_read_json
 from convnext_cli.zoo.local import SUFFIXES, WEIGHT_FILES, shards
 
 STANDARD = WEIGHT_FILES
@@ -66,8 +66,8 @@ def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = files_read_json(path)
+        except (OSError, ValueError) as error:
             raise ModelError(f"{path} is not readable JSON: {error}", "fetch it again") from error
         if not isinstance(content, dict):
             raise ModelError(f"{path} holds no JSON object", "fetch it again")

@@ -110,6 +110,8 @@ def _named(weights: Path) -> Iterator[None]:
         if weights.name in error.message:
             raise
         raise ModelError(f"{weights.name}: {error.message}", error.hint) from error
+    except MemoryError as error:
+        raise ModelError(f"{weights.name} does not fit into memory", "use a machine with more of it") from error
     except _UNFORESEEN as error:
         why = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
         raise ModelError(

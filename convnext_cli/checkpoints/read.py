@@ -11,21 +11,26 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from convnext_cli.checkpoints import pickle_check
 from convnext_cli.checkpoints.refuse import (
     FETCH_AGAIN,
     PYTORCH_ONLY,
     check_zip,
     is_safetensors,
     named_globals,
+    pickle_of,
     refuse_foreign,
 )
 from convnext_cli.errors import ModelError
+from convnext_cli.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +39,9 @@ _RE_SAVE = (
     "if you trust it, save its tensors alone where it was made: "
     'torch.save({"model": model.state_dict()}, "weights.pth")'
 )
-_HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
+_HEADER_LIMIT = 10_000_000  # bytes; the largest published one has 0.1 MB
+_MOST_TENSORS = 20_000
+_PICKLES = 5  # of a file that is no zip: a magic number, a version, the system, the tensors, the keys of their storages
 _DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32,
     "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
@@ -92,6 +99,10 @@ def _read_safetensors(path: Path, size: int, head: bytes) -> Contents:
 
     metadata, names = _check_header(path, size, head)
     try:
+        if not _is_utf_8(path):  # its library takes no such path
+            from safetensors.torch import load
+
+            return Contents({name: _aligned(tensor) for name, tensor in load(path.read_bytes()).items()}, metadata)
         with safe_open(path, framework="pt") as file:
             # Other writers do not always align tensors; arithmetic needs it, so those are copied.
             state = {name: _aligned(file.get_tensor(name)) for name in names}
@@ -110,7 +121,7 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
         raise damaged("it is a pickle under a wrong name", "rename it to .pth if you know where it comes from")
     length = int.from_bytes(head[:8], "little")
     if size < 8 or length > _HEADER_LIMIT:
-        raise damaged("its first bytes are not the length of a header")
+        raise damaged(f"its first bytes are not the length of a header, which is at most {_HEADER_LIMIT // 10**6} MB")
     if 8 + length > size:
         raise damaged(f"its header should be {length} bytes, but the whole file has {size}", FETCH_AGAIN)
     with path.open("rb") as file:
@@ -122,6 +133,8 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
         metadata = header.pop("__metadata__", None) or {}
         if not isinstance(metadata, dict):
             raise TypeError("its metadata is no JSON object")
+        if len(header) > _MOST_TENSORS:
+            raise damaged(f"it has {len(header):,} tensors; {_MOST_TENSORS:,} are the most that are read")
         spans = sorted((*info["data_offsets"], name, info["dtype"], info["shape"]) for name, info in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(f"its header is not readable ({error})") from error
@@ -131,8 +144,12 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
             raise damaged(f"the place of {name!r} is not a pair of numbers")
         if begin != at or end < begin:
             raise damaged(f"tensor {name!r} overlaps its neighbour, or there is a hole before it")
-        if not (isinstance(shape, list) and all(isinstance(edge, int) for edge in shape)):
+        if not (isinstance(shape, list) and all(type(edge) is int for edge in shape)):
             raise damaged(f"the shape of {name!r} is no list of whole numbers")
+        try:
+            pickle_check.check_shape(shape)
+        except pickle_check.CostlyError as error:
+            raise damaged(f"{name!r}: {error}") from error
         if dtype in _DTYPE_BITS and end - begin != math.prod(shape) * _DTYPE_BITS[dtype] // 8:
             raise damaged(f"tensor {name!r} of shape {shape} and type {dtype} does not fill its {end - begin} bytes")
         at = end
@@ -154,7 +171,7 @@ def _aligned(tensor: Tensor) -> Tensor:
 def _read_shards(index: Path) -> Contents:
     """The union of the files that an index names, all of which lie beside it."""
     try:
-        where = json.loads(index.read_text("utf-8"))["weight_map"]
+        where = read_json(index)["weight_map"]
         files = sorted(set(where.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index.name} is not an index of shards: {error}", "fetch it again") from error
@@ -207,20 +224,58 @@ def _read_pickle(path: Path, head: bytes) -> Contents:
     import torch
 
     zipped = head.startswith(b"PK\x03\x04")
-    if zipped:
-        check_zip(path)
-    elif head[:1] != b"\x80":
+    if not zipped and head[:1] != b"\x80":
         raise ModelError(f"{path.name} is not a file of weights", PYTORCH_ONLY)
+    mapped = check_zip(path) if zipped else False
+    _check_cost(path, zipped)
     try:
-        with torch.serialization.safe_globals(_allowed()), _quiet():
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with torch.serialization.safe_globals(_allowed()), _quiet(), _opened(path) as source:
+            state = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and source is path)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error, zipped) from error
-    except (EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # torch, zipfile and pickle raise all kinds for damaged files, AssertionError too
         raise ModelError(f"{path.name} is damaged or cut off: {_first_line(error)}", FETCH_AGAIN) from error
     if not isinstance(state, dict):
         raise ModelError(f"{path.name} holds a {type(state).__name__}, not a dict of tensors", _RE_SAVE)
     return Contents({str(name): value for name, value in state.items()})
+
+
+def _check_cost(path: Path, zipped: bool) -> None:
+    """Raise ModelError for a pickle that would take all memory, or no end, to open."""
+    try:
+        if zipped:
+            with zipfile.ZipFile(path) as archive, archive.open(pickle_of(archive)) as stream:
+                pickle_check.check(stream)
+            return
+        with path.open("rb") as stream:
+            for _ in range(_PICKLES):
+                pickle_check.check(stream)
+    except pickle_check.CostlyError as error:
+        raise ModelError(f"{path.name} is refused: {error}", _RE_SAVE) from error
+    except MemoryError:
+        raise
+    except Exception:  # a damaged pickle, of which torch says more
+        return
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Path | IO[bytes]]:
+    """What torch.load takes: the path, or the open file where torch cannot take the path."""
+    if _is_utf_8(path):
+        yield path
+        return
+    with path.open("rb") as file:
+        yield file
+
+
+def _is_utf_8(path: Path) -> bool:
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _allowed() -> list[Any]:

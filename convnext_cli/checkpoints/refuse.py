@@ -6,6 +6,7 @@ import contextlib
 import zipfile
 from pathlib import Path
 
+from convnext_cli.checkpoints import pickle_check
 from convnext_cli.errors import ModelError
 
 FETCH_AGAIN = "it was cut off while it was copied or downloaded; fetch it again"
@@ -26,6 +27,8 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "is a 7z archive", "unpack it first"),
     (b"rar!", "is a RAR archive", "unpack it first"),
 )
+_SAVE_AGAIN = "fetch it again from its makers, or save its tensors alone where it was made"
+_MOST_UNPACKED = 4  # times its size; weights hardly become smaller when they are compressed
 PYTORCH_ONLY = "get the PyTorch weights of this model: .safetensors, .pth, .pt or .bin"
 
 
@@ -55,12 +58,17 @@ def is_safetensors(path: Path, head: bytes) -> bool:
     return path.suffix.lower() == ".safetensors" or (head[8:9] == b"{" and head[4:8] == b"\0" * 4)
 
 
-def check_zip(path: Path) -> None:
-    """Raise ModelError unless the zip archive is one that ``torch.save`` wrote."""
+def check_zip(path: Path) -> bool:
+    """Whether torch can map it; False for one that was zipped again, with compression.
+
+    Raises ModelError unless the archive is one that ``torch.save`` wrote, and for one that unpacks to far more than it
+    is.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+            entries = archive.infolist()
+    except Exception as error:  # zipfile raises all kinds for damaged archives
         raise ModelError(
             f"{path.name} is cut off: its list of contents, at the end, is missing", FETCH_AGAIN
         ) from error
@@ -71,7 +79,7 @@ def check_zip(path: Path) -> None:
             'where it was made, save its tensors alone: torch.save(model.state_dict(), "weights.pth")',
         )
     if "data.pkl" in tails:
-        return
+        return _check_sizes(path, entries)
     if any(name.endswith(".npy") for name in names):
         raise ModelError(f"{path.name} is a numpy archive (.npz)", PYTORCH_ONLY)
     if any(name.endswith(".h5") for name in names):
@@ -81,6 +89,24 @@ def check_zip(path: Path) -> None:
         f"{path.name} is a zip archive, not a checkpoint" + (f"; it contains {inside[0]}" if inside else ""),
         "unpack it first and name the weights in it",
     )
+
+
+def _check_sizes(path: Path, entries: list[zipfile.ZipInfo]) -> bool:
+    pickled = [entry for entry in entries if entry.filename.partition("/")[2] == "data.pkl"]
+    if len(pickled) > 1 or pickled[0].file_size > pickle_check.MOST_BYTES:
+        size = sum(entry.file_size for entry in pickled)
+        raise ModelError(f"{path.name} is refused: what describes its tensors has {size:,} bytes", _SAVE_AGAIN)
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > _MOST_UNPACKED * path.stat().st_size:
+        raise ModelError(
+            f"{path.name} is refused: it has {path.stat().st_size:,} bytes, and unpacks to {unpacked:,}", _SAVE_AGAIN
+        )
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+
+
+def pickle_of(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The entry that describes the tensors."""
+    return next(entry for entry in archive.infolist() if entry.filename.partition("/")[2] == "data.pkl")
 
 
 def named_globals(path: Path) -> list[str]:

@@ -17,6 +17,7 @@ from convnext_cli.engines.exported import ExportedEngine, fixed_of
 from convnext_cli.engines.fixed import Fixed
 from convnext_cli.engines.seal import is_whole
 from convnext_cli.errors import ModelError, UnavailableError
+from convnext_cli.photos.recipe import MOST
 
 if TYPE_CHECKING:
     from convnext_cli.engines.onnx_foreign import Foreign
@@ -30,7 +31,6 @@ except ImportError as error:
 METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-LARGEST = 4096  # pixels of an edge
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 # "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
 _CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
@@ -221,9 +221,9 @@ class OnnxRuntimeEngine:
                 f"{self._file} takes {channels}-channel photos; this program makes RGB photos",
                 "use a network for RGB photos",
             )
-        if any(edge is not None and edge > LARGEST for edge in edges):
+        if any(edge is not None and edge > MOST for edge in edges):
             raise ModelError(
-                f"{self._file} takes photos of {_pixels(edges)} pixels; {LARGEST} an edge is the most here",
+                f"{self._file} takes photos of {_pixels(edges)} pixels; {MOST} an edge is the most here",
                 "export it with a smaller or an open height and width",
             )
         return found.name, np.uint8 if is_bytes else _FLOATS[found.type], shape[0], tuple(edges)

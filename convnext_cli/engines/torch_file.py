@@ -16,10 +16,10 @@ from convnext_cli.card import Card
 from convnext_cli.engines.real_float32 import real_float32
 from convnext_cli.engines.replica import is_out_of_memory
 from convnext_cli.errors import ModelError
+from convnext_cli.photos.recipe import MOST
 
 CARD = "convnext"  # the card as JSON, of torch's extra files
 AGAIN = "fetch or export it again: convnext export"
-MOST = 4096  # pixels of an edge where the size is open
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError)
 
 Program = Callable[[torch.Tensor], Any]

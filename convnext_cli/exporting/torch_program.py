@@ -15,13 +15,12 @@ from torch.export import Dim
 
 from convnext_cli.card import Card
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.engines.torch_file import MOST
 from convnext_cli.errors import UnavailableError, UsageError
 from convnext_cli.exporting.half import refuse_overflow
 from convnext_cli.exporting.plan import Plan
 from convnext_cli.exporting.recipes import refuse_recipe
 from convnext_cli.model import ConvNextForImageClassification, build
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.photos.recipe import MOST, Recipe
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -51,6 +51,9 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
+        texts = (self.name, *self.names, *self.lemmas, *self.definitions, *self.ids, *(self.group_ids or ()))
+        if not is_whole_text("".join(text for text in texts if isinstance(text, str))):
+            raise ValueError("a name of a class holds half a character (a lone surrogate)")
         if not len(self.lemmas) == len(self.definitions) == rows:
             raise ValueError(f"{rows} ids, {len(self.lemmas)} lemmas and {len(self.definitions)} definitions")
         if len(self.names) != (rows if self.groups is None else len(self.groups)):
@@ -156,6 +159,17 @@ class LabelSet:
             groups=None if groups is None else tuple(tuple(rows) for rows in groups),
             group_ids=None if group_ids is None else tuple(group_ids),
         )
+
+
+def is_whole_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may hold halves of characters."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def in_order(by_number: Mapping[int, str]) -> list[str] | None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from convnext_cli.errors import UsageError
-from convnext_cli.photos.recipe import Interpolation, Recipe, Resize
+from convnext_cli.photos.recipe import MOST, Interpolation, Recipe, Resize
 
-MAX_SIZE = 4096  # pixels; larger inputs need more memory than machines have
 _LEAVE_OUT = "leave it out"
 
 
@@ -64,10 +63,10 @@ class Changes:
             if recipe.test_size is None:
                 raise UsageError("no test size is known for this model", "name the pixels of an edge, or leave it out")
             return recipe.at_test_size()
-        if not isinstance(size, int) or isinstance(size, bool) or not stride <= size <= MAX_SIZE:
+        if not isinstance(size, int) or isinstance(size, bool) or not stride <= size <= MOST:
             raise UsageError(
                 f"--size is {size!r}, but must be `test` or a number of pixels from {stride}, the network's stride, "
-                f"to {MAX_SIZE}",
+                f"to {MOST}",
                 "leave it out for the size of the model",
             )
         return recipe.at_size(size)

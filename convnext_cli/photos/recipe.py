@@ -32,7 +32,7 @@ _USUAL_CROPS = (0.875, 0.95, 0.9, 1.0)
 # transformers, and the official code, squash from this size on and crop below it.
 SQUASH_FROM = 384
 # Pixels of an edge, as a limit against damaged files; and ten times that before the crop, for a crop_pct down to 0.1.
-_MOST = 8192
+MOST = 4096  # pixels of an edge of the tensor; larger ones need more memory than machines have
 # Of any use, and such that float32 cannot overflow.
 _MEAN_LIMITS, _STD_LIMITS, _RESCALE_MOST = (-1e3, 1e3), (1e-6, 1e6), 1e6
 _CROP_LEAST = 1e-5  # a smaller share would need more pixels than any edge may have
@@ -76,7 +76,7 @@ class Recipe:
     test_resize_to: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, most in (("size", _MOST), ("resize_to", 10 * _MOST)):
+        for name, most in (("size", MOST), ("resize_to", 2 * MOST)):
             object.__setattr__(self, name, _edges(name, getattr(self, name), most))
             if getattr(self, f"test_{name}") is not None:
                 object.__setattr__(self, f"test_{name}", _edges(f"test_{name}", getattr(self, f"test_{name}"), most))
@@ -309,7 +309,7 @@ class _Given:
         return default if found is None else bool(_one_of(name, found, (True, False)))
 
 
-def _edges(name: str, size: Any, most: int = _MOST) -> tuple[int, int]:
+def _edges(name: str, size: Any, most: int = MOST) -> tuple[int, int]:
     """(height, width) from 224, [3, 224, 224], [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
     found: tuple[Any, ...]
     if isinstance(size, dict):

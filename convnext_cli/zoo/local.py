@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext_cli.files import read_json
 from convnext_cli.zoo import record
 from convnext_cli.zoo.settings import folders
 
@@ -30,6 +31,7 @@ WEIGHT_FILES = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
+_MOST_HEADER = 10_000_000  # bytes
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -70,7 +72,7 @@ def usable(path: Path) -> bool:
 def shards(index: Path) -> list[Path]:
     """The files that an index of sharded weights names; none when it is damaged."""
     try:
-        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
         return sorted(index.parent / name for name in names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
@@ -188,8 +190,8 @@ def embedded_card(path: Path) -> Card | None:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < 100_000_000 else {}
+            header = json.loads(file.read(length)) if length < _MOST_HEADER else {}
         text = header["__metadata__"]["convnext"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Card.from_json(text)

@@ -1,0 +1,172 @@
+"""Follow the opcodes of a pickle without making anything, and refuse what would take all time or memory.
+
+torch's restricted unpickler keeps code out, not cost: a few bytes can ask for a key whose hash takes 2^40 steps, or for
+a tensor of a terabyte over a single number. Here each value is only what is needed to see that: whole numbers and
+tuples as they are, the rest as how it came about.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from typing import IO, Any, NamedTuple
+
+MOST_BYTES = 1 << 25  # of a pickle; published checkpoints with an optimizer's state have less than 1 MB
+_MOST_STEPS = 3_000_000
+_MOST_WORK = 20_000_000  # values that hashing or comparing all tuples may visit
+_MOST_EDGES = 8  # of a tensor
+_LENGTHS = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_REBUILD = "torch._utils._rebuild_tensor"
+_MADE_OF_ANYTHING = {  # these walk through their arguments
+    "builtins set", "__builtin__ set", "builtins bytearray", "__builtin__ bytearray", "collections Counter",
+    "collections OrderedDict", "torch Size", "builtins complex", "__builtin__ complex",
+}  # fmt: skip
+
+
+class CostlyError(ValueError):
+    """Opening it would take too much time or memory; the message says why."""
+
+
+class _Tuple(NamedTuple):
+    """work: values in it, and in the tuples in it, as often as they are there."""
+
+    items: tuple[Any, ...]
+    work: int
+
+
+class _Other(NamedTuple):
+    """what: the name of a class or function, "storage", "tensor", "text" or "". numel: of a storage."""
+
+    what: str = ""
+    numel: int | None = None
+
+
+_ANY = _Other()
+
+
+def check(stream: IO[bytes]) -> None:
+    """Raise CostlyError for a pickle that must not be opened; a damaged one is left to torch.
+
+    stream: stands at the pickle, and behind it afterwards.
+    """
+    state = _State()
+    for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if steps > _MOST_STEPS:
+            raise CostlyError(f"it has more than {_MOST_STEPS:,} steps")
+        state.step(opcode, argument)
+
+
+class _State:
+    def __init__(self) -> None:
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._work = 0
+
+    def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        name = opcode.name
+        if name == "MARK":
+            self._marks.append(len(self._stack))
+        elif name == "TUPLE" or name in _LENGTHS:
+            self._push_tuple(self._pop_mark() if name == "TUPLE" else self._pop(_LENGTHS[name]))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if self._stack:
+                self._memo[len(self._memo) if argument is None else argument] = self._stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            value = self._memo.get(argument, _ANY)
+            self._count(value)
+            self._stack.append(value)
+        elif name == "REDUCE":
+            arguments, function = [*self._pop(2)[::-1], _ANY, _ANY][:2]
+            self._stack.append(self._made(function, arguments))
+        elif name == "BINPERSID":
+            (key,) = self._pop(1) or [_ANY]
+            self._stack.append(_storage(key))
+        elif name == "GLOBAL":
+            self._stack.append(_Other(argument))
+        elif isinstance(argument, int) and opcode.stack_after and not opcode.stack_before:
+            self._stack.append(argument)
+        else:
+            self._generic(opcode)
+
+    def _generic(self, opcode: pickletools.OpcodeInfo) -> None:
+        """What an opcode takes off the stack and puts on it, by the table of pickle's own tools."""
+        before = opcode.stack_before
+        if pickletools.markobject in before:
+            self._pop_mark()
+            self._pop(before.index(pickletools.markobject) - len(opcode.stack_after))
+            if not opcode.stack_after:
+                return
+            kept = 1 if before[0] is not pickletools.markobject else 0
+            if not kept:
+                self._stack.append(_ANY)
+            return
+        if opcode.name in ("APPEND", "SETITEM", "BUILD"):
+            self._pop(len(before) - 1)
+            return
+        self._pop(len(before))
+        self._stack.extend([_ANY] * len(opcode.stack_after))
+
+    def _pop(self, count: int) -> list[Any]:
+        if count <= 0:
+            return []
+        values = self._stack[-count:]
+        del self._stack[-count:]
+        return values
+
+    def _pop_mark(self) -> list[Any]:
+        start = self._marks.pop() if self._marks else 0
+        values = self._stack[start:]
+        del self._stack[start:]
+        return values
+
+    def _push_tuple(self, items: list[Any]) -> None:
+        work = 1 + sum(item.work if isinstance(item, _Tuple) else 1 for item in items)
+        value = _Tuple(tuple(items), work)
+        self._count(value)
+        self._stack.append(value)
+
+    def _count(self, value: Any) -> None:
+        self._work += value.work if isinstance(value, _Tuple) else 1
+        if self._work > _MOST_WORK:
+            raise CostlyError("its tuples lie in each other many times over")
+
+    def _made(self, function: Any, arguments: Any) -> Any:
+        name = function.what if isinstance(function, _Other) else ""
+        items = arguments.items if isinstance(arguments, _Tuple) else ()
+        if name in _MADE_OF_ANYTHING and any(isinstance(item, _Other) and item.what == "tensor" for item in items):
+            raise CostlyError(f"{name.partition(' ')[2]} is to be made of a tensor")
+        if name.endswith(" bytearray") and any(isinstance(item, int) for item in items):
+            raise CostlyError("it asks for memory by a number")
+        if name.startswith("torch ") and name.endswith(("Tensor", "Storage")) and items:
+            raise CostlyError("it makes a tensor of numbers that are not in the file")
+        if name.replace(" ", ".").startswith(_REBUILD):
+            _check_tensor(items)
+        return _Other("tensor") if name.startswith("torch._utils ") else _ANY
+
+
+def _storage(key: Any) -> _Other:
+    """A storage, of a persistent id ("storage", its class, its key, its place, how many values it has)."""
+    items = key.items if isinstance(key, _Tuple) else ()
+    numel = items[4] if len(items) > 4 and isinstance(items[4], int) else None
+    return _Other("storage", numel)
+
+
+def _check_tensor(items: tuple[Any, ...]) -> None:
+    """Raise CostlyError for a tensor that has more values than its storage."""
+    if len(items) < 3 or not isinstance(items[0], _Other) or not isinstance(items[2], _Tuple):
+        return
+    shape, numel = items[2].items, items[0].numel
+    if not all(isinstance(edge, int) for edge in shape):
+        return
+    check_shape(shape)
+    if numel is not None and math.prod(shape) > numel:
+        raise CostlyError(f"a tensor of shape {'×'.join(map(str, shape))} lies over {numel:,} values")
+
+
+def check_shape(shape: tuple[int, ...] | list[int]) -> None:
+    """Raise CostlyError for edges that no tensor has."""
+    if len(shape) > _MOST_EDGES:
+        raise CostlyError(f"a tensor has {len(shape)} edges")
+    if not all(0 <= edge < 1 << 63 for edge in shape):
+        raise CostlyError("a tensor has an edge below 0, or of 2^63 and more")
