@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from convnext_cli.errors import FailureKind, PhotoError
 from convnext_cli.photos.colour import to_srgb
+from convnext_cli.photos.costs import DEFAULT_MAX_PIXELS, check_memory, orientation
 from convnext_cli.photos.formats import (
     IMAGE_SUFFIXES,
     NOT_PHOTOS,
@@ -29,6 +30,7 @@ from convnext_cli.photos.formats import (
     looks_like_image,
     sniff,
 )
+from convnext_cli.photos.jpeg import Header, check_scans, read_header
 from convnext_cli.remote.addresses import is_url, plain
 from convnext_cli.threads import held
 
@@ -46,8 +48,6 @@ __all__ = [
     "sniff",
 ]
 
-# Phones make photos of 200 megapixels; what is larger than this is a bomb, or for another program.
-DEFAULT_MAX_PIXELS = 200_000_000
 MAX_FILE_BYTES = 512 * 2**20
 # Photos above this many pixels are decoded one at a time, which keeps two threads within 2 GB.
 ONE_AT_A_TIME = 24_000_000
@@ -206,10 +206,13 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
         from convnext_cli.photos.raw import decode_raw
 
         return decode_raw(data, max_pixels)
+    header = read_header(data) if name == "jpeg" else Header()
     image = _open(name, data)
     whole = width, height = image.size
-    weight = _WEIGHTS.get("progressive" if image.info.get("progressive") else name, 1.0)
+    weight = _WEIGHTS.get("progressive" if header.scans_follow else name, 1.0)
     check_size(width, height, int(max_pixels / weight))
+    check_scans(data, header)
+    check_memory(name, image, data, max_pixels, header)
     if enough is not None and name == "jpeg":
         edge = min(width, height)
         scale = next((scale for scale in (8, 4, 2) if edge // scale >= enough), 1)
@@ -318,10 +321,6 @@ def upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
     """
     from PIL.Image import Transpose
 
-    try:
-        orientation = image.getexif().get(0x0112)
-    except Exception:  # damaged EXIF makes Pillow raise several kinds
-        return pixels
     method = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -330,5 +329,5 @@ def upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
         6: Transpose.ROTATE_270,
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
-    }.get(orientation if isinstance(orientation, int) else 1)
+    }.get(orientation(image))
     return pixels if method is None else pixels.transpose(method)

@@ -6,6 +6,9 @@ import io
 
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos import decode
+from convnext_cli.photos.costs import check_small
+
+_MEMORY = 14  # bytes for each pixel: sensor values, four channels of 16 bits, and the picture
 
 
 def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
@@ -23,6 +26,7 @@ def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
         with rawpy.imread(io.BytesIO(data)) as raw:
             width, height = raw.sizes.width, raw.sizes.height
             decode.check_size(width, height, max_pixels)
+            check_small(data, _MEMORY * width * height, max_pixels)
             with decode.one_at_a_time(width * height):
                 image = Image.fromarray(raw.postprocess(use_camera_wb=True))
             return decode.Decoded(image, image.width, image.height, "raw")
