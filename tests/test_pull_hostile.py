@@ -118,6 +118,12 @@ def continue_without_end(request: Request) -> Iterator[bytes]:
         yield b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
 
 
+def trailer_without_end(request: Request) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    while True:
+        yield b"X: x\r\n" * 10_000
+
+
 def few_bytes_each_time(request: Request) -> Iterator[bytes]:
     start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
     status = f"206 Partial Content\r\nContent-Range: bytes {start}-{len(BODY) - 1}/{len(BODY)}" if start else "200 OK"
@@ -240,6 +246,7 @@ def test_a_redirect_to_nowhere(location: bytes, words: str, server: RawServer) -
 def test_headers_without_end(server: RawServer) -> None:
     assert "without end" in refused(server, continue_without_end)
     assert "without end" in refused(server, hub(redirect_with_endless_body))
+    assert "without end" in refused(server, hub(trailer_without_end), limit=100)
 
 
 def test_a_server_that_gives_a_few_bytes_at_each_try_is_given_up(server: RawServer) -> None:
@@ -268,7 +275,7 @@ def test_the_rate_is_taken_over_a_window(size: int, ends: bool) -> None:
     ours, theirs = socket.socketpair()
     raw = ours.makefile("rb", buffering=0)
     with ours, theirs, contextlib.closing(connection._WatchedSocket(raw, lambda: next(clock))) as watched:
-        watched.allow(None)
+        watched.allow(10**9)
 
         def receive(pieces: int) -> None:
             for _ in range(pieces):

@@ -38,7 +38,7 @@ class _WatchedSocket(io.RawIOBase):
     def __init__(self, raw: socket.SocketIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._raw, self._clock = raw, clock
         self._total, self._in_window, self._waited = 0, 0, 0.0
-        self.limit: int | None = MOST_AROUND
+        self.limit = MOST_AROUND
 
     def readable(self) -> bool:
         return True
@@ -48,7 +48,7 @@ class _WatchedSocket(io.RawIOBase):
         count = self._raw.readinto(memoryview(buffer))
         waited = self._clock() - start
         self._total += count or 0
-        if self.limit is not None and self._total > self.limit:
+        if self._total > self.limit:
             raise BadAnswerError("the server sends headers or remarks without end")
         self._in_window += count or 0
         # Only waiting for the server counts, not for a disk; what lasts longer than a time-out is a stopped process
@@ -61,16 +61,16 @@ class _WatchedSocket(io.RawIOBase):
             self._in_window, self._waited = 0, 0.0
         return count
 
-    def allow(self, more: int | None) -> None:
-        """Let so many more bytes come, or any number."""
-        self.limit = None if more is None else self._total + more
+    def allow(self, more: int) -> None:
+        """Let so many more bytes come."""
+        self.limit = self._total + more
 
     def close(self) -> None:
         self._raw.close()
         super().close()
 
 
-class _Response(http.client.HTTPResponse):
+class Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
@@ -79,15 +79,19 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()  # reads the headers, and before them as many "100 Continue" as come
-        self._watched.allow(None if self.status in (200, 206) else MOST_AROUND)
+        self._watched.allow(MOST_AROUND)
+
+    def expect(self, most: int) -> None:
+        """Let a body of so many bytes come, with what its encoding puts around it: sizes of chunks, a trailer."""
+        self._watched.allow(2 * most + MOST_AROUND)
 
 
 class _Connection(http.client.HTTPConnection):
-    response_class = _Response
+    response_class = Response
 
 
 class _SecureConnection(http.client.HTTPSConnection):
-    response_class = _Response
+    response_class = Response
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
@@ -126,8 +130,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def open_url(
     url: str, method: str, *, token: str = "", start: int = 0, unless_changed: str = "", stay: bool = False
-) -> http.client.HTTPResponse:
+) -> Response:
     """Send a request, follow its redirects, and return the answer with its body unread.
+
+    ``expect`` must be called before a body of more than a megabyte is read.
 
     Args:
         start: the byte from which on the body is asked for.
@@ -158,7 +164,7 @@ def open_url(
         opener.add_handler(handler)
     try:
         request = urllib.request.Request(url, headers=headers, method=method)
-        return cast("http.client.HTTPResponse", opener.open(request, timeout=TIMEOUT))
+        return cast("Response", opener.open(request, timeout=TIMEOUT))
     except (ValueError, http.client.InvalidURL) as error:  # no such host name, no such port, not a URL
         raise BadAnswerError(f"it leads to an address that does not exist: {error}") from error
 

@@ -178,6 +178,7 @@ def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -
         done = start if resumed else 0
         total = _total(remote, answer.headers, done)
         most = limit if total is None else min(total, limit)
+        answer.expect(most)
         try:
             file = part.open("ab" if resumed else "wb", buffering=0)
         except OSError as error:
