@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from convnext_cli.errors import OutputError, UnavailableError, UsageError
 from convnext_cli.labelling import exiftool, keywords, packet, xmp
@@ -437,15 +438,50 @@ def test_odd_names(tmp_path: Path, name: str, naming: xmp.Naming) -> None:
     assert not names_in(tmp_path)
 
 
-def test_permissions_and_links_stay(tmp_path: Path) -> None:
-    real, link = tmp_path / "real.xmp", tmp_path / "a.jpg.xmp"
-    real.write_text(LIGHTROOM)
-    real.chmod(0o640)
-    link.symlink_to(real)
+def test_permissions_stay(tmp_path: Path) -> None:
+    sidecar = tmp_path / "a.jpg.xmp"
+    sidecar.write_text(LIGHTROOM)
+    sidecar.chmod(0o640)
     xmp.write_sidecars([entry(tmp_path / "a.jpg")])
+    assert b"tabby" in sidecar.read_bytes()
+    assert sidecar.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("naming", ["append", "replace"])
+@pytest.mark.parametrize("to", ["nothing", "another", "ours"])
+def test_a_sidecar_that_is_a_link_is_left_alone(tmp_path: Path, naming: xmp.Naming, to: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "photos").mkdir()
+    photo = entry(tmp_path / "photos" / "a.jpg")
+    link, real = Path(xmp.sidecar_of(photo.file, naming)), outside / "real.xmp"
+    if to == "ours":
+        xmp.write_sidecars([photo], naming=naming)
+        link.rename(real)
+    elif to == "another":
+        real.write_text(LIGHTROOM)
+    before = real.read_bytes() if real.exists() else None
+    link.symlink_to(real)
+    other = entry(tmp_path / "photos" / "a.jpg", "Chihuahua")
+    done = xmp.write_sidecars([other], naming=naming)
+    assert done.counts == {"failed": 1}
+    assert "is a link" in done.failures[0].message
+    assert xmp.remove_sidecars([photo]).counts == {"failed" if to == "ours" else "unchanged": 1}
     assert link.is_symlink()
-    assert b"tabby" in real.read_bytes()
-    assert real.stat().st_mode & 0o777 == 0o640
+    assert (real.read_bytes() if real.exists() else None) == before
+
+
+def test_what_a_killed_run_left_beside_photos_goes(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stale = tmp_path / f".convnext-{gone.pid}-0123abcd.part"
+    mine, others = tmp_path / f".convnext-{os.getpid()}-0123abcd.part", tmp_path / f".convnext-{gone.pid}.part"
+    for path in (stale, mine, others):
+        path.touch()
+    xmp.write_sidecars([entry(tmp_path / "a.jpg")])
+    assert not stale.exists()
+    assert mine.exists()
+    assert others.exists()
 
 
 @pytest.fixture
@@ -548,6 +584,36 @@ def human(tmp_path: Path) -> Path:
 
 def pixels(data: bytes) -> bytes:
     return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@needs_exiftool
+@pytest.mark.parametrize("space", ["", "\n"])
+def test_photos_whose_packet_has_no_wrapper_hold_keywords(tmp_path: Path, space: str) -> None:
+    """As Apple writes it; exiftool adds the wrapper."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    bare = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 6.0.0">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        'xmlns:xmp="http://ns.adobe.com/xap/1.0/"><xmp:CreatorTool>17.1</xmp:CreatorTool></rdf:Description></rdf:RDF>'
+        f"</x:xmpmeta>{space}"
+    )
+    photos = []
+    for suffix, form in FORMATS.items():
+        if form in ("GIF", "TIFF"):  # for which Pillow writes no packet
+            continue
+        chunks = PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", bare)
+        options = {"pnginfo": chunks} if form == "PNG" else {"xmp": bare.encode()}
+        photos.append(tmp_path / f"a.{suffix}")
+        photos[-1].write_bytes(encoded(picture(60, 50), form, **options))
+    done = xmp.embed(map(entry, photos))
+    assert (done.counts, done.failures) == ({"changed": len(photos)}, [])
+    assert by_exiftool(*photos) == [(list(CAT.flat), list(CAT.tree))] * len(photos)
+    with exiftool.ExifTool() as tool:
+        assert all(b"<xmp:CreatorTool>17.1<" in (tool.read(photo) or b"") for photo in photos)
+    assert xmp.embed(map(entry, photos)).counts == {"unchanged": len(photos)}
+    assert xmp.remove_embedded(map(entry, photos)).counts == {"changed": len(photos)}
+    assert by_exiftool(*photos) == [([], [])] * len(photos)
 
 
 @needs_exiftool

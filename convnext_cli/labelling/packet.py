@@ -35,8 +35,8 @@ EMPTY = f"""\
 <?xpacket end="w"?>
 """.encode()
 
-# Whether programs may write over a packet where it stands: exiftool says what is so in each format.
-_WRITABLE = re.compile(rb"""(<\?xpacket end=["'])[rw]""")
+_BEGIN = re.compile(rb"<\?xpacket\s+begin=[^>]*\?>")
+_END = re.compile(rb"""<\?xpacket\s+end=["'][rw]["']\s*\?>\s*\Z""")
 _ENCODING = re.compile(rb"""<\?xml\s[^>]*?encoding\s*=\s*["']([\w.-]+)["']""")
 _MARKS = (
     *((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")),
@@ -56,9 +56,22 @@ def put(packet: bytes, keywords: Keywords, root: str, photo: str | None = None) 
 
 
 def alike(packet: bytes, other: bytes) -> bool:
-    """Whether packets are the same but for what depends on the format of the file that they are in."""
-    one, two = (_WRITABLE.sub(rb"\1", each).rstrip() for each in (packet, other))
+    """Whether packets are the same but for what depends on the format and the program that wrote the file.
+
+    That is whether the packet may be written over, and the wrapper itself: Apple writes none, and exiftool adds one.
+    """
+    one, two = (_unwrapped(each) for each in (packet, other))
     return one == two
+
+
+def _unwrapped(packet: bytes) -> bytes:
+    """Without the processing instructions around it, and the space that they enclose."""
+    text = packet.removeprefix(codecs.BOM_UTF8).strip()
+    if begin := _BEGIN.match(text):
+        text = text[begin.end() :]
+    if end := _END.search(text):
+        text = text[: end.start()]
+    return text.strip()
 
 
 def photo_of(packet: bytes) -> str | None:

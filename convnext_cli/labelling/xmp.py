@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from convnext_cli.errors import OutputError
-from convnext_cli.files import replacing, sync_folder
+from convnext_cli.files import remove_stale_parts_in, replacing, sync_folder
 from convnext_cli.labelling.entry import Entry
 from convnext_cli.labelling.exiftool import ExifTool
 from convnext_cli.labelling.keywords import ROOT, Keywords, clean, keywords, root_of
@@ -160,8 +160,11 @@ def remove_embedded(
 
 
 def _each(entries: Iterable[Entry], do: Callable[[Entry], _Outcome], progress: Progress) -> Written:
-    written = Written()
+    written, folder = Written(), None
     for entry in entries:
+        if os.path.dirname(entry.file) != folder:  # noqa: PTH120 - surrogates
+            folder = os.path.dirname(entry.file)  # noqa: PTH120
+            remove_stale_parts_in(Path(folder))
         try:
             outcome = do(entry)
         except (MetadataError, OSError, OutputError) as error:
@@ -197,6 +200,8 @@ def _write_sidecar(path: Path, words: Keywords, root: str, photo: str | None = N
     after = put(base, words, root, photo)
     if after == base:
         return "unchanged"
+    if path.is_symlink():  # what it leads to may lie anywhere, and be read by others
+        raise MetadataError(f"{path.name} is a link; what it leads to is left as it is")
     if before is not None:
         _refuse_protected(path)
     if after == EMPTY:
