@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -655,6 +656,76 @@ def test_damaged_lines_are_told_and_passed_over(root: Path, log: Path) -> None:
     assert undone.removed == 4
     assert len(undone.kept) == 4
     assert not (root / "into").exists()
+
+
+@pytest.mark.parametrize("size", ["Infinity", "1e999", "NaN", '"3"', "true", "null", "3.0", "[3]"])
+def test_numbers_of_a_damaged_log_are_told(root: Path, log: Path, size: str) -> None:
+    apply(plan(album(root), root / "into", mode="move"), log, "move")
+    before = names(root)
+    log.write_text(re.sub(r'"size": \d+', f'"size": {size}', log.read_text()))
+    undone = undo(log)
+    assert (undone.moved_back, names(root)) == (0, before)
+    assert sum("cannot be read" in kept.why for kept in undone.kept) == 4
+
+
+@pytest.mark.parametrize("header", ['"into": 3', '"into": ["/"]', '"from": 3', '"from": [3]', '"from": [null]'])
+def test_a_header_of_other_types_is_damaged(root: Path, log: Path, header: str) -> None:
+    apply(plan(album(root), root / "into", mode="move"), log, "move")
+    before = names(root)
+    name = header.split(":")[0]
+    head, rest = log.read_text().split("\n", 1)
+    head = re.sub(name + r': ("[^"]*"|\[[^]]*\])', lambda _: header, head)
+    assert header in head
+    log.write_text(head + "\n" + rest)
+    with pytest.raises(UsageError, match="damaged"):
+        undo(log)
+    assert names(root) == before
+
+
+@pytest.mark.parametrize("mode", ["copy", "move", "link", "hardlink"])
+def test_undo_stays_inside_its_folders(root: Path, log: Path, mode: Any) -> None:
+    """A log that somebody changed takes nothing away elsewhere, and brings nothing there."""
+    elsewhere = root / "elsewhere"
+    elsewhere.mkdir()
+    apply(plan(album(root), root / "into", mode=mode), log, mode, roots=[str(root)])
+    (elsewhere / "empty").mkdir()
+    target, *_ = (path for path in (root / "into").rglob("*") if not path.is_dir())
+    if mode == "link":
+        (elsewhere / "x.jpg").symlink_to(target.readlink())
+    elif mode == "hardlink":
+        os.link(target, elsewhere / "x.jpg")
+    else:
+        shutil.copy2(target, elsewhere / "x.jpg")
+    before = tree_of(elsewhere)
+    lines = log.read_text().splitlines()
+    forged = [line.replace(json.dumps(str(target)), json.dumps(str(elsewhere / "x.jpg"))) for line in lines[1:]]
+    folder = json.dumps({"do": "folder", "path": str(elsewhere / "empty")})
+    log.write_text("\n".join([lines[0], folder, *forged, ""]))
+    undone = undo(log)
+    assert tree_of(elsewhere) == before
+    assert sum("which the log is for" in kept.why for kept in undone.kept) == 2
+
+
+def test_undo_brings_photos_to_no_other_place(root: Path, log: Path, tmp_path: Path) -> None:
+    apply(plan(album(root), root / "into", mode="move"), log, "move", roots=[str(root)])
+    before, outside = names(root), tmp_path / "outside"
+    head, rest = log.read_text().split("\n", 1)
+    log.write_text(head + "\n" + rest.replace(f'"source": "{root}/', f'"source": "{outside}/'))
+    undone = undo(log)
+    assert (undone.moved_back, names(root)) == (0, before)
+    assert not outside.exists()
+    assert "not in a folder that the log is for" in undone.kept[0].why
+
+
+def test_undo_follows_no_link_out_of_its_folders(root: Path, log: Path) -> None:
+    apply(plan(album(root), root / "into", mode="copy"), log, "copy", roots=[str(root)])
+    outside = root / "outside"
+    folder = next(path for path in (root / "into").iterdir() if path.is_dir())
+    folder.rename(outside)
+    folder.symlink_to(outside)
+    before = tree_of(outside)
+    undo(log)
+    assert tree_of(outside) == before
 
 
 # a move to another disk

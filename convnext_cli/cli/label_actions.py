@@ -183,7 +183,8 @@ def _sort(store: Store, view: View, given: dict[str, Any], *, whole: bool) -> in
     store.note(sorted=sorted({*(store.value("sorted") or []), str(into.absolute())}))
     store.commit()
     log = next(path for path in _logs(into) if not path.exists())
-    done = sort.apply(plan, log, mode)
+    folder = store.common_folder()
+    done = sort.apply(plan, log, mode, roots=[] if folder is None else [folder])
     left = ", ".join(f"{n:,} {why}" for why, n in plan.left.items())
     if whole or done.placed:
         render.note(

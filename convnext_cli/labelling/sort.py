@@ -127,8 +127,10 @@ def plan(entries: Iterable[Entry], into: Path, *, mode: Mode, by: By = "label", 
     return Plan(entries, Path(os.path.realpath(into)), mode, by, Folders(labels))
 
 
-def apply(steps: Iterable[Step], log: Path, mode: Mode) -> Sorted:
+def apply(steps: Iterable[Step], log: Path, mode: Mode, *, roots: Iterable[str] = ()) -> Sorted:
     """Do it, and write the log, which there is only when there was something to do.
+
+    roots: folders that all photos come from, as far as they are known; undoing moves photos back into these alone.
 
     A photo with which it does not work is counted, and the others go on. Raises UsageError when the log is there,
     OutputError when it cannot be written or the disk is full; what was done until then is done.
@@ -139,7 +141,7 @@ def apply(steps: Iterable[Step], log: Path, mode: Mode) -> Sorted:
     if not group:
         return done
     try:
-        journal = Log(log, mode)
+        journal = Log(log, mode, group[0].target.parent.parent, roots)
         try:
             known: set[Path] = set()
             while group:

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ _KIND = "convnext sort"
 _BEGINNING = f'{{"log": "{_KIND}", "version": '.encode()
 # What file systems keep of times: NTFS, UDF, exFAT, ext3 and HFS+, FAT.
 _GRAINS = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
-_BROKEN = (ValueError, KeyError, TypeError, RecursionError)
+_BROKEN = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
 _CHANGED = "was changed since"
 
 
@@ -53,10 +53,11 @@ class Undone:
 class Log:
     """Where a sort writes what it is going to do.
 
+    into: the folder that photos are sorted into. roots: folders that they come from; ``undo`` stays inside of these.
     Raises UsageError when there is something of that name, OSError when it cannot be written.
     """
 
-    def __init__(self, path: Path, mode: Mode) -> None:
+    def __init__(self, path: Path, mode: Mode, into: Path | None = None, roots: Iterable[str] = ()) -> None:
         try:
             self._stream = path.open("xb")
         except FileExistsError as error:
@@ -64,7 +65,8 @@ class Log:
             raise UsageError(f"{path} is there already", hint) from error
         try:
             date = datetime.now(UTC).isoformat(" ", "seconds")
-            self.add({"log": _KIND, "version": VERSION, "mode": mode, "date": date})
+            folders = {} if into is None else {"into": str(into), "from": sorted(roots)}
+            self.add({"log": _KIND, "version": VERSION, "mode": mode, "date": date, **folders})
             self.sync()
             place.settle(path.parent)
         except OSError:
@@ -121,13 +123,14 @@ def undo(log: Path) -> Undone:
     """
     done = Undone()
     failed: set[str] = set()
+    bounds = _bounds(log)
     for line in _backwards(log):
         try:
             record = json.loads(line)
             what = record["do"]
             if what == "undone":  # what has these names now is another sort's
                 return done
-            path = str(record["path" if what == "folder" else "target"])
+            path = _text(record["path" if what == "folder" else "target"])
             made = None if what in ("folder", "failed") else _made(record)
         except _BROKEN:
             done.kept.append(Kept(str(log), f"cannot be read: {line[:80]!r}"))
@@ -136,10 +139,11 @@ def undo(log: Path) -> Undone:
             if what == "failed":
                 failed.add(path)
             elif made is None:
+                bounds.check_folder(Path(path))
                 done.folders += _remove_folder(Path(path))
             elif path in failed:
                 failed.discard(path)
-            elif _take_back(made):
+            elif _take_back(bounds.checked(made)):
                 done.moved_back += made.mode == "move"
                 done.removed += made.mode != "move"
         except _Keep as kept:
@@ -158,12 +162,64 @@ class _Keep(Exception):
         self.path, self.why = str(path), why
 
 
+@dataclass
+class _Bounds:
+    """The folders that a log was made for. into: None in logs of earlier releases, until a line names it."""
+
+    into: Path | None
+    roots: tuple[Path, ...]
+
+    def checked(self, made: Made) -> Made:
+        """A step that stays inside. Raises _Keep for one that leads elsewhere, by a link too."""
+        if self.into is None:
+            self.into = _real(made.target.parent.parent)
+        if not _real(made.target.parent).is_relative_to(self.into):
+            raise _Keep(made.target, f"is not in {self.into}, which the log is for")
+        if made.mode == "move" and self.roots and not any(map(_real(made.source.parent).is_relative_to, self.roots)):
+            raise _Keep(made.target, f"came from {made.source}, which is not in a folder that the log is for")
+        return made
+
+    def check_folder(self, folder: Path) -> None:
+        """Raises _Keep for a folder that the sort cannot have made: it lies neither in the sorted one nor above it."""
+        real = _real(folder.parent) / folder.name
+        if self.into is not None and not (real.is_relative_to(self.into) or self.into.is_relative_to(real)):
+            raise _Keep(folder, f"is not in {self.into}, which the log is for")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _bounds(log: Path) -> _Bounds:
+    """What the header of a log says. Raises UsageError where it is damaged."""
+    try:
+        with log.open("rb") as stream:
+            values = json.loads(stream.readline(1 << 20))
+        into, roots = values.get("into"), values.get("from", [])
+        return _Bounds(None if into is None else _real(Path(_text(into))), tuple(_real(Path(_text(r))) for r in roots))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, RecursionError):
+        return _Bounds(None, ())  # ``_backwards`` says what is wrong with it
+    except _BROKEN as error:
+        raise UsageError(f"{log} is damaged in its first line", "the folders in it are still as they were") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
 def _made(record: dict[str, Any]) -> Made:
     if record["do"] not in _TAKE_BACK:
         raise ValueError
-    return Made(
-        record["do"], Path(record["source"]), Path(record["target"]), int(record["size"]), int(record["mtime_ns"])
-    )
+    source, target = Path(_text(record["source"])), Path(_text(record["target"]))
+    return Made(record["do"], source, target, _number(record["size"]), _number(record["mtime_ns"]))
 
 
 def _backwards(log: Path) -> Iterator[bytes]:
@@ -172,7 +228,7 @@ def _backwards(log: Path) -> Iterator[bytes]:
     starts = array("Q")
     try:
         with log.open("rb") as stream:
-            header = stream.readline(1 << 12)
+            header = stream.readline(1 << 20)
             if not header.endswith(b"\n") and _BEGINNING.startswith(header[: len(_BEGINNING)]):
                 return  # killed at its very beginning
             _check(log, header, hint)
