@@ -108,8 +108,9 @@ def _part(path: Path) -> Path:
 def remove_stale_parts(path: Path) -> None:
     """Remove what processes that are gone have left beside a file, or a folder, that they were writing."""
     path = Path(os.path.realpath(path))
-    name = re.compile(rf"\.convnext-(\d+)-{zlib.crc32(os.fsencode(path.name)):08x}\.(part|former)")
-    _remove_stale(path.parent, name)
+    # the second is of rows that go out as they come (``cli.output``)
+    names = rf"\.convnext-(\d+)-{zlib.crc32(os.fsencode(path.name)):08x}\.part|{re.escape(path.name)}\.(\d+)\.part"
+    _remove_stale(path.parent, re.compile(names))
 
 
 def remove_stale_parts_in(folder: Path) -> None:
@@ -121,7 +122,7 @@ def _remove_stale(folder: Path, name: re.Pattern[str]) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = name.fullmatch(entry.name)
-            if match and entry.is_file(follow_symlinks=False) and not is_running(int(match[1])):
+            if match and entry.is_file(follow_symlinks=False) and not is_running(int(match[match.lastindex or 1])):
                 with suppress(OSError):
                     Path(entry.path).unlink()
 

@@ -11,7 +11,7 @@ from typing import IO
 
 from convnext_cli.cli import render
 from convnext_cli.errors import OutputError, UsageError
-from convnext_cli.files import unwritten
+from convnext_cli.files import remove_stale_parts, unwritten
 from convnext_cli.remote.addresses import check_output
 
 
@@ -50,6 +50,7 @@ def opened(target: str | None) -> Iterator[IO[bytes]]:
         with Path(target).open("wb") as stream:
             yield stream
         return
+    remove_stale_parts(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("xb") as stream:

@@ -28,6 +28,7 @@ from convnext_cli.labelling.found import Found, file_of, key_of, text
 from convnext_cli.labelling.walked import Walked
 from convnext_cli.rows import Prediction, Row
 
+_SMALLEST = 512  # bytes; SQLite takes a shorter file for a new one
 _CHUNK = 512  # rows that are held in memory at once
 __all__ = ["Found", "Store", "key_of"]
 
@@ -44,6 +45,8 @@ class Store(Walked, Derived):
         self._lock = threading.RLock()
         self._closed = False
         self._stale = False  # whether this process has noted that outputs are older than the rows
+        if path.exists() and 0 < path.stat().st_size < _SMALLEST:
+            raise self._damaged("it is cut off")
         with self._told():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             new = self._is_new()
@@ -197,6 +200,8 @@ class Store(Walked, Derived):
                 marks = ", ".join("?" * len(rows))
                 by_photo: dict[int, list[Prediction]] = {row["id"]: [] for row in rows}
                 for photo, *guess in self._db.execute(guesses.format(marks), [row["id"] for row in rows]):
+                    if photo not in by_photo:
+                        raise self._damaged("its guesses are not in order")
                     by_photo[photo].append(Prediction(*guess))
             if not rows:
                 break

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,16 @@ class Walked:
         above = [key[:place] for place, sign in enumerate(key) if sign == 0 and place]
         query = "SELECT 1 FROM found WHERE key = ? AND (shard OR kind IS NOT NULL)"
         return any(self._db.execute(query, (folder,)).fetchone() is not None for folder in above)
+
+    def common_folder(self) -> str | None:
+        """The folder in which everything lies that the last walk found; None where it found nothing."""
+        with self._lock, self._told():
+            first, last = self._db.execute("SELECT min(key), max(key) FROM found").fetchone()
+        if first is None:
+            return None
+        folders = [key.split(b"\0")[:-1] for key in (first, last)]  # keys between the two begin as both do
+        same = takewhile(lambda parts: parts[0] == parts[1], zip(*folders, strict=False))
+        return file_of(b"\0".join(part for part, _ in same)) or os.sep
 
     def keep_found(self) -> None:
         """Have what the last walk found outlast this connection; ``found_before`` takes it up."""
