@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ from convnext_cli.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_BLOCK = r"(?:stages\.\d+|blocks)\.\d+"
+_FORMER = {"weight": "gamma", "bias": "beta"}  # what transformers made of names that end so
+_SWALLOWED = re.compile(rf"{_BLOCK}(?:\.weight|\.grn\.(?:weight|bias))")
+_SCALES = re.compile(rf"{_BLOCK}(?:\.gamma|\.grn\.(?:gamma|beta))")
 _SHOWN = 12  # names that an error lists of each kind
 
 
@@ -25,12 +30,14 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Ten
     origin: dict[str, str] = {}
     dropped: list[str] = []
     unknown: list[str] = []
+    swallowed = 0
     for foreign, tensor in tensors.items():
         if foreign.startswith(layout.dropped + DROPPED) or foreign.endswith(DROPPED):
             dropped.append(foreign)
-        elif (name := layout.canonical(foreign)) is None or name in renamed:
+        elif (name := _place(foreign, layout)) is None or name in renamed:
             unknown.append(foreign)
         else:
+            swallowed += name != layout.canonical(foreign)
             value = layout.value(foreign, tensor) if layout.value else tensor
             renamed[name] = _canonical_shape(name, value)
             origin[name] = foreign
@@ -40,7 +47,23 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Ten
     notes = (
         [f"left out {len(dropped)} tensors that classification does not use: {', '.join(groups)}"] if dropped else []
     )
+    if swallowed:
+        notes.append(
+            f"{swallowed} tensors are called weight or bias that were gamma or beta, as older releases of transformers saved "
+            "them: read by their place and shape"
+        )
     return renamed, origin, notes
+
+
+def _place(foreign: str, layout: Layout) -> str | None:
+    """The canonical name of a tensor; also where its own was swallowed by a rename: no block has a weight itself."""
+    name = layout.canonical(foreign)
+    if name is None or _SWALLOWED.fullmatch(name):
+        stem, _, last = foreign.rpartition(".")
+        former = layout.canonical(f"{stem}.{_FORMER[last]}") if last in _FORMER else None
+        if former is not None and _SCALES.fullmatch(former):
+            return former
+    return name
 
 
 def to_layout(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
