@@ -60,10 +60,10 @@ class Preparation:
     """How photos become tensors.
 
     recipe: the card's, or the user's own. as_photos: the recipe is in the model, which takes uint8 photos.
-    workers: decoding threads. max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs at a
-    fraction of their size, which is quicker and not exact. timeout: seconds for reading one photo, and of processor
-    time for decoding it; None for an hour and two minutes. thumbnail: edge in pixels of the small picture kept in a
-    row, or 0. times: is added to. in_flight: is informed of what is being worked on.
+    workers: decoding threads. max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs and camera
+    raw files at a fraction of their size, which is quicker and not exact. timeout: seconds for reading one photo, and
+    of processor time for decoding it; None for an hour and two minutes. thumbnail: edge in pixels of the small picture
+    kept in a row, or 0. times: is added to. in_flight: is informed of what is being worked on.
     """
 
     recipe: Recipe

@@ -91,3 +91,16 @@ def dng(orientation: int = 1) -> bytes:
             value, rest = struct.pack("<L", start + len(rest)), rest + value + b"\0" * (len(value) % 2)
         directory += struct.pack("<HHL", tag, kind[0], len(numbers) // kind[2]) + value.ljust(4, b"\0")
     return b"II*\0" + struct.pack("<LH", 8, len(tags)) + directory + bytes(4) + rest + sensor
+
+
+def dng_with_preview(preview: bytes, orientation: int = 1) -> bytes:
+    """``dng`` with a JPEG beside its sensor values, as cameras put one there."""
+    data = dng(orientation)
+    (count,) = struct.unpack_from("<H", data, 8)
+    following, place = 10 + 12 * count, len(data) + len(data) % 2
+    width, height = Image.open(io.BytesIO(preview)).size
+    tags = {254: 1, 256: width, 257: height, 258: 8, 259: 7, 262: 6, 273: 0, 277: 3, 278: height, 279: len(preview)}
+    tags[273] = place + 2 + 12 * len(tags) + 4
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHLL", tag, 4, 1, v) for tag, v in tags.items())
+    whole = data[:following] + struct.pack("<L", place) + data[following + 4 :]
+    return whole.ljust(place, b"\0") + directory + bytes(4) + preview

@@ -422,6 +422,61 @@ def test_camera_raw_is_developed_upright(orientation: int, size: tuple[int, int]
     assert {1: across, 6: down, 3: -across, 8: -down}[orientation] > 100
 
 
+class TestFastRaw:
+    """A preview that is red on its left and blue on its right: it shows which way it was turned."""
+
+    def preview(self, width: int = 200, height: int = 150, **options: Any) -> bytes:
+        image = Image.new("RGB", (width, height), "blue")
+        image.paste("red", (0, 0, width // 2, height))
+        return encoded(image, "JPEG", **options)
+
+    def with_exif(self, orientation: int) -> bytes:
+        """One that begins with EXIF, to which LibRaw adds none."""
+        data = self.preview(exif=photos_made.exif_orientation(orientation))
+        return data[:2] + data[data.index(b"\xff\xe1") :]
+
+    def corner(self, data: bytes, enough: int | None) -> str:
+        """The colour of the first pixel, once the sizes are checked."""
+        pytest.importorskip("rawpy", reason="the extra raw is not installed")
+        decoded = decode(data, enough=enough)
+        whole = decode(data)
+        assert (decoded.width, decoded.height) == whole.image.size == (whole.width, whole.height)
+        assert min(decoded.image.size) >= (enough or 300) and decoded.format == "raw"
+        red, _, blue = np.asarray(decoded.image)[5, 5].astype(int)
+        return "red" if red > blue + 99 else "blue" if blue > red + 99 else "grey"
+
+    @pytest.mark.parametrize(("orientation", "corner"), [(1, "red"), (6, "red"), (3, "blue"), (8, "blue")])
+    def test_the_preview_is_taken_upright(self, orientation: int, corner: str) -> None:
+        data = photos_made.dng_with_preview(self.preview(), orientation)
+        assert self.corner(data, 150) == self.corner(data, 60) == corner
+        assert self.corner(data, None) == "grey"
+
+    def test_one_that_is_too_small_is_not(self) -> None:
+        data = photos_made.dng_with_preview(self.preview())
+        assert self.corner(data, 151) == "grey"
+
+    def test_one_of_another_shape_is_not(self) -> None:
+        assert self.corner(photos_made.dng_with_preview(self.preview(200, 112)), 60) == "grey"
+        # turned on its side, and by its own EXIF not to be turned
+        assert self.corner(photos_made.dng_with_preview(self.with_exif(1), 6), 60) == "grey"
+
+    def test_one_that_may_be_upside_down_is_not(self) -> None:
+        assert self.corner(photos_made.dng_with_preview(self.with_exif(1), 3), 60) == "grey"
+        assert self.corner(photos_made.dng_with_preview(self.with_exif(3), 3), 60) == "blue"
+
+    def test_a_damaged_one_is_not(self) -> None:
+        data = photos_made.dng_with_preview(self.preview())
+        assert self.corner(data[:-200], 60) == "grey"
+
+    @pytest.mark.parametrize(("enough", "height"), [(150, 150), (151, 300), (40, 150)])
+    def test_half_the_size_without_a_preview(self, enough: int, height: int) -> None:
+        pytest.importorskip("rawpy", reason="the extra raw is not installed")
+        decoded = decode(photos_made.dng(), enough=enough)
+        assert decoded.image.size == (height * 4 // 3, height) and (decoded.width, decoded.height) == (400, 300)
+        turned = decode(photos_made.dng(6), enough=enough)
+        assert turned.image.size == (height, height * 4 // 3) and (turned.width, turned.height) == (300, 400)
+
+
 def test_cut_camera_raw_is_truncated() -> None:
     pytest.importorskip("rawpy", reason="the extra raw is not installed")
     data = photos_made.dng()

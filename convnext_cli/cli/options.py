@@ -204,7 +204,9 @@ preprocessing = together(
 
 decoding = together(
     click.option(
-        "--fast-decode", is_flag=True, help="Decode large JPEGs at a fraction of their size: quicker, not exact."
+        "--fast-decode",
+        is_flag=True,
+        help="Decode large JPEGs and raw files at part of their size: quicker, not exact.",
     ),
     click.option(
         "--timeout",

@@ -143,7 +143,8 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | N
     """An upright sRGB image from the bytes of a file; of animations and multi-page files the first image.
 
     enough: pixels that the shorter edge need have; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
-    enough, which is quicker, and not what decoding it whole and shrinking it gives.
+    enough, and of a camera raw file the embedded preview or half the size is taken, which is quicker, and not what
+    decoding it whole and shrinking it gives.
 
     Raises PhotoError: empty, not_an_image, unsupported, truncated, corrupt, too_large (more than ``max_pixels``, told
     from the header before pixels are decoded; those of WebP count four times, of AVIF twice, of HEIC 1.25 times and of
@@ -205,7 +206,7 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
     if name == "raw":
         from convnext_cli.photos.raw import decode_raw
 
-        return decode_raw(data, max_pixels)
+        return decode_raw(data, max_pixels, enough)
     header = read_header(data) if name == "jpeg" else Header()
     image = _open(name, data)
     whole = width, height = image.size

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, Any
 
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos import decode
-from convnext_cli.photos.costs import check_small
+from convnext_cli.photos.costs import check_small, orientation
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MEMORY = 14  # bytes for each pixel: sensor values, four channels of 16 bits, and the picture
 
 
-def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
+_UPSIDE_DOWN = 3  # for LibRaw, and in EXIF
+_SAME_SHAPE = 0.02  # by which the aspect ratios of a photo and its preview may differ
+
+
+def decode_raw(data: bytes, max_pixels: int, enough: int | None = None) -> decode.Decoded:
     """Developed with the camera's white balance into 8-bit sRGB, upright.
 
+    enough: pixels that the shorter edge need have. Where the preview that the camera embedded has so many, it is taken,
+    and otherwise half the size is developed, if that is enough: quicker, and not what developing the whole photo gives.
     Raises PhotoError: unsupported (rawpy is absent, or LibRaw does not know the camera), truncated, corrupt, too_large.
     """
     try:
@@ -27,10 +37,43 @@ def decode_raw(data: bytes, max_pixels: int) -> decode.Decoded:
             width, height = raw.sizes.width, raw.sizes.height
             decode.check_size(width, height, max_pixels)
             check_small(data, _MEMORY * width * height, max_pixels)
+            upright = (height, width) if raw.sizes.flip in (5, 6) else (width, height)
+            if enough is not None and (preview := _preview(raw, upright, max_pixels, enough)) is not None:
+                return decode.Decoded(preview, *upright, "raw")
+            half = enough is not None and min(upright) // 2 >= enough
             with decode.one_at_a_time(width * height):
-                image = Image.fromarray(raw.postprocess(use_camera_wb=True))
-            return decode.Decoded(image, image.width, image.height, "raw")
+                image = Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
+            return decode.Decoded(image, *(upright if half else image.size), "raw")
     except rawpy.LibRawFileUnsupportedError:
         raise PhotoError("unsupported", "LibRaw does not know this camera's raw files; convert them to DNG") from None
     except rawpy.LibRawIOError:
         raise PhotoError("truncated", "the camera raw file ends too early") from None
+
+
+def _preview(raw: Any, size: tuple[int, int], max_pixels: int, enough: int) -> Image.Image | None:
+    """The upright JPEG that the camera put beside the sensor's values; None where it is small, or not surely the same.
+
+    size: (width, height) of the upright photo.
+    """
+    import rawpy
+
+    try:
+        thumbnail = raw.extract_thumb()
+        if thumbnail.format != rawpy.ThumbFormat.JPEG:
+            return None
+        preview = decode.decode(thumbnail.data, max_pixels=max_pixels, enough=enough)
+    except (rawpy.LibRawError, PhotoError):  # the photo itself may be sound
+        return None
+    if preview.format != "jpeg" or min(preview.width, preview.height) < enough:
+        return None
+    # one that was cropped to another shape, or turned otherwise, does not show the same
+    ratio = preview.width * size[1] / (preview.height * size[0])
+    unsure = raw.sizes.flip == _UPSIDE_DOWN and not _says_so(thumbnail.data)
+    return preview.image if abs(ratio - 1) <= _SAME_SHAPE and not unsure else None
+
+
+def _says_so(preview: bytes) -> bool:
+    """Whether a JPEG says that it is upside down; its shape cannot tell."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    return orientation(JpegImageFile(io.BytesIO(preview))) == _UPSIDE_DOWN
