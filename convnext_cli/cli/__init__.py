@@ -43,6 +43,9 @@ writable · 130 interrupted
 """
 
 
+_owns_process = False
+
+
 class _PipeClosedError(Exception):
     """The reader of standard output (``head``) has what it wanted."""
 
@@ -113,6 +116,8 @@ def convnext() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
+    global _owns_process
+    _owns_process = True
     interruption.guard()  # asked to stop is asked to stop: finished work is kept
     if sys.stderr is None:  # closed by the caller: rows are still wanted
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
@@ -131,6 +136,11 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def owns_process() -> bool:
+    """Whether the process is there for the command alone, and not for a program that runs a command within it."""
+    return _owns_process
 
 
 def _threads_hang() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ def classify(**given: Any) -> int:
         finder, photos = _photos(given)
         pipeline = _open(given)
         stack.callback(pipeline.engine.close)
+        if not _is_one(given):  # its name is known
+            from convnext_cli.cli import witness
+
+            stack.enter_context(witness.of_classify(pipeline))
         if form == "table":
             _print_tables(pipeline, photos)
         else:
@@ -128,6 +133,12 @@ def _open(given: dict[str, Any]) -> Pipeline:
         prepare=not few or given["engine"] != "auto",
         thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] else 0,
     )
+
+
+def _is_one(given: dict[str, Any]) -> bool:
+    """Whether the user named one photo."""
+    paths = given["paths"]
+    return len(paths) == 1 and given["files_from"] is None and os.path.isfile(paths[0]) and not _holds_many(paths[0])  # noqa: PTH113
 
 
 def _holds_many(path: str) -> bool:

@@ -41,6 +41,7 @@ class Session:
 
     def _begin(self) -> None:
         """Show what the options ask for, and choose what new rows are made with. Raises UsageError."""
+        from convnext_cli.cli import witness
         from convnext_cli.labelling import suspects
         from convnext_cli.labelling.choice import choose
         from convnext_cli.labelling.view import View
@@ -56,6 +57,7 @@ class Session:
             ask=_asked,
         )
         self.suspects = self._stack.enter_context(suspects.opened(self.store, self.pipeline))
+        self._stack.enter_context(witness.watching(suspects.file_beside(self.store.path), "label"))
 
     def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
         """Label what is new among the photos, write the output, tell, and do what else is asked for.

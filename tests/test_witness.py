@@ -1,0 +1,85 @@
+"""Last words: a program that crashes or is killed does not leave its user without the names of the photos."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.photos_made import encoded, picture
+from tests.poison_made import command, environment, poisoned
+from tests.weights_made import write_model
+
+
+def run(tmp_path: Path, home: Path, kind: str, *arguments: object) -> tuple[int, str]:
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        data = encoded(picture(60, 50, seed=number), "JPEG")
+        (tmp_path / "photos" / f"{number}\x1b.jpg").write_bytes(poisoned(data, kind) if number == 2 else data)
+    (tmp_path / "temporary").mkdir()
+    model = write_model(tmp_path / "small.safetensors")
+    process = subprocess.Popen(
+        command(*arguments, "-m", model, "-t", 1, "-b", 1),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment(tmp_path / "hook") | {"CONVNEXT_HOME": str(home), "TMPDIR": str(tmp_path / "temporary")},
+    )
+    _, err = process.communicate()  # until nobody has standard error any more
+    assert not os.listdir(tmp_path / "temporary")  # noqa: PTH208
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "how"),
+    [
+        ("segfault", signal.SIGSEGV, "a library crashed (segmentation fault)"),
+        ("abort", signal.SIGABRT, "a library crashed (aborted)"),
+        ("memory", signal.SIGKILL, "the program was ended"),
+    ],
+)
+def test_classify_names_the_photos_that_it_was_at(
+    tmp_path: Path, home: Path, kind: str, number: signal.Signals, how: str
+) -> None:
+    status, err = run(tmp_path, home, kind, "classify", "-r", "photos", "-f", "csv")
+    assert status == -number
+    assert f"error: {how} while it was at photos/2\\x1b.jpg" in err
+    assert "hint: convnext label" in err
+    assert "Traceback" not in err and "File " not in err
+
+
+def test_label_says_how_it_goes_on(tmp_path: Path, home: Path) -> None:
+    status, err = run(tmp_path, home, "segfault", "label", "photos", "-o", "labels.csv")
+    assert status == -signal.SIGSEGV
+    assert "photos/2\\x1b.jpg" in err
+    assert "hint: give the same command again" in err
+
+
+def test_a_run_that_ends_as_it_should_has_no_last_words(tmp_path: Path, home: Path) -> None:
+    status, err = run(tmp_path, home, "exit", "classify", "-r", "photos", "-f", "csv")
+    assert status == 7
+    assert "the program was ended while it was at" in err
+    (tmp_path / "photos" / "2\x1b.jpg").unlink()
+    done = subprocess.run(
+        command("classify", "-r", tmp_path / "photos", "-m", tmp_path / "small.safetensors"),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CONVNEXT_HOME": str(home)},
+    )
+    assert done.returncode == 0
+    assert "error" not in done.stderr
+
+
+def test_a_loop_that_lets_no_thread_run_ends_the_process() -> None:
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no such timer")
+    code = "from convnext_cli.cli import witness\nwith witness.heartbeat(0.3):\n    sum(iter(int, 1))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGVTALRM
+    code = "import time\nfrom convnext_cli.cli import witness\n"
+    code += "with witness.heartbeat(0.3):\n    end = time.process_time() + 4\n    while time.process_time() < end: pass"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
