@@ -207,6 +207,19 @@ def test_an_orderly_end_leaves_what_was_worked_on_for_long(tmp_path: Path, monke
     assert in_flight.read(file).paths == ("/hangs.jpg",)
 
 
+def test_notes_without_a_place_for_them_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = InFlight(tmp_path / "no such folder" / "notes")
+    notes.end(notes.begin("a.jpg"))
+    notes.close()
+    many = InFlight(tmp_path / "notes")
+    slots = [many.begin(f"{number}.jpg") for number in range(300)]
+    assert len(in_flight.read(tmp_path / "notes").paths) == 256
+    for slot in slots:
+        many.end(slot)
+    assert in_flight.read(tmp_path / "notes").paths == ()
+    many.close()
+
+
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"{}\n", b"[]\n" + bytes(1 << 21), os.urandom(1 << 12)])
 def test_damaged_notes_are_none(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "notes").write_bytes(damage)

@@ -1,29 +1,29 @@
 """Which photos are being worked on: a small file that says so after the process was ended, however it was ended.
 
-Every note is one ``pwrite`` into a slot of its own, without ``fsync``: what a process has written stays with the system
-when the process is killed. A decoding thread has a slot, the engine one for its batch, and a photo that is tried alone
-one more. The next run reads them (``read``).
+The file is mapped into memory, and nothing is synchronised: what a process has written stays with the system when the
+process is killed. And unlike a call of the system, a note lets no other thread of Python in between. A decoding thread
+has a slot, the engine one for its batch, and a photo that is tried alone one more. The next run reads them (``read``).
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from convnext_cli.remote.addresses import is_url
 
 _HEAD = struct.Struct("<Id")  # bytes that follow, and when the note was made
-_SLOT = 8192  # bytes; what is longer is cut
-_ALONE, _BATCH, _SLOTS = 4096, 16384, 1 << 20  # where they begin; before them stands a line about the process
+_NONE = bytes(_HEAD.size)
+_SLOT, _MOST = 4096, 256  # bytes of a slot, where what is longer is cut; photos that are noted at the same time
+_ALONE, _BATCH, _SLOTS = 4096, 8192, 1 << 17  # where they begin; before them stands a line about the process
+_SIZE = _SLOTS + _MOST * _SLOT
 # Seconds. What was begun less than this before an orderly end is no reason to ask anything.
 LONG = 10.0
 
@@ -48,63 +48,73 @@ class Notes:
 
 
 class InFlight:
-    """The notes of this process. The file is made at the first note, and may be missing: then there are no notes."""
+    """The notes of this process. Where the file cannot be made there are none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._free: deque[int] = deque()
-        self._slots = count()
-        self._file: int | None = None
-        self._lock = threading.Lock()  # a thread that was left to itself may end after the file was closed
-        if not hasattr(os, "pwrite"):
+        self._free = list(range(_MOST))
+        self._map: mmap.mmap | None = None
+        if os.name == "nt":
             return
-        with suppress(OSError):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-            os.pwrite(self._file, json.dumps({"pid": os.getpid(), "folder": str(Path.cwd())}).encode() + b"\n", 0)
+        with suppress(OSError):  # the folder that paths begin from may be gone, too
+            head = json.dumps({"pid": os.getpid(), "folder": str(Path.cwd())}).encode() + b"\n"
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            try:
+                # all of it has its place on the disk from the start: no note finds that full
+                if os.write(file, head.ljust(_SIZE, b"\0")) == _SIZE:
+                    self._map = mmap.mmap(file, _SIZE)
+            finally:
+                os.close(file)
 
     def begin(self, path: str) -> int:
         """Note that a thread begins with a photo; returns its slot."""
         try:
             slot = self._free.pop()
         except IndexError:
-            slot = next(self._slots)
-        self._write(_SLOTS + slot * _SLOT, _bytes(path)[: _SLOT - _HEAD.size])
+            return -1
+        self._write(_SLOTS + slot * _SLOT, path.encode("utf-8", "surrogatepass")[: _SLOT - _HEAD.size])
         return slot
 
     def end(self, slot: int) -> None:
         """Note that the thread is done with it."""
-        self._write(_SLOTS + slot * _SLOT, b"")
-        self._free.append(slot)
+        if slot >= 0:
+            self._clear(_SLOTS + slot * _SLOT)
+            self._free.append(slot)
 
     @contextmanager
     def batch(self, paths: Iterable[str]) -> Iterator[None]:
         """The engine is at these photos."""
-        data = b"\0".join(map(_bytes, paths))
+        data = b"\0".join(path.encode("utf-8", "surrogatepass") for path in paths)
         self._write(_BATCH, data[: _SLOTS - _BATCH - _HEAD.size])
         yield
-        self._write(_BATCH, b"")
+        self._clear(_BATCH)
 
     @contextmanager
     def alone(self, path: str) -> Iterator[None]:
         """Nothing is worked on but this photo, be it in another process."""
-        self._write(_ALONE, _bytes(path)[: _BATCH - _ALONE - _HEAD.size])
+        self._write(_ALONE, path.encode("utf-8", "surrogatepass")[: _BATCH - _ALONE - _HEAD.size])
         yield
-        self._write(_ALONE, b"")
+        self._clear(_ALONE)
 
     def _write(self, place: int, data: bytes) -> None:
-        head = _HEAD.pack(len(data), time.time() if data else 0.0)
-        with self._lock, suppress(OSError):  # a full disk: then there is no note
-            if self._file is not None:
-                os.pwrite(self._file, head + data, place)
+        notes = self._map
+        if notes is not None:
+            with suppress(ValueError):  # closed at this moment
+                notes[place : place + _HEAD.size + len(data)] = _HEAD.pack(len(data), time.time()) + data
+
+    def _clear(self, place: int) -> None:
+        notes = self._map
+        if notes is not None:
+            with suppress(ValueError):
+                notes[place : place + _HEAD.size] = _NONE
 
     def close(self) -> None:
         """An orderly end: only what was being worked on for long is left for the next run."""
-        self._write(_ALONE, b"")
-        with self._lock:
-            if self._file is None:
-                return
-            os.close(self._file)
-            self._file = None
+        self._clear(_ALONE)
+        notes, self._map = self._map, None
+        if notes is None:
+            return
+        notes.close()
         if not _notes(self.path, before=time.time() - LONG).paths:
             with suppress(OSError):
                 self.path.unlink()
@@ -129,8 +139,7 @@ def _notes(path: Path, before: float | None) -> Notes:
 
 
 def _slots(file: int, before: float | None) -> Iterator[tuple[int, bytes]]:
-    size = os.fstat(file).st_size
-    for place in (_ALONE, _BATCH, *range(_SLOTS, size, _SLOT)):
+    for place in (_ALONE, _BATCH, *range(_SLOTS, _SIZE, _SLOT)):
         head = os.pread(file, _HEAD.size, place)
         if len(head) == _HEAD.size:
             length, begun = _HEAD.unpack(head)
@@ -140,10 +149,6 @@ def _slots(file: int, before: float | None) -> Iterator[tuple[int, bytes]]:
 
 def _split(place: int, data: bytes) -> list[bytes]:
     return data.split(b"\0") if place == _BATCH else [data]
-
-
-def _bytes(path: str) -> bytes:
-    return path.encode("utf-8", "surrogatepass")
 
 
 def _text(data: bytes) -> str:

@@ -191,7 +191,7 @@ class _Run:
                 yield each.photo
 
     def _is_suspect(self, each: Found) -> bool:
-        return self.suspects is not None and self.suspects.has(each.key)
+        return self.suspects is not None and self.suspects.has(each)
 
     def _inside(self, shard: Found) -> Iterator[Photo]:
         """What is to be labelled in a shard."""
@@ -216,7 +216,7 @@ class _Run:
     def _opened(self, shard: Found) -> Iterator[Photo]:
         if self.suspects is None:
             return self.members(shard.photo)
-        return self.suspects.members(self.members, shard.photo, shard.key)
+        return self.suspects.members(self.members, shard)
 
     def _close_shards(self) -> None:
         while self._underway and isinstance(self._underway[0], _End):
@@ -230,18 +230,18 @@ class _Run:
     def _read_to_end(self, end: _End) -> None:
         self.store.read_to_end(end.shard, end.broken)
         if self.suspects is not None:
-            self.suspects.forget(end.shard.key)
+            self.suspects.forget(end.shard)
 
     def _label_suspects(self, suspects: Suspects) -> None:
         """One after the other, each row safe before the next one begins."""
         for each in suspects.photos:
-            self._keep(each, suspects.row(each.photo, each.key))
+            self._keep(each, suspects.row(each.photo, each))
             self._commit()
         for end in self._unread:
             for photo in self._opened(end.shard):
                 inside = end.shard.inside(photo)
-                if photo.path != end.shard.photo.path and suspects.has(inside.key):
-                    self._keep(inside.light(), suspects.row(photo, inside.key))
+                if photo.path != end.shard.photo.path and suspects.has(inside):
+                    self._keep(inside.light(), suspects.row(photo, inside))
                     self._commit()
             self._read_to_end(end)
 
@@ -250,7 +250,7 @@ class _Run:
             raise AssertionError(f"the row of {row.path!r} came for {of.photo.path!r}")
         self.store.put(of, row, self.settings)
         if self.suspects is not None:
-            self.suspects.forget(of.key)
+            self.suspects.forget(of)
         self.tally.done += 1
         self.tally.failed += row.error is not None
         self.progress(row)

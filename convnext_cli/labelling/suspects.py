@@ -75,16 +75,23 @@ class Suspects:
         """Whether there are any, so that this run may be ended as well."""
         return bool(self._paths)
 
-    def has(self, key: bytes) -> bool:
+    def has(self, found: Found) -> bool:
         """Whether this photo or shard is one of them."""
+        if not self._paths and not self._again:  # a key takes longer to make than a note
+            return False
+        key = found.key
         return key in self._paths or key in self._again
 
     def set_aside(self, found: Found) -> None:
         """Keep it for the end."""
         (self.shards if found.photo.shard else self.photos).append(found)
 
-    def forget(self, key: bytes) -> None:
+    def forget(self, found: Found) -> None:
         """It has its row, or is read to its end; part of the same transaction."""
+        if self._paths:
+            self._forget(found.key)
+
+    def _forget(self, key: bytes) -> None:
         path = self._paths.pop(key, None)
         if path is not None:
             del self._deaths[path]
@@ -94,16 +101,16 @@ class Suspects:
         """Forget those that have their rows from before: they were not asked for again."""
         for key, path in list(self._paths.items()):
             if self._store.knows(path):
-                self.forget(key)
+                self._forget(key)
 
-    def members(self, members: Callable[[Photo], Iterator[Photo]], shard: Photo, key: bytes) -> Iterator[Photo]:
+    def members(self, members: Callable[[Photo], Iterator[Photo]], shard: Found) -> Iterator[Photo]:
         """The photos in a shard, noted while it is read; of a suspect, by way of another process."""
-        if self.has(key):
-            yield from self._isolated.members(members, shard)
+        if self.has(shard):
+            yield from self._isolated.members(members, shard.photo)
             return
-        photos = members(shard)
+        photos = members(shard.photo)
         while True:
-            slot = self._notes.begin(shard.path)
+            slot = self._notes.begin(shard.photo.path)
             try:
                 photo = next(photos, None)
             finally:
@@ -112,9 +119,9 @@ class Suspects:
                 return
             yield photo
 
-    def row(self, photo: Photo, key: bytes) -> Row:
+    def row(self, photo: Photo, found: Found) -> Row:
         """The row of one of them. Nothing else must be worked on meanwhile."""
-        if self._deaths.get(self._paths.get(key, ""), 0) >= _DECIDES:
+        if self._deaths.get(self._paths.get(found.key, ""), 0) >= _DECIDES:
             ready = Ready(photo, error=PhotoError("crashed", _TWICE))
         else:
             ready = self._isolated.ready(photo, self._notes.alone)
