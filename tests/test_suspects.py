@@ -189,7 +189,7 @@ def test_notes_tell_what_was_worked_on_when_the_process_ended(tmp_path: Path, mo
     notes.alone("f.jpg").__enter__()
     found = in_flight.read(file)
     whole = [str(tmp_path / name) for name in ("f.jpg", "d.jpg", "e.jpg", odd)]
-    assert list(found.paths[:5]) == [*whole, "s3://bucket/c.jpg"]
+    assert {*whole, "s3://bucket/c.jpg"} < set(found.paths)
     assert len(found.paths) == 6
     assert found.alone == whole[0]
     notes.close()  # an orderly end soon after: nothing was hanging

@@ -52,7 +52,7 @@ class InFlight:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._free = list(range(_MOST))
+        self._free = list(range(_MOST))[::-1]
         self._map: mmap.mmap | None = None
         if os.name == "nt":
             return
