@@ -11,8 +11,8 @@ from convnext_cli import labels as label_sets
 from convnext_cli.config import ConvNextConfig
 from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
-from convnext_cli.labels.label_set import is_whole_text
 from convnext_cli.photos.recipe import Recipe
+from convnext_cli.text import json_value, well_formed
 
 SCHEMA_VERSION = 1
 _FETCH = "fetch or export the file again"
@@ -87,8 +87,7 @@ class Card:
         for name in ("name", "architecture", "license", "source", "description", "sha256"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
-            if not is_whole_text(getattr(self, name)):
-                raise ValueError(f"{name} holds half a character: {getattr(self, name)!r}")
+            object.__setattr__(self, name, well_formed(getattr(self, name)))
         for name, known in (("task", get_args(Task)), ("problem", get_args(Problem))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -96,6 +95,7 @@ class Card:
             raise ValueError(f"labels must be a label set or the name of a bundled one, not {self.labels!r}")
         if not (isinstance(self.metrics, dict) and all(map(_finite, self.metrics.values()))):
             raise ValueError(f"metrics must be finite numbers by name, not {self.metrics!r}")
+        object.__setattr__(self, "metrics", {well_formed(str(name)): value for name, value in self.metrics.items()})
         if not isinstance(self.training, dict):
             raise ValueError(f"training must be settings by name, not {self.training!r}")
         if self.temperature is not None and not (_finite(self.temperature) and self.temperature > 0):
@@ -145,7 +145,7 @@ class Card:
     def from_json(cls, text: str) -> Card:
         """The inverse of ``to_json``. Raises ModelError when it is damaged or of a newer schema."""
         try:
-            values = json.loads(text)
+            values = json_value(text)
             version = values.pop("schema_version")
             export = values.pop("export", None)
             if version > SCHEMA_VERSION:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, get_args
 
+from convnext_cli.text import well_formed
+
 FailureKind = Literal[
     "missing",
     "permission",
@@ -66,10 +68,19 @@ class OutputError(ConvNextError):
     exit_status = 74
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory was out: the loader of libraries, threads and the system have no exception of their own for it."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error)
+        for words in ("Cannot allocate memory", "failed to map segment", "can't start new thread", "std::bad_alloc")
+    )
+
+
 class PhotoError(Exception):
     """One photo cannot be labelled. It becomes a failed row and never ends a run."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
+        message = well_formed(message)
         super().__init__(message)
         self.kind: FailureKind = kind
         self.message = message

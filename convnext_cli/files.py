@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from convnext_cli.errors import OutputError
+from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.text import is_well_formed, json_value
 
 _MOST_JSON = 16 << 20  # bytes; the longest lists of labels have 3 MB
 
@@ -94,10 +94,7 @@ def read_json(path: Path) -> Any:
         text = stream.read(_MOST_JSON + 1)
     if len(text) > _MOST_JSON:
         raise ValueError(f"it has more than {_MOST_JSON >> 20} MB")
-    try:
-        return json.loads(text.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return json_value(text.decode("utf-8"))
 
 
 def _part(path: Path) -> Path:
@@ -147,6 +144,17 @@ def unwritten(path: Path | str, error: OSError, more: str = "") -> OutputError:
         f"{path} cannot be written: {error.strerror or error}{more}",
         "free some space, or write elsewhere" if full else "choose a folder that you may write to",
     )
+
+
+def user_path(text: str | Path) -> Path:
+    """A path with ``~`` as a shell has it: the name of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+
+
+def check_utf8(path: Path | str) -> None:
+    """Raises UsageError for a path that is not UTF-8, which the libraries that write and read models cannot open."""
+    if not is_well_formed(os.path.abspath(path)):  # noqa: PTH100 - surrogates
+        raise UsageError(f"{path} is not UTF-8, and no model can be opened under such a path", "name another place")
 
 
 def sync_folder(folder: Path) -> None:

@@ -28,6 +28,7 @@ from convnext_cli.photos.changes import Changes
 from convnext_cli.photos.photo import Photo
 from convnext_cli.preparation import Preparation, Ready
 from convnext_cli.rows import Prediction, Row
+from convnext_cli.text import well_formed
 from convnext_cli.threads import Budget, usable_threads
 
 Scores = Literal["softmax", "sigmoid", "logits"]
@@ -298,7 +299,7 @@ def open_pipeline(
         "temperature": card.temperature or 1.0,
         "batch_size": BATCH_SIZE if runs.device == "cpu" else 64,
         "workers": threads,
-        "model": card.name or str(model),
+        "model": card.name or well_formed(str(model)),
     }
     settings |= {name: value for name, value in options.items() if value is not None}
     settings["workers"] = min(settings["workers"], threads)

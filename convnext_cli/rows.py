@@ -14,6 +14,7 @@ from typing import IO, Any, Literal, Protocol
 
 from convnext_cli.errors import PhotoError, UnavailableError
 from convnext_cli.tables import csv_line
+from convnext_cli.text import is_well_formed
 
 Status = Literal["ok", "unknown", "failed", "vanished"]
 
@@ -65,17 +66,9 @@ class Row:
             "model_sha256": self.model_sha256,
             "error": None if self.error is None else {"kind": self.error.kind, "message": self.error.message},
         }
-        if not _is_utf8(self.path):
+        if not is_well_formed(self.path):
             values["path_bytes"] = base64.b64encode(self.path.encode("utf-8", "surrogateescape")).decode()
         return values
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def to_json(row: Row) -> str:

@@ -9,6 +9,18 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from convnext_cli.errors import UsageError
+
+
+def environment_number(name: str, default: int) -> int:
+    """A number that another program (torchrun) put into the environment. Raises UsageError when it is not one."""
+    value = os.environ.get(name, "")
+    if not value:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise UsageError(f"{name} in the environment is not a number: {value[:40]!r}", f"unset {name}")
+    return int(value)
+
 
 class Budget:
     """A number of threads that decoding and the engine share, so that they never run more together.

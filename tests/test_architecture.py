@@ -13,7 +13,9 @@ PACKAGE = Path(convnext_cli.__file__).parent
 # Rooms from the ground up. A module belongs to the longest name that begins its own; it may import from lower rooms
 # and from its own room.
 FLOORS = [
-    ["errors", "config", "tables", "threads", "interruption"],
+    ["text"],
+    ["errors", "config", "tables", "interruption"],
+    ["threads"],
     ["machine", "files", "shares"],
     ["model", "photos.recipe", "labels"],
     ["card", "rows"],

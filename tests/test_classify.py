@@ -365,6 +365,41 @@ def test_a_slow_list_is_answered_as_it_comes() -> None:
     command.communicate(timeout=60)
 
 
+def test_what_c_libraries_print_never_lands_in_a_result(tmp_path: Path) -> None:
+    """With standard input and error closed, the next two files that are opened would be 0 and 2."""
+    target = tmp_path / "rows.csv"
+    noise = "import os; os.write(2, b'NOISE')"
+    command = f"{sys.executable} -m convnext_cli classify {CAT} -o {target} <&- 2>&-"
+    site = tmp_path / "sitecustomize.py"  # as libtiff does while a photo is decoded
+    site.write_text(
+        "import os, PIL.Image\nreal = PIL.Image.open\n"
+        f"def noisy(*a, **kw):\n    {noise}\n    return real(*a, **kw)\nPIL.Image.open = noisy\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    lines = target.read_text().splitlines()
+    assert len(lines) == 2 and lines[0].startswith("path,"), lines
+
+
+def test_a_closed_standard_output_is_an_error_only_where_something_goes_there(tmp_path: Path, home: Path) -> None:
+    def status(arguments: str) -> tuple[int, str]:
+        command = f"{sys.executable} -m convnext_cli {arguments} >&-"
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert status(f"classify -q {CAT} -o {tmp_path / 'rows.csv'}")[0] == 0
+    assert status(f"label -q samples -o {tmp_path / 'labels.csv'}")[0] == 0
+    code, words = status(f"classify {CAT}")
+    assert (code, "standard output is closed" in words, "Traceback" in words) == (74, True, False)
+    assert status("--help")[0] == 74
+
+
 @pytest.mark.parametrize(
     ("closed", "arguments", "status"),
     [(">&-", CAT, 74), ("2>&-", f"-q {CAT}", 0), ("2>&-", CAT, 0), ("2>/dev/full", CAT, 0), ("<&-", "-", 1)],

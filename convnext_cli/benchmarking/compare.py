@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from convnext_cli.benchmarking import statistics
 from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.errors import UsageError
+from convnext_cli.text import json_value
 
 # What makes two rows the same setting.
 _SAME = ("model", "mode", "peer", "device", "dtype", "layout", "compiled", "threads", "batch_size", "image_size")
@@ -80,7 +80,7 @@ def read(path: Path) -> dict[str, Any]:
     """An older run, as ``bench --json`` wrote it. Raises UsageError when it is none."""
     hint = "name a file that `convnext bench --json` wrote"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json_value(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint) from None
     except ValueError:

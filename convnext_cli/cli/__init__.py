@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -13,7 +14,8 @@ from typing import Any
 import click
 
 from convnext_cli import __version__, interruption
-from convnext_cli.errors import ConvNextError
+from convnext_cli.cli.streams import open_closed_streams
+from convnext_cli.errors import ConvNextError, lacks_memory
 
 # Name, and the line that --help shows; the command is the object of the same name in the module of that name.
 COMMANDS = {
@@ -119,14 +121,10 @@ def main(args: Sequence[str] | None = None) -> None:
     global _owns_process
     _owns_process = True
     interruption.guard()  # asked to stop is asked to stop: finished work is kept
-    if sys.stderr is None:  # closed by the caller: rows are still wanted
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a screen that lacks a sign shows another, and stops nothing
             stream.reconfigure(errors="replace")
-    if sys.stdout is None:
-        print("error: standard output is closed", file=sys.stderr)
-        sys.exit(74)
     status = run(list(sys.argv[1:] if args is None else args))
     if "torch" in sys.modules or status == 130 or _threads_hang():
         # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing, and
@@ -150,7 +148,7 @@ def _threads_hang() -> bool:
 
 
 def run(args: list[str]) -> int:
-    """Run a command and return its exit status; what went wrong is told on standard error, without a traceback."""
+    """Run a command and return its exit status; failures are reported, with a traceback only on request."""
     debug = "-vv" in args or os.environ.get("CONVNEXT_DEBUG", "") not in ("", "0")
     try:
         status = convnext.main(args, prog_name="convnext", standalone_mode=False)
@@ -163,20 +161,31 @@ def run(args: list[str]) -> int:
         return _pipe_closed()
     except click.ClickException as error:
         return _usage(error)
-    except ConvNextError as error:
-        if debug:
-            raise
-        return _told(error.message, error.hint, error.exit_status)
     except Exception as error:
         if debug:
-            raise
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            return _told(f"the output cannot be written: {error.strerror}", "free some space, or write elsewhere", 74)
-        return _told(
-            f"unexpected {type(error).__name__}: {error}",
-            "this is a defect of convnext; run again with CONVNEXT_DEBUG=1 and report what it prints",
-            70,
-        )
+            from convnext_cli.cli import render
+
+            render.traceback()
+        return _reported(error)
+
+
+def _reported(error: Exception) -> int:
+    """Report what a command raised, and return the exit status."""
+    if isinstance(error, ConvNextError):
+        return _told(error.message, error.hint, error.exit_status)
+    if lacks_memory(error):
+        return _told("there is not enough memory", "end other programs, or raise the limit (ulimit -v)", 4)
+    if isinstance(error, OSError) and error.filename is None and error.errno == errno.EBADF:
+        return _told("standard output is closed", "name a file with -o, or leave standard output open", 74)
+    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        return _told(f"the output cannot be written: {error.strerror}", "free some space, or write elsewhere", 74)
+    if isinstance(error, RecursionError):
+        return _told("the data are nested too deeply", "write the file again", 3)
+    return _told(
+        f"unexpected {type(error).__name__}: {error}",
+        "this is a defect of convnext; run again with CONVNEXT_DEBUG=1 and report what it prints",
+        70,
+    )
 
 
 def _told(message: str, hint: str | None, status: int) -> int:

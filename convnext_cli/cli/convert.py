@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from convnext_cli.cli import options, render
+from convnext_cli.files import user_path
 
 if TYPE_CHECKING:
     from convnext_cli.checkpoints.writing import Written
@@ -58,7 +58,7 @@ def convert(**given: Any) -> int:
 
         done = writing.convert(
             source,
-            Path(given["out"]).expanduser(),
+            user_path(given["out"]),
             given["to"],
             dtype=given["dtype"],
             layer_norm_eps=given["layer_norm_eps"],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from convnext_cli.cli import options, render, types
+from convnext_cli.files import check_utf8, user_path
 
 if TYPE_CHECKING:
     from convnext_cli.exporting.check import Check
@@ -91,7 +91,8 @@ def _export(given: dict[str, Any]) -> Exported:
     options.not_offline(given)
     if given["no_check"] and given["threads"] and given["dtype"] != "int8":
         raise click.UsageError("--threads is for the check, which --no-check leaves out.")
-    target = Path(given["output"]).expanduser()
+    target = user_path(given["output"])
+    check_utf8(target)
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing
 

@@ -195,10 +195,10 @@ def _short(licence: str | None) -> str:
 def draw_info(told: dict[str, Any]) -> None:
     from rich.text import Text
 
-    lines = list(_lines(told))
+    lines = [(render.plain(title), render.plain(text)) for title, text in _lines(told)]
     width = max(len(title) for title, _ in lines)
     for title, text in lines:
-        line = Text.assemble((f"{title:{width}}  ", "dim"), (render.plain(text), "bold" if title == "name" else ""))
+        line = Text.assemble((f"{title:{width}}  ", "dim"), (text, "bold" if title == "name" else ""))
         render.out().print(line, soft_wrap=True)
     for warning in told.get("warnings", ()):
         render.note(f"note: {warning}")

@@ -11,6 +11,7 @@ import click
 from convnext_cli import labels
 from convnext_cli.cli import model_checks, model_rows, model_view, render
 from convnext_cli.cli.options import ModelName
+from convnext_cli.files import user_path
 
 if TYPE_CHECKING:
     from convnext_cli.zoo import Entry
@@ -272,7 +273,7 @@ def use(name: str, quiet: bool) -> None:
     entry = zoo.find(name)
     # A path must hold wherever the next command is run; a name is kept as its full name.
     if name != "default":
-        if found == Path(name).expanduser():
+        if found == user_path(name):
             name = str(found.absolute())
         elif entry:
             name = entry.name

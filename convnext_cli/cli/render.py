@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from convnext_cli.remote.addresses import scrub
+from convnext_cli.text import escaped
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -30,15 +33,7 @@ def plain(text: str) -> str:
     """User text without anything that moves the cursor: control, surrogate and direction characters are escaped."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI else c for c in text
-    )
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
+    return "".join(escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI else c for c in text)
 
 
 def clean(text: str) -> str:
@@ -129,7 +124,8 @@ def screen(stream: IO[bytes]) -> IO[bytes]:
 
 
 def error(message: str, hint: str | None = None) -> None:
-    """``error:`` and ``hint:`` on standard error, whatever the verbosity."""
+    """``error:`` and ``hint:`` on standard error, whatever the verbosity, without secrets."""
+    message, hint = scrub(message), hint and scrub(hint)
     if not sys.stderr.isatty() and "FORCE_COLOR" not in os.environ:  # no need to load rich
         print(f"error: {plain_lines(message)}", file=sys.stderr)
         if hint:
@@ -139,6 +135,14 @@ def error(message: str, hint: str | None = None) -> None:
     console.print(f"[bold red]error:[/] {clean_lines(message)}", soft_wrap=True)
     if hint:
         console.print(f"[cyan]hint:[/] {clean_lines(hint)}", soft_wrap=True)
+
+
+def traceback() -> None:
+    """The traceback of what is handled now, on standard error, without secrets."""
+    from traceback import format_exc
+
+    with suppress(OSError):
+        print(plain_lines(scrub(format_exc())), file=sys.stderr, end="")
 
 
 def plain_lines(text: str) -> str:
@@ -152,11 +156,11 @@ def clean_lines(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """One remark on standard error, unless ``-q``."""
+    """One remark on standard error, unless ``-q``, without secrets."""
     if _quiet:
         return
     with suppress(OSError):  # rows are what counts: a standard error that is full or gone stops nothing
-        _note(text)
+        _note(scrub(text))
 
 
 def _note(text: str) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import opening, options, render, train_view
+from convnext_cli.files import check_utf8, user_path
+from convnext_cli.threads import environment_number
 
 if TYPE_CHECKING:
     from convnext_cli.training.folder import RunFolder
@@ -110,13 +112,14 @@ def train(**given: Any) -> int:
     a run that was cut, however, goes on with the same command.
     """
     begun = time.perf_counter()
-    if int(os.environ.get("RANK", "0")):  # one of torchrun's others: the first one tells
+    if environment_number("RANK", 0):  # one of torchrun's others: the first one tells
         given["quiet"] = True
     render.set_quiet(given["quiet"])
     from convnext_cli.errors import UsageError
     from convnext_cli.training.folder import RunFolder
 
-    folder = RunFolder(Path(given["output"]).expanduser())
+    folder = RunFolder(user_path(given["output"]))
+    check_utf8(folder.path)
     from convnext_cli.datasets import open_data
 
     folder.check()
@@ -193,7 +196,7 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     if not begun:
         values.setdefault("start", start)
     # torchrun's processes share this machine
-    threads = given["threads"] or max(1, usable_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    threads = given["threads"] or max(1, usable_threads() // max(1, environment_number("LOCAL_WORLD_SIZE", 1)))
     workers = given["workers"]
     return Job(
         paths=paths,

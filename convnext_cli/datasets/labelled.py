@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Photo
+from convnext_cli.text import well_formed
 
 SPLITS = ("train", "val", "test")
 Form = Literal["folders", "table", "parquet", "tar", "zip"]
@@ -34,6 +35,10 @@ class LabelledPhoto:
     label: str | None
     split: str | None = None
     key: Any = None
+
+    def __post_init__(self) -> None:
+        if self.label is not None and not self.label.isascii():
+            object.__setattr__(self, "label", well_formed(self.label))  # as in label sets
 
 
 class Source(Protocol):
@@ -64,6 +69,9 @@ class Dataset:
     passed_over: Counter[str] = field(default_factory=Counter)
     aside: tuple[str, ...] = ()
     contradictory: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(dict.fromkeys(map(well_formed, self.classes))))
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have photos, in the order of SPLITS."""

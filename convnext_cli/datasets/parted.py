@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from convnext_cli.datasets.labelled import SPLITS, Dataset
+from convnext_cli.text import json_value
 
 
 def parted(dataset: Dataset, roots: Sequence[str], run: Path) -> Dataset | None:
@@ -17,7 +17,7 @@ def parted(dataset: Dataset, roots: Sequence[str], run: Path) -> Dataset | None:
     roots: what was named as the data; photos are known by their places below it, wherever it lies now.
     """
     try:
-        former = [str(root) for root in json.loads((run / "run.json").read_text("utf-8"))["data"]]
+        former = [str(root) for root in json_value((run / "run.json").read_text("utf-8"))["data"]]
         with (run / "splits.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = {_below(row["path"], former): row["split"] for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,7 +8,6 @@ which label file belongs to which photo (``stems.py``). The label is the text of
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import tarfile
@@ -25,6 +24,7 @@ from convnext_cli.photos.decode import IMAGE_SUFFIXES, checked
 from convnext_cli.photos.tar import clean, entries
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
+from convnext_cli.text import json_value
 
 _FIELDS = ("label", "class", "cls", "class_name")
 _LONGEST = 1 << 16  # bytes; what is longer is no label
@@ -65,7 +65,7 @@ def read(paths: Sequence[str], named: str) -> Dataset:
             stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source has it
             streams.append(stream)
             labelled += _photos(path, number, stream, passed_over)
-        except (tarfile.TarError, OSError) as error:
+        except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
             raise ModelError(f"{path} cannot be read as a tar: {error}", "fetch or write the file again") from error
     photos, contradictory = without_contradictions(labelled)
     if not photos:
@@ -111,8 +111,8 @@ def _label(suffix: str, data: bytes) -> str | None:
     if suffix != ".json":
         return text or None
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):  # not JSON, or nested without end
+        values = json_value(text)
+    except ValueError:  # not JSON, or nested without end
         return None
     if not isinstance(values, dict):
         return None

@@ -30,6 +30,7 @@ from convnext_cli.card import Card
 from convnext_cli.checkpoints import beside
 from convnext_cli.errors import ConvNextError
 from convnext_cli.files import crc32
+from convnext_cli.text import json_value
 
 _UNUSED = 60 * 24 * 3600  # seconds until an entry goes
 _CLEARLY = 1.1  # times as fast; less is within what one measurement on a busy machine tells
@@ -277,7 +278,7 @@ def _key(values: list[Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json_value(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

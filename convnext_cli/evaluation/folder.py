@@ -16,6 +16,7 @@ from convnext_cli.evaluation.document import Judged, Values
 from convnext_cli.evaluation.truth import NONE, Truth
 from convnext_cli.rows import Row, to_json
 from convnext_cli.tables import csv_line
+from convnext_cli.text import is_well_formed
 
 DOCUMENT, MATRIX, PREDICTIONS = "evaluation.json", "confusion.csv", "predictions.jsonl"
 AGAINST, PAGE = "predictions-against.jsonl", "mistakes.html"
@@ -51,7 +52,7 @@ class Predictions:
         right = truth.answers[place] == best if truth.classes else best in (truth.several or [])[place]
         known = {"class": photo.label, "right": bool(right)}
         values = json.loads(to_json(row)) | known
-        text = json.dumps(values, ensure_ascii="path_bytes" in values or not _is_utf8(photo.label or ""))
+        text = json.dumps(values, ensure_ascii="path_bytes" in values or not is_well_formed(photo.label or ""))
         self._stream.write(text.encode() + b"\n")
 
 
@@ -82,7 +83,7 @@ def write(
 def to_bytes(document: Values) -> bytes:
     """JSON, in UTF-8 also where a path is not."""
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
-    if not _is_utf8(text):
+    if not is_well_formed(text):
         text = json.dumps(document, indent=1, allow_nan=False)
     return text.encode() + b"\n"
 
@@ -104,11 +105,3 @@ def _matrix(folder: Path, judged: Judged, drawn: bool) -> None:
         stream.writelines(csv_line([names[place], *matrix[place].tolist()]) for place in range(len(rows)))
     if drawn:
         plots.confusion(matrix[:, : len(rows)], names[: len(rows)], folder / PICTURES[0])
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

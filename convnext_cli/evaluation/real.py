@@ -6,7 +6,6 @@ ImageNet-1k, in the order of the photos' own numbers, ILSVRC2012_val_00000001 fi
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from convnext_cli import labels as label_sets
 from convnext_cli.errors import ModelError
 from convnext_cli.evaluation.match import answers_by_id
 from convnext_cli.labels import LabelSet
+from convnext_cli.text import json_value
 
 PHOTOS = 50_000
 LACKING = -2  # no label, and not the -1 that stands for no answer
@@ -24,7 +24,7 @@ HINT = "name the real.json of github.com/google-research/reassessed-imagenet"
 def read(path: str | Path) -> list[list[int]]:
     """Class numbers of ImageNet-1k by photo. Raises ModelError for a file that is none of these."""
     try:
-        found = json.loads(Path(path).read_text("utf-8"))
+        found = json_value(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as ReaL labels: {error}", HINT) from error
     if not (

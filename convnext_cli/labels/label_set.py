@@ -11,6 +11,7 @@ from itertools import chain, count
 from typing import Any
 
 from convnext_cli.errors import ModelError
+from convnext_cli.text import is_well_formed, well_formed
 
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 # transformers' own 22k lists were made from Google's 21,843 names by deleting two keys without renumbering the rest.
@@ -38,6 +39,8 @@ class LabelSet:
         row stands for itself.
     group_ids: the id that stands for a group in place of its best member's, or None; one a group.
 
+    All texts are well-formed: lone surrogates, as in names of folders that are not UTF-8, are written out.
+
     Raises ValueError when the lengths disagree, a name comes twice or the groups overlap.
     """
 
@@ -50,10 +53,12 @@ class LabelSet:
     group_ids: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", well_formed(self.name))
+        for field in ("ids", "names", "lemmas", "definitions", "group_ids"):
+            texts = getattr(self, field)
+            if texts is not None and not is_well_formed("".join(text for text in texts if isinstance(text, str))):
+                object.__setattr__(self, field, tuple(text and well_formed(text) for text in texts))
         rows = len(self.ids)
-        texts = (self.name, *self.names, *self.lemmas, *self.definitions, *self.ids, *(self.group_ids or ()))
-        if not is_whole_text("".join(text for text in texts if isinstance(text, str))):
-            raise ValueError("a name of a class holds half a character (a lone surrogate)")
         if not len(self.lemmas) == len(self.definitions) == rows:
             raise ValueError(f"{rows} ids, {len(self.lemmas)} lemmas and {len(self.definitions)} definitions")
         if len(self.names) != (rows if self.groups is None else len(self.groups)):
@@ -159,17 +164,6 @@ class LabelSet:
             groups=None if groups is None else tuple(tuple(rows) for rows in groups),
             group_ids=None if group_ids is None else tuple(group_ids),
         )
-
-
-def is_whole_text(text: str) -> bool:
-    """Whether it can be written as UTF-8: JSON may hold halves of characters."""
-    if text.isascii():
-        return True
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def in_order(by_number: Mapping[int, str]) -> list[str] | None:

@@ -63,7 +63,11 @@ def floors(path: Path, names: LabelSet, *, logits: bool = False) -> dict[str, fl
         lines = io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} cannot be read: {error}", "it holds lines of label,score") from error
-    for number, cells in enumerate(csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), 1):
+    try:
+        rows = list(csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    except csv.Error as error:
+        raise ModelError(f"{path} is not a table: {error}", "it holds lines of label,score") from error
+    for number, cells in enumerate(rows, 1):
         if not cells or cells[0].lstrip().startswith("#"):
             continue
         label, score = cells[0].strip(), cells[-1].strip()

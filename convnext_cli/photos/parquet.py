@@ -5,13 +5,13 @@ A photo is a struct of ``bytes`` and ``path``, or plain bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.errors import PhotoError, UnavailableError
 from convnext_cli.photos.shards import Member, NoPhotosError, broken, checked, cut, opened
+from convnext_cli.text import json_value
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -135,7 +135,7 @@ def image_column(file: ParquetFile) -> str | None:
 def features(file: ParquetFile) -> dict[str, dict[str, Any]]:
     """What Hugging Face's metadata say of each column; empty without them."""
     try:
-        found = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+        found = json_value((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}

@@ -23,6 +23,7 @@ import torch
 
 from convnext_cli.errors import ModelError, OutputError
 from convnext_cli.files import replacing
+from convnext_cli.text import json_value
 
 _NEEDED = {
     "data",
@@ -107,7 +108,7 @@ class RunFolder:
     def read_facts(self) -> dict[str, Any]:
         """Raises ModelError when they are damaged."""
         try:
-            values = json.loads(self.facts.read_text("utf-8", "surrogateescape"))
+            values = json_value(self.facts.read_text("utf-8", "surrogateescape"))
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.facts} cannot be read: {error}", _DAMAGED) from error
         if not isinstance(values, dict) or not values.keys() >= _NEEDED:
@@ -142,7 +143,7 @@ class RunFolder:
         kept = []
         for line in self.log.read_text("utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                if json_value(line)["step"] <= step:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):  # half a line
                 break
@@ -156,4 +157,4 @@ class RunFolder:
     def read_log(self) -> list[dict[str, Any]]:
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
+        return [json_value(line) for line in self.log.read_text("utf-8").splitlines()]

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from convnext_cli.engines.torch_devices import pick_device
 from convnext_cli.errors import UsageError
+from convnext_cli.threads import environment_number
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ def join(device: str) -> Processes:
 
     Raises UnavailableError for a device that is not there.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = environment_number("WORLD_SIZE", 1)
     if world == 1 or "RANK" not in os.environ:
         return Processes(0, 1, pick_device(device))
     if device.startswith("cuda:"):
         raise UsageError("under torchrun each process takes the GPU of its own number", "say -d cuda")
     picked = pick_device(device)
     if picked.type == "cuda":
-        picked = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        picked = torch.device("cuda", environment_number("LOCAL_RANK", 0))
         torch.cuda.set_device(picked)
     # the others wait while the first one measures what came of it
     dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=timedelta(hours=6))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from convnext_cli.config import VARIANTS
 from convnext_cli.errors import ModelError, UsageError
+from convnext_cli.text import toml_values
 
 SCRATCH = "scratch"
 Optimiser = Literal["adamw", "muon"]
@@ -179,7 +179,7 @@ def read(path: Path) -> dict[str, Any]:
     """The values of a recipe's file; what it leaves out is chosen by the data. Raises ModelError, or UsageError when it
     is not there."""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = toml_values(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist", "check the spelling") from None
     except (OSError, ValueError) as error:
@@ -208,8 +208,8 @@ def parse(text: str) -> tuple[str, Any]:
         raise UsageError(f"{text!r} sets nothing", "write --set name=value, such as --set mixup=0.2")
     known({name: value})
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return name, toml_values(f"value = {value}")["value"]
+    except ValueError:
         return name, value.strip()
 
 

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from convnext_cli.errors import ModelError
+from convnext_cli.files import user_path
+from convnext_cli.text import is_well_formed
 from convnext_cli.zoo import local
 from convnext_cli.zoo.entry import Entry, entries
 from convnext_cli.zoo.settings import default_model, folders
@@ -71,17 +73,21 @@ def resolve(name_or_path: str | Path) -> Path:
     known under the name, with the three nearest.
     """
     name, path = str(name_or_path), Path(name_or_path)
+    if not is_well_formed(name):
+        raise ModelError(
+            f"{name} is not UTF-8, and the libraries that read weights cannot open such a path", "rename it"
+        )
     if name == "default":
         if (bundled := local.bundled()) is None:
             raise ModelError("the bundled model is missing from this installation", "install convnext-cli again")
         return bundled
     try:
-        path = path.expanduser()
+        path = user_path(path)
         folder = path.is_dir() and (local.holds_weights(path) or path.suffix == ".mlpackage")
         if folder or path.is_file():
             return path
         exists = path.exists()
-    except (OSError, ValueError, RuntimeError):  # no name that a file can have, no such user
+    except (OSError, ValueError):  # no name that a file can have
         exists = False
     if entry := find(name):
         if copies := local.find(entry, wish=name):

@@ -6,12 +6,12 @@ where they lie. Nothing here opens a connection, or a weights file beyond its fi
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnext_cli.files import read_json
+from convnext_cli.files import read_json, user_path
+from convnext_cli.text import json_value
 from convnext_cli.zoo import record
 from convnext_cli.zoo.settings import folders
 
@@ -81,21 +81,21 @@ def shards(index: Path) -> list[Path]:
 def hub_caches() -> list[Path]:
     """Where huggingface_hub keeps repositories, by its own variables."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return [Path(cache).expanduser()]
+        return [user_path(cache)]
     if home := os.environ.get("HF_HOME"):
-        return [Path(home).expanduser() / "hub"]
+        return [user_path(home) / "hub"]
     return [_user_cache() / "huggingface" / "hub"]
 
 
 def torch_hub() -> Path:
     """Where torch hub keeps files, by its own variables; timm and torchvision use the same folder."""
     home = os.environ.get("TORCH_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "torch") / "hub" / "checkpoints"
+    return (user_path(home) if home else _user_cache() / "torch") / "hub" / "checkpoints"
 
 
 def _user_cache() -> Path:
     # Both libraries take ~/.cache on every system, Windows and macOS too.
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 def find(entry: Entry, wish: str = "") -> list[Path]:
@@ -190,7 +190,7 @@ def embedded_card(path: Path) -> Card | None:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < _MOST_HEADER else {}
+            header = json_value(file.read(length)) if length < _MOST_HEADER else {}
         text = header["__metadata__"]["convnext"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.files import unwritten
+from convnext_cli.text import json_value
 
 if TYPE_CHECKING:
     from convnext_cli.zoo.entry import Entry
@@ -22,7 +23,7 @@ RECORD = "pulled.json"
 def read(place: Path) -> dict[str, Any] | None:
     """The record in a folder, its weights the first of its ``files``; None when there is no sound one."""
     try:
-        found = json.loads((place / RECORD).read_text("utf-8"))
+        found = json_value((place / RECORD).read_text("utf-8"))
         return found if isinstance(found["files"], dict) and found["files"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

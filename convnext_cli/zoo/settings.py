@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convnext_cli.errors import OutputError, UsageError
+from convnext_cli.files import user_path
+from convnext_cli.text import is_well_formed, toml_values
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,35 @@ class Folders:
 
 
 def folders() -> Folders:
-    """The folders of this user; ``CONVNEXT_HOME`` puts all three under one. Nothing is created."""
+    """The folders of this user; ``CONVNEXT_HOME`` puts all three under one. Nothing is created.
+
+    Raises UsageError when they are those of a user who does not exist.
+    """
     home = os.environ.get("CONVNEXT_HOME")
     if home:
-        root = Path(home).expanduser()
-        return Folders(root / "weights", root / "cache", root)
+        root = user_path(home)
+        return _known(Folders(root / "weights", root / "cache", root))
     import platformdirs
 
-    return Folders(
-        platformdirs.user_data_path("convnext", appauthor=False) / "weights",
-        platformdirs.user_cache_path("convnext", appauthor=False),
-        platformdirs.user_config_path("convnext", appauthor=False),
+    return _known(
+        Folders(
+            platformdirs.user_data_path("convnext", appauthor=False) / "weights",
+            platformdirs.user_cache_path("convnext", appauthor=False),
+            platformdirs.user_config_path("convnext", appauthor=False),
+        )
     )
+
+
+def _known(places: Folders) -> Folders:
+    for path in (places.weights, places.cache, places.config):
+        if path.parts[0].startswith("~"):
+            raise UsageError(
+                f"{path} is in the home of a user who does not exist",
+                "set CONVNEXT_HOME to a folder that you may write to, and look at HOME and the XDG_ variables",
+            )
+        if "\0" in str(path):
+            raise UsageError(f"{path} is not the name of a folder", "set CONVNEXT_HOME to a folder")
+    return places
 
 
 def config_file() -> Path:
@@ -43,8 +61,8 @@ def read() -> dict[str, Any]:
     """The user's settings; none is as good as an empty file. Raises UsageError when the file is not TOML."""
     path = config_file()
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+        return toml_values(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the settings in {path}: {error}", "mend or delete that file") from error
@@ -66,6 +84,8 @@ def use(model: str) -> None:
     import tomli_w
 
     values = read()
+    if not is_well_formed(model):
+        raise UsageError("a path that is not UTF-8 cannot be kept as a setting", "rename the file or the folder")
     if model == "default":
         values.pop("model", None)
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.rows import arrow_schema
+from convnext_cli.text import json_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,7 @@ class Gather:
             waiting.units -= len(ends)
             waiting.rows += pc.sum(ends["rows"]).as_py() or 0
             for said in ends["passed_over"].to_pylist():
-                waiting.passed_over.update(json.loads(said))
+                waiting.passed_over.update(json_value(said))
             rows = some.filter(pc.is_valid(some["place"]))
             waiting.come += len(rows)
             waiting.tables.append(rows)

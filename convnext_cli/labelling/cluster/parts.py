@@ -22,6 +22,7 @@ from convnext_cli.errors import ConvNextError, OutputError, UsageError
 from convnext_cli.labelling.cluster.target import open_target
 from convnext_cli.remote.addresses import scrub
 from convnext_cli.remote.listing import overlapped
+from convnext_cli.text import json_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,7 @@ class Parts:
 
             with self._told(name), self._files.opened(str(name)) as stream:
                 said = pq.ParquetFile(stream).schema_arrow.metadata[_FOOTER]
-                return name, Footer(**json.loads(said))
+                return name, Footer(**json_value(said))
 
         yield from overlapped(read, names, lambda _: True)
 
