@@ -6,15 +6,10 @@ The public names are loaded when they are first used (PEP 562), so that importin
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-
-# ONNX Runtime's wheels tell Microsoft of themselves unless this is said before they are loaded, here or in a process
-# that is started from here.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "ConvNextConfig": "pretrained",

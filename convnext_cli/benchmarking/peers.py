@@ -22,6 +22,7 @@ from convnext_cli.checkpoints.layout import Layout
 from convnext_cli.checkpoints.timm import written
 from convnext_cli.checkpoints.torchvision import TORCHVISION
 from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.engines.libraries import load_onnxruntime
 from convnext_cli.errors import UnavailableError, UsageError
 
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
@@ -148,8 +149,9 @@ class OnnxRuntime:
     layout = None
 
     def __init__(self, checkpoint: Checkpoint, setting: Setting) -> None:
-        import onnxruntime as ort
         import torch
+
+        ort = load_onnxruntime()
 
         if setting.dtype != "float32":
             raise UnavailableError("onnxruntime runs an exported network in float32 alone", "take --dtype float32")

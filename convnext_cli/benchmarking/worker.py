@@ -21,6 +21,7 @@ from typing import Any
 
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.errors import ConvNextError
+from convnext_cli.photos.quiet import quiet_pillow
 
 Answer = dict[str, Any]
 
@@ -180,6 +181,7 @@ def _end() -> None:
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it is over
+    quiet_pillow()
     with contextlib.suppress(OSError):  # should memory run out, it is this process that goes
         Path("/proc/self/oom_score_adj").write_text("1000")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -16,6 +16,7 @@ import click
 from convnext_cli import __version__, interruption
 from convnext_cli.cli.streams import open_closed_streams
 from convnext_cli.errors import ConvNextError, lacks_memory
+from convnext_cli.photos.quiet import quiet_pillow
 
 # Name, and the line that --help shows; the command is the object of the same name in the module of that name.
 COMMANDS = {
@@ -64,6 +65,7 @@ class Commands(click.Group):
         return getattr(import_module(f"convnext_cli.cli.{cmd_name}"), cmd_name)  # type: ignore[no-any-return]
 
     def invoke(self, ctx: click.Context) -> Any:
+        quiet_pillow()
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:  # click would end the process with its own status

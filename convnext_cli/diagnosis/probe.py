@@ -158,8 +158,9 @@ def probe_openvino(say: Say, threads: int) -> None:
 
 
 def probe_onnxruntime(say: Say, threads: int) -> None:
-    import onnxruntime as ort
+    from convnext_cli.engines.libraries import load_onnxruntime
 
+    ort = load_onnxruntime()
     from convnext_cli.checkpoints.arrays import read_arrays
     from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
 

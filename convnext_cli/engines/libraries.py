@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from convnext_cli.errors import UnavailableError
 
@@ -12,6 +14,18 @@ _OURS = "convnext_cli"
 _PACKAGES = {"PIL": "pillow"}  # what pip calls a module otherwise than with - for _
 
 _MACHINERY = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "contextlib")
+
+
+def load_onnxruntime() -> Any:
+    """ONNX Runtime. Raises ImportError without it.
+
+    Its wheels report to Microsoft unless the environment forbids it before they are loaded, here or in a process that
+    is started from here: the one variable that this package sets, and only when this runtime is used.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 @contextmanager

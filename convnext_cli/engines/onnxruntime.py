@@ -15,6 +15,7 @@ import numpy as np
 from convnext_cli.card import Card
 from convnext_cli.engines.exported import ExportedEngine, fixed_of
 from convnext_cli.engines.fixed import Fixed
+from convnext_cli.engines.libraries import load_onnxruntime
 from convnext_cli.engines.seal import is_whole
 from convnext_cli.errors import ModelError, UnavailableError
 from convnext_cli.photos.recipe import MOST
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from convnext_cli.engines.onnx_meaning import Kind
 
 try:
-    import onnxruntime as ort
+    ort = load_onnxruntime()
 except ImportError as error:
     raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
 

@@ -15,15 +15,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from onnx import TensorProto
 
 from convnext_cli.config import ConvNextConfig
+from convnext_cli.engines.libraries import load_onnxruntime
 from convnext_cli.engines.network import Arrays, network
 from convnext_cli.engines.onnx_graph import INPUT, Ops, Value
 from convnext_cli.engines.quantise import Range, added, ranges_over, round_weights, rounding_of
 from convnext_cli.errors import ModelError
 
+ort = load_onnxruntime()
 _LOOKS = ("ReduceMin", "ReduceMax", "ReduceMean")
 
 

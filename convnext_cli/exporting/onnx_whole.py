@@ -6,11 +6,11 @@ from functools import cache
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto
 
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
+from convnext_cli.engines.libraries import load_onnxruntime
 from convnext_cli.engines.network import Arrays, network, network_with_features
 from convnext_cli.engines.onnx_graph import INPUT, OUTPUT, Ops, Value, is_large
 from convnext_cli.engines.quantise import Range
@@ -19,6 +19,8 @@ from convnext_cli.exporting import onnx_photos
 from convnext_cli.exporting.onnx_int8 import RoundingOps, ranges
 from convnext_cli.exporting.plan import Plan
 from convnext_cli.photos.recipe import Recipe
+
+ort = load_onnxruntime()
 
 OLDEST = 17  # the first opset with LayerNormalization
 _TINY = ConvNextConfig(depths=(1,), hidden_sizes=(4,), num_labels=2, use_grn=True)

@@ -9,11 +9,9 @@ import contextlib
 import errno
 import functools
 import io
-import logging
 import os
 import stat
 import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -57,11 +55,6 @@ _WEIGHTS = {"webp": 4.0, "avif": 2.0, "heic": 1.25, "progressive": 1.5}
 _one_large = threading.Lock()
 # Pillow's memory comes in blocks, in bytes; so many of them are kept for the next photo.
 _BLOCK, _LARGE_BLOCK, _KEPT_BLOCKS = 2**20, 64 * 2**20, 64
-
-# Pillow warns of damaged EXIF and of large photos, and logs what it cannot read. All of it is dealt with here. Filters
-# belong to the whole process and must not be set from threads, so this is done once.
-warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.photos.quiet import quiet_pillow
 from convnext_cli.training import augment
 from convnext_cli.training.pixels import Pixels, Streamed
 from convnext_cli.training.recipe import TrainingRecipe
 from convnext_cli.training.seeds import generator
 
 _Key = tuple[int, int, int]  # epoch, photo, size
-
-# torch counts processors by affinity at its own time; how many processes there are is the user's to say
-warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Batches:
                 yield self._whole[some.to(self._device)], some
             return
         keys = _Keys(numbers, self._size_at, self._first)
-        loader = DataLoader(
+        loader = _loader(
             _Changed(self._pixels, self._recipe),
             batch_sampler=keys,
             num_workers=self._workers,
@@ -145,7 +143,7 @@ def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> 
     if whole is not None:
         yield from (whole[torch.tensor(part)] for part in parts)
     elif isinstance(pixels, Streamed) and workers:
-        loader = DataLoader(
+        loader = _loader(
             _Plain(pixels),
             batch_sampler=parts,
             num_workers=workers,
@@ -181,8 +179,16 @@ def gone(problem: str) -> ModelError:
     return ModelError(f"a photo cannot be read any more: {problem}", "mend it; the same command goes on")
 
 
+def _loader(*arguments: Any, **options: Any) -> DataLoader[Any]:
+    """A DataLoader of any number of processes: torch warns of many, counting processors by affinity at its own time."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        return DataLoader(*arguments, **options)
+
+
 def _leave_signals(_number: int) -> None:
     """Ctrl-C reaches these processes too, and is for the one that they work for to obey."""
+    quiet_pillow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

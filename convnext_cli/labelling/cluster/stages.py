@@ -22,6 +22,7 @@ from convnext_cli.labelling import job
 from convnext_cli.labelling.cluster.block import Block
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.quiet import quiet_pillow
 from convnext_cli.pipeline import Pipeline
 from convnext_cli.preparation import Preparation, Ready
 from convnext_cli.remote.addresses import is_url
@@ -62,6 +63,7 @@ class Decode:
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Tables of tensors for a table with the column ``unit``."""
+        quiet_pillow()  # the process is Ray's, for this alone
         for packed in table["unit"].to_pylist():
             yield from self._unit(pickle.loads(packed))  # our own, from the same job
 

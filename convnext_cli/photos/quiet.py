@@ -1,0 +1,18 @@
+"""Pillow's warnings and logs, in processes that are ours."""
+
+from __future__ import annotations
+
+
+def quiet_pillow() -> None:
+    """Silence Pillow in this process: it warns of damaged EXIF and of large photos, and logs what it cannot read.
+
+    All of it is dealt with when a photo is decoded. Filters and handlers belong to the whole process, so only commands
+    and the processes that they start call this; whoever imports the package keeps their own.
+    """
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+    logger = logging.getLogger("PIL")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
