@@ -59,7 +59,7 @@ weights: $(VENV)/.weights  ## train the bundled default again (a night on two co
 	@test -n "$(DATA)" || { echo 'name the data: make weights DATA=folder'; exit 2; }
 	@# the same command goes on where it was cut
 	test -f build/teacher.npy || $(BIN)/python tools/make_teacher.py $(DATA) build/teacher.npy
-	$(BIN)/convnext train $(DATA) -o build/default --recipe weights/recipe.toml --teacher build/teacher.npy
+	$(BIN)/convnext train $(DATA) -o build/default --recipe weights/recipe.toml --teacher build/teacher.npy --set distil=0.8
 	$(BIN)/python tools/make_default.py build/default $(DATA)
 
 clean:          ## remove what was built

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from convnext_cli import labels as label_sets
@@ -116,6 +117,17 @@ class Card:
                 "name a label file with one line a class: --labels FILE",
             )
         return found
+
+    def named(self, labels: str | Path | None) -> LabelSet:
+        """The names in a label file, or of the bundled set of that name; with None the card's own.
+
+        Raises ModelError as ``label_set`` does, and for a file that cannot be read as labels.
+        """
+        if labels is None:
+            return self.label_set()
+        if str(labels) in label_sets.names() and not Path(labels).exists():
+            return self.replace(labels=str(labels)).label_set()
+        return label_sets.read(Path(labels), self.label_set())
 
     def replace(self, **changes: Any) -> Card:
         return replace(self, **changes)

@@ -280,12 +280,7 @@ def open_pipeline(
         raise ModelError(
             f"{card.name or model} {what}: it cannot name classes", "convnext models list --task classification"
         )
-    if labels is None:
-        names = card.label_set()
-    elif str(labels) in label_sets.names() and not Path(labels).exists():
-        names = card.replace(labels=str(labels)).label_set()
-    else:
-        names = label_sets.read(Path(labels), card.label_set())
+    names = card.named(labels)
     scores = options.get("scores") or SCORES[card.problem]
     if classes is not None:
         names = label_sets.select(classes.split(","), names)

@@ -12,6 +12,7 @@ import tarfile
 from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convnext_cli.engines import onnx_graph
@@ -19,6 +20,7 @@ from convnext_cli.errors import FAILURE_KINDS
 from convnext_cli.rows import arrow_table
 from tests.conftest import ROOT, SAMPLES
 from tests.photos_made import encoded, picture
+from tests.training.foreign import write_foreign
 from tests.weights_made import SMALL, random_tensors
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -77,6 +79,8 @@ def place(tmp_path: Path, home: Path) -> Path:
                 tar.add(tmp_path / "label", f"{name}.cls")
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
     onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
+    write_foreign(tmp_path / "teacher.onnx", np.random.default_rng(0).standard_normal((3, 4)), np.zeros(4))
+    (tmp_path / "teacher-classes.txt").write_text("shoes\nscarf\ndress\nhat")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
     parquet = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "labels").mkdir()

@@ -60,6 +60,7 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
     "head_scale": (TRAINED,),
     "freeze": (),
     "teacher": (TRAINED, HEEDED),
+    "teacher_labels": (TRAINED, TAUGHT, HEEDED),
     "distil": (TRAINED, TAUGHT),
     "distil_temperature": (TRAINED, TAUGHT, HEEDED),
     "dtype": (),

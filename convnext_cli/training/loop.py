@@ -26,6 +26,7 @@ from convnext_cli.training.pixels import Pixels
 from convnext_cli.training.processes import Processes
 from convnext_cli.training.recipe import TrainingRecipe
 from convnext_cli.training.start import KeptPaths, Start
+from convnext_cli.training.teacher import divergence
 
 SAVED_EVERY = 60.0  # seconds; what a kill costs at most
 LOGGED_EVERY = 50  # steps
@@ -33,12 +34,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Teacher(Protocol):
-    """What another model says of photos. of_photos: whether of photos as they are, not as they were mixed."""
+    """What another model says of photos. of_photos: whether of photos as they are, not as they were mixed. columns: the
+    classes that it knows, as rows of the network's classifier; None for all."""
 
     of_photos: bool
+    columns: Tensor | None
 
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised photos (N, 3, H, W), whose numbers in train are given too."""
+        """Logits (N, columns) of normalised photos (N, 3, H, W), whose numbers in train are given too."""
         ...
 
 
@@ -284,15 +287,32 @@ class Trainer:
             found = self._forward(x).logits
         found = found.float()
         # rare classes count for more, but a batch of rare ones does not: the mean is over photos
-        loss = F.cross_entropy(found, target, weight=self._weights, reduction="sum") / len(x)
+        losses = F.cross_entropy(found, target, weight=self._weights, reduction="none")
         if self._teacher is not None:
-            heat = recipe.distil_temperature
-            said = (self._teacher(x, numbers) / heat).softmax(1)
-            if blend is not None and self._teacher.of_photos:
-                said = blend.blended(said, x.shape[-1])
-            apart = F.kl_div((found / heat).log_softmax(1), said, reduction="batchmean")
-            loss = (1 - recipe.distil) * loss + recipe.distil * heat**2 * apart
-        return loss
+            losses = self._distilled(losses, found, self._teacher, x, rows, numbers, blend)
+        return losses.sum() / len(x)
+
+    def _distilled(
+        self,
+        losses: Tensor,
+        found: Tensor,
+        teacher: Teacher,
+        x: Tensor,
+        rows: Tensor,
+        numbers: Tensor,
+        blend: mix.Mix | None,
+    ) -> Tensor:
+        """(N,): the losses by the labels, and the teacher's, for as much of each photo as is of classes it knows."""
+        temperature = self.recipe.distil_temperature
+        answers = (teacher(x, numbers) / temperature).softmax(1)
+        if blend is not None and teacher.of_photos:
+            answers = blend.blended(answers, x.shape[-1])
+        share = torch.full(rows.shape, self.recipe.distil, device=found.device)
+        if teacher.columns is not None:
+            known = torch.isin(rows, teacher.columns.to(rows.device)).float()
+            share = share * (known if blend is None else blend.blended(known[:, None], x.shape[-1])[:, 0])
+        apart = divergence(found, answers, teacher.columns, temperature)
+        return (1 - share) * losses + share * temperature**2 * apart
 
     # ------------------------------------------------------------------ looking
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from convnext_cli.training.pixels import Judged, Pixels, Shrunk, load
 from convnext_cli.training.processes import Processes
 from convnext_cli.training.recipe import SCRATCH, TrainingRecipe, make
 from convnext_cli.training.start import Start, begin
-from convnext_cli.training.teacher import FileTeacher, ModelTeacher, is_file_of_logits
+from convnext_cli.training.teacher import open_teacher
 
 _SHOWN = 10  # photos in a message
 
@@ -131,7 +132,7 @@ def prepare(
     dtype = recipe.dtype if former is None else former["dtype"]
     if dtype == "auto":
         dtype = "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, teller.say)
-    teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype)
+    teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype, teller.say)
     return Prepared(recipe, data, photos, start, teacher, dtype)
 
 
@@ -229,10 +230,24 @@ def identity_of(data: TrainingData) -> str:
 
 
 def _teacher(
-    job: Job, recipe: TrainingRecipe, data: TrainingData, start: Start, processes: Processes, dtype: str
+    job: Job,
+    recipe: TrainingRecipe,
+    data: TrainingData,
+    start: Start,
+    processes: Processes,
+    dtype: str,
+    say: Callable[[str], None],
 ) -> Teacher | None:
     if job.teacher is None:
         return None
-    if is_file_of_logits(str(job.teacher)):
-        return FileTeacher(job.teacher, len(data.train), len(data.classes))
-    return ModelTeacher(job.teacher, data.classes, start.recipe, processes.device, DTYPES[dtype])
+    return open_teacher(
+        job.teacher,
+        photos=len(data.train),
+        classes=data.classes,
+        recipe=start.recipe,
+        device=processes.device,
+        dtype=DTYPES[dtype],
+        threads=job.threads,
+        labels=recipe.teacher_labels,
+        say=say,
+    )

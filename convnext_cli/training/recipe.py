@@ -49,8 +49,9 @@ class TrainingRecipe:
         erased.
     head_scale: factor for a new classifier's first weights. class_weights: "balanced" counts rare classes for more.
     freeze: only the classifier is fitted, on features that are computed once.
-    teacher: a model to learn from as well, or a file of its logits (docs/train.md). distil: the share of its loss.
-        distil_temperature: its scores are softened by.
+    teacher: a model to learn from as well, or a file of its logits (docs/distill.md). teacher_labels: a label file or
+        a bundled set that names its classes. distil: the share of its loss. distil_temperature: its scores are
+        softened by.
     dtype: of the products; "auto" measures which one is faster here. compile: by torch.
     seed: of everything random.
 
@@ -95,6 +96,7 @@ class TrainingRecipe:
     class_weights: ClassWeights = "none"
     freeze: bool = False
     teacher: str | None = None
+    teacher_labels: str | None = None
     distil: float = 0.5
     distil_temperature: float = 2.0
     dtype: Dtype = "auto"
@@ -142,8 +144,9 @@ class TrainingRecipe:
         for name in ("start", "arch"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
-        if not isinstance(self.teacher, str | None):
-            raise ValueError(f"teacher must be text, not {self.teacher!r}")
+        for name in ("teacher", "teacher_labels"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
         for name in ("search_size", "flip", "freeze", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")

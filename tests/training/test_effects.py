@@ -71,6 +71,7 @@ OTHER: dict[str, Any] = {
     "class_weights": "balanced",
     "freeze": True,
     "teacher": "y",
+    "teacher_labels": "names.txt",
     "distil": 0.7,
     "distil_temperature": 4.0,
     "dtype": "float32",
