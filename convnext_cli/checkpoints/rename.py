@@ -49,8 +49,8 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Ten
     )
     if swallowed:
         notes.append(
-            f"{swallowed} tensors are called weight or bias that were gamma or beta, as older releases of transformers saved "
-            "them: read by their place and shape"
+            f"{swallowed} tensors are called weight or bias that were gamma or beta, as older releases of transformers "
+            "saved them: read by their place and shape"
         )
     return renamed, origin, notes
 

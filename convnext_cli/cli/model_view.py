@@ -68,17 +68,15 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _inspect_program(path: Path) -> dict[str, Any]:
-    """The same for a file of ``convnext export``, which is opened in its own runtime."""
+    """The same for a file of ``convnext export``, of which nothing is run."""
     from dataclasses import asdict
 
-    from convnext_cli.engines import open_engine
+    from convnext_cli.engines import inspection
     from convnext_cli.errors import ModelError
     from convnext_cli.zoo.record import sha256
 
-    engine = open_engine(path)
-    engine.close()
-    card = engine.card
-    if card.export is None:
+    card, notes = inspection.inspect(path)
+    if card is None or card.export is None:
         raise ModelError(
             f"{path.name} was made by another program, and holds no card that says what it is",
             f"convnext classify -m {path} runs it",
@@ -90,7 +88,7 @@ def _inspect_program(path: Path) -> dict[str, Any]:
         "sha256": card.sha256,
         "temperature": card.temperature,
         "statistics": None,
-        "warnings": engine.notes,
+        "warnings": notes,
         "recipe": card.recipe.to_dict(),
         "config": card.config.to_dict(),
         "export": asdict(card.export),

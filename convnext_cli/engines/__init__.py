@@ -41,6 +41,10 @@ _FILES = {
 }
 
 
+# Of these, the ones whose code runs as soon as they are opened.
+_RUNS_AT_ONCE = {".ts", ".pt2", ".engine"}
+
+
 def is_program(path: Path) -> bool:
     """Whether its name says that this is a network for a runtime, as ``convnext export`` makes, and no weights."""
     return path.suffix.lower() in {".onnx", *_FILES}
@@ -97,6 +101,8 @@ def open_engine(
     if path.suffix.lower() == ".onnx":
         return _onnx_file(path, engine, device, dtype, threads, compiled)
     if path.suffix.lower() in _FILES:
+        if path.suffix.lower() in _RUNS_AT_ONCE and path.exists():
+            say(f"{path.name} is a program, and opening it runs it: open only files of those whom you trust")
         return open_exported(path, engine=engine, device=device, dtype=dtype, threads=threads, compiled=compiled)
     dtype = dtype or "float32"
     if engine in ("openvino", "onnxruntime") and find_spec(engine) is None:

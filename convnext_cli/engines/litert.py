@@ -29,7 +29,7 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[LiteRTFile, Car
         raise UnavailableError(f"{path.name} runs on the CPU, not on {device}", "leave -d out")
     check(path, _AGAIN)  # the runtime checks no weights
     runtime = LiteRTFile(path, threads)
-    text = _metadata(path).get(METADATA_KEY)
+    text = metadata(path).get(METADATA_KEY)
     return runtime, None if text is None else Card.from_json(text)
 
 
@@ -82,7 +82,7 @@ class LiteRTFile:
         self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata(path: Path) -> dict[str, str]:
     """The texts in a file, by name; the weights are not read."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         model = Model.GetRootAs(data, 0)
