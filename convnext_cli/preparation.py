@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -13,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from convnext_cli.byte_budget import ByteBudget, room_for
 from convnext_cli.decoders import Decoders, Limit, Task
 from convnext_cli.errors import PhotoError
-from convnext_cli.in_flight import BytesInFlight
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.recipe import Recipe
@@ -82,7 +83,7 @@ class Preparation:
         # asks for photos, so that what is ready goes on while a slow source is waited for.
         pending: SimpleQueue[Task[Photo, Ready] | BaseException | None] = SimpleQueue()
         room = Semaphore(ahead + self.workers)
-        files = BytesInFlight(IN_FLIGHT)  # that came with their bytes, out of a shard
+        files = ByteBudget(IN_FLIGHT)  # that came with their bytes, out of a shard
 
         def work(photo: Photo, task: Task[Photo, Ready]) -> Ready:
             try:
@@ -152,7 +153,8 @@ class Preparation:
         if size is not None and size > LARGE and is_url(photo.path):
             with task.alone(_few_large):
                 return self._read_and_decode(photo, task)
-        return self._read_and_decode(photo, task)
+        with room_for(_size_here(photo), task):
+            return self._read_and_decode(photo, task)
 
     def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         clock, idle = [time.perf_counter()], 0.0
@@ -190,3 +192,13 @@ class Preparation:
 def _without_bytes(photo: Photo) -> Photo:
     """The photo as it is answered: its bytes need not wait for the batch."""
     return photo if photo.data is None else replace(photo, data=None)
+
+
+def _size_here(photo: Photo) -> int:
+    """The bytes of a file on this machine that is still to be read; 0 where there is none."""
+    if photo.data is not None or photo.problem is not None or is_url(photo.path):
+        return 0
+    try:
+        return os.stat(photo.path).st_size  # noqa: PTH116 - pathlib refuses some names
+    except (OSError, ValueError):  # reading it will say why
+        return 0

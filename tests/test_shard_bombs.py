@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnext_cli import preparation
-from convnext_cli.datasets import open_data
+from convnext_cli import byte_budget, preparation
+from convnext_cli.byte_budget import ByteBudget
+from convnext_cli.datasets import decoding, open_data
 from convnext_cli.errors import ModelError, PhotoError
-from convnext_cli.in_flight import BytesInFlight
+from convnext_cli.photos.decode import decode
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.recipe import Recipe
@@ -235,7 +236,7 @@ class TestParquet:
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 20))
 @settings(max_examples=30)
 def test_bytes_in_flight_stay_below_their_budget(sizes: list[int], most: int) -> None:
-    budget, waiting = BytesInFlight(most), SimpleQueue[bytearray | None]()
+    budget, waiting = ByteBudget(most), SimpleQueue[bytearray | None]()
     held, largest, lock = 0, 0, threading.Lock()
 
     def work() -> None:
@@ -290,3 +291,57 @@ def test_photos_of_a_shard_wait_by_bytes_and_not_by_number(monkeypatch: pytest.M
     assert all(ready.tensor is not None and ready.photo.data is None for ready in rows)
     # the budget's, one that waits for room, and one that each thread is about to let go; alive are none now
     assert most <= 3 + 1 + 2 and alive <= 1
+
+
+def test_large_files_are_held_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_budget, "LARGE", 100)
+    budget = ByteBudget(3 * len(PHOTO))
+    monkeypatch.setattr(byte_budget, "_large_files", lambda: budget)
+    for number in range(12):
+        (tmp_path / f"{number}.png").write_bytes(PHOTO)
+    (tmp_path / "huge.png").write_bytes(PHOTO + bytes(10 * len(PHOTO)))  # goes alone
+    now, most, lock = 0, 0, threading.Lock()
+
+    def slow(data: bytes, **options: Any) -> Any:
+        nonlocal now, most
+        with lock:
+            now += len(data)
+            most = max(most, now)
+        image = decode(data, **options)
+        with lock:
+            now -= len(data)
+        return image
+
+    monkeypatch.setattr(preparation, "decode", slow)
+    photos = Finder(recursive=True).named([str(tmp_path)])
+    rows = list(Preparation(recipe=Recipe(size=16), workers=6).prepared(photos, Budget(6), ahead=9))
+    assert len(rows) == 13 and all(ready.tensor is not None for ready in rows)
+    assert most <= 11 * len(PHOTO)
+    monkeypatch.setattr(decoding, "decode", slow)
+    for data in (zip_of(tmp_path), tar_of(tmp_path)):
+        dataset = open_data(str(data))
+        answers = list(decoding.decoded(dataset, dataset.photos, lambda image: image.size, threads=6))
+        assert [answer for _, answer in answers] == [(20, 16)] * 13
+    assert most <= 11 * len(PHOTO)
+
+
+def zip_of(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "a.zip", "w") as file:
+        for photo in sorted(folder.glob("*.png")):
+            file.write(photo, f"x/{photo.name}")
+    return folder / "a.zip"
+
+
+def tar_of(folder: Path) -> Path:
+    with tarfile.open(folder / "a.tar", "w") as file:
+        for photo in sorted(folder.glob("*.png")):
+            file.add(photo, photo.name)
+    return folder / "a.tar"
+
+
+def test_a_photo_of_a_tar_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(PHOTO)
+    dataset = open_data(str(tar_of(tmp_path)))
+    assert dataset.source is not None
+    with pytest.raises(PhotoError, match="512 MiB is the limit"):
+        dataset.source.read((0, 512, 600 << 20))

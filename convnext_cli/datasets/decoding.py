@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
+from convnext_cli.byte_budget import room_for
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
 from convnext_cli.decoders import Decoders, Limit, Task
 from convnext_cli.errors import PhotoError
@@ -35,9 +36,10 @@ def decoded(
 
     def work(photo: LabelledPhoto, task: Task[LabelledPhoto, T | PhotoError]) -> T | PhotoError:
         try:
-            data = dataset.read(photo)
-            task.compute()
-            return use(decode(data, max_pixels=max_pixels, enough=enough).image)
+            with room_for(dataset.size(photo), task):
+                data = dataset.read(photo)
+                task.compute()
+                return use(decode(data, max_pixels=max_pixels, enough=enough).image)
         except PhotoError as error:
             return error
         except MemoryError:

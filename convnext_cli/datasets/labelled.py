@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, Literal, Protocol
 from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Photo
+from convnext_cli.remote.addresses import is_url
 from convnext_cli.text import well_formed
 
 SPLITS = ("train", "val", "test")
@@ -46,6 +48,10 @@ class Source(Protocol):
 
     def read(self, key: Any) -> bytes:
         """The bytes of one photo; called from any thread. Raises PhotoError."""
+        ...
+
+    def size(self, key: Any) -> int:
+        """The bytes of one photo, as far as they are known before it is read; else 0."""
         ...
 
     def close(self) -> None: ...
@@ -85,6 +91,15 @@ class Dataset:
     def read(self, photo: LabelledPhoto) -> bytes:
         """The bytes of its file; from any thread, in any order. Raises PhotoError."""
         return read_file(photo.path) if self.source is None else self.source.read(photo.key)
+
+    def size(self, photo: LabelledPhoto) -> int:
+        """The bytes of its file, as far as they are known before it is read; else 0."""
+        if self.source is not None:
+            return self.source.size(photo.key)
+        try:
+            return 0 if is_url(photo.path) else os.stat(photo.path).st_size  # noqa: PTH116 - pathlib refuses some names
+        except (OSError, ValueError):  # reading it will say why
+            return 0
 
     def stream(self, photos: Iterable[LabelledPhoto]) -> Iterator[Photo]:
         """The photos for ``Pipeline.rows``, each read when it is its turn; what cannot be read says so in its row."""

@@ -20,7 +20,7 @@ from typing import Any
 from convnext_cli.datasets import stems
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
 from convnext_cli.errors import ModelError, PhotoError
-from convnext_cli.photos.decode import IMAGE_SUFFIXES, checked
+from convnext_cli.photos.decode import IMAGE_SUFFIXES, check_bytes, checked
 from convnext_cli.photos.tar import clean, entries
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
@@ -40,12 +40,16 @@ class TarSource:
 
     def read(self, key: Any) -> bytes:
         shard, place, size = key
+        check_bytes(size)
         try:
             with self._lock:
                 self._streams[shard].seek(place)
                 return checked(self._streams[shard].read(size))
         except OSError:
             raise PhotoError("corrupt", "the shard is damaged there") from None
+
+    def size(self, key: Any) -> int:
+        return int(key[2])
 
     def close(self) -> None:
         for stream in self._streams:

@@ -33,6 +33,9 @@ class ZipSource:
         head = _bytes(self._file, key, HEAD)
         return _bytes(self._file, key) if is_readable(head) else head
 
+    def size(self, key: Any) -> int:
+        return min(int(key.file_size), MAX_FILE_BYTES)
+
     def close(self) -> None:
         self._file.close()
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from convnext_cli.decoders import Task
+from convnext_cli.threads import usable_threads
+
+# Bytes of a file above which it counts as large: its bytes are held until it is decoded.
+LARGE = 32 * 2**20
+_LARGE_FILES = 256 * 2**20  # bytes of large files that may be held, and those of one for each thread
 
 
-class BytesInFlight:
+class ByteBudget:
     """A budget of bytes. One item that is larger than all of it goes alone."""
 
     def __init__(self, most: int) -> None:
@@ -34,3 +44,26 @@ class BytesInFlight:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class _Room:
+    """Room for the bytes of a file, as something that a task holds."""
+
+    def __init__(self, budget: ByteBudget, size: int) -> None:
+        self._budget, self._size = budget, size
+
+    def acquire(self) -> None:
+        self._budget.take(self, self._size)
+
+    def release(self) -> None:
+        self._budget.give(self)
+
+
+@functools.cache
+def _large_files() -> ByteBudget:
+    return ByteBudget(_LARGE_FILES + LARGE * usable_threads())
+
+
+def room_for(size: int, task: Task[Any, Any]) -> AbstractContextManager[None]:
+    """Let a task read a file of this size when there is room for its bytes, and hold it meanwhile."""
+    return task.alone(_Room(_large_files(), size)) if size > LARGE else nullcontext()
