@@ -29,6 +29,7 @@ from convnext_cli.config import VARIANTS, ConvNextConfig
 from convnext_cli.errors import ModelError
 from convnext_cli.files import replacing_folder
 from convnext_cli.labels import LabelSet
+from convnext_cli.model import build
 from convnext_cli.photos import foreign
 from convnext_cli.photos.recipe import CLIP_MEAN, CLIP_STD, Recipe
 from tests.conftest import ROOT, Run
@@ -65,7 +66,10 @@ def test_the_command_knows_the_layouts() -> None:
 def test_one_line_says_what_was_written(convnext: Run, made: Path, tmp_path: Path) -> None:
     done = convnext("convert", made, tmp_path / "out", "--to", "hf")
     size = sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) / 1e6
-    lost = "note: hf has no words for: temperature, licence; the card in model.safetensors keeps that\n"
+    lost = (
+        "note: the classifier's weights and bias are divided by the temperature, 0.7: the scores stay the same\n"
+        "note: hf has no words for: licence; the card in model.safetensors keeps that\n"
+    )
     said = f"{lost}wrote {tmp_path / 'out'}: canonical to hf, float32, {size:.1f} MB in {len(SMALL.shapes())} tensors\n"
     assert done == (0, "", said)
 
@@ -82,9 +86,11 @@ def test_json_is_one_document_and_quiet_is_quiet(convnext: Run, made: Path, tmp_
 
 def test_what_a_pickle_has_no_place_for_is_said(convnext: Run, made: Path, tmp_path: Path) -> None:
     done = convnext("convert", made, tmp_path / "out.pth", "--to", "official")
-    assert "no place for: labels, preprocessing, temperature, name and licence" in done.err
+    assert (
+        "no place for: labels, preprocessing, temperature (divide logits by 0.7 for the same scores), name" in done.err
+    )
     done = convnext("convert", made, tmp_path / "mm.pth", "--to", "mmpretrain")
-    assert "no place for: preprocessing, temperature, name and licence" in done.err
+    assert "no place for: preprocessing, temperature (divide logits by 0.7" in done.err
     assert convnext("convert", made, tmp_path / "out.safetensors", "--to", "official").err.count("\n") == 1
 
 
@@ -93,7 +99,7 @@ def test_what_a_folder_has_no_words_for_is_said(convnext: Run, tmp_path: Path) -
     done = convnext("convert", start, tmp_path / "hf", "--to", "hf")
     assert "hf has no words for: temperature, licence, source; the card in model.safetensors keeps that" in done.err
     done = convnext("convert", start, tmp_path / "timm", "--to", "timm")
-    assert "timm has no words for: what it was trained for, temperature, source; the card" in done.err
+    assert "timm has no words for: what it was trained for, temperature, source" in done.err
     start = write(tmp_path / "plain.safetensors", license="", temperature=None)
     assert "has no words" not in convnext("convert", start, tmp_path / "plain-hf", "--to", "hf").err
 
@@ -112,7 +118,33 @@ def test_notes_of_the_loader_are_said(convnext: Run, made: Path, tmp_path: Path)
 )
 def test_the_card_goes_along_wherever_there_is_room(target: str, convnext: Run, made: Path, tmp_path: Path) -> None:
     assert convnext("convert", made, tmp_path / target, "--to", target.partition(".")[0]).status == 0
-    assert checkpoints.load(tmp_path / target).card == checkpoints.load(made).card
+    card = checkpoints.load(made).card
+    found = checkpoints.load(tmp_path / target, verify=True).card
+    assert found == (card.replace(temperature=None, sha256=found.sha256) if target == "hf" else card)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_transformers_gives_the_same_scores(dtype: torch.dtype, convnext: Run, tmp_path: Path) -> None:
+    """float32, whatever the source is of, since its image processor gives float32; with the temperature in it."""
+    transformers = pytest.importorskip("transformers")
+    tensors = {name: tensor.to(dtype) for name, tensor in random_tensors(SMALL).items()}
+    card = Card(SMALL, RECIPE, labels=ANIMALS, temperature=0.7, sha256=canonical.fingerprint(tensors))
+    canonical.write(tmp_path / "made.safetensors", tensors, card)
+    assert convnext("convert", tmp_path / "made.safetensors", tmp_path / "out", "--to", "hf").status == 0
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "out")
+    assert {parameter.dtype for parameter in theirs.parameters()} == {torch.float32}
+    x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        right = build(SMALL, {name: tensor.float() for name, tensor in tensors.items()})(x).logits / 0.7
+        assert torch.allclose(theirs(x).logits.softmax(1), right.softmax(1), atol=1e-6)
+        assert torch.allclose(theirs(x).logits, right, atol=1e-5)
+
+
+def test_half_precision_for_transformers_is_asked_for(convnext: Run, made: Path, tmp_path: Path) -> None:
+    assert convnext("convert", made, tmp_path / "out", "--to", "hf", "--dtype", "float16").status == 0
+    assert {tensor.dtype for tensor in checkpoints.load(tmp_path / "out", dtype="stored").tensors.values()} == {
+        torch.float16
+    }
 
 
 def test_transformers_words(convnext: Run, tmp_path: Path) -> None:

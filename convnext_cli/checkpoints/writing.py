@@ -64,7 +64,8 @@ def convert(
 ) -> Written:
     """Write the weights at ``source`` in another layout.
 
-    layout: a key of ``placing.FORMS``. dtype: float32, float16 or bfloat16; None keeps that of the file.
+    layout: a key of ``placing.FORMS``. dtype: float32, float16 or bfloat16; None keeps that of the file, but for hf,
+        whose networks compute in the dtype of the file: there it is float32.
     layer_norm_eps: another epsilon for the last norm.
     Raises UsageError where the result cannot lie at ``out``, ModelError when the source cannot be used or the layout
     cannot hold the network, OutputError; nothing is then at ``out`` that was not there before.
@@ -80,6 +81,14 @@ def convert(
     bare = layout == "timm" and not folder
     holding.check(card.config, layout, bare=bare)
     tensors = found.tensors
+    if layout == "hf":
+        dtype = dtype or "float32"
+        if card.temperature not in (None, 1) and card.problem == "single_label" and card.config.num_labels:
+            tensors, card = _folded(tensors, card)
+            notes.append(
+                f"the classifier's weights and bias are divided by the temperature, {found.card.temperature:g}: "
+                "the scores stay the same"
+            )
     if dtype is not None:
         tensors = _cast(tensors, dtype, LAYOUTS.get(found.layout))
         card = card.replace(sha256=canonical.fingerprint(tensors))
@@ -171,7 +180,7 @@ def _kept(card: Card, layout: str) -> list[str]:
     """A note of what the JSON of a folder has no words for, apart from preprocessing."""
     parts = {
         "what it was trained for": layout == "timm" and card.problem != "single_label",
-        "temperature": card.temperature is not None,
+        _temperature(card): card.temperature is not None,
         "licence": layout == "hf" and bool(card.license),
         "source": bool(card.source),
     }
@@ -187,7 +196,7 @@ def _lost(card: Card, out: Path, layout: str) -> list[str]:
         "labels": card.labels is not None and layout != "mmpretrain",
         "preprocessing": True,
         "what it was trained for": card.problem != "single_label" or card.task == "embedding",
-        "temperature": card.temperature is not None,
+        _temperature(card): card.temperature is not None,
         "name and licence": bool(card.license or card.source),
     }
     gone = ", ".join(part for part, had in parts.items() if had)
@@ -214,6 +223,26 @@ def _cast(tensors: dict[str, Tensor], dtype: str, source: Layout | None) -> dict
                 f"--dtype {'bfloat16 or --dtype float32' if dtype == 'float16' else 'float32'}",
             )
     return cast
+
+
+def _temperature(card: Card) -> str:
+    """What is said of a temperature that goes no further; of several labels a photo, scores do not depend on it."""
+    if card.problem != "single_label" or card.temperature is None:
+        return "temperature"
+    return f"temperature (divide logits by {card.temperature:g} for the same scores)"
+
+
+def _folded(tensors: dict[str, Tensor], card: Card) -> tuple[dict[str, Tensor], Card]:
+    """The classifier divided by the temperature, and the card without one: for libraries that know of none."""
+    import torch
+
+    assert card.temperature is not None
+    ends = {
+        name: (tensor.double() / card.temperature).to(torch.promote_types(tensor.dtype, torch.float32))
+        for name, tensor in tensors.items()
+        if name in ("head.weight", "head.bias")
+    }
+    return tensors | ends, card.replace(temperature=None)
 
 
 def _write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: dict[str, Any]) -> list[Path]:

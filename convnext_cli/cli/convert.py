@@ -28,7 +28,7 @@ LAYOUTS = ("canonical", "official", "timm", "torchvision", "hf", "mmpretrain")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Precision of the tensors.  [default: that of IN]",
+    help="Precision of the tensors.  [default: float32 for hf, otherwise that of IN]",
 )
 @click.option(
     "--layer-norm-eps",
