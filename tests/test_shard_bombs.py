@@ -153,6 +153,16 @@ class TestZip:
         tracemalloc.stop()
         assert error.value.kind == "unsupported" and most < 4 << 20
 
+    def test_what_expands_a_hundredfold_is_refused(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("x/a.png", PHOTO + bytes(33 << 20))
+            file.writestr("x/b.png", PHOTO + bytes(1 << 20))
+        dataset = open_data(str(tmp_path / "a.zip"))
+        with pytest.raises(PhotoError, match=r"expands from [0-9,]+ bytes to 33 MiB, as photos never do") as error:
+            dataset.read(dataset.photos[0])
+        assert error.value.kind == "too_large"
+        assert dataset.read(dataset.photos[1]).startswith(PHOTO)
+
     def test_what_expands_and_begins_as_a_photo_is_held_once(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("x/a.png", PHOTO + bytes(20 << 20))

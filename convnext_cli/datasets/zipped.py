@@ -19,6 +19,8 @@ from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
 _ENCRYPTED = 0x1  # bit of a member's flags
+# A file of more bytes, which expands from so many times fewer, is not a photo: they do not shrink.
+_MUCH, _FACTOR = 32 * 2**20, 100
 _HINT = "pack it again, or unpack it and name the folder"
 
 
@@ -49,6 +51,9 @@ def _bytes(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_FILE_
         raise PhotoError("unsupported", "the zip packed it by another method than deflate")
     if most == MAX_FILE_BYTES and member.file_size > most:
         raise PhotoError("too_large", f"it has {member.file_size / 2**20:,.0f} MiB; 512 MiB is the limit")
+    if most == MAX_FILE_BYTES and member.file_size > max(_MUCH, _FACTOR * member.compress_size):
+        expands = f"it expands from {member.compress_size:,} bytes to {member.file_size / 2**20:,.0f} MiB"
+        raise PhotoError("too_large", f"{expands}, as photos never do")
     try:
         data = io.BytesIO()
         with file.open(member) as stream:
