@@ -142,11 +142,11 @@ def _is_one(given: dict[str, Any]) -> bool:
 
 
 def _holds_many(path: str) -> bool:
-    from convnext_cli.photos.shards import is_shard
+    from convnext_cli.photos.shards import is_container
     from convnext_cli.remote.addresses import is_url
     from convnext_cli.remote.listing import is_glob
 
-    return is_shard(path) or (is_url(path) and is_glob(path))
+    return is_container(path) or (is_url(path) and is_glob(path))
 
 
 def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:

@@ -32,12 +32,17 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 
 
 @click.command(
-    epilog="\b\nExamples:\n  convnext label holiday/ -o labels.jsonl\n"
+    epilog="\b\nExamples:\n  convnext label holiday/\n"
     "  convnext label photos/ -o labels.sqlite --exclude '*.png' --min-score 0.5\n"
     "  convnext label photos/ -o labels.csv --sort-into sorted --mode link"
 )
 @click.argument("paths", nargs=-1, type=options.PathName(), metavar="FOLDER|URL...")
-@click.option("-o", "--output", metavar="FILE", help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.  [default: FOLDER-labels.csv]",
+)
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix]")
 @click.option(
     "--overwrite", is_flag=True, help="Label all again; the output that is there stays until the new one is complete."
@@ -73,7 +78,8 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 def label(**given: Any) -> int:
     """Label all photos below a folder, and lose none of them.
 
-    FOLDER is a folder, here or behind a URL (s3://bucket/photos), a photo, a glob, or a tar or parquet file of photos.
+    FOLDER is a folder, here or behind a URL (s3://bucket/photos), a photo, a glob, or a zip, tar or parquet file
+    of photos.
 
     However a run ends, the same command goes on where it was; what is done is not done again.
     """
@@ -84,6 +90,7 @@ def label(**given: Any) -> int:
         return label_actions.undo(given["undo"])
     if given["cluster"] is not None:
         return _on_a_cluster(given)
+    is_named = given["output"] is not None
     target, form = _target(given)
     label_actions.check(given, target)
     opening.check(given)
@@ -104,14 +111,35 @@ def label(**given: Any) -> int:
         earlier = None if given["overwrite"] else pair.existing(rewrite=given["rewrite"])
         if earlier is not None:
             stack.callback(earlier.close)
+        if not is_named and earlier is not None:
+            _refuse_other_source(earlier, pair, given)
         pipeline = opening.pipeline(given, job="throughput", prepare=True)
         stack.callback(pipeline.engine.close)
         session = _session(pair, earlier, pipeline, finder, given)
         stack.callback(session.close)
+        if not is_named:
+            session.store.note(source=_source(given))
         session.round(photos, _roots(given))
         if given["watch"]:
             session.watch([path for path in given["paths"] if os.path.isdir(path)])  # noqa: PTH112
         return 1 if session.store.statuses().get("failed") or session.failed else 0
+
+
+def _source(given: dict[str, Any]) -> str:
+    """What an output that was not named is named after."""
+    from convnext_cli.remote.addresses import is_url, scrub
+
+    (path,) = given["paths"]
+    return scrub(path) if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - surrogates
+
+
+def _refuse_other_source(store: Store, pair: Pair, given: dict[str, Any]) -> None:
+    """Raises UsageError for an output of that name that another folder of the same name has."""
+    from convnext_cli.errors import UsageError
+
+    other = store.value("source")
+    if other not in (None, _source(given)):
+        raise UsageError(f"{pair.target} has the labels of {other}", "name another output with -o")
 
 
 def _rewrite(pair: Pair) -> int:
@@ -165,6 +193,8 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("--rewrite and --overwrite exclude each other.")
     if not _names_photos(given) and not given["rewrite"]:
         raise click.UsageError("Name at least one folder, or --files-from FILE.")
+    if given["output"] is None and given["cluster"] is None:
+        given["output"] = _default_output(given)
     if given["output"] is None:
         example = "labels.jsonl" if given["cluster"] is None else "labels"
         raise click.UsageError(
@@ -176,13 +206,39 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("--relabel and --mix exclude each other.")
 
 
+def _default_output(given: dict[str, Any]) -> str | None:
+    """FOLDER-labels.csv in the current folder; None where it would have no plain name, or lie among the photos."""
+    import glob
+
+    from convnext_cli.remote.addresses import is_url
+
+    if len(given["paths"]) != 1 or given["files_from"] is not None:
+        return None
+    (path,) = given["paths"]
+    if is_url(path):
+        name = path.partition("://")[2].partition("?")[0].rstrip("/").rpartition("/")[2]
+    elif os.path.isdir(path):  # noqa: PTH112 - surrogates
+        folder, here = os.path.realpath(path), os.path.realpath(".")
+        if os.path.commonpath([folder, here]) == folder:  # nothing is written beside photos without being asked
+            return None
+        name = os.path.basename(folder)  # noqa: PTH119
+    else:
+        name = os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122
+    if not name or (glob.has_magic(name) and not os.path.lexists(path)):
+        return None
+    return f"{name}-labels.{given['form'] or 'csv'}"
+
+
 def _target(given: dict[str, Any]) -> tuple[Path, str]:
     """The output and its format. Raises UsageError and OutputError before anything is loaded."""
     from convnext_cli.errors import OutputError, UsageError
     from convnext_cli.labelling import output
     from convnext_cli.remote.addresses import is_url, scrub
 
+    is_named = given["output"] is not None
     _check(given)
+    if not is_named:
+        render.note(f"labels go into {given['output']} (-o FILE names another file)")
     if given["output"] == "-":
         raise UsageError("a durable job needs a file", "name one with -o, or take convnext classify -r for a stream")
     if is_url(given["output"]):
@@ -238,14 +294,14 @@ def _finder(given: dict[str, Any]) -> Finder:
 
 def _roots(given: dict[str, Any]) -> list[str]:
     """Folders of which all is seen, so that what is missing has vanished."""
-    from convnext_cli.photos.shards import is_shard
+    from convnext_cli.photos.shards import is_container
     from convnext_cli.remote.addresses import is_url
     from convnext_cli.remote.listing import is_glob
 
     return [
         path
         for path in given["paths"]
-        if (not is_glob(path) if is_url(path) else os.path.isdir(path) or is_shard(path))  # noqa: PTH112 - surrogates
+        if (not is_glob(path) if is_url(path) else os.path.isdir(path) or is_container(path))  # noqa: PTH112 - surrogates
     ]
 
 

@@ -118,7 +118,7 @@ class _Opener:
 
 @contextmanager
 def _telling() -> Iterator[Callable[[Progress], None]]:
-    """A line with what was done, on a terminal; a line a minute where there is none; nothing under -q."""
+    """A line with what was done, on a terminal; a line now and then where there is none; nothing under -q."""
     console, start = render.err(), time.monotonic()
     if console.quiet:
         yield lambda _: None
@@ -152,7 +152,7 @@ def _summary(
     """start: what the cluster took to begin."""
     if manifest["failures"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in manifest["failures"].items())
-        render.note(f"failed: {kinds}    (--retry-failed takes them up again)")
+        render.note(f"failed: {kinds}    (--retry-failed tries them again)")
     if finder.passed_over:
         render.note(label_view.passed_over(finder))
     statuses = [f"{count:,} {status}" for status, count in manifest["statuses"].items()]

@@ -51,11 +51,11 @@ def _check_keywords(given: dict[str, Any], typed: set[str]) -> None:
 
 
 def _is_walked(path: str) -> bool:
-    from convnext_cli.photos.shards import is_shard
+    from convnext_cli.photos.shards import is_container
     from convnext_cli.remote.addresses import is_url
 
     # a name that is not a file may be a glob of folders
-    return is_url(path) or is_shard(path) or not os.path.isfile(path)  # noqa: PTH113 - surrogates
+    return is_url(path) or is_container(path) or not os.path.isfile(path)  # noqa: PTH113 - surrogates
 
 
 def _names(names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from convnext_cli.cli import render
@@ -17,29 +18,40 @@ if TYPE_CHECKING:
     from convnext_cli.pipeline import Pipeline
     from convnext_cli.rows import Row
 
-EVERY = 60.0  # seconds between lines where there is no terminal
+EVERY = 30.0  # seconds between lines where there is no terminal
+MOST_FAILURES = 10  # that are named at the end
 MOST_LABELS = 20
 
 
 @contextmanager
 def looking() -> Iterator[Callable[[int], None]]:
-    """Count the photos that the walk comes by, on a terminal."""
-    if not render.err().is_terminal or render.err().quiet:
-        yield lambda _: None
-        return
-    with render.err().status("looking for photos") as status:
-        yield lambda seen: status.update(f"looking for photos: {seen:,}")
+    """Count the photos that the walk comes by: on a terminal, or in a line now and then where there is none."""
+    seen = [0]
+
+    def count(photos: int) -> None:
+        seen[0] = photos
+
+    if render.err().quiet:
+        yield count
+    elif render.err().is_terminal:
+        with render.err().status("looking for photos") as status:
+            yield lambda photos: status.update(f"looking for photos: {photos:,}")
+    else:
+        with _lines(lambda: f"looking for photos: {seen[0]:,} so far"):
+            yield count
 
 
 @contextmanager
 def labelling(tally: Tally) -> Iterator[Callable[[Row], None]]:
-    """A bar with rate, time left and failures; a line a minute where there is no terminal; nothing under -q."""
+    """A bar with rate, time left and failures; a line now and then where there is no terminal; nothing under -q."""
     console = render.err()
+    start = time.monotonic()
+    if not console.quiet and not console.is_terminal:
+        with _lines(lambda: _progress(tally, time.monotonic() - start)):
+            yield lambda _: None
+        return
     if console.quiet or not tally.todo:
         yield lambda _: None
-        return
-    if not console.is_terminal:
-        yield _lines(tally)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -50,7 +62,6 @@ def labelling(tally: Tally) -> Iterator[Callable[[Row], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    start = time.monotonic()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=tally.todo, rate=0.0, failed="")
 
@@ -62,19 +73,28 @@ def labelling(tally: Tally) -> Iterator[Callable[[Row], None]]:
         yield tell
 
 
-def _lines(tally: Tally, clock: Callable[[], float] = time.monotonic) -> Callable[[Row], None]:
-    start = last = clock()
+@contextmanager
+def _lines(text: Callable[[], str]) -> Iterator[None]:
+    """A line now and then while something goes on, however long one photo takes."""
+    ended = Event()
 
-    def tell(_: Row) -> None:
-        nonlocal last
-        now = clock()
-        if now - last >= EVERY:
-            last = now
-            rate = tally.done / (now - start)
-            left = duration((tally.todo - tally.done) / rate)
-            render.note(f"{tally.done:,} of {tally.todo:,} photos, {rate:.1f}/s, {left} left, {tally.failed:,} failed")
+    def write() -> None:
+        while not ended.wait(EVERY):
+            render.note(text())
 
-    return tell
+    thread = Thread(target=write, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _progress(tally: Tally, seconds: float) -> str:
+    rate = tally.done / max(seconds, 1e-3)
+    left = f"{duration((tally.todo - tally.done) / rate)} left, " if rate else ""
+    return f"{tally.done:,} of {tally.todo:,} photos, {rate:.1f}/s, {left}{tally.failed:,} failed"
 
 
 def counted(number: int, noun: str) -> str:
@@ -92,9 +112,13 @@ def duration(seconds: float) -> str:
 
 def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seconds: float, target: Path) -> None:
     """Labels, failures, what was passed over, the rate and what limited it, and where everything lies."""
-    if render.err().quiet:
-        return
     labels, statuses, failures = store.labels(), store.statuses(), store.failures()
+    if render.err().quiet:
+        if failed := statuses.get("failed"):
+            render.remark(
+                f"{failed:,} of {counted(sum(statuses.values()), 'photo')} failed; {target} says which and why"
+            )
+        return
     if labels:
         table = render.table("label", "photos", right=(1,))
         for name, count in list(labels.items())[:MOST_LABELS]:
@@ -103,8 +127,7 @@ def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seco
     if len(labels) > MOST_LABELS:
         render.note(f"and {len(labels) - MOST_LABELS:,} more labels")
     if failures:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in failures.items())
-        render.note(f"failed: {kinds}    (--retry-failed takes them up again)")
+        _name_failures(store, failures, target)
     if finder.passed_over:
         render.note(passed_over(finder))
     parts = [counted(sum(statuses.values()), "row"), *(f"{n:,} {status}" for status, n in sorted(statuses.items()))]
@@ -119,6 +142,16 @@ def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seco
         f"{times.limiting()} limits ({times.shares()})"
         + (f"; scores by temperature {pipeline.temperature:g}" if pipeline.temperature != 1.0 else "")
     )
+
+
+def _name_failures(store: Store, failures: dict[str, int], target: Path) -> None:
+    """How many photos failed, the first of them by name, and where all of them are."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in failures.items())
+    render.note(f"failed: {kinds}    (--retry-failed tries them again)")
+    for path, kind, message in store.first_failures(MOST_FAILURES):
+        render.note(f"  {path}: {kind}: {message}")
+    if (more := sum(failures.values()) - MOST_FAILURES) > 0:
+        render.note(f"  and {more:,} more: the rows of {target} with the status failed")
 
 
 def passed_over(finder: Finder) -> str:

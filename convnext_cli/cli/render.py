@@ -163,6 +163,12 @@ def note(text: str) -> None:
         _note(scrub(text))
 
 
+def remark(text: str) -> None:
+    """One remark on standard error, with ``-q`` too."""
+    with suppress(OSError):
+        _note(text)
+
+
 def _note(text: str) -> None:
     if sys.stderr.isatty() or "FORCE_COLOR" in os.environ:
         err().print(f"[dim]{clean_lines(text)}[/]", soft_wrap=True)

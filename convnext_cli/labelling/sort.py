@@ -22,7 +22,7 @@ from convnext_cli.labelling import place
 from convnext_cli.labelling.entry import Entry
 from convnext_cli.labelling.names import UNKNOWN, Folders, file_names, key_of
 from convnext_cli.labelling.undo import Log, Made, Mode
-from convnext_cli.photos.shards import is_shard
+from convnext_cli.photos.shards import is_container
 from convnext_cli.rows import Row
 
 By = Literal["label", "id"]
@@ -88,7 +88,7 @@ class Plan:
         if row.status in ("failed", "vanished"):
             return row.status
         if not os.path.lexists(source):
-            return "in a shard" if any(is_shard(str(above)) for above in source.parents) else "vanished"
+            return "in a shard" if any(is_container(str(above)) for above in source.parents) else "vanished"
         return "inside" if Path(os.path.realpath(source.parent)).is_relative_to(self.into) else None
 
     def _target(self, source: Path, folder: Path) -> tuple[Path, bool]:

@@ -245,6 +245,15 @@ class Store(Walked, Derived):
         with self._lock, self._told():
             return {str(name): count for name, count in self._db.execute(query)}
 
+    def first_failures(self, most: int) -> list[tuple[str, str, str]]:
+        """The first failed photos in order: path, kind and message."""
+        query = """
+            SELECT path, error_kind, error_message FROM photos WHERE status = 'failed' AND NOT vanished
+            ORDER BY key LIMIT ?
+        """
+        with self._lock, self._told():
+            return [(str(path), str(kind), str(text)) for path, kind, text in self._db.execute(query, (most,))]
+
     def labels(self) -> dict[str, int]:
         """Photos with status ok by their best label, the most frequent first."""
         query = """

@@ -14,7 +14,7 @@ from convnext_cli.errors import PhotoError
 from convnext_cli.labelling.found import Found, file_of, key_of
 from convnext_cli.labelling.schema import damaged
 from convnext_cli.photos.photo import Photo, Shard
-from convnext_cli.photos.shards import is_shard
+from convnext_cli.photos.shards import is_container
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.listing import Seen
 
@@ -230,4 +230,4 @@ def _is_there(file: str) -> bool:
     """Whether there is such a file, or a shard that may hold it and was not looked into."""
     if os.path.lexists(file):
         return True
-    return any(is_shard(str(above)) and above.is_file() for above in Path(file).parents)
+    return any(is_container(str(above)) and above.is_file() for above in Path(file).parents)

@@ -10,7 +10,7 @@ from itertools import chain
 
 from convnext_cli.errors import ConvNextError, NetworkError, PhotoError, UnavailableError, UsageError
 from convnext_cli.photos.photo import Photo, Shard
-from convnext_cli.photos.shards import is_shard
+from convnext_cli.photos.shards import is_container, is_shard
 from convnext_cli.remote.addresses import check, opens_connection, scrub
 from convnext_cli.remote.failures import command_error, is_denied
 from convnext_cli.remote.listing import Item, below, is_glob, look, matching, overlapped, split_glob
@@ -50,7 +50,7 @@ class Named:
             told = self.error.message.removeprefix(self.shown).removeprefix(": ").strip()
             yield Photo(self.shown, problem=PhotoError("permission" if denied else "missing", told))
         elif self.photo is not None:
-            shard = Shard.NAMED if with_shards and is_shard(self.photo.path) else Shard.NONE
+            shard = Shard.NAMED if with_shards and is_container(self.photo.path) else Shard.NONE
             yield Photo(self.photo.path, seen=self.photo.seen, shard=shard)
         elif self.items is not None and self.place is not None:
             try:

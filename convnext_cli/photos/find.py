@@ -179,13 +179,13 @@ class Finder:
                 return
         if os.path.isdir(path):
             yield from self._walk(path, start, len(parts))
-        elif os.path.lexists(path) and self._is_shard(path):
+        elif os.path.lexists(path) and shards.is_shard(path) and self._is_shard(path):
             yield from self._shard(Photo(path, shard=Shard.FOUND))
         elif os.path.lexists(path) and no_image(path) is None:
             yield Photo(path)
 
     def _is_shard(self, path: str) -> bool:
-        return self.shards != "ignored" and shards.is_shard(path) and os.path.isfile(path)
+        return self.shards != "ignored" and shards.is_container(path) and os.path.isfile(path)
 
     def _unwanted(self, path: str, name: str, level: int, start: int, *, is_folder: bool) -> str | None:
         """Why a walk passes something by, or None. level: 1 for what lies in the named folder itself."""
@@ -217,7 +217,7 @@ class Finder:
                 inside.pop()
                 continue
             is_folder = entry.is_dir(follow_symlinks=False) or (self.links and os.path.isdir(entry.path))
-            is_shard = not is_folder and self._is_shard(entry.path)
+            is_shard = not is_folder and shards.is_shard(entry.name) and self._is_shard(entry.path)
             below = level + len(todo)
             why = self._unwanted(entry.path, entry.name, below, start, is_folder=is_folder or is_shard)
             if why is None and not is_folder and not is_shard:

@@ -1,4 +1,4 @@
-"""Files that hold many photos, read as folders of them: WebDataset's tar shards, Hugging Face's image parquet files.
+"""Files that hold many photos, read as folders of them: tar shards (WebDataset), parquet files (Hugging Face), zips.
 
 They are read from front to back, here or from a store, and never unpacked. What is behind a damaged place is lost, and
 one row says so under the shard's name.
@@ -40,6 +40,11 @@ def is_shard(path: str) -> bool:
     return suffix(path) in SHARD_SUFFIXES
 
 
+def is_container(path: str) -> bool:
+    """Whether its name says that this holds photos: a shard, or a zip, which is opened only where it is named."""
+    return is_shard(path) or suffix(path) == ".zip"
+
+
 def members(path: str) -> Iterator[Member]:
     """The files in a shard, in its order. A path's or URL's.
 
@@ -50,6 +55,10 @@ def members(path: str) -> Iterator[Member]:
         from convnext_cli.photos.parquet import members as of_parquet
 
         return of_parquet(path)
+    if suffix(path) == ".zip":
+        from convnext_cli.photos.zipped import members as of_zip
+
+        return of_zip(path)
     from convnext_cli.photos.tar import members as of_tar
 
     return of_tar(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext_cli.labelling.cluster.parts import Name, Parts
 from convnext_cli.labelling.found import key_of
-from convnext_cli.photos.shards import is_shard
+from convnext_cli.photos.shards import is_container
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ def gone(
     def keys(name: Name) -> frozenset[bytes]:
         table = parts.read(name, ["path", "path_bytes", "status"])
         for path, status in zip(_paths(table), table["status"].to_pylist(), strict=True):
-            if status == "failed" and is_shard(path):
+            if status == "failed" and is_container(path):
                 shut.append(key_of(path) + b"\0")
         return frozenset(key_of(path) for path in _paths(table))
 
