@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -87,6 +88,11 @@ def split(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _classes(labels: LabelSet) -> dict[str, int]:
-    """The row of a class by its id and by its name, for folders called so."""
-    rows = {name.casefold(): row for row, name in enumerate(labels.names)} if labels.groups is None else {}
+    """The row of a class by its id and by its name, for folders called so; no name that several classes have."""
+    if labels.groups is None:
+        named = [name.casefold() for name in labels.names]
+        count = Counter(named)
+        rows = {name: row for row, name in enumerate(named) if count[name] == 1}
+    else:
+        rows = {}
     return rows | {name.casefold(): row for row, name in enumerate(labels.ids) if name is not None}

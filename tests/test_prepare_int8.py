@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convnext_cli.labels import load
+from convnext_cli import calibration
+from convnext_cli.labels import LabelSet, load
 from tests.conftest import SAMPLES, Run
 
 
@@ -56,3 +57,8 @@ def test_too_few_photos(convnext: Run, tmp_path: Path) -> None:
     assert done.status == 2
     assert "at least 32" in done.err
     assert convnext("prepare", "--dtype", "int8", "--calibrate", str(tmp_path / "gone")).status == 2
+
+
+def test_a_folder_is_no_class_when_two_classes_have_its_name() -> None:
+    labels = LabelSet.from_names("birds", ["crane", "owl", "Crane", "newt"])
+    assert calibration._classes(labels) == {"owl": 1, "newt": 3}

@@ -80,6 +80,9 @@ def test_floors(tmp_path: Path) -> None:
     odd = LabelSet.from_names("odd", ["a\rb", "c\u2028d", "e"])
     path.write_bytes('"a\rb",0.6\r\nc\u2028d,0.5\r\n'.encode())
     assert labels.floors(path, odd) == {"a\rb": 0.6, "c\u2028d": 0.5}
+    path.write_text("tabby,0.6\ntabby,0.6\ntabby,0.5\n")
+    with pytest.raises(ModelError, match="line 3: 'tabby' has two scores"):
+        labels.floors(path, TINY)
     for text in ("tabby,high\ntabby,high\n", "no such label,0.5\n", "tabby,0.5,1\ntabby\n", "tabby,nan\nx,nan\n"):
         path.write_text(text)
         with pytest.raises(ModelError):

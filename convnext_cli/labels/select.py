@@ -87,7 +87,8 @@ def floors(path: Path, names: LabelSet, *, logits: bool = False) -> dict[str, fl
             raise ModelError(
                 f"{path}, line {number}: there is no label {label!r}", "names and ids are those of the answers"
             )
-        found[label] = floor
+        if found.setdefault(label, floor) != floor:
+            raise ModelError(f"{path}, line {number}: {label!r} has two scores", "keep the line that counts")
     return found
 
 
