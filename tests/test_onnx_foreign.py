@@ -430,3 +430,43 @@ def _refusal(change: Callable[[], onnx.ModelProto]) -> str:
 def test_absurd_sizes_are_refused() -> None:
     plain = [node("Identity", ["x"], ["y"])]
     assert "4096 an edge is the most" in _refusal(lambda: network(plain, shape=("n", 3, 100_000, 100_000)))
+
+
+COSTLY: dict[str, tuple[Nodes, dict[str, Any], str]] = {
+    "classes": ([node("Expand", ["x", "wide"], ["y"])], {"output_shape": ("n", 10**8), "classes": 1}, "100,000,000"),
+    "values": (
+        [
+            node("ConstantOfShape", ["count"], ["c"]),
+            node("ReduceSum", ["c"], ["r"], keepdims=0),
+            node("Add", ["x", "r"], ["y"]),
+        ],
+        {},
+        "its ConstantOfShape makes 10,000,000,000 values",
+    ),
+    "operations": (
+        [
+            node("Identity", ["x"], ["i0"]),
+            *(node("Identity", [f"i{i}"], [f"i{i + 1}"]) for i in range(60_000)),
+            node("Identity", ["i60000"], ["y"]),
+        ],
+        {},
+        "it has 60,005 operations",
+    ),
+    "a batch": ([node("Identity", ["x"], ["y"])], {"shape": (10**7, 3, 32, 32)}, "10,000,000 photos in each call"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_graphs_that_cost_far_more_than_their_size_are_refused(name: str) -> None:
+    tail, options, words = COSTLY[name]
+    extra = [constant("wide", [1, 10**8], np.int64), constant("count", [10**10], np.int64)]
+    assert words in _refusal(lambda: network(tail, extra=extra, **options))
+
+
+def test_an_endless_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convnext_cli.engines import onnx_cost
+
+    monkeypatch.setattr(onnx_cost, "SECONDS", 0.5)
+    endless = constant("endless", 2**62, np.int64)
+    tail = [node("Loop", ["endless", "yes", "x"], ["y"], body=_loop())]
+    assert "one photo takes more than 0.5 seconds" in _refusal(lambda: network(tail, extra=[endless]))

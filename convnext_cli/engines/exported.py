@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from convnext_cli.card import Card, Export
+from convnext_cli.config import MOST_LABELS
 from convnext_cli.engines.fixed import Fixed
 from convnext_cli.errors import ModelError
 
@@ -39,6 +40,15 @@ def fixed_of(export: Export, card: Card) -> Fixed:
     multi = card.problem == "multi_label"
     ends: Literal["", "softmax", "sigmoid"] = "" if export.output == "logits" else "sigmoid" if multi else "softmax"
     return Fixed((None, None) if export.photos or export.size is None else export.size, export.batch, ends)
+
+
+def check_classes(classes: int, file: str) -> None:
+    """Raise ModelError for more classes than any model has."""
+    if classes > MOST_LABELS:
+        raise ModelError(
+            f"{file} is refused: it gives {classes:,} scores; {MOST_LABELS:,} classes are the most",
+            "use a network for classification",
+        )
 
 
 class ExportedEngine:

@@ -5,6 +5,7 @@ What a file computes in and which provider runs it are read back, not taken for 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convnext_cli.card import Card
-from convnext_cli.engines.exported import ExportedEngine, fixed_of
+from convnext_cli.engines.exported import ExportedEngine, check_classes, fixed_of
 from convnext_cli.engines.fixed import Fixed
 from convnext_cli.engines.libraries import load_onnxruntime
 from convnext_cli.engines.seal import is_whole
@@ -32,6 +33,7 @@ except ImportError as error:
 METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 # "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
 _CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
@@ -62,6 +64,7 @@ class OnnxRuntimeEngine:
     ) -> None:
         self._file = model.name if isinstance(model, Path) else "the ONNX model"
         self.notes: list[str] = []
+        loops = card is None and self._has_loops(model)
         self._session = self._open(model, device, threads)
         self.provider: str = self._session.get_providers()[0]
         self.device = "cpu"
@@ -88,6 +91,8 @@ class OnnxRuntimeEngine:
                 self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
         elif foreign is not None:
             dtype = foreign.dtype
+            if loops:
+                self._try_once()
             if card is None:
                 card = self._guess(foreign, model, classes)
             self.notes += foreign.notes
@@ -134,7 +139,7 @@ class OnnxRuntimeEngine:
         """Let go of the session and its memory."""
         del self._session
 
-    def _run(self, photos: np.ndarray) -> list[np.ndarray]:
+    def _run(self, photos: np.ndarray, options: Any = None) -> list[np.ndarray]:
         n = len(photos)
         if self._batch and n < self._batch:
             photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
@@ -144,7 +149,7 @@ class OnnxRuntimeEngine:
             photos = photos.transpose(0, 2, 3, 1)
         try:
             # contiguous by itself where it is not
-            outputs = self._session.run(self._outputs, {self._input: photos.astype(self._dtype, copy=False)})
+            outputs = self._session.run(self._outputs, {self._input: photos.astype(self._dtype, copy=False)}, options)
         except Exception as error:
             if _is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
@@ -227,6 +232,11 @@ class OnnxRuntimeEngine:
                 f"{self._file} takes photos of {_pixels(edges)} pixels; {MOST} an edge is the most here",
                 "export it with a smaller or an open height and width",
             )
+        if 12 * (shape[0] or 1) * math.prod(edge or 1 for edge in edges) > _MOST_INPUT:
+            raise ModelError(
+                f"{self._file} takes {shape[0]:,} photos in each call, which is more than memory holds",
+                "export it with a smaller or an open batch",
+            )
         return found.name, np.uint8 if is_bytes else _FLOATS[found.type], shape[0], tuple(edges)
 
     def _output_of(self, foreign: Foreign | None) -> tuple[str, int | None]:
@@ -241,11 +251,46 @@ class OnnxRuntimeEngine:
         if not candidates:
             given = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
             raise ModelError(f"{self._file} has no output of scores (N, classes), only {given}", _EXPORT)
+        for one in candidates:
+            if isinstance(extent := _classes(one.shape), int):
+                check_classes(extent, self._file)
         name = candidates[0].name
         if foreign is not None:
             name = foreign.output([one.name for one in candidates])
         classes = next(_classes(one.shape) for one in candidates if one.name == name)
         return name, classes if isinstance(classes, int) else None
+
+    def _has_loops(self, model: Path | bytes) -> bool:
+        """Whether a file of the user's has loops. Raises ModelError for one that would cost too much."""
+        from contextlib import suppress
+
+        with suppress(UnavailableError, OSError):  # an export of ours needs no second library
+            from convnext_cli.engines import onnx_cost
+
+            return onnx_cost.check(model, self._file)
+        return False
+
+    def _try_once(self) -> None:
+        """Run one photo, for a bounded time: a loop may have no end. Raises ModelError then."""
+        from threading import Timer
+
+        from convnext_cli.engines.onnx_cost import SECONDS
+
+        options = ort.RunOptions()
+        clock = Timer(SECONDS, setattr, (options, "terminate", True))
+        clock.daemon = True
+        clock.start()
+        height, width = (edge or 224 for edge in self._size)
+        try:
+            self._run(np.zeros((self._batch or 1, 3, height, width), np.float32), options)
+        except ModelError:
+            if not options.terminate:
+                raise
+            raise ModelError(
+                f"{self._file} is refused: one photo takes more than {SECONDS:g} seconds", "export it without loops"
+            ) from None
+        finally:
+            clock.cancel()
 
     def _read_graph(self, model: Path | bytes) -> Foreign:
         from convnext_cli.engines.onnx_foreign import Foreign
@@ -261,6 +306,7 @@ class OnnxRuntimeEngine:
         recipe = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
         if classes is None:
             classes = self._run(np.zeros((self._batch or 1, 3, *size), np.float32))[0].shape[1]
+            check_classes(classes, self._file)
         self._ending = foreign.kind(self._outputs[0], size, lambda photos: self.run(photos)[0])
         return foreign.card(recipe, model.stem if isinstance(model, Path) else "", classes, self._ending)
 
