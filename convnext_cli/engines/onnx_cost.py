@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convnext_cli.engines import onnx_graph
-from convnext_cli.engines.onnx_meaning import Scope, onnx
-from convnext_cli.errors import ModelError
+from convnext_cli.engines.onnx_meaning import Scope
+from convnext_cli.errors import ModelError, UnavailableError
+
+try:
+    import onnx
+except ImportError as error:
+    raise UnavailableError("ONNX is not installed", "pip install onnxruntime onnx") from error
 
 LOOKED_AT = 64 << 20  # bytes of a file; larger ones have weights, and cost what they weigh
 SECONDS = 15.0  # for the first photo of a graph with loops

@@ -70,7 +70,7 @@ class OnnxRuntimeEngine:
         self.device = "cpu"
         if self.provider == _CUDA:
             self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
-        if card is None and (text := self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)):
+        if card is None and (text := self._metadata().get(METADATA_KEY)):
             card = Card.from_json(text)
         if isinstance(model, Path) and not is_whole(model):
             self.notes.append(f"{self._file} is damaged, or another program changed it after it was exported")
@@ -259,6 +259,14 @@ class OnnxRuntimeEngine:
             name = foreign.output([one.name for one in candidates])
         classes = next(_classes(one.shape) for one in candidates if one.name == name)
         return name, classes if isinstance(classes, int) else None
+
+    def _metadata(self) -> dict[str, str]:
+        try:
+            return dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"{self._file} is damaged: its metadata is not text", "fetch or export it again"
+            ) from error
 
     def _has_loops(self, model: Path | bytes) -> bool:
         """Whether a file of the user's has loops. Raises ModelError for one that would cost too much."""
