@@ -18,6 +18,7 @@ KINDS = {
     "memory": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",  # as the system does when memory runs out
     "loop": "while True: pass",
     "stuck": "sum(iter(int, 1))",  # a loop that lets no other thread of Python run
+    "hoard": "bytes(3 << 30)",  # zeros, which take no memory until they are read
     "exit": "import os; os._exit(7)",
     # as where the system ends all processes of a container together
     "together": "import os, signal, sys\n"

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -162,12 +163,27 @@ def test_a_photo_that_hung_when_its_job_was_killed_is_tried_with_a_limit(job: Jo
     assert job.kinds() == expected(5, {0: "stuck"})
 
 
-def test_an_end_that_takes_both_processes_along_is_decided_by_the_second_time(job: Job, tmp_path: Path) -> None:
+def test_an_end_that_takes_both_processes_along_again_and_again_is_a_crash(job: Job, tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 6, {1: "together"})
     runs = job.until_done(folder)
-    assert [status for status, _ in runs] == [-signal.SIGKILL] * 3 + [1]
+    assert [status for status, _ in runs] == [-signal.SIGKILL] * 4 + [1]
     assert job.kinds() == expected(6, {1: "together"})
     assert "alone" in job.messages()["001.jpg"]
+
+
+def test_a_photo_that_takes_all_memory_is_given_little_when_it_took_both_processes_along(
+    job: Job, tmp_path: Path
+) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux limits the memory of a process in this way")
+    folder = fill(tmp_path / "photos", 4, {1: "hoard", 2: "loop"})
+    for name in ("001.jpg", "002.jpg"):  # as a run leaves it that was killed with the process it had started
+        notes = InFlight(tmp_path / ".labels.jsonl.job.at")
+        notes.alone(str(folder / name)).__enter__()
+        time.sleep(1.1)
+        notes.still_alone()
+        job.run(folder, "--timeout", 1)
+    assert job.kinds() == {"000.jpg": None, "001.jpg": "out_of_memory", "002.jpg": "timeout", "003.jpg": None}
 
 
 def test_a_photo_that_ends_the_process_in_the_network(job: Job, tmp_path: Path) -> None:
@@ -188,6 +204,8 @@ def test_notes_tell_what_was_worked_on_when_the_process_ended(tmp_path: Path, mo
     notes.batch(["d.jpg", "e.jpg"]).__enter__()
     notes.alone("f.jpg").__enter__()
     found = in_flight.read(file)
+    assert found.in_network
+    assert 0 <= found.seconds < 100
     whole = [str(tmp_path / name) for name in ("f.jpg", "d.jpg", "e.jpg", odd)]
     assert {*whole, "s3://bucket/c.jpg"} < set(found.paths)
     assert len(found.paths) == 6

@@ -21,8 +21,14 @@ from convnext_cli.remote.addresses import is_url
 
 _HEAD = struct.Struct("<Id")  # bytes that follow, and when the note was made
 _NONE = bytes(_HEAD.size)
+_LATER = struct.Struct("<d")  # when the photo that is tried alone was still worked on
 _SLOT, _MOST = 4096, 256  # bytes of a slot, where what is longer is cut; photos that are noted at the same time
-_ALONE, _BATCH, _SLOTS = 4096, 8192, 1 << 17  # where they begin; before them stands a line about the process
+_STILL, _ALONE, _BATCH, _SLOTS = (
+    2048,
+    4096,
+    8192,
+    1 << 17,
+)  # where they begin; before them stands a line about the process
 _SIZE = _SLOTS + _MOST * _SLOT
 # Seconds. What was begun less than this before an orderly end is no reason to ask anything.
 LONG = 10.0
@@ -32,12 +38,15 @@ LONG = 10.0
 class Notes:
     """What an earlier process was at, as absolute paths or URLs.
 
-    folder: that relative ones began from. alone: the photo that it tried by itself, or None.
+    folder: that relative ones began from. alone: the photo that it tried by itself, or None. seconds: for which it had
+    tried that. in_network: whether the network was at work.
     """
 
     folder: str
     paths: tuple[str, ...] = ()
     alone: str | None = None
+    seconds: float = 0.0
+    in_network: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(map(self._from_root, self.paths)))
@@ -93,8 +102,16 @@ class InFlight:
     def alone(self, path: str) -> Iterator[None]:
         """Nothing is worked on but this photo, be it in another process."""
         self._write(_ALONE, path.encode("utf-8", "surrogatepass")[: _BATCH - _ALONE - _HEAD.size])
+        self.still_alone()
         yield
         self._clear(_ALONE)
+
+    def still_alone(self) -> None:
+        """The photo that is tried alone is still worked on."""
+        notes = self._map
+        if notes is not None:
+            with suppress(ValueError):
+                notes[_STILL : _STILL + _LATER.size] = _LATER.pack(time.time())
 
     def _write(self, place: int, data: bytes) -> None:
         notes = self._map
@@ -129,22 +146,27 @@ def _notes(path: Path, before: float | None) -> Notes:
     """before: only what was begun before this moment."""
     try:
         with path.open("rb") as file:
-            folder = json.loads(file.readline(_ALONE))["folder"]
+            folder = json.loads(file.read(_STILL).rstrip(b"\0"))["folder"]
+            (still,) = _LATER.unpack(file.read(_LATER.size))
             found = list(_slots(file.fileno(), before))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
         return Notes("")
-    alone = next((data for place, data in found if place == _ALONE), None)
-    paths = dict.fromkeys(_text(path) for place, data in found for path in _split(place, data))
-    return Notes(str(folder), tuple(paths), None if alone is None else _text(alone))
+    paths = dict.fromkeys(_text(path) for place, _, data in found for path in _split(place, data))
+    for place, begun, data in found:
+        if place == _ALONE:
+            in_network = any(other == _BATCH for other, _, _ in found)
+            return Notes(str(folder), tuple(paths), _text(data), still - begun, in_network)
+    return Notes(str(folder), tuple(paths))
 
 
-def _slots(file: int, before: float | None) -> Iterator[tuple[int, bytes]]:
+def _slots(file: int, before: float | None) -> Iterator[tuple[int, float, bytes]]:
+    """Where a note stands, when it was made, and what it says."""
     for place in (_ALONE, _BATCH, *range(_SLOTS, _SIZE, _SLOT)):
         head = os.pread(file, _HEAD.size, place)
         if len(head) == _HEAD.size:
             length, begun = _HEAD.unpack(head)
             if length and (before is None or begun < before):
-                yield place, os.pread(file, min(length, _SLOTS), place + _HEAD.size)
+                yield place, begun, os.pread(file, min(length, _SLOTS), place + _HEAD.size)
 
 
 def _split(place: int, data: bytes) -> list[bytes]:

@@ -53,19 +53,28 @@ class DiedError(Exception):
 class Isolated:
     """Reads, decodes and prepares one photo at a time in another process.
 
-    preparation: how photos become tensors; its limit holds here too.
+    preparation: how photos become tensors; its limit holds here too. still: called now and then while a photo is read.
     """
 
-    def __init__(self, preparation: Preparation) -> None:
+    def __init__(self, preparation: Preparation, still: Callable[[], None] = lambda: None) -> None:
+        self._still = still
         self._preparation = preparation.half()
         self._limit = Limit.of(preparation.timeout)
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: Queue[Any] = Queue(_AHEAD)
 
-    def ready(self, photo: Photo, at: Callable[[str], contextlib.AbstractContextManager[None]]) -> Ready:
-        """What ``Preparation.prepare`` makes of it, or of its end. at: around the time in which the photo is read."""
+    def ready(
+        self,
+        photo: Photo,
+        at: Callable[[str], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+        memory: int | None = None,
+    ) -> Ready:
+        """What ``Preparation.prepare`` makes of it, or of its end.
+
+        at: around the time in which the photo is read. memory: bytes that it may take, where the system can see to it.
+        """
         try:
-            (ready,) = self._tried(lambda: self._asked(("photo", photo), at(photo.path)))
+            (ready,) = self._tried(lambda: self._asked(("photo", (photo, memory)), at(photo.path)))
         except DiedError as died:
             return Ready(photo, error=died.problem)
         except TimeoutError:
@@ -147,6 +156,7 @@ class Isolated:
                 now = time.monotonic()
                 waited += min(now - last, 2 * _LOOK)  # not while this process itself was stopped
                 last = now
+                self._still()
             # its decoders may have threads of their own, all of which count
             used = _processor_time(process.pid) - before
             if used > 2 * limit.computing or waited > limit.reading + CROWD * limit.computing:

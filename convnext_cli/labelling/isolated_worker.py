@@ -50,13 +50,30 @@ def serve() -> None:
 
 def _answers(preparation: Preparation, what: str, value: Any) -> Iterator[Any]:
     if what == "photo":
-        task: Task[Any, Any] = Task(value, Budget(1))
-        ready = preparation.prepare(value, task)
-        ready.photo = Photo(value.path)  # the parent has the bytes
+        photo, memory = value
+        _allow(memory)
+        task: Task[Any, Any] = Task(photo, Budget(1))
+        ready = preparation.prepare(photo, task)
+        ready.photo = Photo(photo.path)  # the parent has the bytes
         yield ready
     else:
         members, shard = value
         yield from members(shard)
+
+
+def _allow(memory: int | None) -> None:
+    """Have the system refuse more memory than this beyond what is in use; None for no such limit."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wished = most
+    if memory is not None:
+        with suppress(OSError, StopIteration), open("/proc/self/status") as file:  # noqa: PTH123
+            wished = memory + 1024 * int(next(line for line in file if line.startswith("VmData:")).split()[1])
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (wished if most == -1 else min(wished, most), most))
 
 
 def _limit(limit: Limit) -> None:

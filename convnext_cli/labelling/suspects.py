@@ -5,13 +5,16 @@ that it left (``in_flight.py``). All other photos are labelled first. Then each 
 process (``isolated.py``). One that ends that process has a row that says so; all others are labelled as ever.
 
 Where the system ends both processes together, or the network is what ended them, nobody is left to write the row. So a
-photo that was worked on alone when the program was ended is noted by the next run, and the second time decides.
+photo that was worked on alone when the program was ended is noted by the next run. From then on it may take little
+memory only, so that it fails by itself where it took too much. And a photo that ends the program at once, a few times,
+has its row without another try. A kill from outside has no such regularity: it hardly ever comes in those moments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +31,42 @@ if TYPE_CHECKING:
     from convnext_cli.pipeline import Pipeline
     from convnext_cli.rows import Row
 
-_DECIDES = 2  # times that a photo was worked on alone when the program was ended
+_DECIDES = 3  # times that the program was ended as soon as it worked on nothing but this photo
+_IN_NETWORK = 2  # the same, by the network
+_AT_ONCE = 1.0  # seconds
+_LITTLE = 1 << 30  # bytes: more than any photo of an ordinary camera takes
+_ENOUGH = "each time that it was worked on alone the program was ended; most likely memory runs out"
 _MOST = 1000  # suspects; photos that are gone since are among them
 _NAMED = 5  # photos that a remark names
+
+
+@dataclass
+class _Record:
+    """How often the program was ended while it worked on this photo alone.
+
+    at_once: soon after it had begun. in_network: by then it was decoded. slowly: any other time.
+    """
+
+    at_once: int = 0
+    in_network: int = 0
+    slowly: int = 0
+
+    def add(self, seconds: float, *, in_network: bool) -> None:
+        if in_network:
+            self.in_network += 1
+        elif seconds < _AT_ONCE:
+            self.at_once += 1
+        else:
+            self.slowly += 1
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there is no need to try again. What is slow at times has a limit, and is no crash."""
+        return self.in_network >= _IN_NETWORK or (self.at_once >= _DECIDES and not self.slowly)
+
+    @property
+    def memory(self) -> int | None:
+        return _LITTLE if self.at_once or self.slowly else None
 
 
 class Suspects:
@@ -42,20 +78,20 @@ class Suspects:
     def __init__(self, store: Store, pipeline: Pipeline, file: Path) -> None:
         self._store, self._pipeline = store, pipeline
         notes = in_flight.read(file)
-        self._deaths: dict[str, int] = dict(store.value("suspects") or {})  # while it was alone, by absolute path
+        kept = list((store.value("suspects") or {}).items())[-_MOST:]
+        self._records = {path: _Record(*counts) for path, counts in kept}  # by absolute path
         for path in notes.paths:
-            self._deaths.setdefault(file_of(key_of(path)), 0)
+            self._records.setdefault(file_of(key_of(path)), _Record())
         if notes.alone is not None:
-            self._deaths[file_of(key_of(notes.alone))] += 1
-        self._deaths = dict(list(self._deaths.items())[-_MOST:])
-        self._paths = {key_of(path): path for path in self._deaths}
-        if self._deaths:
+            self._records[file_of(key_of(notes.alone))].add(notes.seconds, in_network=notes.in_network)
+        self._paths = {key_of(path): path for path in self._records}
+        if self._records:
             self._keep()
             store.commit()  # before the notes go
         if notes.paths:
             self._say(notes.paths)
         self._notes = in_flight.InFlight(file)
-        self._isolated = Isolated(pipeline)
+        self._isolated = Isolated(pipeline, self._notes.still_alone)
         pipeline.in_flight = self._notes
         self._again: frozenset[bytes] = frozenset()
         self.photos: list[Found] = []  # those that this round has come by
@@ -94,7 +130,7 @@ class Suspects:
     def _forget(self, key: bytes) -> None:
         path = self._paths.pop(key, None)
         if path is not None:
-            del self._deaths[path]
+            del self._records[path]
             self._keep()
 
     def tidy(self) -> None:
@@ -121,10 +157,11 @@ class Suspects:
 
     def row(self, photo: Photo, found: Found) -> Row:
         """The row of one of them. Nothing else must be worked on meanwhile."""
-        if self._deaths.get(self._paths.get(found.key, ""), 0) >= _DECIDES:
-            ready = Ready(photo, error=PhotoError("crashed", _TWICE))
+        record = self._records.get(self._paths.get(found.key, ""), _Record())
+        if record.is_enough:
+            ready = Ready(photo, error=PhotoError("crashed", _ENOUGH))
         else:
-            ready = self._isolated.ready(photo, self._notes.alone)
+            ready = self._isolated.ready(photo, self._notes.alone, record.memory)
         with self._notes.alone(photo.path):
             (row,) = self._pipeline.answer([ready], Budget(1))
         return row
@@ -135,10 +172,7 @@ class Suspects:
         self._pipeline.in_flight = None
 
     def _keep(self) -> None:
-        self._store.note(suspects=self._deaths)
-
-
-_TWICE = "it was worked on alone when the program was ended, twice; most likely memory runs out"
+        self._store.note(suspects={path: list(astuple(record)) for path, record in self._records.items()})
 
 
 @contextmanager
