@@ -233,3 +233,29 @@ def test_half_precision_ranks_alike(convnext: Run) -> None:
         scores = {p["index"]: p["score"] for p in b["predictions"]}
         assert a["predictions"][0]["index"] == b["predictions"][0]["index"]
         assert scores[a["predictions"][0]["index"]] == pytest.approx(a["predictions"][0]["score"], abs=0.03)
+
+
+HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J \u202e\u2066 \r \x00 \x7f"
+
+
+def test_no_text_moves_the_cursor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is drawn, even where a view forgets to escape it."""
+    from rich.panel import Panel
+    from rich.progress import Progress
+    from rich.text import Text
+
+    render.reset()
+    monkeypatch.setenv("COLUMNS", "200")
+    table = render.table("a", HOSTILE)
+    table.add_row(Text(HOSTILE), "b")
+    for shown in (HOSTILE, Text(HOSTILE), table, Panel(HOSTILE), Panel(Text(HOSTILE), title=HOSTILE)):
+        render.out().print(shown, markup=False)
+        render.err().print(shown, soft_wrap=True, style="bold", markup=False)
+    with Progress(console=render.err()) as bars:
+        bars.add_task(HOSTILE, total=1)
+    render.note(HOSTILE)
+    render.error(HOSTILE, HOSTILE)
+    seen = capsys.readouterr()
+    for sign in "\x1b\x07\x9b\u202e\u2066\r\x00\x7f":
+        assert sign not in seen.out + seen.err, repr(sign)
+    assert "\\x1b[31mred" in seen.out and "\\u202e" in seen.out

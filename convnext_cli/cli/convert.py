@@ -9,6 +9,7 @@ import click
 
 from convnext_cli.cli import options, render
 from convnext_cli.files import user_path
+from convnext_cli.remote.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.checkpoints.writing import Written
@@ -48,6 +49,7 @@ def convert(**given: Any) -> int:
     then nothing is written. Code in a pickle is never run.
     """
     render.set_quiet(given["quiet"])
+    check_output(given["out"])
     from convnext_cli import zoo
 
     source = zoo.resolve(given["source"])

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from convnext_cli.cli import evaluate_view, opening, options, render, types
+from convnext_cli.remote.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.datasets import Dataset, LabelledPhoto
@@ -93,6 +94,8 @@ def evaluate(**given: Any) -> int:
     from convnext_cli.evaluation import folder, real
 
     _check(given)
+    if given["output"]:
+        check_output(given["output"])
     target = Path(given["output"]) if given["output"] else None
     if target is not None:
         folder.check(target, overwrite=given["overwrite"])

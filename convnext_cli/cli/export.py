@@ -9,6 +9,7 @@ import click
 
 from convnext_cli.cli import options, render, types
 from convnext_cli.files import check_utf8, user_path
+from convnext_cli.remote.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.exporting.check import Check
@@ -91,6 +92,7 @@ def _export(given: dict[str, Any]) -> Exported:
     options.not_offline(given)
     if given["no_check"] and given["threads"] and given["dtype"] != "int8":
         raise click.UsageError("--threads is for the check, which --no-check leaves out.")
+    check_output(given["output"])
     target = user_path(given["output"])
     check_utf8(target)
     if given["pull"]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import label_view, options, render
+from convnext_cli.remote.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.labelling.sort import Plan
@@ -59,6 +60,9 @@ def check(given: dict[str, Any], target: Path) -> None:
     for name, usual in (("by", "label"), ("mode", "copy"), ("dry_run", False)):
         if given[name] != usual and not given["sort_into"]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for --sort-into.")
+    for name in ("sort_into", "report"):
+        if given[name]:
+            check_output(given[name])
     if given["xmp_remove"] and not given["xmp"]:
         raise click.UsageError("--xmp-remove wants --xmp sidecar or --xmp embed: where the keywords are.")
     if given["xmp"]:

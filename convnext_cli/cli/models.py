@@ -175,7 +175,7 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: 
     for entry in wanted:  # all questions come before the first download
         _agree(entry, yes, offline=offline, origin=origin, force=force)
     for entry in wanted:
-        click.echo(str(_pull(entry, offline=offline, origin=origin, force=force)))
+        render.echo(str(_pull(entry, offline=offline, origin=origin, force=force)))
 
 
 def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
@@ -251,7 +251,7 @@ def path(name: str) -> None:
     """
     from convnext_cli import zoo
 
-    click.echo(str(zoo.resolve(name).absolute()))
+    render.echo(str(zoo.resolve(name).absolute()))
 
 
 @models.command()

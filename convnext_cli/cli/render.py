@@ -44,12 +44,22 @@ def clean(text: str) -> str:
 
 
 def _console(stderr: bool, quiet: bool = False) -> Console:
+    """A console on which no text moves the cursor, wherever it comes from: the one owner of that rule."""
     from rich.console import Console
+    from rich.segment import Segment
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
             """A closed pipe ends the command silently (cli.main), and not with rich's own exit status."""
             raise BrokenPipeError
+
+        def render(self, renderable: RenderableType, options: Any = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                # rich's own control codes stand in segments of their own
+                if segment.control or segment.text.isprintable():
+                    yield segment
+                else:
+                    yield Segment(plain_lines(segment.text), segment.style)
 
     stream = sys.stderr if stderr else sys.stdout
     # Off a terminal nothing is cut: a path that lost its end is of no use to the next program.
@@ -121,6 +131,13 @@ class _Screen:
 def screen(stream: IO[bytes]) -> IO[bytes]:
     """The stream, for rows on a terminal."""
     return cast("IO[bytes]", _Screen(stream))
+
+
+def echo(text: str) -> None:
+    """One line on standard output: as it is for a program, escaped on a terminal."""
+    import click
+
+    click.echo(plain(text) if sys.stdout.isatty() else text)
 
 
 def error(message: str, hint: str | None = None) -> None:

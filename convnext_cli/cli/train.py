@@ -15,6 +15,7 @@ import click
 
 from convnext_cli.cli import opening, options, render, train_view
 from convnext_cli.files import check_utf8, user_path
+from convnext_cli.remote.addresses import check_output
 from convnext_cli.threads import environment_number
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def train(**given: Any) -> int:
     from convnext_cli.errors import UsageError
     from convnext_cli.training.folder import RunFolder
 
+    check_output(given["output"])
     folder = RunFolder(user_path(given["output"]))
     check_utf8(folder.path)
     from convnext_cli.datasets import open_data
@@ -224,7 +226,7 @@ def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> 
         render.note(_INTERRUPTED.format(job.folder))
         return 130
     if given["as_json"]:
-        click.echo(json.dumps(outcome.facts, ensure_ascii=False))
+        click.echo(json.dumps(outcome.facts))
     else:
         train_view.print_results(outcome.facts)
     if outcome.trained:

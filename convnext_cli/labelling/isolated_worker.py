@@ -15,6 +15,7 @@ from typing import Any
 
 from convnext_cli.decoders import Limit, Task
 from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.quiet import quiet_pillow
 from convnext_cli.preparation import Preparation
 from convnext_cli.threads import Budget
 
@@ -24,6 +25,7 @@ _MORE = 4  # times the limit after which the system ends this process, should th
 def serve() -> None:
     """Answer requests until the parent closes its end, or is gone."""
     _end_with_parent()
+    quiet_pillow()
     answers = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for printed in (1, 2):  # libraries print as they like

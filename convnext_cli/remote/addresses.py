@@ -29,15 +29,15 @@ LOCAL = frozenset({"file", "local", "memory", "zip"})
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _DRIVE = re.compile(r"/[A-Za-z]:")
-# Between :// and @: a user and a password, which may hold slashes (an S3 ARN has colons, too); or a lone token, but in
-# schemes where what stands there is the name of a container or a repository.
+# Between :// (:/ where it went through Path) and @: a user and a password, which may hold slashes (an ARN has colons,
+# too); or a lone token, but in schemes where what stands there is the name of a container or a repository.
 _USER = re.compile(
-    r"""(?<=://)(?!arn:)[^/@\s"<>]*:[^\s"<>]*@
-    |(?<![\w+.-])(?!(?:az|abfss?|hf|zip|memory|file|local)://)([a-z][a-z0-9+.-]*://)[^/\s"<>]*@""",
+    r"""(:/{1,2})(?!arn:)[^/@\s"<>]*:[^\s"<>]*@
+    |(?<![a-z0-9+.])(?!(?:az|abfss?|hf|zip|memory|file|local):)([a-z][a-z0-9+.-]+:/{1,2})[^/\s"<>]*@""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SECRETS = r"(?:x-amz-\w+|x-goog-\w+|sig|signature|awsaccesskeyid|googleaccessid|\w*token|\w*secret|\w*key|password)"
-_QUERY = re.compile(rf"(?<![\w-])({_SECRETS})=[^&\s\"'<>]+", re.IGNORECASE)
+_QUERY = re.compile(rf"(?<![\w/-])({_SECRETS})=[^&\s\"'<>]+", re.IGNORECASE)
 # Keys that look like nothing else: of AWS and of the hub.
 _KEYS = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}\b|\bhf_[A-Za-z0-9]{16,}\b")
 _ENVIRONMENT = re.compile(
@@ -112,7 +112,7 @@ def scrub(text: str) -> str:
     """A text without passwords, keys and signatures: those of URLs, and those that the environment holds."""
     for secret in _in_environment():
         text = text.replace(secret, "…")
-    text = _USER.sub(r"\1…@", text)
+    text = _USER.sub(r"\1\2…@", text)
     text = _QUERY.sub(r"\1=…", text)
     return _KEYS.sub("…", text)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from convnext_cli.errors import ModelError
 from convnext_cli.files import user_path
+from convnext_cli.remote.addresses import scrub
 from convnext_cli.text import is_well_formed
 from convnext_cli.zoo import local
 from convnext_cli.zoo.entry import Entry, entries
@@ -98,9 +99,12 @@ def resolve(name_or_path: str | Path) -> Path:
     if exists:
         raise ModelError(f"there are no weights in {name}", "name the file itself, or a folder that holds it")
     if local.stem(path) is not None or name.startswith(("/", "./", "../", "~")) or "\\" in name:
-        raise ModelError(f"there is no file {name}", "check the path; `convnext models list` shows the known names")
+        raise ModelError(
+            f"there is no file {scrub(name)}", "check the path; `convnext models list` shows the known names"
+        )
     raise ModelError(
-        f"no model is called {name!r}", f"the nearest names are {', '.join(nearest(name))}; see `convnext models list`"
+        f"no model is called {scrub(name)!r}",
+        f"the nearest names are {', '.join(nearest(name))}; see `convnext models list`",
     )
 
 
