@@ -152,6 +152,7 @@ class TestZip:
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert error.value.kind == "unsupported" and most < 4 << 20
+        assert [photo.problem and photo.problem.kind for photo in opened(tmp_path / "a.zip")] == ["unsupported"]
 
     def test_what_expands_a_hundredfold_is_refused(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
@@ -162,6 +163,9 @@ class TestZip:
             dataset.read(dataset.photos[0])
         assert error.value.kind == "too_large"
         assert dataset.read(dataset.photos[1]).startswith(PHOTO)
+        first, second = opened(tmp_path / "a.zip")
+        assert first.problem is not None and str(first.problem) == str(error.value)
+        assert second.data == dataset.read(dataset.photos[1])
 
     def test_what_expands_and_begins_as_a_photo_is_held_once(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,10 @@ from convnext_cli.datasets.folders import Layout, Parts, layout
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes
 from convnext_cli.errors import ModelError, PhotoError
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
-from convnext_cli.photos.formats import HEAD, is_readable
+from convnext_cli.photos.zipped import read_head, read_photo
 from convnext_cli.remote.addresses import is_url
 from convnext_cli.remote.reading import opened_file
 
-_ENCRYPTED = 0x1  # bit of a member's flags
-# A file of more bytes, which expands from so many times fewer, is not a photo: they do not shrink.
-_MUCH, _FACTOR = 32 * 2**20, 100
 _HINT = "pack it again, or unpack it and name the folder"
 
 
@@ -31,41 +26,13 @@ class ZipSource:
         self._file = file
 
     def read(self, key: Any) -> bytes:
-        # a few bytes expand to gigabytes, which are not looked at when the first ones are not a photo's
-        head = _bytes(self._file, key, HEAD)
-        return _bytes(self._file, key) if is_readable(head) else head
+        return read_photo(self._file, key)
 
     def size(self, key: Any) -> int:
         return min(int(key.file_size), MAX_FILE_BYTES)
 
     def close(self) -> None:
         self._file.close()
-
-
-def _bytes(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_FILE_BYTES) -> bytes:
-    """The first bytes of a member, at most so many. Raises PhotoError."""
-    if member.flag_bits & _ENCRYPTED:
-        raise PhotoError("permission", "it is encrypted in the zip")
-    # by other methods zipfile expands all at once, and 200 bytes can be gigabytes
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise PhotoError("unsupported", "the zip packed it by another method than deflate")
-    if most == MAX_FILE_BYTES and member.file_size > most:
-        raise PhotoError("too_large", f"it has {member.file_size / 2**20:,.0f} MiB; 512 MiB is the limit")
-    if most == MAX_FILE_BYTES and member.file_size > max(_MUCH, _FACTOR * member.compress_size):
-        expands = f"it expands from {member.compress_size:,} bytes to {member.file_size / 2**20:,.0f} MiB"
-        raise PhotoError("too_large", f"{expands}, as photos never do")
-    try:
-        data = io.BytesIO()
-        with file.open(member) as stream:
-            while (room := most - data.tell()) and (piece := stream.read(min(1 << 20, room))):
-                data.write(piece)
-    except NotImplementedError:
-        raise PhotoError("unsupported", "the zip packed it in a way that is not known here") from None
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError):
-        raise PhotoError("corrupt", "the zip is damaged where it lies") from None
-    if not data.tell():
-        raise PhotoError("empty", "the file is empty")
-    return data.getvalue()
 
 
 def read(path: str) -> Dataset:
@@ -109,7 +76,7 @@ def _is_photo(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
     if Path(member.filename).suffix.lower() in IMAGE_SUFFIXES:
         return True
     try:
-        return looks_like_image(_bytes(file, member, 64))
+        return looks_like_image(read_head(file, member))
     except PhotoError:
         return False
 

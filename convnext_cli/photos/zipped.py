@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 
 from convnext_cli.errors import PhotoError
-from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
+from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, check_bytes, looks_like_image
+from convnext_cli.photos.formats import HEAD, is_readable
 from convnext_cli.photos.shards import Member, broken, checked, opened
 from convnext_cli.photos.tar import clean
 
 _ENCRYPTED = 0x1  # bit of a member's flags
-_HEAD = 64  # bytes, which say whether it is an image
-_DAMAGED = PhotoError("corrupt", "the zip is damaged where it lies")
+# A file of more bytes, which expands from so many times fewer, is not a photo: they do not shrink.
+_MUCH, _FACTOR = 32 * 2**20, 100
+_PIECE = 1 << 20  # bytes that are expanded at once
 
 
 def members(path: str) -> Iterator[Member]:
@@ -22,7 +26,7 @@ def members(path: str) -> Iterator[Member]:
     with opened(path) as stream:
         try:
             file = zipfile.ZipFile(stream)
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError, NotImplementedError):
             if not stream.seek(0, os.SEEK_END):
                 raise PhotoError("empty", "the file is empty") from None
             raise PhotoError("corrupt", "the zip is cut or damaged; pack it again, or unpack it") from None
@@ -39,18 +43,47 @@ def _member(file: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Member:
     """A file with its bytes; with its first bytes alone where these and its name say that it is not a photo."""
     is_called_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
     try:
-        if entry.flag_bits & _ENCRYPTED:
-            raise PhotoError("permission", "it is encrypted in the zip")
-        if entry.file_size > MAX_FILE_BYTES:
-            return checked(name, entry.file_size, None)
-        with file.open(entry) as stream:
-            head = stream.read(_HEAD)
-            if not is_called_image and not looks_like_image(head):
-                return Member(name, head)
-            return checked(name, entry.file_size, head + stream.read(MAX_FILE_BYTES - len(head)))
+        if is_called_image or looks_like_image(head := read_head(file, entry)):
+            return checked(name, entry.file_size, read_photo(file, entry))
+        return Member(name, head)
     except PhotoError as problem:
         return Member(name, problem=problem)
+
+
+def read_photo(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a file in a zip; its first bytes alone where these are not a readable photo's. Raises PhotoError."""
+    check_bytes(member.file_size)
+    head = read_head(file, member)
+    # a few bytes expand to gigabytes, which are not looked at when the first ones are not a photo's
+    if not is_readable(head):
+        return head
+    if member.file_size > max(_MUCH, _FACTOR * member.compress_size):
+        expands = f"it expands from {member.compress_size:,} bytes to {member.file_size / 2**20:,.0f} MiB"
+        raise PhotoError("too_large", f"{expands}, as photos never do")
+    return _read(file, member, MAX_FILE_BYTES)
+
+
+def read_head(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes that say what a file in a zip is. Raises PhotoError."""
+    return _read(file, member, HEAD)
+
+
+def _read(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    """The first bytes of a file, at most so many, expanded piece by piece."""
+    if member.flag_bits & _ENCRYPTED:
+        raise PhotoError("permission", "it is encrypted in the zip")
+    # by other methods zipfile expands all at once, and 200 bytes can be gigabytes
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise PhotoError("unsupported", "the zip packed it by another method than deflate")
+    data = io.BytesIO()
+    try:
+        with file.open(member) as stream:
+            while (room := most - data.tell()) and (piece := stream.read(min(_PIECE, room))):
+                data.write(piece)
     except NotImplementedError:
-        return Member(name, problem=PhotoError("unsupported", "the zip packed it by a method that is not known here"))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
-        return Member(name, problem=_DAMAGED)
+        raise PhotoError("unsupported", "the zip packed it in a way that is not known here") from None
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError):
+        raise PhotoError("corrupt", "the zip is damaged where it lies") from None
+    if not data.tell():
+        raise PhotoError("empty", "the file is empty")
+    return data.getvalue()
