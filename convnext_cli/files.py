@@ -6,9 +6,11 @@ import errno
 import os
 import re
 import shutil
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +18,8 @@ from convnext_cli.errors import OutputError, UsageError
 from convnext_cli.text import is_well_formed, json_value
 
 _MOST_JSON = 16 << 20  # bytes; the longest lists of labels have 3 MB
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: linux/fcntl.h, linux/fs.h
 
 
 @contextmanager
@@ -61,6 +65,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         sync_folder(part)
         try:
+            if path.exists() and exchange(part, path):  # a kill leaves one or the other, and never none
+                sync_folder(path.parent)
+                return
             if path.exists():
                 path.rename(former)
             part.rename(path)
@@ -74,6 +81,26 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise unwritten(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Give two files or folders each other's name in one step, as Linux can; False where that cannot be done."""
+    call = _renameat2()
+    return call is not None and call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
+@cache
+def _renameat2() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except AttributeError:  # not in every C library
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    return call
 
 
 def crc32(path: Path, length: int | None = None) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from convnext_cli.checkpoints import beside
 from convnext_cli.errors import OutputError, UsageError
 from convnext_cli.exporting import Format
-from convnext_cli.files import replacing, sync_folder, unwritten
+from convnext_cli.files import exchange, replacing, sync_folder, unwritten
 
 # Temporary files of libraries and compilers go into the room: a killed export leaves nothing anywhere else.
 _TEMPORARY = ("TMPDIR", "TMP", "TEMP")
@@ -125,6 +125,9 @@ def _put(made: Path, there: Path) -> None:
     former = made.parents[1].with_suffix(".former")  # not within the room, which goes
     try:
         if made.is_dir():
+            if there.exists() and exchange(made, there):  # a kill leaves one or the other, and never none
+                sync_folder(there.parent)
+                return
             if there.exists():
                 there.rename(former)
             try:
