@@ -246,10 +246,10 @@ def _check_cost(path: Path, zipped: bool) -> None:
     """Raise ModelError for a pickle that would take all memory, or no end, to open."""
     try:
         if zipped:
-            with zipfile.ZipFile(path) as archive, archive.open(pickle_of(archive)) as stream:
+            with _quiet(), zipfile.ZipFile(path) as archive, archive.open(pickle_of(archive)) as stream:
                 pickle_check.check(stream)
             return
-        with path.open("rb") as stream:
+        with _quiet(), path.open("rb") as stream:
             for _ in range(_PICKLES):
                 pickle_check.check(stream)
     except pickle_check.CostlyError as error:
