@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from convnext_cli.errors import PhotoError
-from convnext_cli.photos import jpeg
+from convnext_cli.photos import colour, jpeg
 from convnext_cli.photos.decode import decode
 from tests.photos_made import encoded, exif_orientation, picture
 
@@ -165,3 +165,12 @@ def test_ordinary_tiles(tile: int) -> None:
     assert decode(encoded(image, "TIFF", compression="tiff_deflate")).width == 300
     data = encoded(image, "TIFF", tiffinfo={322: tile, 323: tile}, compression="tiff_deflate")
     assert decode(data).width == 300
+
+
+def test_profiles_of_megabytes_are_used_and_not_kept() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for size in (0, 2 << 20):
+        data = encoded(picture(20, 20), "JPEG", icc_profile=profile + bytes(size))
+        colour._transform.cache_clear()
+        assert decode(data).image.tobytes() == decode(encoded(picture(20, 20), "JPEG")).image.tobytes()
+        assert colour._transform.cache_info().currsize == (not size)

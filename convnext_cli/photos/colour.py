@@ -17,6 +17,7 @@ SRGB_TOLERANCE = 2
 # Pictures of more pixels, if they need any work, are worked on in bands of about BAND_PIXELS.
 WHOLE_BELOW = 24_000_000
 BAND_PIXELS = 1_000_000
+_LARGEST_KEPT = 1 << 20  # bytes of a profile whose transform is kept
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -109,7 +110,9 @@ def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
     if profile:
         if image.mode in ("YCbCr", "HSV", "RGBX"):
             image = image.convert("RGB")
-        transform = _transform(profile, image.mode)
+        # those of cameras are small, and kept; one of megabytes would be held for nothing
+        make = _transform if len(profile) <= _LARGEST_KEPT else _transform.__wrapped__
+        transform = make(profile, image.mode)
         if transform is not None:
             return transform.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
