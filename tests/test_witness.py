@@ -48,7 +48,7 @@ def test_classify_names_the_photos_that_it_was_at(
 ) -> None:
     status, err = run(tmp_path, home, kind, "classify", "-r", "photos", "-f", "csv")
     assert status == -number
-    assert f"error: {how} while it was at photos/2\\x1b.jpg" in err
+    assert f"error: {how} while it worked on photos/2\\x1b.jpg" in err
     assert "hint: convnext label" in err
     assert "Traceback" not in err and "File " not in err
 
@@ -63,7 +63,7 @@ def test_label_says_how_it_goes_on(tmp_path: Path, home: Path) -> None:
 def test_a_run_that_ends_as_it_should_has_no_last_words(tmp_path: Path, home: Path) -> None:
     status, err = run(tmp_path, home, "exit", "classify", "-r", "photos", "-f", "csv")
     assert status == 7
-    assert "the program was ended while it was at" in err
+    assert "the program was ended while it worked on" in err
     (tmp_path / "photos" / "2\x1b.jpg").unlink()
     done = subprocess.run(
         command("classify", "-r", tmp_path / "photos", "-m", tmp_path / "small.safetensors"),

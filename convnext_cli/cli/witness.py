@@ -1,4 +1,4 @@
-"""Last words: which photos the program was at when it was ended, whatever ended it.
+"""Last words: which photos the program worked on when it was ended, whatever ended it.
 
 A process that crashes or is killed cannot say anything any more. So another one waits for its end, reads its notes
 (``labelling/in_flight.py``), and says it. And where a decoder computes for ever and lets no other thread run, so that
@@ -45,7 +45,7 @@ HINTS = {
 
 @contextlib.contextmanager
 def of_classify(pipeline: Pipeline) -> Iterator[None]:
-    """Say which photos ``classify`` was at, should the process be ended."""
+    """Say which photos ``classify`` worked on, should the process be ended."""
     if not cli.owns_process():
         yield
         return
@@ -129,7 +129,7 @@ def heartbeat(seconds: float) -> Iterator[None]:
 
 
 def speak(last_words: bytes) -> None:
-    """Say what the process that started this one was at. last_words: of its own, if it had any."""
+    """Say what the process that started this one worked on. last_words: of its own, if it had any."""
     path, command = sys.argv[1:]
     notes = in_flight.read(Path(path))
     if command == "classify":
@@ -146,4 +146,4 @@ def speak(last_words: bytes) -> None:
     if _FATAL in last_words:
         crash = last_words.split(_FATAL, 1)[1].split(b"\n", 1)[0].decode(errors="replace")
         how = f"a library crashed ({crash.strip().lower()})"
-    render.error(f"{how} while it was at {', '.join(photos[:_NAMED])}{more}", HINTS[command])
+    render.error(f"{how} while it worked on {', '.join(photos[:_NAMED])}{more}", HINTS[command])

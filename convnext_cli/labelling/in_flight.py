@@ -36,7 +36,7 @@ LONG = 10.0
 
 @dataclass(frozen=True)
 class Notes:
-    """What an earlier process was at, as absolute paths or URLs.
+    """What an earlier process worked on, as absolute paths or URLs.
 
     folder: that relative ones began from. alone: the photo that it tried by itself, or None. seconds: for which it had
     tried that. in_network: whether the network was at work.
@@ -138,7 +138,7 @@ class InFlight:
 
 
 def read(path: Path) -> Notes:
-    """What the last process that wrote this file was at when it ended; nothing when there is no such file."""
+    """What the last process that wrote this file worked on when it ended; nothing when there is no such file."""
     return _notes(path, before=None)
 
 

@@ -1,4 +1,4 @@
-"""Photos that an earlier run was at when it was ended: they come last, one by one, and may end another process only.
+"""Photos that an earlier run worked on when it was ended: they come last, one by one, and may end another process only.
 
 Whatever ends a process (a defect of a decoder, the system when memory runs out), the next run begins with the notes
 that it left (``in_flight.py``). All other photos are labelled first. Then each suspect is read and decoded in another
@@ -99,7 +99,9 @@ class Suspects:
 
     def _say(self, paths: tuple[str, ...]) -> None:
         named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
-        self._pipeline.say(f"the run before was ended while it was at {named}: tried last, in a process of their own")
+        self._pipeline.say(
+            f"an earlier run was ended while it worked on {named}; these photos come last, in another process"
+        )
 
     def begin(self) -> None:
         """A round begins. What ended a process before is tried again only where it can end no other."""
