@@ -12,7 +12,7 @@ import pickletools
 from typing import IO, Any, NamedTuple
 
 MOST_BYTES = 1 << 25  # of a pickle; published checkpoints with an optimizer's state have less than 1 MB
-_MOST_STEPS = 3_000_000
+_MOST_STEPS = 1_000_000  # checkpoints of the largest network with an optimizer have 50,000
 _MOST_WORK = 20_000_000  # values that hashing or comparing all tuples may visit
 _MOST_EDGES = 8  # of a tensor
 _LENGTHS = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
