@@ -72,7 +72,13 @@ def lacks_memory(error: BaseException) -> bool:
     """Whether memory was out: the loader of libraries, threads and the system have no exception of their own for it."""
     return isinstance(error, MemoryError) or any(
         words in str(error)
-        for words in ("Cannot allocate memory", "failed to map segment", "can't start new thread", "std::bad_alloc")
+        for words in (
+            "Cannot allocate memory",
+            "failed to map segment",
+            "can't start new thread",
+            "std::bad_alloc",
+            "PyObject pointer is null",
+        )
     )
 
 

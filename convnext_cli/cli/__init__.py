@@ -169,6 +169,10 @@ def run(args: list[str]) -> int:
 
             render.traceback()
         return _reported(error)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of libraries in Rust, which is no Exception
+            raise
+        return _reported(RuntimeError(str(error)))
 
 
 def _reported(error: Exception) -> int:
