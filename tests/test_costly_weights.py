@@ -154,20 +154,10 @@ def _card(**changes: Any) -> str:
     return json.dumps(values)
 
 
-HALF = "caf\ud800"
 CARDS: dict[str, tuple[str, str]] = {
     "photos as large as no memory": (_card(recipe={"size": [8192, 8192]}), f"from 1 to {MOST}"),
     "photos below the stride": (_card(recipe={"size": [8, 8]}), "below the network's stride, 32"),
     "classes without end": (_card(config={"num_labels": 10**9}), "at most 1,000,000"),
-    "half a character in a label": (
-        _card(labels={"name": "own", "names": [HALF, *"abcdef"], "lemmas": list("abcdefg")}),
-        "half a character",
-    ),
-    "half a character in an id": (
-        _card(labels={"name": "own", "names": list("abcdefg"), "lemmas": list("abcdefg"), "ids": [HALF, *"bcdefg"]}),
-        "half a character",
-    ),
-    "half a character in the name": (_card(name=HALF), "half a character"),
     "more labels than classes": (
         _card(labels={"name": "own", "names": list(map(str, range(50))), "lemmas": list(map(str, range(50)))}),
         "7 classes, but the label set 'own' has 50 names",
