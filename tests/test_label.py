@@ -393,7 +393,7 @@ def test_mistakes_are_told(
 
 def test_classes_and_floors(convnext: Run, tmp_path: Path) -> None:
     floors = tmp_path / "floors.csv"
-    floors.write_text("label,score\nn00021265,1.1\n")
+    floors.write_text("label,score\nn00021265,1\n")
     target = tmp_path / "labels.jsonl"
     convnext("label", *SAMPLES, "-o", target, "--classes", "cat,n00021265", "--floors", floors, "--min-score", 0)
     found = [json.loads(line) for line in target.read_text().splitlines()]
