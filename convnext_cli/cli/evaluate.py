@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from convnext_cli.cli import evaluate_view, opening, options, render, types
 from convnext_cli.remote.addresses import check_output
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 # Options of other commands that share ``opening``: an evaluation looks at all answers.
 MOST_FAILURES = 10  # that are named, and of classes as many
-_OF_FOLDER = ("overwrite", "mistakes")  # options that are about the folder of -o
 _NOT_OFFERED = {"top": 5, "min_score": None, "floors": None, "softmax": False, "sigmoid": False, "logits": False}
 
 
@@ -93,7 +91,6 @@ def evaluate(**given: Any) -> int:
     from convnext_cli.datasets import open_data
     from convnext_cli.evaluation import folder, real
 
-    _check(given)
     if given["output"]:
         check_output(given["output"])
     target = Path(given["output"]) if given["output"] else None
@@ -126,14 +123,6 @@ def evaluate(**given: Any) -> int:
     return _status(document, given, failed=failed)
 
 
-def _check(given: dict[str, Any]) -> None:
-    """Raise UsageError for options of the folder when no folder is written."""
-    context = click.get_current_context()
-    for name in _OF_FOLDER:
-        if not given["output"] and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} has no effect without -o: it is about the folder.")
-
-
 def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:
     """With the splits that the run made whose model this is, where it parted the same photos."""
     from convnext_cli.datasets.parted import parted
@@ -143,7 +132,10 @@ def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:
         return dataset
     found = parted(dataset, opening.places(given, "data"), model if model.is_dir() else model.parent)
     if found is not None:
-        render.note(f"note: {model} was trained on a part of these photos; its splits.csv says which")
+        if found.splits() == ("train",):
+            render.note(f"note: {model} was trained on all of these photos: it knows them, and others it may not")
+        else:
+            render.note(f"note: {model} was trained on a part of these photos; its splits.csv says which")
     return found or dataset
 
 
@@ -193,8 +185,11 @@ def _choose(
     reassessed: list[list[int]] | None,
     given: dict[str, Any],
 ) -> Chosen:
+    from convnext_cli.datasets import drawing
     from convnext_cli.evaluation import truth
 
+    if reassessed is None:
+        drawing.check(dataset)
     models = []
     for pipeline in pipelines:
         found = truth.find(dataset, pipeline.labels, by_index=given["by_index"], only_these=given["only_these"])

@@ -52,7 +52,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     epilog="\b\nExamples:\n  convnext train flowers/ -o run/\n"
     "  convnext train clothes.zip -o run/ --time 15m --size 96\n"
     "  convnext train photos.csv -o run/ --freeze\n"
-    "  convnext train tiny/ -o run/ --from scratch --recipe weights/recipe.toml\n"
+    "  convnext train tiny/ -o run/ --from scratch --arch convnext_femto --time 8h\n"
     "  convnext classify -m run/ photo.jpg"
 )
 @click.argument("data", nargs=-1, metavar="DATA...")
@@ -67,6 +67,12 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Times through train.")
 @click.option("--time", "minutes", type=_Minutes(), metavar="TIME", help="How long to train: 90s, 20m, 1.5h, 1h30m.")
 @click.option("--size", type=click.IntRange(1), help="Edge of the photos in pixels.  [default: that of the weights]")
+@click.option(
+    "--resize-mode",
+    "resize",
+    type=click.Choice(["shortest", "squash", "longest"]),
+    help="Fit the shortest edge and crop, both edges, or the longest edge and pad.  [default: by the photos' shapes]",
+)
 @click.option("-b", "--batch-size", type=click.IntRange(2), help="Photos a step, over all processes.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Highest learning rate.")
 @click.option("--freeze", is_flag=True, default=None, help="Fit the classifier alone, on features computed once.")
@@ -164,7 +170,20 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
 
     values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}
     named = dict.fromkeys(values, str(given["recipe"]))
-    names = ("start", "arch", "epochs", "minutes", "size", "batch_size", "lr", "freeze", "teacher", "dtype", "compile")
+    names = (
+        "start",
+        "arch",
+        "epochs",
+        "minutes",
+        "size",
+        "resize",
+        "batch_size",
+        "lr",
+        "freeze",
+        "teacher",
+        "dtype",
+        "compile",
+    )
     options = {name: given[name] for name in (*names, "seed") if given[name] is not None}
     options |= dict(map(recipes.parse, given["settings"]))
     values |= options

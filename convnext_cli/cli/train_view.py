@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 _COLUMNS = ("epoch", "loss", "val loss", "top-1", "top-5", "ECE", "time")
 _SHOWN = 12  # evaluations in the live table
 _NOTED = (
-    *("epochs", "minutes", "size", "sizes", "batch_size", "optimiser", "lr", "layer_decay", "drop_path", "ema"),
+    *(
+        "epochs",
+        "minutes",
+        "size",
+        "sizes",
+        "resize",
+        "batch_size",
+        "optimiser",
+        "lr",
+        "layer_decay",
+        "drop_path",
+        "ema",
+    ),
     *("mixup", "cutmix", "augment", "scale", "erasing", "class_weights", "seed"),
 )
 
@@ -94,7 +106,8 @@ class Teller:
 
     def judged(self, done: float, values: dict[str, Any]) -> None:
         self._done = done
-        self._history.append(values | {"loss": self._last.get("loss")})
+        if "val_top1" in values:
+            self._history.append(values | {"loss": self._last.get("loss")})
         if self._live is None and not self._quiet:
             render.note(_told(values, self._last))
 
@@ -162,6 +175,8 @@ def _told(values: dict[str, Any], last: dict[str, Any]) -> str:
         )
     rate = f", {last['images_per_second']:,.0f} photos/s" if last else ""
     loss = f"loss {last['loss']:.3f}, " if last else ""
+    if "val_top1" not in values:
+        return f"epoch {values['epoch']:.1f}: {loss.rstrip(', ')}{rate}, {duration(values['seconds'])}"
     top5 = "" if values["val_top5"] is None else f", top-5 {100 * values['val_top5']:.1f} %"
     return (
         f"epoch {values['epoch']:.1f}: {loss}val loss {values['val_loss']:.3f}, "
@@ -186,7 +201,7 @@ def print_results(facts: dict[str, Any]) -> None:
         table.add_row(*cells)
     if splits:
         render.out().print(table)
-    best = f"the best of epoch {results['best_epoch']:.1f}"
+    best = f"{'the best' if 'val' in results else 'the last'} weights, of epoch {results['best_epoch']:.1f}"
     if facts["asked"].get("freeze"):
         best = f"solved with a penalty of {results['penalty']:g}" if "penalty" in results else "solved"
     render.note(f"{best}, at {results['size']} pixels; {_of_temperature(results)}")
@@ -195,6 +210,8 @@ def print_results(facts: dict[str, Any]) -> None:
 def _of_temperature(results: dict[str, Any]) -> str:
     """Whether logits are divided by a temperature, and why."""
     used, fitted = results["temperature"], results.get("temperature_fitted", results["temperature"])
+    if "val" not in results:
+        return "no temperature was fitted: there are no photos for val"
     if fitted is None:
         return "no temperature was fitted: val has too few photos to judge one by"
     before, after = results["val_ece_before"], results.get("val_ece_fitted", results["val"]["ece"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convnext_cli.datasets import Dataset, LabelledPhoto
+from convnext_cli.datasets import Dataset, LabelledPhoto, drawing
 from convnext_cli.errors import ModelError
 from convnext_cli.evaluation import match, real
 from convnext_cli.labels import LabelSet
@@ -89,7 +89,7 @@ def choose(
     left_out: Counter[str] = Counter()
     classes = {photo.label for photo in photos if photo.label is not None}
     if not classes and reassessed is None:
-        raise ModelError("the photos have no classes", "put them into a folder a class, or name a CSV of path,label")
+        raise ModelError("the photos have no classes", drawing.HINT)
     unmatched: set[str] = set()
     for labels, found in models:
         lacking = [name for name in found.unmatched if name in classes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convnext_cli.card import Card
+from convnext_cli.photos.recipe import Fit
 from convnext_cli.training.recipe import SCRATCH, TrainingRecipe, make
 
 # Photos that a run sees in all, where no budget was given: enough to be done, no more than patience lasts.
@@ -13,9 +14,11 @@ _SCRATCH_ARCH = "convnext_atto"
 _RARE = 3.0  # times as many photos of one class as of another from which classes are weighed
 
 
-def choose(given: dict[str, Any], *, photos: int, counts: list[int], card: Card | None, device: str) -> TrainingRecipe:
+def choose(
+    given: dict[str, Any], *, photos: int, counts: list[int], card: Card | None, device: str, resize: Fit = "shortest"
+) -> TrainingRecipe:
     """A whole recipe. given: settings that are fixed. photos: to train on. counts: of them, a class. card: of the
-    weights that training begins with, None for scratch. device: kind of it.
+    weights that training begins with, None for scratch. device: kind of it. resize: what suits the photos' shapes.
 
     Raises UsageError for settings that make no sense together.
     """
@@ -23,9 +26,12 @@ def choose(given: dict[str, Any], *, photos: int, counts: list[int], card: Card 
     gpu = device != "cpu"
     batch = given["batch_size"] if "batch_size" in given else _batch(photos, gpu=gpu, scratch=scratch)
     values: dict[str, Any] = {"batch_size": min(batch, photos - photos % 2)}
+    values["resize"] = given.get("resize", resize)
     if card is not None:
         values["size"] = card.recipe.size[0]
         values["crop_pct"] = round(min(1.0, card.recipe.crop_pct), 4)
+    if values["resize"] != "shortest" and values["resize"] != (card and card.recipe.resize):
+        values["crop_pct"] = 1.0  # all of the photo is the point
     if "epochs" not in given and "minutes" not in given:
         seen = _SCRATCH if scratch else _TUNED
         least, most = (30, 300) if scratch else (5, 40)

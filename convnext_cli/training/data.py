@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from convnext_cli.datasets import Dataset, LabelledPhoto, problems, split
+from convnext_cli.datasets import Dataset, LabelledPhoto, drawing, problems, split
 from convnext_cli.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet, bundled
 
@@ -18,6 +18,10 @@ FEW = 50_000  # photos below which training from scratch is warned of (the issue
 SHARE = 0.15  # of the photos, that val and test get
 Progress = Callable[[str, int, int], None]  # what is done, how many of the photos are, and how many there are
 OWN = "own"  # the name of a label set that is not bundled
+_WITHOUT = {
+    "val": "without val the last weights are taken, even if earlier ones were better, and no temperature is fitted",
+    "test": "without test nothing measures the model on photos that had no part in its making",
+}
 _HINT = "mend that, or leave such photos and classes out with --skip-bad"
 
 
@@ -57,7 +61,7 @@ class TrainingData:
         known = {photo.label for photo in train}
         classes = tuple(name for name in self.classes if name in known)
         val, test = (tuple(photo for photo in photos if photo.label in known) for photos in (val, test))
-        if len(classes) < 2 or not val:
+        if len(classes) < 2 or (self.val and not val):
             what = "val has none" if len(classes) > 1 else f"{len(classes) or 'no'} class has any"
             raise ModelError(f"of the photos that can be read, {what}", "give it other photos")
         return replace(self, classes=classes, train=train, val=val, test=test)
@@ -89,6 +93,7 @@ def arrange(
     Raises ModelError for photos without a class, paths that lead nowhere, empty classes (unless ``skip_bad``), fewer
     than two classes, and a class that val or test has and train has not; UsageError for shares that are none.
     """
+    drawing.check(dataset)
     found = problems.by_name(dataset)
     bad = [problem for problem in found if problem.kind in BAD]
     notes = [str(problem) for problem in found if problem not in bad]
@@ -114,10 +119,16 @@ def arrange(
                 raise ModelError(f"{name} has photos of classes that train has not: {told}", _HINT)
             notes.append(f"left out: classes of {name} that train has not: {told}")
             of[name] = tuple(photo for photo in of[name] if photo.label in trained)
+    if not classes:
+        raise ModelError("train has no photo", "put photos of two classes or more into it")
     if len(classes) < 2:
-        raise ModelError(f"there is one class alone, {classes[0]}" if classes else "train has no photo", "give it two")
-    if not of["val"]:
+        message = f"there is one class alone, {classes[0]}"
+        if dataset.form in ("folders", "zip"):
+            message += f"\n{drawing.class_folders(dataset, photos)}"
+        raise ModelError(message, "add photos of a second class")
+    if not of["val"] and val:
         raise ModelError("no photo is left for val", "give each class more photos, or val a larger share: --val 0.3")
+    notes += [_WITHOUT[name] for name, share in (("val", val), ("test", test)) if not of[name] and not share]
     return TrainingData(dataset, classes, of["train"], of["val"], of["test"], parted, tuple(notes))
 
 
@@ -135,19 +146,18 @@ def _part(
     ours = [photo for photo in photos if photo.split in (None, "train")]
     if not ours:
         raise ModelError("the data has no photos to train on", "call that split train, or leave the splits out")
-    shares = {"val": val} if "val" not in splits else {}
+    shares = {"val": val} if "val" not in splits and val else {}
     if splits == {None} and test:
         shares["test"] = test
-    if not 0 < sum(shares.values()) < 1 or min(shares.values()) <= 0:
-        raise UsageError(
-            "--val and --test must be shares above 0, and below 1 together", "leave them out for 0.15 each"
-        )
+    if sum(shares.values()) >= 1:
+        raise UsageError("--val and --test must be below 1 together", "leave them out for 0.15 each")
     digests = []
-    for digest in split.digests(dataset, ours):
+    for digest in split.digests(dataset, ours) if shares else ():
         digests.append(digest)
         progress("comparing the photos, for splits without copies", len(digests), len(ours))
     twice = len(digests) - len(set(digests))
     if twice:
         say(f"{twice:,} photos are there more than once; copies stay on one side")
-    placed = dict(zip((id(photo) for photo in ours), split.stratified(ours, digests, shares, seed), strict=True))
+    places = split.stratified(ours, digests, shares, seed) if shares else ["train"] * len(ours)
+    placed = dict(zip((id(photo) for photo in ours), places, strict=True))
     return [replace(photo, split=placed.get(id(photo), photo.split)) for photo in photos]

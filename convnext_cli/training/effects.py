@@ -42,7 +42,7 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
     **dict.fromkeys(("arch", "patch_size", "layer_scale"), (FROM_SCRATCH,)),
     "size": (),
     "sizes": (TRAINED,),
-    **dict.fromkeys(("crop_pct", "search_size"), ()),
+    **dict.fromkeys(("resize", "crop_pct", "search_size"), ()),
     **dict.fromkeys(("epochs", "minutes", "warmup", "patience", "batch_size", "accumulate"), (TRAINED,)),
     **dict.fromkeys(("optimiser", "lr", "weight_decay", "beta2", "layer_decay", "clip"), (TRAINED,)),
     "min_lr": (TRAINED, FALLS),
@@ -68,7 +68,7 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
     "seed": (),
 }
 _DEFAULTS = {field.name: field.default for field in fields(TrainingRecipe)}
-_OPTIONS = {"start": "--from", "minutes": "--time", "batch_size": "--batch-size"}
+_OPTIONS = {"start": "--from", "resize": "--resize-mode", "minutes": "--time", "batch_size": "--batch-size"}
 _PLAIN_OPTIONS = ("arch", "epochs", "size", "lr", "freeze", "teacher", "dtype", "compile", "seed")
 
 

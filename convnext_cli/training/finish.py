@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from convnext_cli.training.loop import Photos
 from convnext_cli.training.pixels import Judged, load
 from convnext_cli.training.prepare import Prepared
 from convnext_cli.training.processes import Processes
+from convnext_cli.training.recipe import TrainingRecipe
 
 LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
 
@@ -52,50 +54,69 @@ def finish(
             teller.say(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
         return logits(network, pixels, rule, alone, workers=job.workers) if len(pixels) else torch.empty(0, 0), gone
 
-    rule, (found, _) = start.recipe, of("val", start.recipe)
-    sizes = {rule.size[0]: judge(found, photos.val_labels)}
-    if recipe.search_size:
-        for factor in LARGER[1:]:
-            stride = network.config.stride
-            edge = round(recipe.size * factor / stride) * stride
-            if edge in sizes:
-                continue
-            larger = start.recipe.at_size(edge)
-            other, gone = of("val", larger)
-            if gone:  # what is left says nothing beside the whole
-                break
-            sizes[edge] = judge(other, photos.val_labels)
-            if _top1(sizes[edge]) <= _top1(sizes[rule.size[0]]):
-                break
-            rule, found = larger, other
-    calibration = calibrate(found, photos.val_labels)
-    temperature, val = calibration.temperature, calibration.used
+    rule = start.recipe
     results: dict[str, Any] = {
         "best_step": best["step"],
         "best_epoch": best["epoch"],
         **({"penalty": best["penalty"]} if "penalty" in best else {}),
-        "size": rule.size[0],
-        "temperature": temperature,
-        "val": val,
-        **_calibration(calibration),
     }
-    if len(sizes) > 1:
-        results["val_top1_by_size"] = {str(edge): value["top1"] for edge, value in sizes.items()}
-    metrics = _percent("val", val)
-    for name, ece in (("without temperature", calibration.before), ("with fitted temperature", calibration.after)):
-        if calibration.fitted is not None and ece["ece"] is not None:
-            metrics[f"val ece {name}"] = round(ece["ece"], 4)
+    metrics: dict[str, float] = {}
+    temperature, found = None, None
+    if data.val:
+        rule, found, sizes = _size(recipe, start.recipe, photos.val_labels, network.config.stride, of)
+        calibration = calibrate(found, photos.val_labels)
+        temperature = calibration.temperature
+        results |= {"val": calibration.used, **_calibration(calibration)}
+        if len(sizes) > 1:
+            results["val_top1_by_size"] = {str(edge): top1 for edge, top1 in sizes.items()}
+        metrics |= _percent("val", calibration.used) | _errors(calibration)
+    results |= {"size": rule.size[0], "temperature": temperature}
     if data.test:
         rows, (answers, gone) = data.rows, of("test", rule)
         labels = torch.tensor([rows[photo.label] for photo in data.test if photo.path not in gone])
         if len(labels):
-            results["test"] = judge(answers, labels, temperature)
+            results["test"] = judge(answers, labels, temperature or 1.0)
             metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
     card = product.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
     product.write(folder.model, network, card)
-    _draw(folder, found / temperature, photos, data, val["ece"], best, teller)
+    _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, teller)
     return {"results": results}
+
+
+def _size(
+    recipe: TrainingRecipe,
+    rule: Recipe,
+    labels: torch.Tensor,
+    stride: int,
+    of: Callable[[str, Recipe], tuple[torch.Tensor, set[str]]],
+) -> tuple[Recipe, torch.Tensor, dict[int, float]]:
+    """The photos' recipe with the most right answers on val, its logits, and the share of them for each size that was
+    tried. of: logits of a split, and the photos that are gone."""
+    found, _ = of("val", rule)
+    sizes = {rule.size[0]: _top1(judge(found, labels))}
+    best = rule
+    for factor in LARGER[1:] if recipe.search_size else ():
+        edge = round(recipe.size * factor / stride) * stride
+        if edge in sizes:
+            continue
+        larger = rule.at_size(edge)
+        other, gone = of("val", larger)
+        if gone:  # what is left says nothing beside the whole
+            break
+        sizes[edge] = _top1(judge(other, labels))
+        if sizes[edge] <= sizes[best.size[0]]:
+            break
+        best, found = larger, other
+    return best, found, sizes
+
+
+def _errors(calibration: Calibration) -> dict[str, float]:
+    """The calibration errors of val for the card, with the fitted temperature and without; none where none is known."""
+    if calibration.fitted is None:
+        return {}
+    both = {"without temperature": calibration.before["ece"], "with fitted temperature": calibration.after["ece"]}
+    return {f"val ece {name}": round(ece, 4) for name, ece in both.items() if ece is not None}
 
 
 def _top1(found: dict[str, float | None]) -> float:
@@ -128,21 +149,22 @@ def _percent(split: str, found: dict[str, float | None]) -> dict[str, float]:
 
 def _draw(
     folder: RunFolder,
-    found: torch.Tensor,
+    found: torch.Tensor | None,
     photos: Photos,
     data: TrainingData,
-    ece: float | None,
-    best: dict[str, Any],
+    results: dict[str, Any],
     teller: Teller,
 ) -> None:
     if not plots.available():
         teller.say("pictures are not drawn: pip install matplotlib")
         return
-    if "penalty" not in best:  # a solved classifier has no course
+    if "penalty" not in results:  # a solved classifier has no course
         plots.curves(folder.read_log(), folder.curves)
+    if found is None:
+        return
     answers, labels = found.argmax(1).numpy(), photos.val_labels.numpy()
     counts = np.zeros((len(data.classes), len(data.classes)), np.int64)
     np.add.at(counts, (labels, answers), 1)
     pictures.confusion(counts, data.label_set().names, folder.confusion)
     bins = figures.reliability(found.softmax(1).max(1).values.double().numpy(), answers == labels)
-    pictures.reliability([vars(each) for each in bins], ece, folder.reliability)
+    pictures.reliability([vars(each) for each in bins], results["val"]["ece"], folder.reliability)

@@ -6,6 +6,7 @@ penalty. What takes hours otherwise takes the time of looking at each photo once
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnext_cli.errors import UsageError
+from convnext_cli.model import ConvNextForImageClassification
 from convnext_cli.training.features import Features
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.loop import Photos
@@ -25,12 +27,14 @@ from convnext_cli.training.start import Start
 POWERS = range(-1, -7, -1)  # of ten: the penalties that are always tried
 # How far the search goes on where the best penalty is the last one on its side.
 WEAKEST, STRONGEST = -9, 3
+UNJUDGED = -2  # where no val says which is best
 _STEPS = 500
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Of one penalty. weight: (classes, C); bias: (classes,), both of features as they are. loss, top1: on val."""
+    """Of one penalty. weight: (classes, C); bias: (classes,), both of features as they are. loss, top1: on val, NaN
+    without val."""
 
     penalty: float
     weight: Tensor
@@ -94,14 +98,12 @@ class Solver:
         with torch.no_grad():
             own = weight / self._deviation
             shift = bias - (own * self._mean).sum(1)
-            answers = F.linear(self._val, own, shift)
-            return Fit(
-                penalty,
-                own.float(),
-                shift.float(),
-                float(F.cross_entropy(answers, self._val_rows)),
-                float((answers.argmax(1) == self._val_rows).double().mean()),
-            )
+            val_loss, top1 = math.nan, math.nan
+            if len(self._val):
+                answers = F.linear(self._val, own, shift)
+                val_loss = float(F.cross_entropy(answers, self._val_rows))
+                top1 = float((answers.argmax(1) == self._val_rows).double().mean())
+            return Fit(penalty, own.float(), shift.float(), val_loss, top1)
 
 
 def search(fit: Callable[[float], Fit]) -> Iterator[Fit]:
@@ -148,23 +150,35 @@ def solve(
         return lambda done: teller.progress(f"computing the features of {name}", done, total)
 
     plain, mirrored = features.of(photos.train, mirrored=recipe.flip, progress=told("train", len(photos.train)))
-    val, _ = features.of(photos.val, progress=told("val", len(photos.val)))
+    val = plain[:0]
+    if len(photos.val):
+        val, _ = features.of(photos.val, progress=told("val", len(photos.val)))
     train, rows = plain, photos.train_labels
     if mirrored is not None:
         train, rows = torch.cat([plain, mirrored]), rows.repeat(2)
     if weights is None:
         weights = torch.ones(network.config.num_labels)
     folder.cut_log(-1)
+    solver = Solver(train, rows, val, photos.val_labels, weights, recipe.smoothing)
+    if not len(photos.val):
+        only = solver(10.0**UNJUDGED)
+        _put(network, only)
+        return {"step": 1, "epoch": 0.0, "penalty": only.penalty}
     best: Fit | None = None
     values: dict[str, Any] = {}
-    for step, fit in enumerate(search(Solver(train, rows, val, photos.val_labels, weights, recipe.smoothing)), 1):
+    for step, fit in enumerate(search(solver), 1):
         line = {"step": step, "epoch": 0.0, "penalty": fit.penalty, "val_top1": fit.top1, "val_loss": fit.loss}
         folder.add_to_log(line)
         teller.judged(min(1.0, step / len(POWERS)), line)
         if best is None or fit.merit > best.merit:
             best, values = fit, line
     assert best is not None
-    with torch.no_grad():
-        network.head.weight.copy_(best.weight)
-        network.head.bias.copy_(best.bias)
+    _put(network, best)
     return values
+
+
+@torch.no_grad()
+def _put(network: ConvNextForImageClassification, fit: Fit) -> None:
+    """Make a fit the classifier of the network."""
+    network.head.weight.copy_(fit.weight)
+    network.head.bias.copy_(fit.bias)

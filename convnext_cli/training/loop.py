@@ -342,26 +342,21 @@ class Trainer:
         self.told.step(self._done, values)
 
     def _judge(self) -> None:
-        """Look at val with the averaged weights, or the network's own; keep the best, and tell."""
+        """Look at val with the averaged weights, or the network's own; keep the best, and tell. The last are the best
+        without val."""
         state = self.state
         if self.average is not None:
             self.average.swap()
         self.network.eval()
         try:
-            found = logits(
-                self.network, self.photos.val, self._recipe, self.processes, dtype=self._dtype, workers=self._workers
-            )
             values: dict[str, Any] = {
                 "step": state.step,
                 "epoch": round(state.step / self.plan.steps, 4),
-                **{f"val_{name}": value for name, value in judge(found, self.photos.val_labels).items()},
+                **self._figures(),
                 "seconds": round(state.spent, 1),
             }
-            better = not state.best or (values["val_top1"], -values["val_loss"]) > (
-                state.best["val_top1"],
-                -state.best["val_loss"],
-            )
-            if not math.isfinite(values["val_loss"]):
+            better = not state.best or "val_top1" not in values or _merit(values) > _merit(state.best)
+            if not math.isfinite(values.get("val_loss", 0.0)):
                 raise ModelError(
                     f"the network gives no finite scores at step {state.step}",
                     "take a lower --lr; the best weights so far are in the run's folder",
@@ -379,5 +374,20 @@ class Trainer:
             state.best = values
         state.history.append(values)
         if self.processes.first:
-            self.folder.add_to_log(values)
+            if "val_top1" in values:
+                self.folder.add_to_log(values)
             self.told.judged(self._done, values)
+
+    def _figures(self) -> dict[str, Any]:
+        """Of val, by their names in the log; none without val."""
+        if not len(self.photos.val):
+            return {}
+        found = logits(
+            self.network, self.photos.val, self._recipe, self.processes, dtype=self._dtype, workers=self._workers
+        )
+        return {f"val_{name}": value for name, value in judge(found, self.photos.val_labels).items()}
+
+
+def _merit(values: dict[str, Any]) -> tuple[float, float]:
+    """Of an evaluation; the larger, the better."""
+    return values["val_top1"], -values["val_loss"]

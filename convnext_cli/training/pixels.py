@@ -37,13 +37,21 @@ class Judged:
 
 
 class Shrunk:
-    """Photos no larger than random crops of some edge need; as squares of it for batches that are changed at once."""
+    """Photos no larger than random crops of some edge need.
 
-    def __init__(self, size: int, *, square: bool) -> None:
+    size: that edge. square: for batches that are changed at once, all photos as squares of it. recipe: how the card
+    fits photos into squares; where it keeps all of a photo, so do these, and random crops are made of that.
+    """
+
+    def __init__(self, size: int, *, square: bool, recipe: Recipe) -> None:
         self.edge, self.square = round(size * (1.0 if square else _ROOM)), square
         self.enough = 2 * self.edge
+        self._whole = recipe.resize if recipe.resize in ("squash", "longest") else None
+        self._fill = tuple(round(255 * mean) for mean in recipe.mean) if recipe.fill == "mean" else (0, 0, 0)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
+        if self._whole is not None:
+            return np.asarray(self._fitted(image))
         short = min(image.size)
         if self.square:
             left, top = (image.width - short) // 2, (image.height - short) // 2
@@ -54,6 +62,19 @@ class Shrunk:
             sides = [max(1, round(side * self.edge / short)) for side in image.size]
             image = image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
         return np.asarray(image)
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        """All of a photo in a square, which is as large as the longer side where that is short."""
+        edge = self.edge if self.square else min(self.edge, max(image.size))
+        if self._whole == "squash":
+            return image.resize((edge, edge), Image.Resampling.BICUBIC)
+        sides = [max(1, round(side * edge / max(image.size))) for side in image.size]
+        square = Image.new("RGB", (edge, edge), self._fill)
+        square.paste(
+            image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC),
+            ((edge - sides[0]) // 2, (edge - sides[1]) // 2),
+        )
+        return square
 
 
 class InMemory:

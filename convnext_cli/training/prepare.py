@@ -14,7 +14,7 @@ from convnext_cli import checkpoints
 from convnext_cli.benchmarking import environment
 from convnext_cli.datasets import LabelledPhoto, problems
 from convnext_cli.errors import ModelError, PhotoError, UsageError
-from convnext_cli.training import choose, effects, precision
+from convnext_cli.training import choose, effects, precision, shapes
 from convnext_cli.training.data import FEW, TrainingData
 from convnext_cli.training.job import Job, Teller
 from convnext_cli.training.loop import DTYPES, Photos, Teacher
@@ -64,10 +64,21 @@ class Prepared:
 def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller) -> TrainingRecipe:
     """Those that were given, and for the rest what the data asks for. Raises UsageError."""
     card = checkpoints.read_card(job.start) if job.start is not None else None
+    fitted = None if "resize" in job.given else shapes.suggest(data.dataset, data.train, card, progress=teller.progress)
     recipe = choose.choose(
-        job.given, photos=len(data.train), counts=data.counts(), card=card, device=processes.device.type
+        job.given,
+        photos=len(data.train),
+        counts=data.counts(),
+        card=card,
+        device=processes.device.type,
+        resize="shortest" if fitted is None else fitted.resize,
     )
     effects.check(recipe, job.named)
+    for name in ("search_size", "patience"):
+        if not data.val and effects.asked_for(recipe, job.named, name):
+            effects.refuse((job.named[name], "without photos for val, by which it decides"), [name])
+    if fitted is not None and fitted.reason:
+        teller.say(fitted.reason)
     if not recipe.freeze and recipe.batch_size < job.given.get("batch_size", 0):
         teller.say(f"the batch has {recipe.batch_size} photos, since no more than {len(data.train)} are to train on")
     if recipe.freeze and effects.asked_for(recipe, job.named, "seed") and not data.parted:
@@ -82,6 +93,9 @@ def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller)
 
 def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingRecipe:
     """The recipe that the run began with. Raises UsageError when other settings are asked for now."""
+    if "resize" not in values and job.start is not None:  # of a run that an earlier version began
+        own = checkpoints.read_card(job.start).recipe.resize
+        values = values | {"resize": "shortest" if own == "none" else own}
     recipe = make(values)
     effects.check(recipe, job.named)
     for name, value in job.given.items():
@@ -171,7 +185,7 @@ def _load(
     if recipe.freeze:
         shape: Any = judged
     else:
-        shape = Shrunk(recipe.largest, square=recipe.augment == "affine")
+        shape = Shrunk(recipe.largest, square=recipe.augment == "affine", recipe=start.recipe)
     found: dict[str, Pixels] = {}
     bad: list[tuple[LabelledPhoto, PhotoError]] = []
     for name, how in (("train", shape), ("val", judged)):

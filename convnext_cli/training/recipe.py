@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from convnext_cli.config import VARIANTS
 from convnext_cli.errors import ModelError, UsageError
+from convnext_cli.photos.recipe import Fit
 from convnext_cli.text import toml_values
 
 SCRATCH = "scratch"
@@ -30,8 +31,10 @@ class TrainingRecipe:
     start: the weights to begin with (a name or a path), or "scratch". arch: the variant, for scratch. patch_size: of
         its stem, for scratch; None is the variant's own. layer_scale: that its blocks begin with, likewise.
     size: edge of the photos in pixels. sizes: smaller ones before: pairs of (until this share of the run, edge).
-    crop_pct: share of the resized edge that is kept when photos are judged. search_size: whether larger inputs are
-        tried in the end, and the best one taken (photos look larger in random crops than they are; arXiv 1906.06423).
+    resize: how a photo becomes a square: "shortest" crops the longer side, "squash" and "longest" keep all of it,
+        distorted or with a border. crop_pct: share of the resized edge that is kept when photos are judged.
+    search_size: whether larger inputs are tried in the end, and the best one taken (photos look larger in random crops
+        than they are; arXiv 1906.06423).
     epochs, minutes: the budget; with both, whichever is spent first. warmup: share of the run in which the learning
         rate rises. patience: evaluations without a better one before it ends; 0 for never.
     batch_size: photos that one step of the optimiser sees, over all processes. accumulate: parts that a process takes
@@ -64,6 +67,7 @@ class TrainingRecipe:
     layer_scale: float | None = None
     size: int = 224
     sizes: tuple[tuple[float, int], ...] = ()
+    resize: Fit = "shortest"
     crop_pct: float = 0.95
     search_size: bool = False
     epochs: float | None = None
@@ -138,6 +142,7 @@ class TrainingRecipe:
                     raise ValueError(f"{name} must be above 0")
         for name, kind in (
             *(("optimiser", Optimiser), ("augment", Augment), ("class_weights", ClassWeights), ("dtype", Dtype)),
+            ("resize", Fit),
         ):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")

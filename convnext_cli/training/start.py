@@ -46,7 +46,7 @@ def scratch(recipe: TrainingRecipe, classes: int) -> Start:
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         network = ConvNextForImageClassification(config)
     _scale_head(network, recipe)
-    photos = Recipe().at_size(recipe.size, crop_pct=recipe.crop_pct)
+    photos = Recipe(resize=recipe.resize).at_size(recipe.size, crop_pct=recipe.crop_pct)
     return Start(network, photos, recipe.arch, "new weights")
 
 
@@ -79,7 +79,7 @@ def from_weights(recipe: TrainingRecipe, path: Path, classes: tuple[str, ...]) -
     for module in network.modules():
         if isinstance(module, DropPath):
             module.kept = None
-    photos = card.recipe.changed(float_resize=False, test_size=None, test_resize_to=None)
+    photos = card.recipe.changed(resize=recipe.resize, float_resize=False, test_size=None, test_resize_to=None)
     photos = photos.at_size(recipe.size, crop_pct=recipe.crop_pct)
     return Start(network, photos, card.architecture, card.name or str(path), card.license, rows is None, tuple(notes))
 

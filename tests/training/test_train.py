@@ -221,7 +221,7 @@ class TestShown:
         for line, values in zip(lines, evaluations(tmp_path / "run"), strict=True):
             assert f"val loss {values['val_loss']:.3f}, top-1 {100 * values['val_top1']:.1f} %" in line
         assert "4 classes; photos: 32 train, 12 val, 12 test" in done.err
-        assert "settings: epochs 3.0, size 32, batch_size 8, optimiser adamw" in done.err
+        assert "settings: epochs 3.0, size 32, resize shortest, batch_size 8, optimiser adamw" in done.err
 
     @pytest.mark.parametrize(
         ("seconds", "told"), [(4.4, "4 s"), (99, "99 s"), (130, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
@@ -600,8 +600,9 @@ class TestSettings:
             (("-b", "16", *sets("accumulate=3")), 2, "a batch of 16 photos cannot be shared evenly by 3 passes"),
             (("-b", "16", *sets("accumulate=3")), 2, "take a --batch-size that 3 divides"),
             (("--freeze",), 2, "freeze needs weights to begin with"),
-            (("--val", "0.6", "--test", "0.5"), 2, "--val and --test must be shares"),
-            (("--val", "0"), 2, "--val and --test must be shares"),
+            (("--val", "0.6", "--test", "0.5"), 2, "--val and --test must be below 1 together"),
+            (("--val", "0", *sets("patience=2")), 2, "patience has no effect without photos for val"),
+            (("--val", "0", *sets("search_size=true")), 2, "search_size has no effect without photos for val"),
             (("--recipe", "gone.toml"), 2, "gone.toml does not exist"),
             (("--recipe", "{broken}"), 3, "cannot be read as a recipe"),
             (("--recipe", "{unknown}"), 2, "there is no setting 'learning_rate'"),
