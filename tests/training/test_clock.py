@@ -195,7 +195,10 @@ class TestBudget:
 class TestTold:
     """What a person sees of the photos that are read."""
 
-    def test_a_line_at_once_and_one_a_minute(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_line_at_once_and_one_now_and_then(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(train_view, "EVERY", 60.0)
         render.reset()
         render.set_quiet(False)
         now = [100.0]
