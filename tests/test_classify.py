@@ -33,14 +33,13 @@ def mixed(tmp_path: Path) -> list[str]:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("this is no photo")
     (tmp_path / "half.jpg").write_bytes(good[: len(good) // 2])
-    (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
-    return [CAT, *(str(tmp_path / n) for n in ("empty.jpg", "text.jpg", "half.jpg", "folder.jpg", "pipe.jpg")), COFFEE,
+    return [CAT, *(str(tmp_path / n) for n in ("empty.jpg", "text.jpg", "half.jpg", "pipe.jpg")), COFFEE,
             str(tmp_path / "gone.jpg"), ROCKET]  # fmt: skip
 
 
 def test_table(convnext: Run) -> None:
-    done = convnext("classify", CAT, COFFEE)
+    done = convnext("classify", "-f", "table", CAT, COFFEE)
     assert done.status == 0
     assert "samples/cat.jpg  451×300" in done.out
     assert "samples/coffee.jpg  600×400" in done.out
@@ -123,7 +122,7 @@ def test_bad_photos_are_rows_and_change_nothing(convnext: Run, mixed: list[str])
     rows = lines(done.out)
     assert [row["path"] for row in rows] == mixed
     kinds = [row["error"] and row["error"]["kind"] for row in rows]
-    assert kinds == [None, "empty", "not_an_image", "truncated", "not_a_file", "not_a_file", None, "missing", None]
+    assert kinds == [None, "empty", "not_an_image", "truncated", "not_a_file", None, "missing", None]
     assert set(kinds) - {None} <= set(FAILURE_KINDS)
     for row in rows:
         if row["status"] == "ok":
@@ -132,13 +131,70 @@ def test_bad_photos_are_rows_and_change_nothing(convnext: Run, mixed: list[str])
                 assert mine["score"] == pytest.approx(first["score"], abs=1e-5)
         else:
             assert row["predictions"] == []
-    assert "9 photos, 6 failed" in done.err
+    assert "8 photos, 5 failed" in done.err
 
 
 def test_bad_photos_in_a_table(convnext: Run, mixed: list[str]) -> None:
-    done = convnext("classify", *mixed)
+    done = convnext("classify", "-f", "table", *mixed)
     assert done.status == 1
     assert "half.jpg  truncated:" in done.out
+
+
+def test_a_line_for_each_photo_off_a_terminal(convnext: Run, mixed: list[str]) -> None:
+    done = convnext("classify", *mixed)
+    rows = lines(convnext("classify", "-f", "jsonl", *mixed).out)
+    assert done.status == 1
+    assert len(done.out.splitlines()) == len(mixed)
+    for line, row in zip(done.out.splitlines(), rows, strict=True):
+        cells = line.split("\t")
+        assert cells[0] == row["path"]
+        if row["error"] is None:
+            best = row["predictions"][0]
+            assert cells[1:] == [best["label"], f"{best['score']:.4f}"]
+        else:
+            assert cells[1:] == ["failed", "", row["error"]["kind"], row["error"]["message"]]
+
+
+def test_lines_have_more_guesses_where_k_asks_for_them(convnext: Run) -> None:
+    (row,) = lines(convnext("classify", "-k", "2", "-f", "jsonl", CAT).out)
+    cells = [cell for p in row["predictions"] for cell in (p["label"], f"{p['score']:.4f}")]
+    assert convnext("classify", "-k", "2", CAT).out == "\t".join([CAT, *cells]) + "\n"
+    assert convnext("classify", "--min-score", "1", CAT).out.split("\t")[1:] == ["unknown", cells[1] + "\n"]
+    assert convnext("classify", "-f", "lines", CAT).out == convnext("classify", CAT).out
+
+
+def test_lines_stay_lines_whatever_photos_are_called(convnext: Run, tmp_path: Path) -> None:
+    names = ("a\tb\nc.jpg", "d\re.jpg", "\x1b[31m.jpg", "\u2028.jpg", os.fsdecode(b"\xfc.jpg"))
+    for name in names:
+        shutil.copy(CAT, tmp_path / name)
+    out = convnext("classify", tmp_path).out
+    assert len(out.split("\n")) == len(names) + 1
+    assert all(line.count("\t") == 2 for line in out.splitlines())
+    assert "a\\tb\\nc.jpg" in out
+    assert "\\xfc.jpg" in out
+
+
+def test_lines_end_silently_under_head(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m convnext_cli classify {' '.join(SAMPLES * 20)} -b 1 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert done.stdout.startswith(CAT)
+    assert "rror" not in done.stderr
+
+
+def test_failures_are_named_at_the_end(convnext: Run, tmp_path: Path) -> None:
+    for i in range(13):
+        (tmp_path / f"{i:02}.jpg").touch()
+    shutil.copy(CAT, tmp_path / "cat.jpg")
+    for form in (["-f", "jsonl"], ["-f", "table"], []):
+        done = convnext("classify", tmp_path, *form)
+        named = [line for line in done.err.splitlines() if line.startswith("failed: ")]
+        assert named[:10] == [f"failed: {tmp_path}/{i:02}.jpg: empty: the file is empty" for i in range(10)]
+        assert named[10:] == ["failed: 3 more; -f jsonl names all"]
+    done = convnext("classify", tmp_path, "-q")
+    assert done.status == 1
+    assert done.err.splitlines() == ["error: 13 of 14 photos failed", "hint: without -q they are named"]
+    assert convnext("classify", "-q", CAT).err == ""
 
 
 def test_nothing_there(convnext: Run, tmp_path: Path) -> None:
@@ -435,7 +491,7 @@ def test_output_goes_through_a_link(convnext: Run, tmp_path: Path) -> None:
 
 def test_a_screen_without_our_signs() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([*COMMAND, "classify", CAT], env=environment, capture_output=True)
+    done = subprocess.run([*COMMAND, "classify", "-f", "table", CAT], env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"451?300" in done.stdout
 

@@ -42,8 +42,14 @@ def test_named_files_are_never_passed_over(tree: Path) -> None:
     ]
 
 
-def test_a_folder_without_recursion_is_a_row_that_says_so(tree: Path) -> None:
-    (photo,) = Finder().named([str(tree)])
+def test_a_named_folder_is_walked_and_kept_to_be_said(tree: Path) -> None:
+    finder = Finder()
+    assert len(paths(finder.named([str(tree)]))) == 4
+    assert finder.looked_into == [str(tree)]
+
+
+def test_a_folder_of_a_list_without_recursion_is_a_row_that_says_so(tree: Path) -> None:
+    (photo,) = Finder().listed(io.BytesIO(f"{tree}\n".encode()))
     assert photo.problem is not None
     assert photo.problem.kind == "not_a_file"
     assert "-r" in photo.problem.message

@@ -9,14 +9,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from convnext_cli import __version__, interruption
+from convnext_cli.cli import aliases
+from convnext_cli.cli.groups import Group
 from convnext_cli.cli.streams import open_closed_streams
 from convnext_cli.errors import ConvNextError, lacks_memory
 from convnext_cli.photos.quiet import quiet_pillow
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Name, and the line that --help shows; the command is the object of the same name in the module of that name.
 COMMANDS = {
@@ -36,7 +41,7 @@ COMMANDS = {
 EPILOG = """\b
 Examples:
   convnext photo.jpg
-  convnext classify -r holiday/ -f jsonl > labels.jsonl
+  convnext classify holiday/ -f jsonl > labels.jsonl
   convnext models pull convnext_tiny.in12k_ft_in1k
 
 \b
@@ -53,7 +58,10 @@ class _PipeClosedError(Exception):
     """The reader of standard output (``head``) has what it wanted."""
 
 
-class Commands(click.Group):
+_OWN = ("-h", "--help", "-V", "--version")  # options before which no command is needed
+
+
+class Commands(Group):
     """Commands by name, from the table alone."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -61,7 +69,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            return aliases.command(cmd_name, self, ctx)
         return getattr(import_module(f"convnext_cli.cli.{cmd_name}"), cmd_name)  # type: ignore[no-any-return]
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -75,26 +83,64 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, from the table alone, and the files that the short form takes."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # `convnext photo.jpg` means `convnext classify photo.jpg`
-        if args and args[0] not in COMMANDS and not args[0].startswith("-") and _is_path(args[0]):
+        if args and self._is_short(ctx, args):
             args.insert(0, "classify")
         return super().parse_args(ctx, args)
+
+    def _is_short(self, ctx: click.Context, args: list[str]) -> bool:
+        """Whether photos come where a command would: alone, or behind options of `classify`.
+
+        Raises UsageError for options before another command.
+        """
+        if _is_command(args[0]):
+            return False
+        if args[0] == "-" or not args[0].startswith("-"):
+            return args[0] == "-" or _is_path(args[0]) or any(sign in args[0] for sign in "*?[")
+        if args[0] in _OWN:
+            return False
+        classify = self.get_command(ctx, "classify")
+        assert classify is not None
+        try:
+            values, _, _ = classify.make_parser(click.Context(classify, resilient_parsing=True)).parse_args(list(args))
+        except click.UsageError:  # which `classify` says better
+            values = {}
+        paths = values.get("paths")
+        words = paths if isinstance(paths, tuple) else ()
+        if words and _is_command(words[0]) and not ctx.resilient_parsing:
+            raise click.UsageError(f"The command comes first: convnext {words[0]} {args[0]} …", ctx)
+        return True
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS:
+        if not _is_command(name):
+            if ctx.resilient_parsing:  # a shell asks for completions
+                return None, None, []
             from difflib import get_close_matches
 
-            near = get_close_matches(name, COMMANDS, 1)
+            near = get_close_matches(name, [*COMMANDS, *aliases.NAMES], 1)
             raise click.UsageError(
                 f"{name!r} is neither a command nor an existing path."
                 + (f" Did you mean {near[0]!r}?" if near else ""),
                 ctx,
             )
         return super().resolve_command(ctx, args)
+
+
+def _is_command(word: str) -> bool:
+    return word in COMMANDS or word in aliases.NAMES
 
 
 def _is_path(word: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
     from convnext_cli.times import Times
 
 FEW = 16  # photos that are answered at once, by whatever is ready
-FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
+MOST_FAILURES = 10  # that are named
+FORMATS = ("table", "lines", "json", "jsonl", "csv", "tsv", "parquet")
 
 
 @click.command(
-    epilog="\b\nExamples:\n  convnext classify photo.jpg\n  convnext classify -r holiday/ -f csv -o labels.csv\n"
+    epilog="\b\nExamples:\n  convnext classify photo.jpg\n  convnext classify holiday/ -f csv -o labels.csv\n"
     "  find . -name '*.heic' -print0 | convnext classify --files-from - -0 -f jsonl"
 )
 @click.argument("paths", nargs=-1, type=options.PathName(), metavar="PATH...")
-@click.option("-r", "--recursive", is_flag=True, help="Label the photos in folders, however deep.")
+@click.option("-r", "--recursive", is_flag=True, help="Go into folders that --files-from or a glob names too.")
 @click.option("--files-from", type=click.File("rb"), metavar="FILE", help="Read paths from a file, or - for stdin.")
 @click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
 @options.model
@@ -39,7 +41,13 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 @options.machine
 @options.preprocessing
 @options.decoding
-@click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix, else table]")
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="[default: by -o's suffix; else table on a terminal, lines elsewhere]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Short for -f json.")
 @click.option("-o", "--output", type=options.PathName(), metavar="FILE", help="Write the rows to a file.")
 @click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
@@ -48,7 +56,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 def classify(**given: Any) -> int:
     """Label photos, and print ranked labels.
 
-    PATH is a photo, a folder (-r), a quoted glob, a URL of these (s3://bucket/photo.jpg), a tar or parquet file of
+    PATH is a photo, a folder, a quoted glob, a URL of these (s3://bucket/photo.jpg), a tar or parquet file of
     photos, or - for a photo on standard input.
     """
     start = time.perf_counter()
@@ -72,10 +80,12 @@ def classify(**given: Any) -> int:
             from convnext_cli.cli import witness
 
             stack.enter_context(witness.of_classify(pipeline))
+        failures = _Failures()
         if form == "table":
-            _print_tables(pipeline, photos)
+            _print_tables(pipeline, failures.kept(pipeline.rows(photos)))
         else:
-            _write(pipeline, photos, form, given)
+            _write(pipeline, failures.kept(_counted(pipeline, photos, bool(given["output"]))), form, given)
+        failures.report(pipeline.times.photos, quiet=given["quiet"])
         _summary(pipeline, finder, given, time.perf_counter() - start)
         _prepare(pipeline, given)
         return 1 if pipeline.times.failed else 0
@@ -88,16 +98,49 @@ def _format(given: dict[str, Any]) -> str:
     if given["as_json"] and given["form"] not in (None, "json"):
         raise click.UsageError(f"--json and --format {given['form']} exclude each other.")
     if form is None:
-        form = SUFFIXES.get(Path(target).suffix.lower()) if target else "table"
+        form = SUFFIXES.get(Path(target).suffix.lower()) if target else _default_format()
         if form is None:
             raise click.UsageError(
                 f"The format of {target!r} cannot be told from its name: add -f, for example -f jsonl."
             )
     if form == "table" and target:
-        raise click.UsageError("Tables are for the screen: use -f jsonl, json, csv, tsv or parquet with -o.")
+        raise click.UsageError("Tables are for the screen: use -f lines, jsonl, json, csv, tsv or parquet with -o.")
     if form == "parquet" and not target and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a screen: name a file with -o.")
     return str(form)
+
+
+def _default_format() -> str:
+    return "table" if sys.stdout.isatty() else "lines"
+
+
+@dataclass
+class _Failures:
+    """The first photos that failed, and how many did."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def kept(self, rows: Iterator[Row]) -> Iterator[Row]:
+        for row in rows:
+            if row.error is not None:
+                self.count += 1
+                if len(self.first) < MOST_FAILURES:
+                    self.first.append(f"{row.path}: {row.error.kind}: {row.error.message}")
+            yield row
+
+    def report(self, photos: int, *, quiet: bool) -> None:
+        """Name them on standard error; with -q only their number."""
+        if not self.count:
+            return
+        if quiet:
+            what = "the photo" if photos == 1 else f"{self.count:,} of {photos:,} photos"
+            render.error(f"{what} failed", f"without -q {'it is' if self.count == 1 else 'they are'} named")
+            return
+        for line in self.first:
+            render.note(f"failed: {line}")
+        if more := self.count - len(self.first):
+            render.note(f"failed: {more:,} more; -f jsonl names all")
 
 
 def _check(given: dict[str, Any], form: str) -> None:
@@ -120,6 +163,9 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
     if "-" in paths and listing is not None and getattr(listing, "name", "") == "<stdin>":
         raise click.UsageError("Standard input can hold a photo or a list of paths, not both.")
     named = finder.named(paths)
+    if finder.looked_into and not given["recursive"]:
+        more = f" and {len(finder.looked_into) - 1} more" if finder.looked_into[1:] else ""
+        render.note(f"note: looking into the folder {finder.looked_into[0]}{more}")
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
 
 
@@ -142,11 +188,13 @@ def _is_one(given: dict[str, Any]) -> bool:
 
 
 def _holds_many(path: str) -> bool:
+    """Whether one path stands for many photos."""
     from convnext_cli.photos.shards import is_container
     from convnext_cli.remote.addresses import is_url
     from convnext_cli.remote.listing import is_glob
 
-    return is_container(path) or (is_url(path) and is_glob(path))
+    # what a URL without a suffix is takes a request to know
+    return is_container(path) or os.path.isdir(path) or (is_url(path) and (is_glob(path) or path.endswith("/")))  # noqa: PTH112
 
 
 def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
@@ -176,22 +224,25 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     render.note(f"prepared in {done.seconds:.1f} s: {done.choice.best('latency')} from now on")
 
 
-def _print_tables(pipeline: Pipeline, photos: Iterator[Photo]) -> None:
+def _print_tables(pipeline: Pipeline, rows: Iterator[Row]) -> None:
     console = render.out()
     bars = console.is_terminal and not console.is_dumb_terminal and pipeline.scores != "logits"
-    for row in pipeline.rows(photos):
+    for row in rows:
         render.print_row(row, bars=bars)
         sys.stdout.flush()
 
 
-def _write(pipeline: Pipeline, photos: Iterator[Photo], form: str, given: dict[str, Any]) -> None:
+def _write(pipeline: Pipeline, rows: Iterator[Row], form: str, given: dict[str, Any]) -> None:
+    from convnext_cli.cli.lines import LinesWriter
     from convnext_cli.rows import WRITERS
 
-    k = pipeline.k or len(pipeline.labels.names)
+    k = min(pipeline.k or len(pipeline.labels.names), len(pipeline.labels.names))
+    if form == "lines" and "top" not in options.typed(click.get_current_context()):
+        k = 1
     with output.opened(given["output"]) as stream:
-        writer = WRITERS[form](stream, min(k, len(pipeline.labels.names)))
+        writer = LinesWriter(stream, k) if form == "lines" else WRITERS[form](stream, k)
         try:
-            for row in _counted(pipeline, photos, bool(given["output"])):
+            for row in rows:
                 writer.write(row)
                 if form != "parquet":
                     stream.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,10 +40,31 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
     "  convnext export --dtype int8 --calibrate photos/ -o small.xml"
 )
 @options.model
-@click.option("-o", "--output", required=True, metavar="FILE", help="The file to write; its suffix may say the format.")
-@click.option("--to", type=click.Choice(FORMATS), help="The format.  [default: by the suffix of FILE]")
-@click.option("--batch", type=_Extent(), default="any", show_default=True, help="Photos a call.")
-@click.option("--size", type=_Extent(), metavar="PIXELS|any", help="Edge of the input.  [default: the model's]")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PathName(),
+    metavar="FILE",
+    help="The file to write; its suffix may say the format.  [default: NAME.onnx, or as --to says]",
+)
+@options.option(
+    "--to", type=click.Choice(FORMATS), aliases=("--format",), help="The format.  [default: by the suffix of FILE]"
+)
+@options.option(
+    "--batch",
+    type=_Extent(),
+    default="any",
+    show_default=True,
+    aliases=("-b", "--batch-size"),
+    help="Photos in each call.",
+)
+@options.option(
+    "--size",
+    type=_Extent(),
+    metavar="PIXELS|any",
+    aliases=options.SIZE_ALIASES,
+    help="Edge of the input.  [default: the model's]",
+)
 @options.option(
     "--dtype",
     type=types.dtypes("float32", "float16", "bfloat16", "int8"),
@@ -92,14 +114,16 @@ def _export(given: dict[str, Any]) -> Exported:
     options.not_offline(given)
     if given["no_check"] and given["threads"] and given["dtype"] != "int8":
         raise click.UsageError("--threads is for the check, which --no-check leaves out.")
-    check_output(given["output"])
-    target = user_path(given["output"])
-    check_utf8(target)
+    if given["output"]:
+        check_output(given["output"])
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing
 
         pull_if_missing(given["model"], offline=given["offline"])
-    path = zoo.resolve(given["model"] or zoo.default_model())
+    model = given["model"] or zoo.default_model()
+    path = zoo.resolve(model)
+    target = user_path(given["output"]) if given["output"] else _named(model, given["to"] or "onnx")
+    check_utf8(target)
     from convnext_cli.exporting import export as exporting
     from convnext_cli.exporting.plan import Plan
     from convnext_cli.threads import usable_threads
@@ -133,6 +157,27 @@ def _export(given: dict[str, Any]) -> Exported:
         overwrite=given["overwrite"],
         say=render.note,
     )
+
+
+def _named(model: str, form: str) -> Path:
+    """The file of an export that nobody named, in the current folder. Raises UnavailableError without onnx."""
+    from importlib.util import find_spec
+
+    from convnext_cli import zoo
+    from convnext_cli.errors import UnavailableError
+    from convnext_cli.exporting import FORMATS as formats
+
+    entry = zoo.find(model)
+    place = user_path(model).absolute()
+    name = entry.name if entry else place.name if place.is_dir() else place.stem if place.is_file() else model
+    target = Path(f"{name}{formats[form].suffix}")
+    if form == "onnx" and find_spec("onnx") is None:
+        raise UnavailableError(
+            "ONNX files need onnx, which is not installed",
+            f"pip install onnx onnxruntime (the extra onnx); or without them: convnext export -o {name}.xml",
+        )
+    render.note(f"note: this writes {target}; -o names another file")
+    return target
 
 
 def _tell(done: Exported, *, as_json: bool) -> int:

@@ -40,6 +40,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @click.option(
     "-o",
     "--output",
+    type=options.PathName(),
     metavar="FILE",
     help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.  [default: FOLDER-labels.csv]",
 )
@@ -57,6 +58,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @click.option("--hidden", is_flag=True, help="Hidden files and folders too.")
 @click.option("--follow", is_flag=True, help="Into linked folders too.")
 @click.option("--depth", type=click.IntRange(1), help="Levels of folders to go into; 1 is the folder's own files.")
+@click.option("-r", "--recursive", is_flag=True, hidden=True, expose_value=False)  # as `classify` has it
 @click.option("--files-from", type=click.File("rb"), metavar="FILE", help="Read paths from a file, or - for stdin.")
 @click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
 @click.option("--retry-failed", is_flag=True, help="Take up again what failed before.")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 MOST_SHOWN = 1000  # steps of a plan; a table of more is read by nobody
 
 sorting = options.together(
-    click.option("--sort-into", metavar="DIR", help="Put the photos into a folder a label, below DIR."),
+    click.option(
+        "--sort-into", type=options.PathName(), metavar="DIR", help="Put the photos into a folder a label, below DIR."
+    ),
     click.option(
         "--by", type=click.Choice(["label", "id"]), default="label", show_default=True, help="Names of folders."
     ),
@@ -35,7 +37,7 @@ sorting = options.together(
         help="How photos come into the folders.",
     ),
     click.option("--dry-run", is_flag=True, help="Print what a sort would do, and touch no photo."),
-    click.option("--undo", metavar="LOG", help="Take a sort back, and do nothing else."),
+    click.option("--undo", type=options.PathName(), metavar="LOG", help="Take a sort back, and do nothing else."),
 )
 keywords = options.together(
     click.option("--xmp", type=click.Choice(["sidecar", "embed"]), help="Labels as keywords, beside or in the photos."),
@@ -50,7 +52,9 @@ keywords = options.together(
     click.option("--no-xmp-tree", is_flag=True, help="Flat keywords alone."),
     click.option("--xmp-remove", is_flag=True, help="Take our keywords out again, and write none."),
 )
-report = click.option("--report", metavar="FILE.html", help="A page with thumbnails to look through.")
+report = click.option(
+    "--report", type=options.PathName(), metavar="FILE.html", help="A page with thumbnails to look through."
+)
 
 
 def check(given: dict[str, Any], target: Path) -> None:

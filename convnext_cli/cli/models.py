@@ -10,6 +10,7 @@ import click
 
 from convnext_cli import labels
 from convnext_cli.cli import model_checks, model_rows, model_view, render
+from convnext_cli.cli.groups import Group
 from convnext_cli.cli.options import ModelName
 from convnext_cli.files import user_path
 
@@ -23,7 +24,7 @@ OFFLINE = click.option("--offline", is_flag=True, help="Never open a connection.
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def models() -> None:
     """List, inspect, pull and choose model weights.
 
@@ -153,7 +154,7 @@ def info(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=ModelName())
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=ModelName(paths=False))
 @YES
 @click.option("--origin", is_flag=True, help="Fetch the publisher's own file instead of the hub's.")
 @click.option("--force", is_flag=True, help="Check what is here against its publisher's checksums, and mend it.")

@@ -55,8 +55,16 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     "  convnext train tiny/ -o run/ --from scratch --arch convnext_femto --time 8h\n"
     "  convnext classify -m run/ photo.jpg"
 )
-@click.argument("data", nargs=-1, metavar="DATA...")
-@click.option("-o", "--output", required=True, metavar="RUN", help="The run's folder; the same command again goes on.")
+@click.argument("data", nargs=-1, type=options.PathName(), metavar="DATA...")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PathName(),
+    default="run",
+    show_default=True,
+    metavar="RUN",
+    help="The run's folder; the same command again goes on.",
+)
 @click.option(
     "--from",
     "start",
@@ -82,7 +90,12 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the products; auto measures.")
 @click.option("--compile", "compile", is_flag=True, default=None, help="Have torch compile the network: for long runs.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
-@click.option("--recipe", metavar="FILE", help="A TOML file of settings, such as another run's recipe.toml.")
+@click.option(
+    "--recipe",
+    type=options.PathName(),
+    metavar="FILE",
+    help="A TOML file of settings, such as another run's recipe.toml.",
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/train.md.")
 @click.option("--val", type=_SHARE, help="Share for val, where DATA has none; 0.15 if left out.")
 @click.option("--test", type=_SHARE, help="Share for test, where DATA has no splits; 0.15 if left out.")
@@ -128,6 +141,8 @@ def train(**given: Any) -> int:
     check_output(given["output"])
     folder = RunFolder(user_path(given["output"]))
     check_utf8(folder.path)
+    if "output" not in options.typed(click.get_current_context()):
+        render.note(f"note: the folder of this run is {folder.path}; -o names another")
     from convnext_cli.datasets import open_data
 
     folder.check()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from convnext_cli.errors import ConvNextError, NetworkError, PhotoError, UnavailableError, UsageError
+from convnext_cli.photos.local import in_any_case
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.photos.shards import is_container, is_shard
 from convnext_cli.remote.addresses import check, opens_connection, scrub
@@ -99,7 +100,7 @@ def _folder(place: Place, shown: str) -> Named:
 def _glob(url: str, shown: str) -> Named:
     folder, pattern = split_glob(url)
     place = locate(folder)
-    items = matching(place, pattern)
+    items = matching(place, in_any_case(pattern))
     try:
         first = next(items, None)
     except Exception as error:

@@ -17,7 +17,7 @@ from typing import IO, Literal
 
 from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UnavailableError, UsageError
 from convnext_cli.photos import far, shards
-from convnext_cli.photos.local import exists, globbed, may_list, no_image, split
+from convnext_cli.photos.local import exists, globbed, in_any_case, may_list, no_image, split
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.remote.addresses import expanded, is_url, plain
 
@@ -29,9 +29,10 @@ _SPELLING = "check the spelling"
 class Finder:
     """Walks and lists lazily. ``passed_over`` counts, by type, the files of walked folders that say no image.
 
-    recursive: go into named folders, at most ``depth`` levels (1: their own files). hidden: names that begin with a dot
-    too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for names,
-    another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
+    recursive: go into folders that a list or a glob names; those that are named themselves are walked in any case, and
+    stand in ``looked_into``. A walk goes ``depth`` levels at most (1: their own files). hidden: names that begin with a
+    dot too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for
+    names, another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
     absolute paths of folders that are left out. shards: tar shards and image parquet files are folders of photos, which
     are "opened", or "kept" as they are for ``members``; or "ignored", and then files as others. offline: URLs of lists
     that need a connection are not read.
@@ -47,6 +48,7 @@ class Finder:
     shards: Literal["opened", "kept", "ignored"] = "ignored"
     offline: bool = False
     passed_over: Counter[str] = field(default_factory=Counter)
+    looked_into: list[str] = field(default_factory=list)
     _stdin_was_read: bool = False
 
     def named(self, paths: Iterable[str]) -> Iterator[Photo]:
@@ -58,19 +60,26 @@ class Finder:
         asked = [one for path in map(plain, paths) for one in ([path] if exists(path) else expanded(path))]
         remote = iter(far.looked_at([path for path in asked if is_url(path)]))
         found: list[str | far.Named] = []
+        folders: set[int] = set()  # those that were named as they are, by their place
         there = False
         for path in asked:
             if is_url(path):
                 named = next(remote)
                 there = there or named.there
+                if named.folder is not None:
+                    folders.add(len(found))
+                    self.looked_into.append(named.shown)
                 found.append(named)
                 continue
+            if path != "-" and os.path.isdir(path):
+                folders.add(len(found))
+                self.looked_into.append(path)
             matches = [] if path == "-" or exists(path) else globbed(path)
             there = there or bool(matches) or path == "-" or exists(path)
             found += matches or [path]
         if found and not there:
             raise _nothing(found)
-        return self._photos(found)
+        return self._photos((path, place in folders) for place, path in enumerate(found))
 
     def listed(self, stream: IO[bytes], *, null: bool = False) -> Iterator[Photo]:
         """The photos of a list of paths, one a line, or ended by NUL bytes; read as it comes.
@@ -78,28 +87,30 @@ class Finder:
         URLs in it are not looked at before they are read.
         """
         lines = (plain(os.fsdecode(line)) for line in split(stream, b"\0" if null else b"\n") if line)
-        return self._photos(far.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
+        paths = (far.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
+        return self._photos((path, False) for path in paths)
 
-    def _photos(self, paths: Iterable[str | far.Named]) -> Iterator[Photo]:
-        for path in paths:
+    def _photos(self, paths: Iterable[tuple[str | far.Named, bool]]) -> Iterator[Photo]:
+        """The photos of paths, each with whether it is walked where it is a folder."""
+        for path, walked in paths:
             if isinstance(path, far.Named):
-                yield from self._far(path)
+                yield from self._far(path, walked=walked or self.recursive)
             elif path == "-":
                 yield self._standard_input()
             elif self._is_shard(path):
                 yield from self._shard(Photo(path, shard=Shard.NAMED))
             elif not os.path.isdir(path):
                 yield Photo(path)
-            elif self.recursive:
+            elif walked or self.recursive:
                 yield from self._walk(path)
             elif not may_list(path):
                 yield Photo(path, problem=PhotoError("permission", "the folder cannot be listed"))
             else:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
 
-    def _far(self, named: far.Named) -> Iterator[Photo]:
+    def _far(self, named: far.Named, *, walked: bool) -> Iterator[Photo]:
         """The photos of a URL."""
-        if named.folder is not None and not self.recursive:
+        if named.folder is not None and not walked:
             yield Photo(named.shown, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
             return
         for photo in named.photos(self._way, self.passed_over, with_shards=self.shards != "ignored"):
@@ -250,7 +261,10 @@ class Finder:
 
 
 def _matches(path: str, name: str, start: int, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(path[start:] if "/" in pattern else name, pattern.removeprefix("/")) for pattern in patterns)
+    return any(
+        fnmatchcase(path[start:] if "/" in pattern else name, in_any_case(pattern.removeprefix("/")))
+        for pattern in patterns
+    )
 
 
 def _nothing(paths: list[str | far.Named]) -> ConvNextError:

@@ -25,6 +25,14 @@ def exists(path: str) -> bool:
     return True
 
 
+def in_any_case(pattern: str) -> str:
+    """The glob with letters of its suffix in both cases: cameras and phones write .JPG and .HEIC."""
+    stem, dot, suffix = pattern.rpartition(".")
+    if not dot or any(sign in suffix for sign in "/[]"):
+        return pattern
+    return stem + dot + "".join(f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else c for c in suffix)
+
+
 def globbed(pattern: str) -> list[str]:
     """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link.
 
@@ -32,7 +40,7 @@ def globbed(pattern: str) -> list[str]:
     """
     if not glob.has_magic(pattern):
         return []
-    parts = Path(pattern).parts
+    parts = Path(in_any_case(pattern)).parts
     plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     start, wild = Path(*parts[:plain]), parts[plain:]
     dots = any(part.startswith(".") for part in wild)
