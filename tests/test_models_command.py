@@ -483,3 +483,17 @@ def test_looking_into_a_file_opens_no_socket(home: Path) -> None:
 
 def test_the_watch_sees_a_pull(home: Path) -> None:
     assert alone(home, "models pull tiny", HF_ENDPOINT="http://127.0.0.1:9").returncode == 99
+
+
+def test_labels_of_a_model_and_of_a_set(convnext: Run) -> None:
+    lines = convnext("models", "labels", "default").out.splitlines()
+    assert len(lines) == 200
+    assert lines[0] == "0\tn01443537\tgoldfish"
+    rows = json.loads(convnext("models", "labels", "imagenet-1k", "--json").out)
+    assert rows[0] == {"index": 0, "id": "n01440764", "label": "tench"}
+    assert convnext("models", "labels", "convnext_tiny.fb_in1k", "-f", "csv").out.startswith("index,id,label\n0,")
+    assert convnext("models", "labels", "no_such_model").status == 3
+
+
+def test_nothing_found_is_status_1(convnext: Run) -> None:
+    assert convnext("models", "list", "no_such_model").status == 1

@@ -15,6 +15,7 @@ from convnext_cli.cli.options import ModelName
 from convnext_cli.files import user_path
 
 if TYPE_CHECKING:
+    from convnext_cli.card import Card
     from convnext_cli.zoo import Entry
 
 NAME = click.argument("name", metavar="NAME", type=ModelName())
@@ -62,10 +63,10 @@ def models() -> None:
     help="Order of the rows; top1 puts the best first.",
 )
 @JSON
-def list_(pattern: str | None, **given: Any) -> None:
+def list_(pattern: str | None, **given: Any) -> int:
     """List the known checkpoints.
 
-    PATTERN is a part of a name, or a glob.
+    PATTERN is a part of a name, or a glob. Exit status 1 when there is none.
 
     \b
     Examples:
@@ -89,6 +90,7 @@ def list_(pattern: str | None, **given: Any) -> None:
         from convnext_cli import zoo
 
         render.note(f"no model is called {pattern!r}; the nearest names are {', '.join(zoo.nearest(pattern))}")
+    return 0 if rows else 1
 
 
 def _is_called(row: dict[str, Any], pattern: str) -> bool:
@@ -148,6 +150,65 @@ def info(name: str, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2))
         return
     model_view.draw_info(told)
+
+
+@models.command("labels")
+@click.argument("name", metavar="NAME|SET|PATH", type=ModelName())
+@click.option("-f", "--format", "form", type=click.Choice(["lines", "json", "csv"]), default="lines", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Short for -f json.")
+def labels_(name: str, form: str, as_json: bool) -> None:
+    """Print the labels of a model or of a bundled set: index, id and label of each class.
+
+    \b
+    Examples:
+      convnext models labels default
+      convnext models labels imagenet-1k -f csv
+    """
+    import csv
+    import sys
+
+    if as_json and form == "csv":
+        raise click.UsageError("--json and --format csv exclude each other.")
+    found = _label_set(name)
+    rows = list(zip(range(len(found.names)), found.ids, found.names, strict=True))
+    if as_json or form == "json":
+        click.echo(json.dumps([{"index": index, "id": identity, "label": label} for index, identity, label in rows]))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["index", "id", "label"])
+        writer.writerows(rows)
+    else:
+        for index, identity, label in rows:
+            click.echo(f"{index}\t{render.plain(identity or '')}\t{render.plain(label)}")
+
+
+def _label_set(name: str) -> labels.LabelSet:
+    from convnext_cli import checkpoints, engines, zoo
+    from convnext_cli.errors import ModelError
+
+    if name in labels.names() and not Path(name).exists():
+        return labels.load(name)
+    try:
+        path = zoo.resolve(name)
+    except ModelError:
+        entry = zoo.find(name)
+        if entry is None or entry.labels is None:
+            raise
+        return labels.load(entry.labels) if isinstance(entry.labels, str) else entry.labels
+    card = _program_card(path) if engines.is_program(path) else checkpoints.read_card(path)
+    if card.task != "classification":
+        raise ModelError(f"{card.name or name} has no classes", "convnext models list --task classification")
+    return card.label_set()
+
+
+def _program_card(path: Path) -> Card:
+    from convnext_cli.engines import inspection
+    from convnext_cli.errors import ModelError
+
+    card, _ = inspection.inspect(path)
+    if card is None:
+        raise ModelError(f"{path.name} holds no card that names its classes", f"convnext classify -m {path} runs it")
+    return card
 
 
 # pull, path, use, remove ----------------------------------------------------------------------------------------------
@@ -238,7 +299,10 @@ def _agree(entry: Entry, yes: bool, *, offline: bool = False, origin: bool = Fal
             f"the licence of {entry.name} is {licence}",
             f"to accept it: convnext models pull {entry.name} --yes",
         )
-    click.confirm("Do you accept these terms?", abort=True, err=True)
+    if not click.confirm("Do you accept these terms?", err=True):
+        raise UsageError(
+            f"the terms of {entry.name} were not accepted: nothing was fetched", "convnext models list --commercial"
+        )
 
 
 @models.command()
@@ -279,7 +343,8 @@ def use(name: str, quiet: bool) -> None:
         elif entry:
             name = entry.name
     settings.use(name)
-    render.note(f"{name} answers from now on; back to the bundled model: convnext models use default")
+    back = "" if name == "default" else "; back to the bundled model: convnext models use default"
+    render.note(f"{'the bundled model' if name == 'default' else name} answers from now on{back}")
 
 
 @models.command()

@@ -150,5 +150,5 @@ def _unknown(term: str, base: LabelSet) -> ModelError:
     from difflib import get_close_matches
 
     near = get_close_matches(term, base.names, 3)
-    hint = f"did you mean {', '.join(near)}?" if near else "convnext models show NAME lists the labels of a model"
+    hint = f"did you mean {', '.join(near)}?" if near else "convnext models labels NAME lists the labels of a model"
     return ModelError(f"no class of {base.name} is called {term!r}, or lies below it", hint)
