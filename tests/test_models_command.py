@@ -312,7 +312,7 @@ def test_one_reading_of_the_offline_variable(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
-@pytest.mark.parametrize(("answer", "status"), [(b"y\n", 0), (b"n\n", 130)])
+@pytest.mark.parametrize(("answer", "status"), [(b"y\n", 0), (b"n\n", 2)])
 def test_on_a_terminal_terms_are_asked_for_and_a_bar_is_drawn(answer: bytes, status: int, hub: Hub) -> None:  # noqa: F811
     import pty
 
