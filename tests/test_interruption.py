@@ -12,8 +12,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a 
 
 # A lock that is taken twice: no signal makes this call return, and other threads go on meanwhile.
 STUCK = """
-import ctypes, threading
+import ctypes, signal, threading
 from convnext_cli import interruption
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 interruption.guard()
 libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(128)
 libc.pthread_mutex_lock(lock)
@@ -54,8 +55,9 @@ def test_the_second_signal_ends_a_stuck_call(second: signal.Signals, status: int
 
 # The first signal is handled; what follows takes longer than the patience with a call that does not return.
 FINISHING = """
-import time
+import signal, time
 from convnext_cli import interruption
+signal.signal(signal.SIGINT, signal.default_int_handler)
 interruption.PATIENCE = 0.2
 interruption.guard()
 try:

@@ -168,8 +168,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
     global _owns_process
     _owns_process = True
+    open_closed_streams()  # first, so that nothing else takes the place of a stream
     interruption.guard()  # asked to stop is asked to stop: finished work is kept
-    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a screen that lacks a sign shows another, and stops nothing
             stream.reconfigure(errors="replace")
