@@ -39,7 +39,12 @@ def finished(convnext: Run, parts: Path, model: Path, tmp_path: Path, undrawn: N
 class TestOverwrite:
     @pytest.mark.parametrize(
         ("arguments", "status"),
-        [(("-d", "cuda:9"), 4), (("--val", "0"), 2), (("--from", "nowhere"), 3), (("--teacher", "no.npy"), 2)],
+        [
+            (("-d", "cuda:9"), 4),
+            (("--val", "0.6", "--test", "0.6"), 2),
+            (("--from", "nowhere"), 3),
+            (("--teacher", "no.npy"), 2),
+        ],
         ids=["device", "shares", "weights", "teacher"],
     )
     def test_what_cannot_begin_ends_nothing(
