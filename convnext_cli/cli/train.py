@@ -135,6 +135,8 @@ def train(**given: Any) -> int:
     if environment_number("RANK", 0):  # one of torchrun's others: the first one tells
         given["quiet"] = True
     render.set_quiet(given["quiet"])
+    if "torch" not in sys.modules:  # which takes seconds, and far more from a slow disk
+        render.note("loading PyTorch")
     from convnext_cli.errors import UsageError
     from convnext_cli.training.folder import RunFolder
 
@@ -178,7 +180,7 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     from convnext_cli import zoo
     from convnext_cli.errors import UsageError
     from convnext_cli.threads import usable_threads
-    from convnext_cli.training import effects
+    from convnext_cli.training import effects, head, processes
     from convnext_cli.training import recipe as recipes
     from convnext_cli.training.job import Job
     from convnext_cli.training.teacher import is_file_of_logits
@@ -208,6 +210,8 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     if not begun:
         effects.check(recipe, named, chosen=False)
     known = recipes.read(folder.recipe) | values if begun else values
+    if known.get("freeze"):
+        head.check_alone(processes.started())
     start = known.get("start", "default")
     if given["pull"] and start == recipes.SCRATCH and not known.get("teacher"):
         raise UsageError(

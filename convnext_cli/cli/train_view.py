@@ -49,6 +49,7 @@ class Teller:
         self._last: dict[str, Any] = {}
         self._history: list[dict[str, Any]] = []
         self._minutes: float | None = None
+        self._step_noted = clock()
 
     def __enter__(self) -> Teller:
         if not self._quiet and render.err().is_terminal:
@@ -87,6 +88,7 @@ class Teller:
 
     def begins(self, recipe: TrainingRecipe, facts: dict[str, Any]) -> None:
         self._minutes = recipe.minutes
+        self._step_noted = self._clock()
         if self._quiet:
             return
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["photos"].items() if count)
@@ -103,6 +105,13 @@ class Teller:
 
     def step(self, done: float, values: dict[str, Any]) -> None:
         self._done, self._last, self._line = done, values, ""
+        if self._live is None and not self._quiet and self._clock() - self._step_noted >= EVERY:
+            self._step_noted = self._clock()
+            left = f", {duration(values['seconds'] * (1 - done) / done)} left" if done > 0.005 else ""
+            render.note(
+                f"{100 * done:.0f} %, epoch {values['epoch']:.1f}: loss {values['loss']:.3f}, "
+                f"{values['images_per_second']:,.0f} photos/s{left}"
+            )
 
     def judged(self, done: float, values: dict[str, Any]) -> None:
         self._done = done

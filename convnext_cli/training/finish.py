@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from convnext_cli import checkpoints
 from convnext_cli.evaluation import figures
@@ -14,11 +15,12 @@ from convnext_cli.evaluation import plots as pictures
 from convnext_cli.photos.recipe import Recipe
 from convnext_cli.training import plots, product
 from convnext_cli.training.data import TrainingData
+from convnext_cli.training.features import Features
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.job import Job, Teller
 from convnext_cli.training.judge import Calibration, calibrate, judge, logits
 from convnext_cli.training.loop import Photos
-from convnext_cli.training.pixels import Judged, load
+from convnext_cli.training.pixels import Judged, Pixels, load
 from convnext_cli.training.prepare import Prepared
 from convnext_cli.training.processes import Processes
 from convnext_cli.training.recipe import TrainingRecipe
@@ -52,7 +54,21 @@ def finish(
         gone = {photo.path for photo, _ in bad}
         if gone:
             teller.say(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
-        return logits(network, pixels, rule, alone, workers=job.workers) if len(pixels) else torch.empty(0, 0), gone
+        return logits_of(pixels, rule, split) if len(pixels) else torch.empty(0, 0), gone
+
+    engines: dict[Recipe, Features] = {}
+
+    def logits_of(pixels: Pixels, rule: Recipe, split: str) -> torch.Tensor:
+        def tell(done: int) -> None:
+            teller.progress(f"computing the answers for {split} at {rule.size[0]} pixels", done, len(pixels))
+
+        tell(0)
+        if not recipe.freeze:
+            return logits(network, pixels, rule, alone, workers=job.workers, progress=tell)
+        if rule not in engines:  # the fastest engine, as for the features that the classifier was fitted to
+            engines[rule] = Features(network, rule, alone.device, threads=job.threads)
+        features, _ = engines[rule].of(pixels, progress=tell)
+        return F.linear(features.float(), network.head.weight.cpu(), network.head.bias.cpu())
 
     rule = start.recipe
     results: dict[str, Any] = {

@@ -141,8 +141,7 @@ def solve(
 
     Raises UsageError under several processes.
     """
-    if processes.world > 1:
-        raise UsageError("--freeze needs one process: it takes seconds", "start it without torchrun")
+    check_alone(processes.world)
     network = start.network.to(processes.device).to(memory_format=torch.channels_last)
     features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads)
 
@@ -159,6 +158,7 @@ def solve(
     if weights is None:
         weights = torch.ones(network.config.num_labels)
     folder.cut_log(-1)
+    teller.say("fitting the classifier to these features")
     solver = Solver(train, rows, val, photos.val_labels, weights, recipe.smoothing)
     if not len(photos.val):
         only = solver(10.0**UNJUDGED)
@@ -175,6 +175,12 @@ def solve(
     assert best is not None
     _put(network, best)
     return values
+
+
+def check_alone(processes: int) -> None:
+    """Raise UsageError where several processes were started to fit a classifier."""
+    if processes > 1:
+        raise UsageError("--freeze needs one process", "start it without torchrun")
 
 
 @torch.no_grad()

@@ -41,13 +41,17 @@ def logits(
     *,
     dtype: torch.dtype = torch.float32,
     workers: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """(N, classes) float32 on the CPU, in every process, each of which does its part. dtype: of the products."""
+    """(N, classes) float32 on the CPU, in every process, each of which does its part. dtype: of the products.
+    progress: called with how many photos of the part are done."""
     apply, device = normaliser(recipe, processes.device), processes.device
-    found = []
+    found, done = [], 0
     for photos in judged(pixels, range(processes.rank, len(pixels), processes.world), BATCH, workers):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             found.append(forward(apply(photos)).logits.float().cpu())
+        done += len(photos)
+        progress(done)
     parts = processes.gathered(torch.cat(found) if found else None)
     if len(parts) == 1:
         return parts[0]  # type: ignore[no-any-return]

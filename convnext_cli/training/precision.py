@@ -26,18 +26,19 @@ def fastest(
     recipe: TrainingRecipe,
     processes: Processes,
     say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> str:
     """Its name: bfloat16 where a step takes clearly less time in it, else float32; the same in all processes.
 
     A processor that says that it lacks instructions for bfloat16 emulates it, up to 18 times slower: nothing is
-    measured there.
+    measured there. progress: called with how many photos went through the network, and how many may.
     """
     device = processes.device
     if device.type == "cpu" and not may_be_native(machine.instruction_sets()):
         ratio = None
     else:
         say("measuring whether bfloat16 trains faster here than float32")
-        ratio = _ratio(network, recipe, device)
+        ratio = _ratio(network, recipe, device, progress)
     (faster,) = processes.shared(ratio is not None and ratio < WORTH)
     if ratio is not None and processes.first:
         say(f"a step in bfloat16 takes {ratio:.2f} times as long: training in {'bfloat16' if faster else 'float32'}")
@@ -49,7 +50,12 @@ def may_be_native(instruction_sets: tuple[str, ...]) -> bool:
     return not instruction_sets or bool(NATIVE.intersection(instruction_sets))
 
 
-def _ratio(network: ConvNextForImageClassification, recipe: TrainingRecipe, device: torch.device) -> float | None:
+def _ratio(
+    network: ConvNextForImageClassification,
+    recipe: TrainingRecipe,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> float | None:
     """The time of a step in bfloat16 over that in float32; None on a device that does not know it."""
     network = network.to(device).to(memory_format=torch.channels_last).train()
     if device.type == "cpu":
@@ -69,16 +75,22 @@ def _ratio(network: ConvNextForImageClassification, recipe: TrainingRecipe, devi
         return time.perf_counter() - begun
 
     times: dict[torch.dtype, float] = {}
+    done, all_photos = 0, 2 * _PAIRS * photos
+    progress(done, all_photos)
     begun = time.perf_counter()
     try:
         for pair in range(_PAIRS):  # in turn; the first calls prepare
             for dtype in (torch.float32, torch.bfloat16):
                 taken = seconds(dtype)
                 times[dtype] = taken if pair <= 1 else min(times[dtype], taken)
+                done += photos
+                progress(done, all_photos)
             ratio = times[torch.bfloat16] / times[torch.float32]
             prepares = pair == 0 and device.type != "cpu"  # kernels are loaded and chosen in the first calls of a GPU
             if (ratio > CLEAR and not prepares) or time.perf_counter() - begun > _LONGEST:
                 break
     except RuntimeError:
         return None
+    finally:
+        progress(all_photos, all_photos)  # the rest is left out
     return ratio

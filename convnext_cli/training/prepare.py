@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,10 @@ def prepare(
         _check_batch(recipe, processes, len(data.train))
     dtype = recipe.dtype if former is None else former["dtype"]
     if dtype == "auto":
-        dtype = "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, teller.say)
+        measured = partial(teller.progress, "measuring steps in both precisions")
+        dtype = (
+            "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, teller.say, measured)
+        )
     teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype, teller.say)
     return Prepared(recipe, data, photos, start, teacher, dtype)
 

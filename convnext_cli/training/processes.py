@@ -66,13 +66,17 @@ class Processes:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
 
+def started() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return environment_number("WORLD_SIZE", 1) if "RANK" in os.environ else 1
+
+
 def join(device: str) -> Processes:
     """Join the others that torchrun has started; alone without it. device: as for ``pick_device``.
 
     Raises UnavailableError for a device that is not there.
     """
-    world = environment_number("WORLD_SIZE", 1)
-    if world == 1 or "RANK" not in os.environ:
+    if started() == 1:
         return Processes(0, 1, pick_device(device))
     if device.startswith("cuda:"):
         raise UsageError("under torchrun each process takes the GPU of its own number", "say -d cuda")

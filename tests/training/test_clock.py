@@ -17,7 +17,7 @@ from convnext_cli.training import precision, prepare
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.processes import Processes
 from tests.conftest import Run
-from tests.training.made import ALONE, ONE_STEP, TRAIN, log, recipe_of, start_of, trainer_of
+from tests.training.made import ALONE, ONE_STEP, TRAIN, log, recipe_of, start_of, started, trainer_of
 
 LACKING, NATIVE = ("avx2", "fma"), ("avx512_bf16", "avx512f", "avx2")
 
@@ -86,8 +86,12 @@ class TestPrecision:
         pairs: int,
     ) -> None:
         """And no more than one pair where that is clear."""
-        steps, said = self.clocked(monkeypatch, bfloat16), list[str]()
-        assert precision.fastest(network, recipe_of(), ALONE, said.append) == faster
+        steps, said, counts = self.clocked(monkeypatch, bfloat16), list[str](), list[tuple[int, int]]()
+        recipe = recipe_of()
+        progress = lambda *count: counts.append(count)  # noqa: E731
+        assert precision.fastest(network, recipe, ALONE, said.append, progress) == faster
+        most = 8 * min(16, recipe.batch_size)
+        assert counts == [(most * done // 8, most) for done in range(2 * pairs + 1)] + [(most, most)]
         assert steps == ["float32", "bfloat16"] * pairs
         assert len(said) == 2 and f"takes {bfloat16:.2f} times as long: training in {faster}" in said[1]
 
@@ -216,6 +220,29 @@ class TestTold:
             "reading val: 1 photo",
         ]
 
+    def test_a_line_now_and_then_between_evaluations(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(train_view, "EVERY", 60.0)
+        render.reset()
+        render.set_quiet(False)
+        now = [100.0]
+        teller = train_view.Teller(quiet=False, clock=lambda: now[0])
+        for step in range(1, 6):
+            now[0] += 30.0
+            values = {"epoch": step / 10, "loss": 2.0, "images_per_second": 3.0, "seconds": 30.0 * step}
+            teller.step(step / 10, values)
+        assert capsys.readouterr().err.splitlines() == [
+            "20 %, epoch 0.2: loss 2.000, 3 photos/s, 4 min left",
+            "40 %, epoch 0.4: loss 2.000, 3 photos/s, 3 min left",
+        ]
+
+    def test_a_line_before_torch_is_loaded(self, tmp_path: Path) -> None:
+        (tmp_path / "torch.py").write_text("raise SystemExit(9)")
+        for more, told in (((), "loading PyTorch\n"), (("-q",), "")):
+            process = started("data", "-o", tmp_path / "run", *more, PYTHONPATH=str(tmp_path))
+            assert process.communicate(timeout=60) == ("", told) and process.returncode == 9
+
     def test_quiet(self, capsys: pytest.CaptureFixture[str]) -> None:
         train_view.Teller(quiet=True).progress("reading train", 1, 10)
         assert capsys.readouterr().err == ""
@@ -228,5 +255,8 @@ class TestTold:
         for line in ("reading train: 32 photos", "reading val: 12 photos", "reading test: 12 photos"):
             assert line in lines
         assert "computing the features of train: 32 photos" in lines
+        assert "note: fitting the classifier to these features" in lines
+        for name in ("val", "test"):
+            assert f"computing the answers for {name} at 32 pixels: 12 photos" in lines
         done = convnext(*TRAIN, folders.parent / "split" / "train", "-o", tmp_path / "run", "--from", model, *ONE_STEP)
         assert "comparing the photos, for splits without copies: 32 photos" in done.err.splitlines()

@@ -16,11 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from convnext_cli import datasets
 from convnext_cli.errors import UsageError
 from convnext_cli.training import finish, head
 from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.processes import Processes
+from tests.conftest import Run
 from tests.training.made import (
     ONE_STEP,
     RANDOM,
@@ -261,6 +263,15 @@ class TestParted:
         # one process can go on with what two began
         killed_at(lambda: nth(RunFolder, "write_state", 1, nothing), *TRAIN, *arguments)
         assert len(evaluations(target)) > 1
+
+    def test_freeze_is_refused_before_the_data_is_opened(
+        self, convnext: Run, folders: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(datasets, "open_data", None)
+        done = convnext("train", folders, "-o", tmp_path / "run", "--from", model, "--freeze")
+        assert done.status == 2 and "needs one process" in done.err and "without torchrun" in done.err
 
     def test_freeze_wants_one_process(self) -> None:
         start, photos = start_of(), photos_of()

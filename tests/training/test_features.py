@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from convnext_cli.engines import openvino
 from convnext_cli.errors import ModelError, UnavailableError
 from convnext_cli.model import ConvNextForImageClassification
 from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import features
+from convnext_cli.training import features, finish
 from convnext_cli.training.features import Features
 from convnext_cli.training.pixels import InMemory, Judged, Pixels, Streamed
 from tests.conftest import Run
@@ -131,6 +132,19 @@ class TestWhereverPhotosAre:
         (data / "red" / "302.png").unlink()
         with pytest.raises(ModelError, match="a photo cannot be read any more"):
             Features(network_of(SMALL), RECIPE, ALONE.device).of(pixels)
+
+    def test_torch_has_no_part_in_the_figures(
+        self, convnext: Run, folders: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+    ) -> None:
+        pytest.importorskip("openvino")
+        monkeypatch.setattr(finish, "logits", None)
+        run = tmp_path / "run"
+        done = convnext(*TRAIN, folders, "-o", run, "--from", model, "--freeze")
+        assert done.status == 0, done.err
+        results = facts(run)["results"]
+        for name in ("val", "test"):
+            judged = convnext("evaluate", "-m", run, folders, "--split", name, "--json", "--engine", "torch")
+            assert json.loads(judged.out)["top1"] == pytest.approx(results[name]["top1"], abs=1e-9)
 
     def test_a_run_without_memory(
         self, convnext: Run, folders: Path, model: Path, tmp_path: Path, undrawn: None
