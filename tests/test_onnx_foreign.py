@@ -215,6 +215,56 @@ def test_softmax_within_a_function() -> None:
     assert np.abs(scores(opened(model), PHOTOS) - by_hand(model, PHOTOS)).max() < 1e-5
 
 
+MIXED: dict[str, Nodes] = {
+    "plus a little": [SOFTMAX, node("Add", ["s", "small"], ["y"])],
+    "mean of two": [
+        SOFTMAX,
+        node("Mul", ["x", "half"], ["x2"]),
+        node("Softmax", ["x2"], ["s2"], axis=1),
+        node("Add", ["s", "s2"], ["sum"]),
+        node("Mul", ["sum", "half"], ["y"]),
+    ],
+    "weighted": [
+        SOFTMAX,
+        node("Softmax", ["product"], ["s2"], axis=1),
+        node("Mul", ["s", "share"], ["a"]),
+        node("Mul", ["s2", "rest"], ["b"]),
+        node("Add", ["a", "b"], ["y"]),
+    ],
+    "classes in another order": [SOFTMAX, node("MatMul", ["s", "turned"], ["y"])],
+    "classes by a layer": [SOFTMAX, node("Gemm", ["s", "turned"], ["y"])],
+    "smoothed": [SOFTMAX, node("Mul", ["s", "rest"], ["a"]), node("Add", ["a", "part"], ["y"])],
+    "one less all others": [SOFTMAX, node("Sub", ["one", "s"], ["o"]), node("Sub", ["one", "o"], ["y"])],
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_linear_operations_on_a_softmax_give_scores(name: str) -> None:
+    more = [
+        constant("share", 0.3),
+        constant("rest", 0.7),
+        constant("part", 0.3 / CLASSES),
+        constant("turned", np.eye(CLASSES)[::-1]),
+    ]
+    model = network(MIXED[name], extra=more)
+    engine = opened(model)
+    assert np.abs(scores(engine, PHOTOS) - by_hand(model, PHOTOS)).max() < 1e-5
+    assert any("softmax" in note for note in engine.notes)
+
+
+def test_scores_in_the_order_of_their_size_are_refused() -> None:
+    best = node("TopK", ["s", "three"], ["y", "indices"], axis=1)
+    model = network([SOFTMAX, best], output_shape=("n", 3), extra=[constant("three", [3], np.int64)])
+    with pytest.raises(ModelError, match="only the best scores"):
+        opened(model)
+
+
+def test_percentages_of_single_labels_are_refused() -> None:
+    model = network([node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "hundred"], ["y"])])
+    with pytest.raises(ModelError, match="a percentage for each label"):
+        opened(model)
+
+
 def test_percent_are_shares_too() -> None:
     model = network([SOFTMAX, node("Mul", ["s", "hundred"], ["y"])])
     assert np.abs(scores(opened(model), PHOTOS) - by_hand(model, PHOTOS) / 100).max() < 1e-5

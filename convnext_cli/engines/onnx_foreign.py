@@ -56,6 +56,8 @@ class Foreign:
             last = [name for name in last if kinds[name] != "logits"]  # scores beside an embedding or logits
         if len(last) != 1:
             raise ModelError(f"{self._file} has {len(last)} outputs that may be its scores: {', '.join(last)}", _ONE)
+        if onnx_meaning.is_sorted(self._scope, last[0]):
+            raise ModelError(f"{self._file} gives only the best scores, in the order of their size", _ONE)
         if len(candidates) > 1:
             self.notes.append(f"{self._file} has {len(candidates)} outputs; {last[0]!r} is taken for the scores")
         return last[0]
@@ -99,6 +101,10 @@ class Foreign:
             return "softmax"
         if onnx_trial.is_sigmoid(scores):
             return "sigmoid"
+        if onnx_trial.is_sigmoid(scores / 100):
+            raise ModelError(
+                f"{self._file} gives a percentage for each label by itself", "export it without the factor"
+            )
         if onnx_trial.in_unit_range(scores):
             self.notes.append(
                 f"{self._file} gave scores between 0 and 1 for all inputs that were tried, and it is not clear what "

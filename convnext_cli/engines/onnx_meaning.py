@@ -28,7 +28,9 @@ _PASS = {
 }  # fmt: skip
 _PASS_ALONE = {"Concat", "Sum", "Max", "Min", "Mean"}  # of one input
 _LINEAR = {"MatMul", "Gemm", "Conv", "Add", "Sub", "LogSoftmax", "MatMulInteger", "QLinearMatMul", "BatchNormalization"}
+_MIXING = {"Mul", "Div", "Neg", "Sum", "Mean", "Max", "Min", "Concat"}  # and of scores these make scores again
 _DEEPEST = 20_000  # steps back
+_NEAR = 6  # operations between an output and the scores that it is made of
 _SMALL = 4096  # elements of a constant that is looked at
 
 
@@ -51,6 +53,11 @@ class Scope(NamedTuple):
                 return scope.makers[name], scope
             scope = scope.outer
         return None
+
+    def is_constant(self, name: str) -> bool:
+        """Whether it is a constant of any size."""
+        made = self.maker(name)
+        return name in self.constants or (made is not None and made[0].op_type == "Constant")
 
     def constant(self, name: str) -> np.ndarray | None:
         """The value of a small constant."""
@@ -129,25 +136,27 @@ def _passed(node: onnx.NodeProto, scope: Scope) -> str | None:
 
 def _kind(node: onnx.NodeProto, scope: Scope) -> Kind | None:
     kind = node.op_type
-    if kind in ("Softmax", "Sigmoid", "HardSigmoid"):
-        return "softmax" if kind == "Softmax" else "sigmoid"
+    if kind == "Softmax":
+        axis = next((a.i for a in node.attribute if a.name == "axis"), None)
+        return None if axis == 0 else "softmax"  # over the photos of a batch, it gives no scores of a photo
+    if kind in ("Sigmoid", "HardSigmoid"):
+        return "sigmoid"
     if kind in ("Div", "Mul", "Reciprocal"):
-        if _is_logistic(node, scope):
-            return "sigmoid"
-        if _is_normalised_exp(node, scope):
-            return "softmax"
+        if written_out := _kind_written_out(node, scope):
+            return written_out
         for place, name in enumerate(node.input):  # logits over a temperature
             other = node.input[1 - place] if len(node.input) == 2 else ""
             before = _before(scope, name)
             if before is not None and before.op_type in _LINEAR and scope.constant(other) is not None:
-                return _kind(before, scope)
+                return "logits" if _kind(before, scope) == "logits" else None
     if kind == "Exp" and (before := _before(scope, node.input[0])) and before.op_type == "LogSoftmax":
         return "softmax"
     if kind == "Log" and (before := _before(scope, node.input[0])) and before.op_type == "Softmax":
         return "logits"
-    if kind in ("Add", "Sub"):  # 0.5 + 0.5 · tanh(x / 2) is a sigmoid too: what a file answers decides
-        return None if any(_has_tanh(scope, name) for name in node.input) else "logits"
-    return "logits" if kind in _LINEAR else None
+    if kind == "LogSoftmax":
+        return "logits"
+    # an average of two softmaxes is linear too, and so is 0.5 + 0.5 · tanh(x / 2): what a file answers decides
+    return "logits" if kind in _LINEAR and not _is_of_scores(node, scope, _NEAR) else None
 
 
 def _before(scope: Scope, name: str) -> onnx.NodeProto | None:
@@ -163,11 +172,28 @@ def _before(scope: Scope, name: str) -> onnx.NodeProto | None:
     return None
 
 
-def _has_tanh(scope: Scope, name: str) -> bool:
-    node = _before(scope, name)
-    if node is not None and node.op_type in ("Mul", "Div"):
-        return any((before := _before(scope, each)) is not None and before.op_type == "Tanh" for each in node.input)
-    return node is not None and node.op_type == "Tanh"
+def _is_of_scores(node: onnx.NodeProto, scope: Scope, most: int) -> bool:
+    """Whether an operation is applied to scores, with others like it in between. most: how many are looked through."""
+    for name in node.input:
+        before = _before(scope, name)
+        if before is None:
+            continue
+        kind = before.op_type
+        if kind in ("Softmax", "Sigmoid", "HardSigmoid", "Tanh", "Exp") or _kind_written_out(before, scope):
+            return True
+        is_scaling = kind in _MIXING and (len(before.input) == 1 or any(map(scope.is_constant, before.input)))
+        is_mixing = kind in _LINEAR - {"LogSoftmax"} or kind in _MIXING - {"Mul", "Div"} or is_scaling
+        if most and is_mixing and _is_of_scores(before, scope, most - 1):
+            return True
+    return False
+
+
+def _kind_written_out(node: onnx.NodeProto, scope: Scope) -> Kind | None:
+    if node.op_type not in ("Div", "Mul", "Reciprocal"):
+        return None
+    if _is_logistic(node, scope):
+        return "sigmoid"
+    return "softmax" if _is_normalised_exp(node, scope) else None
 
 
 def _is_logistic(node: onnx.NodeProto, scope: Scope) -> bool:
@@ -207,6 +233,12 @@ def _is_normalised_exp(node: onnx.NodeProto, scope: Scope) -> bool:
         return False
     summed = _before(scope, below.input[0])
     return summed is not None and summed.op_type == "Exp" and summed.output[0] == above.output[0]
+
+
+def is_sorted(scope: Scope, output: str) -> bool:
+    """Whether an output has scores in the order of their size, so that nobody knows of which class each is."""
+    node = _before(scope, output)
+    return node is not None and node.op_type == "TopK"
 
 
 def last_of(scope: Scope, outputs: list[str]) -> list[str]:
