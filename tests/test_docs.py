@@ -2,54 +2,121 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from configparser import ConfigParser
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from convnext_cli import labels, zoo
 from convnext_cli.engines import onnx_graph
 from convnext_cli.errors import FAILURE_KINDS
+from convnext_cli.labelling import names
 from convnext_cli.rows import arrow_table
 from tests.conftest import ROOT, SAMPLES
+from tests.examples import BLOCKS, PAGES, Block, agrees
 from tests.photos_made import encoded, picture
 from tests.training.foreign import write_foreign
-from tests.weights_made import SMALL, random_tensors
+from tests.weights_made import SMALL, random_tensors, write_model
 
 sys.path.insert(0, str(ROOT / "tools"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What an example needs that a test must not do: install, the network, make itself, a person's own files.
-NOT_RUN = ("make ", "pip ", "convnext models pull", "convnext models use", "eval ", "find ", "convnext completion fish")
+# Commands that a test must not run, by their first words
+NOT_RUN = {
+    "make run": "installs",
+    "source .venv/bin/activate": "make run has installed nothing here",
+    "pip install": "installs",
+    "convnext models pull": "needs the network",
+    "eval ": "changes the shell that it is typed into; tests/test_completion.py does this in real shells",
+    "convnext completion fish": "is for another shell; tests/test_completion.py does this in real shells",
+    "srun ": "needs Slurm",
+    "sleep ": "waits for Slurm",
+    "head=": "needs Slurm",
+    "RAY_ADDRESS=": "needs the cluster that Slurm started",
+}
+# Blocks that are neither commands to be run nor answers to be compared, by page and first words
+NOT_CHECKED = {
+    ("bench.md", "╭─"): "figures of one machine; the columns are compared in test_the_table_of_bench",
+    ("bench.md", "convnext bench -m tiny,base"): "needs weights that are pulled, and minutes",
+    ("bench.md", "convnext bench --json"): "takes minutes; tests/test_bench.py runs these options on small networks",
+    ("convert.md", "timm            "): "code for other libraries; tests/peers run it",
+    ("evaluate.md", "default on validation"): "needs the validation photos of Tiny ImageNet",
+    ("label.md", "sqlite3 "): "another program; the query is run in test_the_query_of_the_label_page",
+    ("label.md", "until convnext label"): "a loop around a command that other examples run",
+    ("label.md", "convnext label -o labels.csv --rewrite"): "needs an earlier run; README's example is run",
+    ("label.md", "convnext label photos/ -o labels.csv --watch"): "never ends by itself",
+    ("labels.md", "class,name"): "a file of labels, which is read in test_the_label_file_of_the_labels_page",
+    ("reference.md", "Usage: "): "made from --help; compared in test_reference_is_current",
+    ("remote.md", "pip install"): "needs a bucket; tests/test_remote_s3.py runs such commands",
+    ("remote.md", "AWS_PROFILE="): "needs a bucket; tests/test_remote_s3.py runs such commands",
+    ("scale.md", "pip install"): "needs a bucket and a cluster; tests/cluster/test_ray.py runs such commands",
+    ("scale.md", "apiVersion:"): "a file for Kubernetes",
+    ("sorting.md", '{"log"'): "paths and date of another machine; the keys are compared in test_the_log_of_a_sort",
+    ("train.md", "torchrun "): "needs several GPUs; tests/training/test_cut.py runs several processes",
+}
+# Commands of README that need photos of the reader's
+OWN_DATA = {"Train with your own labels"}
+# Commands of README that take half a minute, and that other pages show too, where a test runs them
+RUN_ELSEWHERE = {"convnext doctor": "engines.md", "convnext bench --seconds 0.5": "bench.md"}
+# A budget is spent in any case, and what is left to choice is minutes
+SHORTER = (("--time 15m", "--time 10s"), ("train clothes -o run &&", "train clothes -o run --time 10s &&"))
 
 
-def blocks(language: str) -> list[tuple[str, str]]:
-    fence = re.compile(rf"^```{language}\n(.*?)^```", re.S | re.M)
-    return [(page.name, code) for page in PAGES for code in fence.findall(page.read_text())]
+def is_in_checkout(block: Block) -> bool:
+    """Whether a block is an example of README for the files of a fresh checkout."""
+    return block.page == "README.md" and block.heading not in OWN_DATA
 
 
-def commands() -> list[tuple[str, str]]:
-    # a budget is spent in any case, and what is left to choice is minutes
-    shorter = (("--time 15m", "--time 10s"), ("train clothes -o run &&", "train clothes -o run --time 10s &&"))
+def commands(*, in_checkout: bool) -> list[tuple[str, str]]:
     return [
-        (page, reduce(lambda text, pair: text.replace(*pair), shorter, line.split("  #")[0].strip()))
-        for page, code in blocks("sh")
-        for line in code.replace("\\\n", " ").splitlines()
-        if line.startswith("convnext ") and not line.startswith(NOT_RUN)
+        (block.page, reduce(lambda text, pair: text.replace(*pair), SHORTER, command))
+        for block in BLOCKS
+        if block.language == "sh" and is_in_checkout(block) == in_checkout
+        for command in block.commands()
+        if not command.startswith(tuple(NOT_RUN))
     ]
+
+
+def run_in(folder: Path, command: str, *, merged: bool = False) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        text=True,
+    )
+
+
+def check_answers(block: Block, folder: Path) -> None:
+    for command, answer in block.answers():
+        output = run_in(folder, command, merged=True).stdout
+        assert agrees(answer, output), f"{block.page}: {command}\nprints\n{output}\nand not\n{answer}"
+
+
+class Untrusted:
+    """What a pickle of it does when it is opened: it calls `os.system`."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
 
 
 @pytest.fixture
 def place(tmp_path: Path, home: Path) -> Path:
     """A folder with the files that the examples name, and the models that they name among the user's weights."""
     photo = (ROOT / "samples" / "cat.jpg").read_bytes()
-    for name in ("photo.jpg", "holiday/beach.jpg", "holiday/day two/IMG_1.heic"):
+    for name in ("photo.jpg", "my_photo.jpg", "holiday/beach.jpg", "holiday/day two/IMG_1.heic"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo)
@@ -70,7 +137,11 @@ def place(tmp_path: Path, home: Path) -> Path:
             path = tmp_path / "clothes" / name / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(picture(90, 90, seed=8 * place + i)))
-    shutil.make_archive(str(tmp_path / "clothing-144"), "zip", tmp_path / "clothes")
+    shutil.make_archive(str(tmp_path / "clothes"), "zip", tmp_path / "clothes")
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "photos")
+    (tmp_path / "my_photos").symlink_to(tmp_path / "clothes")
+    write_model(tmp_path / "gelu_tanh.safetensors", SMALL.replace(hidden_act="gelu_tanh"))
+    torch.save({"model": Untrusted()}, tmp_path / "untrusted.pth")
     for number in range(2):
         with tarfile.open(tmp_path / f"shard-{number:03d}.tar", "w") as tar:
             for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
@@ -88,18 +159,149 @@ def place(tmp_path: Path, home: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("page", "command"), commands(), ids=lambda value: value[:60])
-def test_commands_run(page: str, command: str, place: Path, home: Path) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True)
+@pytest.mark.parametrize(("page", "command"), commands(in_checkout=False), ids=lambda value: value[:60])
+def test_commands_run(page: str, command: str, place: Path) -> None:
+    done = run_in(place, command)
     assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
-    assert done.stdout or "-o" in shlex.split(command) or command.startswith("convnext convert ")  # which writes files
+    # some write files alone
+    assert (
+        done.stdout or "-o" in shlex.split(command) or command.startswith(("convnext convert ", "convnext models use"))
+    )
 
 
-@pytest.mark.parametrize(("page", "code"), blocks("python"), ids=lambda value: value[:40])
-def test_python_runs(page: str, code: str, place: Path, home: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
-    assert done.returncode == 0, f"{page}\n{done.stderr}"
+def test_readme_runs_from_top_to_bottom(tmp_path: Path, home: Path) -> None:
+    checkout = tmp_path / "convnext"
+    shutil.copytree(ROOT / "samples", checkout / "samples")
+    pulled = home / "weights" / "convnext_tiny.in12k_ft_in1k"
+    pulled.mkdir(parents=True)
+    (pulled / "model.safetensors").symlink_to(ROOT / "weights" / "default.safetensors")
+    for block in filter(is_in_checkout, BLOCKS):
+        check_answers(block, checkout)
+        for command in block.commands() if block.language == "sh" else []:
+            if command not in RUN_ELSEWHERE and not command.startswith(tuple(NOT_RUN)):
+                done = run_in(checkout, command)
+                assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.answers() and not is_in_checkout(block)], ids=lambda block: block.name
+)
+def test_answers_are_those_of_the_program(block: Block, place: Path) -> None:
+    check_answers(block, place)
+
+
+def test_every_block_is_checked_or_has_a_reason() -> None:
+    keys = dict.fromkeys(NOT_CHECKED, 0)
+    for block in BLOCKS:
+        assert block.language in {"sh", "python", "console", "text", "json", "csv", "yaml"}, block.name
+        assert block.language != "console" or block.answers(), f"{block.name}: no command"
+        listed = [key for key in keys if key[0] == block.page and block.code.startswith(key[1])]
+        for key in listed:
+            keys[key] += 1
+        assert block.language in {"sh", "python", "console"} or listed, f"{block.name}: who checks this?"
+    assert 0 not in keys.values(), [key for key, count in keys.items() if not count]
+    assert all((page, command) in commands(in_checkout=False) for command, page in RUN_ELSEWHERE.items())
+    typed = [command for block in BLOCKS if block.language == "sh" for command in block.commands()]
+    assert all(any(command.startswith(words) for command in typed) for words in NOT_RUN)
+
+
+@pytest.mark.parametrize(
+    ("answer", "output", "same"),
+    [
+        ("a  b\n", "a b", True),
+        ("a … d", "a b c d", True),
+        ("in ... s", "in 1.5 s", True),
+        ("tabby 0.81", "pretzel 0.40", False),
+        ("0.4", "0x4", False),
+        ("a", "a b", False),
+        ("…", "", True),
+    ],
+)
+def test_answers_are_compared(answer: str, output: str, same: bool) -> None:
+    assert agrees(answer, output) == same
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.language == "python"], ids=lambda block: block.name
+)
+def test_python_runs(block: Block, place: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", block.code], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, f"{block.page}\n{done.stderr}"
+    answers = re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.M)
+    printed = done.stdout.splitlines()
+    assert not answers or len(answers) == len(printed)
+    for answer, line in zip(answers, printed, strict=False):
+        assert agrees(answer, line), f"{block.page}: prints {line} and not {answer}"
+
+
+def only_block(page: str, start: str) -> str:
+    (code,) = [block.code for block in BLOCKS if block.page == page and block.code.startswith(start)]
+    return code
+
+
+def test_the_table_of_bench(place: Path) -> None:
+    table = only_block("bench.md", "╭─").splitlines()
+    output = run_in(place, "convnext bench --seconds 0.1 -b 1").stdout
+    assert [cell.strip() for cell in table[1].split("│")] == [
+        cell.strip() for cell in next(line for line in output.splitlines() if "batch" in line).split("│")
+    ]
+    setting = re.sub(r"[\d.]+", "N", table[-1])
+    assert setting in [re.sub(r"[\d.]+", "N", line) for line in output.splitlines()]
+
+
+def test_the_query_of_the_label_page(place: Path) -> None:
+    assert run_in(place, "convnext label samples -o labels.sqlite").returncode == 0
+    query = shlex.split(only_block("label.md", "sqlite3 "))[2].replace("tabby", "pretzel")
+    with sqlite3.connect(place / "labels.sqlite") as database:
+        ((path, score),) = database.execute(query)
+    assert path == "samples/cat.jpg"
+    assert score == pytest.approx(0.3999, abs=1e-4)
+
+
+def test_the_label_file_of_the_labels_page(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(only_block("labels.md", "class,name"))
+    base = labels.load("imagenet-1k")
+    mine = labels.read(tmp_path / "mine.csv", base)
+    assert [mine[number].name for number in (281, 282, 285)] == ["cat"] * 3
+    assert mine[283].name == base[283].name
+
+
+def test_the_sets_of_the_labels_page() -> None:
+    rows = re.findall(r"^\| `(\S+)` \| (\d+) \|", (ROOT / "docs" / "labels.md").read_text(), re.M)
+    assert len(rows) == 7
+    assert all(len(labels.load(name)) == int(count) for name, count in rows)
+
+
+def test_the_log_of_a_sort(place: Path) -> None:
+    assert run_in(place, "convnext label holiday -o labels.csv --sort-into sorted --mode move").returncode == 0
+    first = json.loads((place / "sorted.log").read_text().splitlines()[0])
+    shown = json.loads(only_block("sorting.md", '{"log"'))
+    assert list(shown) == list(first)
+    assert [shown[key] for key in ("log", "version", "mode")] == [first[key] for key in ("log", "version", "mode")]
+
+
+def test_the_folder_names_of_the_sorting_page() -> None:
+    assert f"`{names.Folders().name('AC/DC')}`" in (ROOT / "docs" / "sorting.md").read_text()
+
+
+def test_the_names_of_the_models_page() -> None:
+    text = (ROOT / "docs" / "models.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*`) \| [^|]*`(convnext\w+\.\w+)` \|$", text, re.M)
+    assert len(rows) >= 3
+    for written, name in rows:
+        for word in re.findall(r"`([^`…]+)`", written):
+            entry = zoo.find(word)
+            assert entry is not None and entry.name == name, f"{word}: {entry}"
+
+
+def test_extras_that_are_named_exist() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for page in PAGES:
+        for extras in re.findall(r"pip install '(?:\.|convnext-cli)\[([\w,]+)\]'", page.read_text()):
+            assert all(extra in setup["options.extras_require"] for extra in extras.split(",")), (
+                f"{page.name}: {extras}"
+            )
 
 
 def test_reference_is_current() -> None:

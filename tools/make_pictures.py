@@ -19,7 +19,7 @@ def main() -> None:
     photos = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "samples").glob("*.jpg"))
     environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": "84", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("convnext")), "classify", *photos],
+        [str(Path(sys.executable).with_name("convnext")), "classify", "-f", "table", *photos],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
