@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import numpy as np
@@ -52,12 +53,13 @@ class Features:
         """(N, C) float64 on the CPU, and the same of mirrored photos if asked for. progress: called with how many
         photos are done. Raises ModelError for a photo that cannot be read any more."""
         plain, turned, done = list[Tensor](), list[Tensor](), 0
-        for photos in self._batches(pixels):
-            plain.append(self._extract(self._normalise(photos)).double().cpu())
-            if mirrored:
-                turned.append(self._extract(self._normalise(photos.flip(-1))).double().cpu())
-            done += len(photos)
-            progress(done)
+        with _torch_threads(1 if self.engine == "openvino" else torch.get_num_threads()):
+            for photos in self._batches(pixels):
+                plain.append(self._extract(self._normalise(photos)).double().cpu())
+                if mirrored:
+                    turned.append(self._extract(self._normalise(photos.flip(-1))).double().cpu())
+                done += len(photos)
+                progress(done)
         return torch.cat(plain), torch.cat(turned) if mirrored else None
 
     def _batches(self, pixels: Pixels) -> Iterator[Tensor]:
@@ -80,6 +82,17 @@ class Features:
         """Whether an engine gives the features of ``model.py``."""
         x = torch.from_numpy(reference_input(*recipe.size, 2))
         return difference(extract(x).numpy(), self._extract(x).float().numpy()) <= TOLERANCE[dtype]
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """So many for a while: those of torch that wait for the next batch keep processors busy that an engine needs."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def by_torch(network: ConvNextForImageClassification, device: torch.device, dtype: str) -> Extract:
