@@ -13,6 +13,7 @@ import pytest
 from convnext_cli import zoo
 from convnext_cli.engines import onnx_graph
 from convnext_cli.exporting.plan import Plan
+from convnext_cli.zoo.recommend import recommended
 from tests import exports_made
 from tests.conftest import SAMPLES, Run
 from tests.hub import Hub
@@ -51,10 +52,10 @@ def test_list_shows_every_model_with_its_figures(convnext: Run, monkeypatch: pyt
     done = convnext("models", "list")
     assert done.status == 0
     lines = done.out.splitlines()
-    assert lines[0].split() == ["name", "params", "M", "GMACs", "input", "labels", "top-1", "licence", "where"]
+    assert lines[0].split() == ["name", "MB", "params", "M", "GMACs", "input", "labels", "top-1", "licence", "where"]
     assert len(lines) == 1 + len(zoo.entries()) + 1, "a header, a line each, and the bundled model"
     tiny = next(line for line in lines if line.startswith(NAME)).split()
-    assert tiny == [NAME, "28.59", "4.46", "224", "imagenet-1k", "82.07", "apache-2.0", "pull"]
+    assert tiny == [NAME, "≈114", "28.59", "4.46", "224", "imagenet-1k", "82.07", "apache-2.0", "pull"]
     assert next(line for line in lines if line.startswith("default")).endswith("bundled *")
 
 
@@ -103,17 +104,63 @@ def test_columns_go_before_a_name_is_cut(convnext: Run, monkeypatch: pytest.Monk
     lines = done.out.splitlines()
     assert {line.split()[0] for line in lines[1:]} == {"default", *(known.name for known in zoo.entries())}
     assert len(lines) == 2 + len(zoo.entries()), "one line each"
-    assert lines[0].split() == ["name", "params", "M", "top-1", "where"]
+    assert lines[0].split() == ["name", "MB", "top-1", "where"]
     assert max(map(len, lines)) <= 80
-    assert "wider screen, or --json: GMACs, licence" in done.err
+    assert "wider screen, or --json: params M, GMACs, licence" in done.err
 
 
-def test_a_list_is_wider_than_a_screen_that_has_no_room_for_names(
+def test_a_screen_without_room_for_a_row_shows_two_lines_a_model(
     convnext: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", "40")
     lines = convnext("models", "list", "soup_ft_in12k_in1k_384").out.splitlines()
-    assert lines[1].split() == ["convnext_large_mlp.clip_laion2b_soup_ft_in12k_in1k_384", "pull"]
+    assert lines == ["convnext_large_mlp.clip_laion2b_soup_ft_in12k_in1k_384", "  ≈801 MB · 88.33 top-1 · pull"]
+
+
+def test_the_size_of_a_download_is_estimated_and_that_of_a_file_is_its_own(convnext: Run, home: Path) -> None:
+    found = rows(convnext)
+    tiny, bundled = found[NAME], found["default"]
+    assert (tiny["size"], tiny["size_is_estimate"]) == (28589128 * 4, True)
+    assert (bundled["size"], bundled["size_is_estimate"]) == (Path(str(bundled["path"])).stat().st_size, False)
+    weights_of("convnext_atto.d2_in1k", home / "weights" / "own.safetensors")
+    own = rows(convnext)["own"]
+    assert (own["size"], own["size_is_estimate"]) == ((home / "weights" / "own.safetensors").stat().st_size, False)
+    assert json.loads(convnext("models", "info", NAME, "--json").out)["size"] == tiny["size"]
+
+
+def test_the_smallest_first(convnext: Run) -> None:
+    sizes = [row["size"] for row in rows(convnext, "--sort", "size").values()]
+    assert sizes == sorted(sizes)  # type: ignore[type-var]
+
+
+def test_one_model_is_recommended_by_its_figures(convnext: Run) -> None:
+    def line(*arguments: str) -> str:
+        err = convnext("models", "list", *arguments).err
+        return next((line for line in err.splitlines() if line.startswith("take this one: ")), "")
+
+    everything = line()
+    name = everything.split()[6]
+    known = zoo.find(name)
+    assert known is not None and not known.terms and known.labels == "imagenet-1k" and known.top1
+    assert f"{known.top1:.2f} %" in everything and known.license in everything
+    assert line("base") != everything, "of those that are listed"
+    assert line("convnextv2_*") == "", "no licence that asks for something is recommended"
+    assert line(NAME) == "", "there is no choice"
+    assert "take this one" not in convnext("models", "list", "--json").err
+
+
+def test_what_is_recommended_follows_from_the_figures() -> None:
+    usual = {"name": "usual", "labels": "imagenet-1k", "terms": "", "top1": 82.0, "size": 100e6, "gmacs": 4.0}
+    better = usual | {"name": "better", "top1": 83.0}
+    huge = better | {"name": "huge", "top1": 84.0, "size": 1000e6, "gmacs": 40.0}
+    slow = better | {"name": "slow", "top1": 83.5, "gmacs": 12.0}
+    small = usual | {"name": "small", "top1": 81.5, "size": 25e6, "gmacs": 1.0}
+    asks = usual | {"name": "asks", "top1": 99.0, "terms": "non-commercial use only"}
+    other = usual | {"name": "other", "top1": 99.0, "labels": "flowers"}
+    unknown = usual | {"name": "unknown", "top1": None}
+    assert recommended([usual, better, huge, slow, asks, other, unknown]) == "better"
+    assert recommended([usual, better, small]) == "small"
+    assert recommended([asks, other, unknown]) is None
 
 
 def test_a_pattern_that_nothing_has_is_told_the_near_names(convnext: Run) -> None:

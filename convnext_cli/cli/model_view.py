@@ -22,10 +22,13 @@ def row(name: str, known: Card | Entry | None, where: str, path: Path | None, ch
     """One JSON object of ``models list``; ``known`` is None when nothing is said of a bundled file."""
     found: dict[str, Any] = {"name": name, "where": where, "path": None if path is None else str(path)}
     found |= {"default": chosen, "aliases": list(getattr(known, "aliases", ()))}
+    found |= {"size": None if path is None else size_of(path), "size_is_estimate": path is None}
     if known is None:
         unknown = ("architecture", "params", "gmacs", "input", "labels", "classes", "task", "top1", "license", "terms")
         return found | dict.fromkeys(unknown) | {"metrics": {}, "source": ""}
     labels = known.labels if known.labels is None or isinstance(known.labels, str) else known.labels.name
+    if path is None and where == "pull":
+        found["size"] = known.config.num_parameters * _BYTES
     return found | {
         "architecture": known.architecture,
         "params": known.config.num_parameters,
@@ -40,6 +43,17 @@ def row(name: str, known: Card | Entry | None, where: str, path: Path | None, ch
         "metrics": known.metrics,
         "source": known.source,
     }
+
+
+def size_of(path: Path) -> int | None:
+    """The bytes of a model on this machine, with all its files; None where they are gone."""
+    from convnext_cli import zoo
+
+    files = zoo.local.shards(path) if path.name.endswith(".index.json") else _parts(path)
+    try:
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return None
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -122,14 +136,17 @@ def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-_TITLES = ("name", "params M", "GMACs", "input", "labels", "top-1", "licence", "where")
-_FIGURES = ("params M", "GMACs", "input", "top-1")
+_BYTES = 4  # of a parameter in the files that are published, all of them float32
+_TITLES = ("name", "MB", "params M", "GMACs", "input", "labels", "top-1", "licence", "where")
+_FIGURES = ("MB", "params M", "GMACs", "input", "top-1")
 # What goes first where the screen is narrow; names are never cut or folded.
-_DISPENSABLE = ("GMACs", "licence", "labels", "input", "params M", "top-1")
+_DISPENSABLE = ("params M", "GMACs", "licence", "labels", "input")
 
 
 def draw_list(rows: list[dict[str, Any]]) -> None:
     from rich.measure import Measurement
+
+    from convnext_cli.zoo.recommend import recommended
 
     console = render.out()
     cells = [_cells(r) for r in rows]
@@ -141,13 +158,46 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
         if width <= console.width or len(left_out) == len(_DISPENSABLE):
             break
         left_out.append(_DISPENSABLE[len(left_out)])
-    table.width = width
-    console.print(table, crop=False)
+    if width <= console.width:
+        table.width = width
+        console.print(table, crop=False)
+    else:
+        _draw_stacked(titles[1:], cells)
     count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
     render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given")
+    if any(row["size"] and row["size_is_estimate"] for row in rows):
+        render.note("≈: what a download takes, computed from the parameters")
     if left_out:
         render.note(f"for a wider screen, or --json: {', '.join(left_out)}")
+    name = recommended(rows) if len(rows) > 1 else None
+    if name is not None:
+        render.note(_recommendation(next(row for row in rows if row["name"] == name)))
     render.note("pull one: convnext models pull NAME · licences in docs/models.md")
+
+
+def _draw_stacked(titles: list[str], rows: list[dict[str, Any]]) -> None:
+    """Each model on two lines, for screens that have no room for a name with anything beside it."""
+    from rich.text import Text
+
+    for cells in rows:
+        shown = [(title, cells[title]) for title in titles if cells.get(title)]
+        parts = [Text.assemble(text, f" {title}" if title in _FIGURES else "") for title, text in shown]
+        render.out().print(cells["name"], soft_wrap=True)
+        render.out().print(Text("  ") + Text(" · ").join(parts), soft_wrap=True)
+
+
+def _recommendation(r: dict[str, Any]) -> str:
+    """The line that names a model for those who have no reason to take another."""
+    name = r["name"]
+    command = f"convnext models pull {name}" if r["path"] is None else f"convnext classify -m {name} PHOTO"
+    return f"take this one: {command} ({r['top1']:.2f} %, {_megabytes(r)} MB, {r['license']})"
+
+
+def _megabytes(r: dict[str, Any]) -> str:
+    if not r["size"]:
+        return ""
+    digits = 0 if r["size"] >= 100e6 else 1
+    return f"{'≈' * r['size_is_estimate']}{r['size'] / 1e6:.{digits}f}"
 
 
 def _cells(r: dict[str, Any]) -> dict[str, Any]:
@@ -160,6 +210,7 @@ def _cells(r: dict[str, Any]) -> dict[str, Any]:
         "licence": Text(render.plain(_short(r["license"])), "yellow" if r["terms"] else ""),
         "where": Text(r["where"] + (" *" if r["default"] else ""), colours.get(r["where"], "")),
     }
+    cells["MB"] = _megabytes(r)
     if r["params"] is None:
         return cells
     labels = r["labels"] or (f"{r['classes']} numbers" if r["task"] == "embedding" else r["task"])

@@ -57,7 +57,7 @@ def models() -> None:
 @click.option("--commercial", is_flag=True, help="Leave out licences that ask for something.")
 @click.option(
     "--sort",
-    type=click.Choice(["family", "name", "params", "gmacs", "top1"]),
+    type=click.Choice(["family", "name", "size", "params", "gmacs", "top1"]),
     default="family",
     show_default=True,
     help="Order of the rows; top1 puts the best first.",
