@@ -254,7 +254,7 @@ def _print(titles: tuple[str, ...], rows: list[tuple[str, ...]], needless: tuple
 def _advice(done: Exported) -> str:
     dtype = done.card.export.dtype if done.card.export is not None else "float32"
     if dtype == "float32":
-        return "this is a defect of convnext or of the runtime: report it with the table above"
+        return "this is a defect of this program or of the runtime: report it with the table above"
     if dtype == "int8":
         return "calibrate with more photos of the kind that will be labelled, or take --dtype float32"
     return f"take --dtype {'bfloat16 or ' if dtype == 'float16' else ''}float32"

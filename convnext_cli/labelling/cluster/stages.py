@@ -151,7 +151,7 @@ class Answer:
             differs = "; ".join(job.differences(expected, found))
             raise ModelError(
                 f"a node of the cluster would label otherwise: {differs}",
-                "have the same files and the same release of convnext on every node",
+                "have the same files and the same release of this program on every node",
             )
 
     def __call__(self, table: pa.Table) -> pa.Table:
