@@ -38,6 +38,8 @@ def snapshot():
             PIL.PngImagePlugin.MAX_TEXT_CHUNK, sorted(PIL.Image.OPEN), sorted(PIL.Image.EXTENSION),
         ),
         "collector": (gc.isenabled(), gc.get_threshold()),
+        # the processor's own switch, in this thread
+        "subnormals": float((numpy.array([1e-39], numpy.float32) * numpy.float32(0.5))[0]),
     }
     if torch := HOST.get("torch"):
         state["torch"] = repr((
@@ -60,6 +62,11 @@ print(changed or "nothing")
 """
 IMPORTS = "import convnext_cli\nfor name in convnext_cli.__all__: getattr(convnext_cli, name)"
 CLASSIFY = "import convnext_cli\n[row] = convnext_cli.classify('samples/cat.jpg', threads=1)\nassert row.status == 'ok'"
+ENGINE = """
+import convnext_cli
+rows = list(convnext_cli.classify(['samples/cat.jpg'] * 3, engine='{}', batch_size=2, threads=2))
+assert [row.status for row in rows] == ['ok'] * 3
+"""
 CLASSES = """
 import convnext_cli
 model = convnext_cli.ConvNextForImageClassification.from_pretrained('default')
@@ -88,8 +95,10 @@ def changes(use: str, host: str) -> str:
         (CLASSIFY, ""),
         (IMPORTS, "import torch, torchvision\nHOST['torch'] = torch"),
         (CLASSES, "import torch, torchvision\nHOST['torch'] = torch"),
+        (ENGINE.format("openvino"), ""),
+        (ENGINE.format("onnxruntime"), "import onnxruntime"),
     ],
-    ids=["import", "classify", "every name", "torch"],
+    ids=["import", "classify", "every name", "torch", "openvino", "onnxruntime"],
 )
 def test_the_host_keeps_its_process(use: str, host: str, home: object) -> None:
     assert changes(use, host) == "nothing"
@@ -102,5 +111,6 @@ def test_a_change_would_be_seen() -> None:
         ("logging.getLogger('PIL').addHandler(logging.NullHandler())", "loggers"),
         ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "signals"),
         ("PIL.Image.MAX_IMAGE_PIXELS = None", "pillow"),
+        ("import torch; torch.set_flush_denormal(True)", "subnormals"),
     ):
         assert word in changes(use, "")

@@ -16,6 +16,7 @@ import numpy as np
 from convnext_cli.card import Card
 from convnext_cli.engines.exported import ExportedEngine, check_classes, fixed_of
 from convnext_cli.engines.fixed import Fixed
+from convnext_cli.engines.floating_point import Borrowed
 from convnext_cli.engines.libraries import load_onnxruntime
 from convnext_cli.engines.seal import is_whole
 from convnext_cli.errors import ModelError, UnavailableError
@@ -65,7 +66,9 @@ class OnnxRuntimeEngine:
         self._file = model.name if isinstance(model, Path) else "the ONNX model"
         self.notes: list[str] = []
         loops = card is None and self._has_loops(model)
-        self._session = self._open(model, device, threads)
+        self._environment = Borrowed()
+        with self._environment.opening():
+            self._session = self._open(model, device, threads)
         self.provider: str = self._session.get_providers()[0]
         self.device = "cpu"
         if self.provider == _CUDA:
@@ -149,7 +152,9 @@ class OnnxRuntimeEngine:
             photos = photos.transpose(0, 2, 3, 1)
         try:
             # contiguous by itself where it is not
-            outputs = self._session.run(self._outputs, {self._input: photos.astype(self._dtype, copy=False)}, options)
+            photos = photos.astype(self._dtype, copy=False)
+            with self._environment.computing():
+                outputs = self._session.run(self._outputs, {self._input: photos}, options)
         except Exception as error:
             if _is_out_of_memory(error):
                 raise MemoryError(str(error)) from None

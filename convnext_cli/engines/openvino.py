@@ -15,6 +15,7 @@ import numpy as np
 from convnext_cli.card import Card
 from convnext_cli.config import ConvNextConfig
 from convnext_cli.engines.fixed import Fixed
+from convnext_cli.engines.floating_point import Borrowed
 from convnext_cli.engines.network import Arrays, network
 from convnext_cli.engines.runtime import op, ov
 from convnext_cli.errors import UnavailableError
@@ -237,7 +238,8 @@ class OpenVINOEngine:
         if shape is not None:
             model = model.clone()
             model.reshape(list(shape))
-        return self._core.compile_model(model, "CPU", properties(self._precision, self._threads, streams))
+        with Borrowed().opening():  # it computes in threads of its own, started from here
+            return self._core.compile_model(model, "CPU", properties(self._precision, self._threads, streams))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convnext_cli.card import Card
+from convnext_cli.engines.floating_point import Borrowed
 from convnext_cli.engines.openvino import NEEDS, PRECISIONS, is_out_of_memory, properties
 from convnext_cli.engines.runtime import ov
 from convnext_cli.errors import ModelError, UnavailableError
@@ -40,11 +41,13 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[OpenVINORuntime
     if NEEDS.get(dtype, "FP32") not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precision = "f32"
         notes.append(f"this processor does not compute in {dtype}: {path.name} runs in float32")
+    environment = Borrowed()
     try:
-        compiled = core.compile_model(model, "CPU", properties(precision, threads))
+        with environment.opening():
+            compiled = core.compile_model(model, "CPU", properties(precision, threads))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO {ov.__version__} cannot compile {path.name}: {_why(error)}", _AGAIN) from error
-    return OpenVINORuntime(compiled, notes), card
+    return OpenVINORuntime(compiled, notes, environment), card
 
 
 def checksum(weights: Path) -> str:
@@ -58,15 +61,17 @@ class OpenVINORuntime:
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, compiled: ov.CompiledModel, notes: list[str]) -> None:
+    def __init__(self, compiled: ov.CompiledModel, notes: list[str], environment: Borrowed) -> None:
         self.notes = notes
+        self._environment = environment
         self._request: Any = compiled.create_infer_request()
         self._outputs = len(compiled.outputs)
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
         """See ``exported.Runtime``."""
         try:
-            result = self._request.infer([x], share_inputs=True)
+            with self._environment.computing():
+                result = self._request.infer([x], share_inputs=True)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
