@@ -55,6 +55,11 @@ def check_scores(scores: str, engine: Engine, *, min_score: float | None, floors
             f"this model file gives probabilities that add up to 1, of which --{scores} cannot be computed",
             f"leave --{scores} out",
         )
+    if engine.fixed.ends == "sigmoid" and scores != "sigmoid":
+        raise UsageError(
+            f"this model file gives scores of single labels, from 0 to 1, of which --{scores} cannot be computed",
+            f"leave --{scores} out",
+        )
     for name, value in (("--min-score", min_score), *((f"the floor of {label!r}", x) for label, x in floors.items())):
         check_threshold(name, value, scores)
 

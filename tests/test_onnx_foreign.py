@@ -520,3 +520,15 @@ def test_an_endless_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = constant("endless", 2**62, np.int64)
     tail = [node("Loop", ["endless", "yes", "x"], ["y"], body=_loop())]
     assert "one photo takes more than 0.5 seconds" in _refusal(lambda: network(tail, extra=[endless]))
+
+
+def test_only_scores_that_the_file_gives_can_be_asked_for(convnext: Run, tmp_path: Path) -> None:
+    tails = {"softmax": [node("Softmax", ["x"], ["y"], axis=-1)], "sigmoid": [node("Sigmoid", ["x"], ["y"])]}
+    for kind, tail in tails.items():
+        path = tmp_path / f"{kind}.onnx"
+        onnx.save(network(tail), path)
+        for asked in tails.keys() | {"logits"}:
+            done = convnext("classify", "-m", path, f"--{asked}", SAMPLES[0])
+            assert done.status == (0 if asked == kind else 2), (kind, asked, done.err)
+            assert asked == kind or f"--{asked} cannot be computed" in done.err
+        assert convnext("classify", "-m", path, SAMPLES[0]).status == 0
