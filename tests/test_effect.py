@@ -19,13 +19,14 @@ CAT, COFFEE, ROCKET = SAMPLES
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small files of OpenVINO: whole.xml with its preprocessing, fixed.xml of one size and batch, scores.xml."""
+    """Small files of OpenVINO: with preprocessing; of one size and batch; that give scores; in bfloat16."""
     folder = tmp_path_factory.mktemp("exports")
     found = made.checkpoint(folder, recipe=Recipe(size=(64, 64), resize_to=(73, 73)))
     for name, plan in {
         "whole": Plan(size=(64, 64), preprocessing=True),
         "fixed": Plan(size=(64, 64), batch=2),
         "scores": Plan(size=(64, 64), scores=True),
+        "half": Plan(size=(64, 64), dtype="bfloat16"),
     }.items():
         made.written("openvino", found, plan, folder / f"{name}.xml")
     return folder
@@ -110,6 +111,9 @@ REFUSED = [
     (["prepare", "--pull", "--offline"], "exclude each other"),
     (["prepare", "-m", "fixed.xml"], "nothing to prepare"),
     (["bench", "--overwrite"], "--overwrite is for -o"),
+    (["bench", "-m", "half.xml", "--dtype", "float32", "-b", "1", "--seconds", "0"], "computes in bfloat16"),
+    (["bench", "--plot", "s3://bucket/speed.png"], "is a URL"),
+    (["bench", "--plot", "https://example.org/speed.svg"], "is a URL"),
     (["bench", "--fail-below", "0.9"], "--fail-below belongs to --compare"),
     (["bench", "--layout", "contiguous", "-e", "openvino"], "--layout is for --engine torch"),
     (["bench", "--compile", "-e", "openvino"], "--compile is for"),

@@ -36,6 +36,7 @@ class Setting:
     peer: str | None = None
     mode: Mode = "forward"
     home: str | None = None
+    dtype_is_asked: bool = False  # float32 is the default too, which an exported file of another precision overrules
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -46,7 +47,7 @@ class Setting:
     @property
     def asked_dtype(self) -> str | None:
         """As for ``engines.open_engine``: an exported file computes in its own precision, unless another is named."""
-        return None if self.dtype == "float32" else self.dtype
+        return None if self.dtype == "float32" and not self.dtype_is_asked else self.dtype
 
     @property
     def runner(self) -> str:

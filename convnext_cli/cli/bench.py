@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import options, output, render, types
+from convnext_cli.remote.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.benchmarking.compare import Ratio
@@ -239,6 +240,8 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("--overwrite is for -o FILE.")
     if given["output"]:
         output.check(given["output"], overwrite=given["overwrite"], inputs=[given["compare"]])
+    if given["plot"]:
+        check_output(given["plot"])
     if given["plot"] and not Path(given["plot"]).absolute().parent.is_dir():
         raise click.UsageError(f"The folder of {given['plot']} does not exist.")
 
@@ -310,6 +313,7 @@ def _values(given: dict[str, Any], device: str) -> dict[str, Any]:
         "engine": given["engine"] if isinstance(given["engine"], tuple) else (given["engine"],),
         "device": (device,),
         "dtype": given["dtype"],
+        "dtype_is_asked": ("dtype" in options.typed(click.get_current_context()),),
         "layout": given["layout"] or (None,),
         "compiled": tuple(word == "yes" for word in given["compiled"] or ("no",)),
         "threads": given["threads"] or (usable_threads(),),

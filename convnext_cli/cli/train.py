@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import opening, options, render, train_view
+from convnext_cli.cli import opening, options, render, train_view, types
 from convnext_cli.files import check_utf8, user_path
 from convnext_cli.remote.addresses import check_output
 from convnext_cli.threads import environment_number
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convnext_cli.training.job import Job, Outcome
 
 _INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
-_SHARE = click.FloatRange(0, 1, max_open=True)
+_SHARE = types.Share(open=(False, True))
 
 
 # Hours, minutes and seconds in this order, each with its unit; a bare number is minutes.
@@ -97,8 +97,8 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     help="A TOML file of settings, such as another run's recipe.toml.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/train.md.")
-@click.option("--val", type=_SHARE, help="Share for val, where DATA has none; 0.15 if left out.")
-@click.option("--test", type=_SHARE, help="Share for test, where DATA has no splits; 0.15 if left out.")
+@click.option("--val", type=_SHARE, help="Share for val (0.2, 20%), where DATA has none; 0.15 if left out.")
+@click.option("--test", type=_SHARE, help="Share for test (0.2, 20%), where DATA has no splits; 0.15 if left out.")
 @click.option("--skip-bad", is_flag=True, help="Leave out photos and classes that cannot be used.")
 @click.option("--overwrite", is_flag=True, help="Begin anew where RUN holds a run.")
 @click.option("--pull", is_flag=True, help="Fetch the named weights first when they are not on this machine.")

@@ -161,12 +161,13 @@ class TestData:
         assert facts(tmp_path / "run")["photos"] == {"train": 32, "val": 12, "test": 12}
         assert not (tmp_path / "run" / "splits.csv").exists()
 
+    @pytest.mark.parametrize("share", ["0.25", "25%"])
     def test_val_is_taken_from_train(
-        self, convnext: Run, folders: Path, tmp_path: Path, model: Path, undrawn: None
+        self, convnext: Run, folders: Path, tmp_path: Path, model: Path, undrawn: None, share: str
     ) -> None:
         data = tmp_path / "data"
         shutil.copytree(folders, data, ignore=shutil.ignore_patterns("val"))
-        done = convnext(*TRAIN, data, "-o", tmp_path / "run", "--from", model, *ONE_STEP, "--val", "0.25")
+        done = convnext(*TRAIN, data, "-o", tmp_path / "run", "--from", model, *ONE_STEP, "--val", share)
         assert done.status == 0, done.err
         assert facts(tmp_path / "run")["photos"] == {"train": 24, "val": 8, "test": 12}
         with (tmp_path / "run" / "splits.csv").open(newline="") as file:
