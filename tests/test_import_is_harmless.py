@@ -67,6 +67,8 @@ import convnext_cli
 rows = list(convnext_cli.classify(['samples/cat.jpg'] * 3, engine='{}', batch_size=2, threads=2))
 assert [row.status for row in rows] == ['ok'] * 3
 """
+# Its wheels send telemetry but where this variable is set before they are loaded
+ORT = "os.environ['ORT_DISABLE_TELEMETRY'] = '1'\nimport onnxruntime, torch"
 CLASSES = """
 import convnext_cli
 model = convnext_cli.ConvNextForImageClassification.from_pretrained('default')
@@ -80,7 +82,8 @@ assert row.status == 'ok'
 def changes(use: str, host: str) -> str:
     lines = "\n    ".join(use.strip().splitlines())
     code = (
-        f"HOST = {{}}\n{host}\nLOGGERS = lambda name: not name.startswith(('torch', 'strobelight', 'c10d'))\n"
+        f"import os\nHOST = {{}}\n{host}\n"
+        "LOGGERS = lambda name: not name.startswith(('torch', 'strobelight', 'c10d'))\n"
         f"def USE():\n    {lines}\n{SNAPSHOT}"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -96,7 +99,7 @@ def changes(use: str, host: str) -> str:
         (IMPORTS, "import torch, torchvision\nHOST['torch'] = torch"),
         (CLASSES, "import torch, torchvision\nHOST['torch'] = torch"),
         (ENGINE.format("openvino"), ""),
-        (ENGINE.format("onnxruntime"), "import onnxruntime"),
+        (ENGINE.format("onnxruntime"), ORT),
     ],
     ids=["import", "classify", "every name", "torch", "openvino", "onnxruntime"],
 )
