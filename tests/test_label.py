@@ -360,7 +360,7 @@ def test_lists_of_paths_and_a_photo_named_twice(convnext: Run, folder: Path, mod
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["photos"], 2, "-o"),
+        (["."], 2, "-o"),
         (["photos", "-o", "labels.what"], 2, "format"),
         (["gone", "-o", "labels.csv"], 2, "does not exist"),
         (["photos", "-o", "no/labels.csv"], 74, "mkdir"),

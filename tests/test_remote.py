@@ -490,6 +490,7 @@ def test_a_job_of_the_version_before_goes_on(convnext: Run, folder: Path, model:
     convnext("label", folder, "-o", target, "-m", model)
     with closing(sqlite3.connect(f"{target}.job")) as db:
         db.execute("DROP TABLE shards")
+        db.execute("DROP TABLE guesses")
         db.execute("DROP VIEW results")
         db.execute("ALTER TABLE photos DROP COLUMN tag")
         db.execute("PRAGMA user_version = 1")

@@ -206,6 +206,8 @@ class Store(Walked, Derived):
             if not rows:
                 break
             for values in rows:
+                if not (values["error_message"] is None or isinstance(values["error_message"], str)):
+                    raise self._damaged(f"the message of row {values['id']} is not text")
                 row = _row(values, tuple(by_photo[values["id"]]))
                 if not is_sound(values, row) or values["key"] <= last:
                     raise self._damaged(f"row {values['id']} is not as it was written")

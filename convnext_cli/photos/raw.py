@@ -16,6 +16,7 @@ _MEMORY = 14  # bytes for each pixel: sensor values, four channels of 16 bits, a
 
 
 _UPSIDE_DOWN = 3  # for LibRaw, and in EXIF
+_TAIL = 4096  # bytes of a preview's end that are looked for in the file; at its beginning LibRaw may have added EXIF
 _SAME_SHAPE = 0.02  # by which the aspect ratios of a photo and its preview may differ
 
 
@@ -38,7 +39,7 @@ def decode_raw(data: bytes, max_pixels: int, enough: int | None = None) -> decod
             decode.check_size(width, height, max_pixels)
             check_small(data, _MEMORY * width * height, max_pixels)
             upright = (height, width) if raw.sizes.flip in (5, 6) else (width, height)
-            if enough is not None and (preview := _preview(raw, upright, max_pixels, enough)) is not None:
+            if enough is not None and (preview := _preview(raw, data, upright, max_pixels, enough)) is not None:
                 return decode.Decoded(preview, *upright, "raw")
             half = enough is not None and min(upright) // 2 >= enough
             with decode.one_at_a_time(width * height):
@@ -50,16 +51,19 @@ def decode_raw(data: bytes, max_pixels: int, enough: int | None = None) -> decod
         raise PhotoError("truncated", "the camera raw file ends too early") from None
 
 
-def _preview(raw: Any, size: tuple[int, int], max_pixels: int, enough: int) -> Image.Image | None:
+def _preview(raw: Any, data: bytes, size: tuple[int, int], max_pixels: int, enough: int) -> Image.Image | None:
     """The upright JPEG that the camera put beside the sensor's values; None where it is small, or not surely the same.
 
-    size: (width, height) of the upright photo.
+    data: the file. size: (width, height) of the upright photo.
     """
     import rawpy
 
     try:
         thumbnail = raw.extract_thumb()
         if thumbnail.format != rawpy.ThumbFormat.JPEG:
+            return None
+        # where the file is cut, LibRaw hands over whatever its memory held instead of the missing bytes
+        if thumbnail.data[-min(_TAIL, len(thumbnail.data) // 2) :] not in data:
             return None
         preview = decode.decode(thumbnail.data, max_pixels=max_pixels, enough=enough)
     except (rawpy.LibRawError, PhotoError):  # the photo itself may be sound

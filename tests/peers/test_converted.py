@@ -252,7 +252,7 @@ def test_round_trips_leave_every_bit(network: str, dtype: str, convnext: Run, tm
     for step, target in enumerate((*layouts, "canonical")):
         for form in NAMES[target]:
             after = tmp_path / form.format(f"{target}-{step}")
-            done = convnext("convert", at, after, "--to", target, "--json")
+            done = convnext("convert", at, after, "--to", target, "--dtype", dtype, "--json")
             assert done.status == 0, done.err
             assert json.loads(done.out)["dtype"] == dtype
             at = after
