@@ -99,8 +99,8 @@ class Card:
         object.__setattr__(self, "metrics", {well_formed(str(name)): value for name, value in self.metrics.items()})
         if not isinstance(self.training, dict):
             raise ValueError(f"training must be settings by name, not {self.training!r}")
-        if self.temperature is not None and not (_finite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature must be a finite number above 0, not {self.temperature!r}")
+        if self.temperature is not None and not (_finite(self.temperature) and 1e-3 <= self.temperature <= 1e3):
+            raise ValueError(f"temperature must be a number from 0.001 to 1000, not {self.temperature!r}")
 
     def label_set(self) -> LabelSet:
         """The names of the classes; ``class_0`` … when none are known.

@@ -33,6 +33,11 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     signal.default_int_handler(number, frame)
 
 
+def was_asked() -> bool:
+    """Whether the main thread has reacted to a signal."""
+    return _reactions > 0
+
+
 def noting(handler: Handler) -> Handler:
     """A handler that is known to have run, so that the process goes on. For handlers that do not raise."""
 
@@ -90,7 +95,7 @@ def _await_reaction(number: int, reading: int, before: int) -> int:
         if more and (second := os.read(reading, 1)[0]) in _SIGNALS:
             number, ends_at = second, min(ends_at, now + _SOON)
         if now >= ends_at:
-            _end(number)
+            _end()
         if not remarked and number == signal.SIGINT and ends_at == float("inf") and now > arrived + 2 * _SOON:
             remarked = True
             _say("waiting for a step that cannot be interrupted; Ctrl-C again ends it at once")
@@ -101,9 +106,9 @@ def _is_ours(handler: Any) -> bool:
     return handler is interrupt or getattr(handler, "__name__", "") == "noted"
 
 
-def _end(number: int) -> None:
+def _end() -> None:
     _say("interrupted within a step that did not end; finished work is kept")
-    os._exit(128 + number)
+    os._exit(130)
 
 
 def _say(text: str) -> None:

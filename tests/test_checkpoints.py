@@ -602,7 +602,7 @@ def test_a_damaged_or_newer_card_is_said(tmp_path: Path) -> None:
         *({"labels": {"name": "x", "names": names, "lemmas": names}} for names in ([1, 2], ["a", "a"], "ab", None, 3)),
         *({"license": 5}, {"name": ["x"]}, {"source": {}}, {"architecture": None}, {"sha256": 0}),
         *({"metrics": value} for value in ([1], {"top-1": "81"}, {"top-1": float("nan")}, "good")),
-        *({"temperature": value} for value in ("x", 0, -1.5, float("inf"), True)),
+        *({"temperature": value} for value in ("x", 0, 1e-300, 1e-40, 1e9, -1.5, float("inf"), True)),
         *({"task": "foo"}, {"problem": "hard"}, {"schema_version": "1"}, {"surprise": 1}),
         *({"config": value} for value in (5, {"depths": 3}, {"norm_eps": 0}, {"hidden_act": "mish"})),
         *({"recipe": value} for value in (None, {"size": [0, 0]}, {"std": [1, 1, 0]}, {"mean": ["x"] * 3})),

@@ -589,3 +589,13 @@ class TestReadFile:
         (tmp_path / "a.jpg").write_bytes(b"x")
         (tmp_path / "a.jpg").chmod(0)
         assert self.kind(tmp_path / "a.jpg") == "permission"
+
+
+def test_a_decoder_that_wants_to_end_the_program_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*_: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr("convnext_cli.photos.decode._decode", gives_up)
+    with pytest.raises(PhotoError) as error:
+        decode(encoded(picture(60, 40), "JPEG"))
+    assert error.value.kind == "corrupt"

@@ -61,6 +61,8 @@ def labels(tmp_path: Path, *files: str) -> dict[str, str | None]:
         # the first kind counts, and a caption never contradicts
         (("a.jpg", "a.txt=a photo", "a.cls=x"), {"a.jpg": "x"}),
         (("a.jpg", "a.cls=3", 'a.json={"label": "x"}'), {"a.jpg": "3"}),
+        (("a.jpg", "a.cls=\ufeffx"), {"a.jpg": "x"}),
+        (("a.jpg", 'a.json={"label": true}'), {"a.jpg": None}),
         (("a.jpg", 'a.json={"caption": "x"}', "a.txt=y"), {"a.jpg": "y"}),
     ],
 )  # fmt: skip

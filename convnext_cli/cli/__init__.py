@@ -189,6 +189,11 @@ def owns_process() -> bool:
     return _owns_process
 
 
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
+
+
 def _threads_hang() -> bool:
     """Whether decoders of photos that were given up are still at work."""
     decoders = sys.modules.get("convnext_cli.decoders")
@@ -203,13 +208,15 @@ def run(args: list[str]) -> int:
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
     except (BrokenPipeError, _PipeClosedError):
         return _pipe_closed()
     except click.ClickException as error:
         return _usage(error)
     except Exception as error:
+        # a library in C that is interrupted while it is imported swallows that, and is of no more use
+        if isinstance(error, ImportError) and interruption.was_asked():
+            return _interrupted()
         if debug:
             from convnext_cli.cli import render
 

@@ -111,7 +111,7 @@ def _photos(
 
 
 def _label(suffix: str, data: bytes) -> str | None:
-    text = data.decode("utf-8", "replace").strip()
+    text = data.decode("utf-8-sig", "replace").strip()
     if suffix != ".json":
         return text or None
     try:
@@ -120,5 +120,6 @@ def _label(suffix: str, data: bytes) -> str | None:
         return None
     if not isinstance(values, dict):
         return None
-    value = next((values[name] for name in _FIELDS if isinstance(values.get(name), str | int)), None)
+    labels = (values.get(name) for name in _FIELDS)
+    value = next((label for label in labels if isinstance(label, str | int) and not isinstance(label, bool)), None)
     return None if value is None else str(value)

@@ -65,7 +65,7 @@ class Log:
             raise UsageError(f"{path} is there already", hint) from error
         try:
             date = datetime.now(UTC).isoformat(" ", "seconds")
-            folders = {} if into is None else {"into": str(into), "from": sorted(roots)}
+            folders = {} if into is None else {"into": str(into), "from": sorted(roots) or None}
             self.add({"log": _KIND, "version": VERSION, "mode": mode, "date": date, **folders})
             self.sync()
             place.settle(path.parent)
@@ -167,7 +167,7 @@ class _Bounds:
     """The folders that a log was made for. into: None in logs of earlier releases, until a line names it."""
 
     into: Path | None
-    roots: tuple[Path, ...]
+    roots: tuple[Path, ...] | None
 
     def checked(self, made: Made) -> Made:
         """A step that stays inside. Raises _Keep for one that leads elsewhere, by a link too."""
@@ -175,7 +175,9 @@ class _Bounds:
             self.into = _real(made.target.parent.parent)
         if not _real(made.target.parent).is_relative_to(self.into):
             raise _Keep(made.target, f"is not in {self.into}, which the log is for")
-        if made.mode == "move" and self.roots and not any(map(_real(made.source.parent).is_relative_to, self.roots)):
+        source = _real(made.source.parent)
+        # logs of earlier releases do not say where photos came from
+        if made.mode == "move" and self.roots is not None and not any(map(source.is_relative_to, self.roots)):
             raise _Keep(made.target, f"came from {made.source}, which is not in a folder that the log is for")
         return made
 
@@ -195,8 +197,11 @@ def _bounds(log: Path) -> _Bounds:
     try:
         with log.open("rb") as stream:
             values = json.loads(stream.readline(1 << 20))
-        into, roots = values.get("into"), values.get("from", [])
-        return _Bounds(None if into is None else _real(Path(_text(into))), tuple(_real(Path(_text(r))) for r in roots))
+        into, roots = values.get("into"), values.get("from")
+        return _Bounds(
+            None if into is None else _real(Path(_text(into))),
+            None if roots is None else tuple(_real(Path(_text(root))) for root in roots),
+        )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, RecursionError):
         return _Bounds(None, ())  # ``_backwards`` says what is wrong with it
     except _BROKEN as error:

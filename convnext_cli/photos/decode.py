@@ -162,6 +162,8 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | N
         raise PhotoError("out_of_memory", f"there is not enough memory to decode this {describe(name)} file") from None
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, zlib.error, EOFError and more
         raise _failure(name, data, error) from None
+    except SystemExit:  # a library's way to give up must not end the job
+        raise PhotoError("corrupt", f"the {describe(name)} file made its decoder give up") from None
 
 
 def _failure(name: str, data: bytes, error: Exception) -> PhotoError:
