@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 # Commands that a test must not run, by their first words
 NOT_RUN = {
     "make run": "installs",
+    "make test": "installs, and runs this test",
     "source .venv/bin/activate": "make run has installed nothing here",
     "pip install": "installs",
     "convnext models pull": "needs the network",
