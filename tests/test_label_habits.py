@@ -140,7 +140,7 @@ def test_zips_that_are_damaged_or_hostile_are_rows(convnext: Run, place: Path) -
     }
 
 
-def test_failures_are_named_the_first_ten(convnext: Run, place: Path) -> None:
+def test_failures_are_named_the_first_ten(convnext: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         (place / "holiday" / f"x{number:02}.jpg").touch()
     done = convnext("label", "holiday", "-m", "small.safetensors")
@@ -152,6 +152,8 @@ def test_failures_are_named_the_first_ten(convnext: Run, place: Path) -> None:
     quiet = convnext("label", "holiday", "-m", "small.safetensors", "-q")
     assert quiet.status == 1
     assert quiet.err == "12 of 15 photos failed; holiday-labels.csv says which and why\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    assert "12 of 15 photos failed" in convnext("label", "holiday", "-m", "small.safetensors", "-q").err
 
 
 def test_a_log_has_lines_while_one_photo_takes_long(

@@ -183,12 +183,13 @@ def note(text: str) -> None:
 def remark(text: str) -> None:
     """One remark on standard error, with ``-q`` too."""
     with suppress(OSError):
-        _note(text)
+        _note(scrub(text))
 
 
 def _note(text: str) -> None:
     if sys.stderr.isatty() or "FORCE_COLOR" in os.environ:
-        err().print(f"[dim]{clean_lines(text)}[/]", soft_wrap=True)
+        console = _console(stderr=True) if _quiet else err()  # err() is silent under -q, and keeps bars below remarks
+        console.print(f"[dim]{clean_lines(text)}[/]", soft_wrap=True)
     else:
         print(plain_lines(text), file=sys.stderr)
 
