@@ -83,9 +83,14 @@ def commands(*, in_checkout: bool) -> list[tuple[str, str]]:
         (block.page, reduce(lambda text, pair: text.replace(*pair), SHORTER, command))
         for block in BLOCKS
         if block.language == "sh" and is_in_checkout(block) == in_checkout
-        for command in block.commands()
+        for command in together(block)
         if not command.startswith(tuple(NOT_RUN))
     ]
+
+
+def together(block: Block) -> list[str]:
+    """The commands of a block. README's for your own data go on from one another."""
+    return [" && ".join(block.commands())] if block.heading in OWN_DATA else block.commands()
 
 
 def run_in(folder: Path, command: str, *, merged: bool = False) -> subprocess.CompletedProcess[str]:

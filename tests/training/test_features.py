@@ -144,7 +144,7 @@ class TestWhereverPhotosAre:
         results = facts(run)["results"]
         for name in ("val", "test"):
             judged = convnext("evaluate", "-m", run, folders, "--split", name, "--json", "--engine", "torch")
-            assert json.loads(judged.out)["top1"] == pytest.approx(results[name]["top1"], abs=1e-9)
+            assert json.loads(judged.out)["top1"]["value"] == pytest.approx(results[name]["top1"], abs=1e-9)
 
     def test_a_run_without_memory(
         self, convnext: Run, folders: Path, model: Path, tmp_path: Path, undrawn: None
