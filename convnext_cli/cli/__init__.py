@@ -267,7 +267,7 @@ def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "convnext"
     message = error.format_message().replace("\n\t", " ")  # choices, which click lists one a line
-    return _told(message, f"{command} --help tells the options", error.exit_code)
+    return _told(message, f"{command} --help lists the options", error.exit_code)
 
 
 def _pipe_closed() -> int:
