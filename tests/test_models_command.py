@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -13,6 +16,7 @@ import pytest
 from convnext_cli import zoo
 from convnext_cli.engines import onnx_graph
 from convnext_cli.exporting.plan import Plan
+from convnext_cli.labels import LabelSet
 from convnext_cli.zoo.recommend import recommended
 from tests import exports_made
 from tests.conftest import SAMPLES, Run
@@ -540,6 +544,13 @@ def test_labels_of_a_model_and_of_a_set(convnext: Run) -> None:
     assert rows[0] == {"index": 0, "id": "n01440764", "label": "tench"}
     assert convnext("models", "labels", "convnext_tiny.fb_in1k", "-f", "csv").out.startswith("index,id,label\n0,")
     assert convnext("models", "labels", "no_such_model").status == 3
+
+
+def test_a_label_with_a_carriage_return_is_quoted(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = LabelSet.numbered(1)
+    monkeypatch.setattr("convnext_cli.cli.models._label_set", lambda name: dataclasses.replace(one, names=("a\rb",)))
+    out = convnext("models", "labels", "any", "-f", "csv").out
+    assert list(csv.reader(io.StringIO(out, newline="")))[1][2] == "a\rb"
 
 
 def test_nothing_found_is_status_1(convnext: Run) -> None:

@@ -164,8 +164,7 @@ def labels_(name: str, form: str, as_json: bool) -> None:
       convnext models labels default
       convnext models labels imagenet-1k -f csv
     """
-    import csv
-    import sys
+    from convnext_cli.tables import csv_line
 
     if as_json and form == "csv":
         raise click.UsageError("--json and --format csv exclude each other.")
@@ -174,9 +173,8 @@ def labels_(name: str, form: str, as_json: bool) -> None:
     if as_json or form == "json":
         click.echo(json.dumps([{"index": index, "id": identity, "label": label} for index, identity, label in rows]))
     elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["index", "id", "label"])
-        writer.writerows(rows)
+        for row in (("index", "id", "label"), *rows):
+            click.echo(csv_line(row), nl=False)
     else:
         for index, identity, label in rows:
             click.echo(f"{index}\t{render.plain(identity or '')}\t{render.plain(label)}")
