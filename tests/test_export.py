@@ -191,7 +191,6 @@ def test_json_says_all(convnext: Run, model: Path, tmp_path: Path) -> None:
         (["-o", "a.onnx", "--check-on", "."], 2, "no photos"),
         (["-o", "a.onnx", "--check-on", ".", "--no-check"], 2, "exclude"),
         (["-o", "a.onnx", "-m", "nothing.safetensors"], 3, "no file"),
-        (["-o", "a.engine"], 4, "pip install tensorrt"),
     ],
 )
 def test_refusals_leave_nothing(

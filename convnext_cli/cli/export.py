@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convnext_cli.exporting.export import Exported
 
 # as exporting.FORMATS has them; a test holds them together
-FORMATS = ("onnx", "torchscript", "torch-export", "aoti", "openvino", "coreml", "tflite", "executorch", "tensorrt")
+FORMATS = ("onnx", "torchscript", "torch-export", "aoti", "openvino", "coreml", "tflite", "executorch")
 
 
 class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click

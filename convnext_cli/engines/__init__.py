@@ -37,12 +37,11 @@ _FILES = {
     ".mlpackage": ("coreml", "coreml", "coremltools"),
     ".tflite": ("litert", "litert", "ai-edge-litert"),
     ".pte": ("executorch", "executorch", "executorch"),
-    ".engine": ("tensorrt", "tensorrt", "tensorrt"),
 }
 
 
 # Of these, the ones whose code runs as soon as they are opened.
-_RUNS_AT_ONCE = {".ts", ".pt2", ".engine"}
+_RUNS_AT_ONCE = {".ts", ".pt2"}
 
 
 def is_program(path: Path) -> bool:

@@ -159,15 +159,6 @@ def _coreml(path: Path) -> str | None:
     return str(card) if card else None
 
 
-def _beside(path: Path) -> str | None:
-    """A file beside an engine, which has no place for it."""
-    beside = path.with_name(f"{path.name}.json")
-    if not beside.is_file():
-        raise ModelError(f"{beside.name}, the card of {path.name}, is not beside it", "copy both files")
-    with beside.open("rb") as file:
-        return _text(file.read(_MOST + 1))
-
-
 _READERS: dict[str, Callable[[Path], str | None]] = {
     ".onnx": _onnx,
     ".xml": _openvino,
@@ -176,5 +167,4 @@ _READERS: dict[str, Callable[[Path], str | None]] = {
     ".mlpackage": _coreml,
     ".tflite": _tflite,
     ".pte": _embedded,
-    ".engine": _beside,
 }

@@ -80,6 +80,5 @@ FORMATS = {
         Format("coreml", "coreml", ".mlpackage", "Core ML, for Apple's systems", folder=True, system="darwin"),
         Format("tflite", "tflite", ".tflite", "LiteRT (TensorFlow Lite)"),
         Format("executorch", "executorch", ".pte", "ExecuTorch, for phones and small devices"),
-        Format("tensorrt", "tensorrt", ".engine", "a TensorRT engine for this GPU", always="{name}.json"),
     )
 }

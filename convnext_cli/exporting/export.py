@@ -177,8 +177,7 @@ def _tensors(paths: list[str], card: Card) -> Iterator[np.ndarray]:
 
 def _checked(checkpoint: Checkpoint, made: Path, plan: Plan, photos: list[str]) -> tuple[Check, str]:
     try:
-        device = "auto" if made.suffix == FORMATS["tensorrt"].suffix else "cpu"
-        engine = open_engine(made, device=device, threads=plan.threads)
+        engine = open_engine(made, device="cpu", threads=plan.threads)
     except UnavailableError as error:
         raise UnavailableError(
             f"{error.message}: the file cannot be checked here",
