@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests that fork and kill, or serve a store from threads, do not share a process with the rest
-APART := tests/test_remote_s3.py tests/cluster/test_ray.py
+# Processes that run tests side by side; all tests of a file run in the same one, so that each fixture is made once
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -15,14 +16,15 @@ help:           ## list the targets
 run: $(VENV)/.installed  ## install, then label the photos in samples/
 	@$(BIN)/convnext classify samples/*.jpg
 
-test: lint types unit    ## install with the test extras, then lint, types and the tests that are not slow
+test: lint types unit    ## lint, types and the fast tests
 
-test-slow: $(VENV)/.dev  ## the tests that are marked slow
-	@# pytest ends with 5 where it selects no test, which is not a failure
-	$(BIN)/python -m pytest -m slow -n 2 $(APART:%=--ignore=%) || test $$? -eq 5
-	$(BIN)/python -m pytest -m slow $(APART) || test $$? -eq 5
+test-slow: $(VENV)/.dev  ## the slow tests
+	$(PYTEST) -m slow
 
-test-all: test test-slow ## every test
+test-all: lint types     ## lint, types and all tests, with coverage
+	@# where Python can, coverage listens to the interpreter's own events, which is several times faster
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.dev       ## ruff
 	$(BIN)/ruff check .
@@ -31,10 +33,8 @@ lint: $(VENV)/.dev       ## ruff
 types: $(VENV)/.dev      ## mypy --strict on the package
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev       ## pytest with coverage, in parallel, without the slow tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report= --ignore=tests/training $(APART:%=--ignore=%)
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-append --cov-report= $(APART)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 tests/training
+unit: $(VENV)/.dev       ## the fast tests
+	$(PYTEST) -m "not slow"
 
 web:            ## install ONNX Runtime for the web (needs npm), for one test of exported files
 	npm install --prefix tests/web --no-audit --no-fund --no-package-lock --silent
