@@ -67,8 +67,6 @@ NOT_CHECKED = {
 }
 # Commands of README that need photos of the reader's
 OWN_DATA = {"Train with your own labels"}
-# Commands of README that take half a minute, and that other pages show too, where a test runs them
-RUN_ELSEWHERE = {"convnext doctor": "engines.md", "convnext bench --seconds 0.5": "bench.md"}
 # A budget is spent in any case, and what is left to choice is minutes
 SHORTER = (("--time 15m", "--time 10s"), ("train clothes -o run &&", "train clothes -o run --time 10s &&"))
 
@@ -184,7 +182,7 @@ def test_readme_runs_from_top_to_bottom(tmp_path: Path, home: Path) -> None:
     for block in filter(is_in_checkout, BLOCKS):
         check_answers(block, checkout)
         for command in block.commands() if block.language == "sh" else []:
-            if command not in RUN_ELSEWHERE and not command.startswith(tuple(NOT_RUN)):
+            if not command.startswith(tuple(NOT_RUN)):
                 done = run_in(checkout, command)
                 assert done.returncode == 0, f"{command}\n{done.stderr}"
 
@@ -206,7 +204,6 @@ def test_every_block_is_checked_or_has_a_reason() -> None:
             keys[key] += 1
         assert block.language in {"sh", "python", "console"} or listed, f"{block.name}: who checks this?"
     assert 0 not in keys.values(), [key for key, count in keys.items() if not count]
-    assert all((page, command) in commands(in_checkout=False) for command, page in RUN_ELSEWHERE.items())
     typed = [command for block in BLOCKS if block.language == "sh" for command in block.commands()]
     assert all(any(command.startswith(words) for command in typed) for words in NOT_RUN)
 
