@@ -54,7 +54,6 @@ NOT_CHECKED = {
     ("evaluate.md", "default on validation"): "needs the validation photos of Tiny ImageNet",
     ("label.md", "sqlite3 "): "another program; the query is run in test_the_query_of_the_label_page",
     ("label.md", "until convnext label"): "a loop around a command that other examples run",
-    ("label.md", "convnext label -o labels.csv --rewrite"): "needs an earlier run; README's example is run",
     ("label.md", "convnext label photos/ -o labels.csv --watch"): "never ends by itself",
     ("labels.md", "class,name"): "a file of labels, which is read in test_the_label_file_of_the_labels_page",
     ("reference.md", "Usage: "): "made from --help; compared in test_reference_is_current",
