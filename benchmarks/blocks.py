@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import photos
-from convnext_cli import machine
-from convnext_cli.threads import usable_threads
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 
 # MiB a block, blocks that are kept; the first is Pillow's own choice
 CHOICES = [(16, 0), (64, 0), (1, 0), (1, 64)]

@@ -22,18 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from convnext_cli import machine
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking import ceilings, work
 from convnext_cli.benchmarking.runs import Bench
-from convnext_cli.checkpoints.arrays import read_arrays
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines import openvino
-from convnext_cli.engines.network import network
-from convnext_cli.engines.runtime import op, ov
-from convnext_cli.threads import usable_threads
+from convnext_cli.checkpoints.numpy_arrays import read_arrays
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.runtimes.openvino import engine
+from convnext_cli.runtimes.openvino.runtime import op, ov
+from convnext_cli.runtimes.operations import network
 
 
-class Cached(openvino.Ops):
+class Cached(engine.Ops):
     """Layers of one shape share one array of weights."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def _table(config: Any, arrays: Any, batch: int, edge: int, seconds: float, thre
     layers, macs = pointwise(config, batch, edge)
     all_macs = work.macs(config, (edge, edge))
     graphs = {
-        "the network": (whole(openvino.Ops()), all_macs),
+        "the network": (whole(engine.Ops()), all_macs),
         "with its weights in the cache": (whole(Cached()), all_macs),
         "its pointwise layers alone, so": (layers, macs),
     }

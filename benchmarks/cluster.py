@@ -24,19 +24,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from convnext_cli import machine, zoo
+from convnext_cli import zoo
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking.runs import Bench
-from convnext_cli.threads import usable_threads
 
 BLOCK = 250  # photos of a part: the first one tells when all is running
 
 
 def one(folder: str, model: str, tell: Callable[[int], None]) -> None:
     """The job of one machine."""
-    from convnext_cli.labelling import job
-    from convnext_cli.labelling.store import Store
+    from convnext_cli.jobs import job
+    from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder
-    from convnext_cli.pipeline import open_pipeline
+    from convnext_cli.predict.predictor import open_pipeline
 
     pipeline = open_pipeline(model, job="throughput", prepare=True)
     with tempfile.TemporaryDirectory() as place:
@@ -49,9 +50,9 @@ def one(folder: str, model: str, tell: Callable[[int], None]) -> None:
 
 def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
     """The job of a cluster of this machine alone."""
-    from convnext_cli.labelling.cluster import connect
-    from convnext_cli.labelling.cluster.run import ClusterJob
-    from convnext_cli.labelling.cluster.source import Source
+    from convnext_cli.jobs.cluster import connect
+    from convnext_cli.jobs.cluster.run import ClusterJob
+    from convnext_cli.jobs.cluster.source import Source
     from convnext_cli.photos.find import Finder
 
     opener = partial(_opened, model)
@@ -73,7 +74,7 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
 
 
 def _opened(model: str, threads: int | None) -> Any:
-    from convnext_cli.pipeline import open_pipeline
+    from convnext_cli.predict.predictor import open_pipeline
 
     return open_pipeline(model, job="throughput", prepare=True, threads=threads)
 

@@ -26,7 +26,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from convnext_cli import machine
+from convnext_cli.base import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 CONVNEXT = str(Path(sys.executable).with_name("convnext"))

@@ -25,16 +25,17 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from convnext_cli import checkpoints, machine, zoo
-from convnext_cli.engines import Engine, open_engine
-from convnext_cli.engines.int8 import prepare_int8
-from convnext_cli.engines.onnx_graph import graph as onnx_graph
-from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
-from convnext_cli.engines.quantise import MOST
-from convnext_cli.engines.torch import TorchEngine
-from convnext_cli.errors import ConvNextError
-from convnext_cli.model import build
-from convnext_cli.threads import usable_threads
+from convnext_cli import checkpoints, zoo
+from convnext_cli.base import machine
+from convnext_cli.base.errors import ConvNextError
+from convnext_cli.base.threads import usable_threads
+from convnext_cli.model.network import build
+from convnext_cli.runtimes import Engine, open_engine
+from convnext_cli.runtimes.int8.build import prepare_int8
+from convnext_cli.runtimes.int8.quantise import MOST
+from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
+from convnext_cli.runtimes.onnx.graph import graph as onnx_graph
+from convnext_cli.runtimes.torch.engine import TorchEngine
 
 BATCH = 8
 

@@ -23,12 +23,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.card import Card
+from convnext_cli.base.machine import processor
 from convnext_cli.checkpoints import canonical
-from convnext_cli.config import VARIANTS
-from convnext_cli.exporting import FORMATS
-from convnext_cli.machine import processor
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes.exporting import FORMATS
 from tests.weights_made import random_tensors
 
 NETWORKS = (

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from convnext_cli import machine
+from convnext_cli.base import machine
 from convnext_cli.photos.decode import decode
-from convnext_cli.pipeline import open_pipeline, score
+from convnext_cli.predict.predictor import open_pipeline, score
 
 EDGES = (3000, 940)
 

@@ -29,8 +29,8 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-from convnext_cli import machine
-from convnext_cli.threads import usable_threads
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 
 CONVNEXT = str(Path(sys.executable).with_name("convnext"))
 AIM = 1.3

@@ -119,7 +119,7 @@ def run(name: str, arguments: list[str], stdin: bytes | None = None) -> None:
 
 def slowest(images: Path) -> tuple[float, str]:
     """The file that takes longest to decode or refuse, by itself."""
-    from convnext_cli.errors import PhotoError
+    from convnext_cli.base.errors import PhotoError
     from convnext_cli.photos.decode import decode, read_file
 
     worst = (0.0, "")

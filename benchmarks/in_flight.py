@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photos
-from convnext_cli import machine, zoo
-from convnext_cli.labelling import job, suspects
-from convnext_cli.labelling.store import Store
+from convnext_cli import zoo
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
+from convnext_cli.jobs import job, suspects
+from convnext_cli.jobs.store import Store
 from convnext_cli.photos.photo import Photo
-from convnext_cli.pipeline import Pipeline, open_pipeline
-from convnext_cli.threads import usable_threads
+from convnext_cli.predict.predictor import Pipeline, open_pipeline
 
 TINY = (64, 48)
 

@@ -22,16 +22,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS
-from convnext_cli.engines import Engine, comparison
-from convnext_cli.engines.openvino import OpenVINOEngine, graph
-from convnext_cli.engines.quantise import MOST, quantise
-from convnext_cli.errors import UnavailableError
-from convnext_cli.machine import instruction_sets, processor
+from convnext_cli.base.errors import UnavailableError
+from convnext_cli.base.machine import instruction_sets, processor
+from convnext_cli.base.threads import usable_threads
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.model.preprocessing import Recipe
 from convnext_cli.photos.decode import decode
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.threads import usable_threads
+from convnext_cli.runtimes import Engine
+from convnext_cli.runtimes.int8 import comparison
+from convnext_cli.runtimes.int8.quantise import MOST, quantise
+from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
 from tests.weights_made import random_tensors
 
 DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "default.safetensors"

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import photos
-from convnext_cli import machine
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking.runs import Bench
-from convnext_cli.threads import usable_threads
 
 LIBRARIES = ("torch", "timm", "transformers", "openvino", "pillow")
 TRIES = [(batch, workers) for batch in (8, 32) for workers in (0, 1, 2)]
@@ -38,10 +38,10 @@ import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 folder, model, fast, part = sys.argv[1], sys.argv[2], sys.argv[3] == "fast", sys.argv[4]
-from convnext_cli.pipeline import open_pipeline
+from convnext_cli.predict.predictor import open_pipeline
 from convnext_cli.photos.find import Finder
-from convnext_cli.labelling import job
-from convnext_cli.labelling.store import Store
+from convnext_cli.jobs import job
+from convnext_cli.jobs.store import Store
 pipeline = open_pipeline(model, job="throughput", fast_decode=fast)
 x = np.random.default_rng(0).standard_normal((pipeline.batch_size, 3, 224, 224)).astype(np.float32)
 real = pipeline.engine

@@ -22,8 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.photos import SAMPLES
-from convnext_cli import machine
-from convnext_cli.threads import usable_threads
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 
 CONVNEXT = str(Path(sys.executable).with_name("convnext"))
 EVERY = 0.5  # seconds

@@ -24,9 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from convnext_cli import machine
-from convnext_cli.labelling.cluster.parts import Parts
-from convnext_cli.threads import usable_threads
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
+from convnext_cli.jobs.cluster.parts import Parts
 
 BUCKET = "trial"
 SOURCE, TARGET = f"s3://{BUCKET}/photos", f"s3://{BUCKET}/labels"

@@ -17,15 +17,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-from convnext_cli import machine
+from convnext_cli.base import machine
+from convnext_cli.base.errors import UnavailableError
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.statistics import paired_ratio
-from convnext_cli.checkpoints.arrays import read_arrays
-from convnext_cli.engines import openvino
-from convnext_cli.engines.openvino import OpenVINOEngine
-from convnext_cli.engines.reference import reference_input
-from convnext_cli.errors import UnavailableError
-from convnext_cli.threads import usable_threads
+from convnext_cli.checkpoints.numpy_arrays import read_arrays
+from convnext_cli.runtimes.openvino import engine as openvino
+from convnext_cli.runtimes.openvino.engine import OpenVINOEngine
+from convnext_cli.runtimes.reference import reference_input
 
 
 def seconds(engine: OpenVINOEngine, batch: np.ndarray) -> float:

@@ -26,11 +26,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from convnext_cli import machine
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.benchmarking.statistics import paired_ratio
-from convnext_cli.threads import usable_threads
 
 PEERS = ("timm", "torchvision", "transformers", "timm+compile", "onnxruntime")
 EAGER = ("timm", "torchvision", "transformers")

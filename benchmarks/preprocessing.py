@@ -15,7 +15,7 @@ from open_clip.transform import image_transform
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
 
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.preprocessing import Recipe
 from tests.peers.test_preprocessing import Peer, furthest, photos, timm_peer
 
 LIBRARIES = ("pillow", "timm", "torchvision", "transformers", "open_clip_torch", "torch")

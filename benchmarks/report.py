@@ -21,10 +21,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from convnext_cli.errors import PhotoError
-from convnext_cli.labelling.entry import Entry
-from convnext_cli.labelling.report import Summary, small_jpeg, write
-from convnext_cli.rows import Prediction, Row
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.jobs.entry import Entry
+from convnext_cli.jobs.report import Summary, small_jpeg, write
+from convnext_cli.predict.rows import Prediction, Row
 from tests import browser as browsers
 from tests.conftest import SAMPLES
 

@@ -28,15 +28,15 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 
-from convnext_cli.machine import processor
-from convnext_cli.threads import usable_threads
-from convnext_cli.training.folder import RunFolder
+from convnext_cli.base.machine import processor
+from convnext_cli.base.threads import usable_threads
+from convnext_cli.training.distributed import join
+from convnext_cli.training.initial_network import scratch
 from convnext_cli.training.loop import DTYPES, Photos, Trainer
-from convnext_cli.training.pixels import InMemory
+from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.precision import fastest
-from convnext_cli.training.processes import join
-from convnext_cli.training.recipe import SCRATCH, TrainingRecipe
-from convnext_cli.training.start import scratch
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import SCRATCH, TrainingRecipe
 
 CLASSES, DROP_PATH = 1000, 0.1
 

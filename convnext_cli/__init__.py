@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "ConvNextConfig": "pretrained",
-    "ConvNextModel": "pretrained",
-    "ConvNextForImageClassification": "pretrained",
-    "ConvNextImageProcessor": "photos.processor",
-    "ConvNextFeatureExtractor": "photos.processor",
-    "classify": "pipeline",
-    "Row": "rows",
-    "Prediction": "rows",
+    "ConvNextConfig": "huggingface.pretrained",
+    "ConvNextModel": "huggingface.pretrained",
+    "ConvNextForImageClassification": "huggingface.pretrained",
+    "ConvNextImageProcessor": "huggingface.image_processor",
+    "ConvNextFeatureExtractor": "huggingface.image_processor",
+    "classify": "predict.predictor",
+    "Row": "predict.rows",
+    "Prediction": "predict.rows",
 }
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
-    from convnext_cli.photos.processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
-    from convnext_cli.photos.processor import ConvNextImageProcessor as ConvNextImageProcessor
-    from convnext_cli.pipeline import classify as classify
-    from convnext_cli.pretrained import ConvNextConfig as ConvNextConfig
-    from convnext_cli.pretrained import ConvNextForImageClassification as ConvNextForImageClassification
-    from convnext_cli.pretrained import ConvNextModel as ConvNextModel
-    from convnext_cli.rows import Prediction as Prediction
-    from convnext_cli.rows import Row as Row
+    from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
+    from convnext_cli.huggingface.image_processor import ConvNextImageProcessor as ConvNextImageProcessor
+    from convnext_cli.huggingface.pretrained import ConvNextConfig as ConvNextConfig
+    from convnext_cli.huggingface.pretrained import ConvNextForImageClassification as ConvNextForImageClassification
+    from convnext_cli.huggingface.pretrained import ConvNextModel as ConvNextModel
+    from convnext_cli.predict.predictor import classify as classify
+    from convnext_cli.predict.rows import Prediction as Prediction
+    from convnext_cli.predict.rows import Row as Row
 
 
 def __getattr__(name: str) -> Any:

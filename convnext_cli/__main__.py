@@ -15,7 +15,7 @@ def main() -> None:
     except KeyboardInterrupt:  # while libraries are imported
         _end("interrupted", 130)
     except Exception as error:
-        from convnext_cli.errors import lacks_memory
+        from convnext_cli.base.errors import lacks_memory
 
         if not lacks_memory(error):
             raise

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card, Export, Problem
 from convnext_cli.checkpoints import canonical
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.exporting import FORMATS
-from convnext_cli.exporting.check import Network
-from convnext_cli.exporting.plan import Plan
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card, Export, Problem
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes.exporting import FORMATS
+from convnext_cli.runtimes.exporting.check import Network
+from convnext_cli.runtimes.exporting.plan import Plan
 from tests.conftest import SAMPLES
 from tests.weights_made import SMALL, random_tensors
 
@@ -86,7 +86,7 @@ def checkpoint(
 
 
 def written(form: str, found: Checkpoint, plan: Plan, path: Path) -> Card:
-    """Write it as ``exporting.export`` does, without its check."""
+    """Write it as ``runtimes.exporting.export`` does, without its check."""
     card = found.card.replace(
         temperature=None if plan.scores else found.card.temperature,
         export=Export(

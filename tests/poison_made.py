@@ -22,7 +22,7 @@ KINDS = {
     "exit": "import os; os._exit(7)",
     # as where the system ends all processes of a container together
     "together": "import os, signal, sys\n"
-    "if 'convnext_cli.labelling.isolated_worker' in sys.modules: os.kill(os.getppid(), signal.SIGKILL)\n"
+    "if 'convnext_cli.jobs.isolated_worker' in sys.modules: os.kill(os.getppid(), signal.SIGKILL)\n"
     "os.kill(os.getpid(), signal.SIGKILL)",
 }
 _HOOK = """
@@ -46,7 +46,7 @@ def network(module):
         return real(self, tensors)
     module.Pipeline._logits = _logits
 
-CHANGES = {{"convnext_cli.photos.decode": decoding, "convnext_cli.pipeline": network}}
+CHANGES = {{"convnext_cli.photos.decode": decoding, "convnext_cli.predict.predictor": network}}
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):

@@ -13,35 +13,31 @@ PACKAGE = Path(convnext_cli.__file__).parent
 # Rooms from the ground up. A module belongs to the longest name that begins its own; it may import from lower rooms
 # and from its own room.
 FLOORS = [
-    ["text"],
-    ["errors", "config", "tables", "interruption"],
-    ["threads"],
-    ["machine", "files", "shares"],
-    ["model", "photos.recipe", "labels"],
-    ["card", "rows"],
-    ["remote"],
+    ["base"],
+    ["labels", "model.config", "model.preprocessing"],
+    ["model"],
+    ["storage"],
     ["zoo"],
     ["photos"],
     ["checkpoints"],
-    ["engines", "photos.processor"],
-    ["pretrained"],
-    ["decoders", "times"],
-    ["byte_budget"],
+    ["runtimes"],
+    ["huggingface"],
+    ["predict"],
     ["datasets"],
-    ["preparation", "effect"],
-    ["pipeline", "calibration"],
-    ["benchmarking", "diagnosis", "evaluation", "exporting", "labelling"],
+    ["benchmarking", "diagnosis", "evaluation", "jobs"],
     ["training"],
     ["cli"],
     ["__main__"],
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-SAME = {"photos.pixels": "photos.recipe"}  # the recipe as data, and how it is applied
-ONLY = {"model": {"config"}}  # the network is readable beside the paper alone
+SAME = {"photos.resize": "model.preprocessing"}  # preprocessing as data, and how it is applied
+ONLY = {"model.network": {"model.config"}}  # the network is readable beside the paper alone
 # No layout imports another, no engine another.
 APART = {
-    "checkpoints": ["official", "timm", "torchvision", "huggingface", "mmpretrain", "openclip", "isotropic", "sparse"],
-    "engines": ["torch", "openvino", "onnxruntime"],
+    "checkpoints.layouts": [
+        *("official", "timm", "torchvision", "huggingface", "mmpretrain", "openclip", "isotropic", "sparse"),
+    ],
+    "runtimes": ["torch.engine", "openvino.engine", "onnx.engine"],
 }
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from convnext_cli import zoo
+from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.benchmarking import compare, inputs, peers, sweep, work
 from convnext_cli.benchmarking.process import Worker, WorkerError
 from convnext_cli.benchmarking.row import KEYS
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.config import VARIANTS
-from convnext_cli.errors import ModelError, UsageError
+from convnext_cli.model.config import VARIANTS
 from tests.conftest import ROOT, Run
 
 QUICK = ("--seconds", "0.05", "--no-checks", "-t", "1")
@@ -280,7 +280,7 @@ def test_torchvision_takes_the_weights() -> None:
 
 
 def test_architectures_are_known_by_their_shape() -> None:
-    from convnext_cli.card import Card
+    from convnext_cli.model.card import Card
 
     for name, config in VARIANTS.items():
         if not config.num_labels:

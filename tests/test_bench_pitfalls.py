@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 
 from convnext_cli import benchmarking, zoo
+from convnext_cli.base import memory
 from convnext_cli.benchmarking import (
     compare,
     disturbance,
     environment,
     inputs,
     measure,
-    memory,
     row,
     statistics,
     whole_way,
@@ -38,8 +38,8 @@ from convnext_cli.benchmarking import (
 from convnext_cli.benchmarking.process import Worker, WorkerError
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.config import VARIANTS
-from convnext_cli.pipeline import open_pipeline
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.predict.predictor import open_pipeline
 from tests.conftest import ROOT, SAMPLES
 
 ROOM = Path(benchmarking.__file__).parent
@@ -107,7 +107,7 @@ def test_01_twice_the_forwards_take_twice_the_time_and_events_agree() -> None:
 
     import torch
 
-    from convnext_cli.engines import open_engine
+    from convnext_cli.runtimes import open_engine
 
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")

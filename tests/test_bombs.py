@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image, ImageCms
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos import colour, jpeg
 from convnext_cli.photos.decode import decode
 from tests.photos_made import encoded, exif_orientation, picture

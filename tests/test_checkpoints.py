@@ -16,21 +16,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from convnext_cli import (
-    ConvNextForImageClassification,
-    checkpoints,
-)
-from convnext_cli.card import Card
-from convnext_cli.checkpoints import canonical, infer, timm
-from convnext_cli.checkpoints.layout import Layout
+from convnext_cli import ConvNextForImageClassification, checkpoints
+from convnext_cli.base.errors import ModelError, OutputError
+from convnext_cli.checkpoints import canonical, infer_config
+from convnext_cli.checkpoints.detect import LAYOUTS
+from convnext_cli.checkpoints.layouts import timm
+from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.rename import to_layout
-from convnext_cli.checkpoints.sniff import LAYOUTS
-from convnext_cli.config import VARIANTS
-from convnext_cli.config import ConvNextConfig as ShapeConfig
-from convnext_cli.engines import open_engine
-from convnext_cli.errors import ModelError, OutputError
 from convnext_cli.labels import LabelSet
-from convnext_cli.photos.recipe import CLIP_MEAN, INCEPTION_MEAN, Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.model.config import ConvNextConfig as ShapeConfig
+from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, Recipe
+from convnext_cli.runtimes import open_engine
 
 SMALL: dict[str, Any] = {"depths": (1, 2, 1, 1), "hidden_sizes": (8, 12, 16, 24), "layer_norm_eps": 1e-6}
 V1 = ShapeConfig(**SMALL, num_labels=5)
@@ -476,10 +474,10 @@ def test_the_zoo_knows_a_file_by_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "config"), VARIANTS.items(), ids=VARIANTS)
 def test_shapes_tell_every_variant(name: str, config: ShapeConfig) -> None:
-    found = infer.config_of(config.shapes(), norm_first=config.head_norm == "before_pool")
+    found = infer_config.config_of(config.shapes(), norm_first=config.head_norm == "before_pool")
     assert found.replace(hidden_act=config.hidden_act, image_size=config.image_size) == config or "test_" in name
     assert found.shapes() == config.shapes()
-    guess = infer.architecture_of(found)
+    guess = infer_config.architecture_of(found)
     assert guess == name or VARIANTS[guess].replace(num_labels=0) == config.replace(num_labels=0)
 
 

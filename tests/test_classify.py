@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convnext_cli.errors import FAILURE_KINDS
+from convnext_cli.base.errors import FAILURE_KINDS
 from tests.conftest import ROOT, SAMPLES, Run
 
 CAT, COFFEE, ROCKET = SAMPLES

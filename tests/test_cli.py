@@ -212,7 +212,7 @@ def test_noise_of_c_libraries_is_kept_off(capfd: pytest.CaptureFixture[str]) -> 
 def test_gpu_gives_the_same_labels(convnext: Run) -> None:
     import json
 
-    from convnext_cli.engines.torch import devices
+    from convnext_cli.runtimes.torch.engine import devices
 
     device = devices()[0]
     if device == "cpu":

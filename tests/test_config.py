@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
 
 # Parameters, and GMACs at 224 pixels, of N=1000 classifiers: timm's and the papers' tables.
 PUBLISHED = {

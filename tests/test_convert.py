@@ -22,16 +22,16 @@ import torch
 from safetensors.torch import load_file as load_safetensors
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.checkpoints import canonical, holding, mmpretrain, placing, read, writing
+from convnext_cli.base.errors import ModelError
+from convnext_cli.base.files import replacing_folder
+from convnext_cli.checkpoints import canonical, convert, expressible, foreign_preprocessing, read, targets
+from convnext_cli.checkpoints.layouts import mmpretrain
 from convnext_cli.cli import convert as command
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.errors import ModelError
-from convnext_cli.files import replacing_folder
 from convnext_cli.labels import LabelSet
-from convnext_cli.model import build
-from convnext_cli.photos import foreign
-from convnext_cli.photos.recipe import CLIP_MEAN, CLIP_STD, Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.network import build
+from convnext_cli.model.preprocessing import CLIP_MEAN, CLIP_STD, Recipe
 from tests.conftest import ROOT, Run
 from tests.weights_made import SMALL, random_tensors
 
@@ -57,7 +57,7 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 
 
 def test_the_command_knows_the_layouts() -> None:
-    assert tuple(placing.FORMS) == command.LAYOUTS
+    assert tuple(targets.FORMS) == command.LAYOUTS
 
 
 # What is said ---------------------------------------------------------------------------------------------------------
@@ -217,13 +217,16 @@ def test_meta_without_classes(meta: Any) -> None:
     ],
 )
 def test_preprocessing_in_other_words(recipe: Recipe, timm: list[str], hf: list[str]) -> None:
-    assert foreign.unsaid(recipe, Recipe.from_timm(foreign.to_timm(recipe))) == timm
-    assert foreign.unsaid(recipe, Recipe.from_huggingface(foreign.to_huggingface(recipe))) == hf
+    assert foreign_preprocessing.unsaid(recipe, Recipe.from_timm(foreign_preprocessing.to_timm(recipe))) == timm
+    assert (
+        foreign_preprocessing.unsaid(recipe, Recipe.from_huggingface(foreign_preprocessing.to_huggingface(recipe)))
+        == hf
+    )
 
 
 def test_the_size_that_scores_best_goes_to_timm() -> None:
     cfg = {"input_size": [3, 224, 224], "test_input_size": [3, 288, 288], "test_crop_pct": 1.0, "crop_pct": 0.95}
-    assert Recipe.from_timm(foreign.to_timm(Recipe.from_timm(cfg))) == Recipe.from_timm(cfg)
+    assert Recipe.from_timm(foreign_preprocessing.to_timm(Recipe.from_timm(cfg))) == Recipe.from_timm(cfg)
 
 
 def test_preprocessing_without_words_is_said_and_not_written(convnext: Run, tmp_path: Path) -> None:
@@ -374,7 +377,7 @@ def test_what_a_layout_cannot_hold(
 ) -> None:
     start = write(tmp_path / "made.safetensors", config, labels=None)
     before = listing(tmp_path)
-    form = placing.FORMS[layout]
+    form = targets.FORMS[layout]
     done = convnext("convert", start, tmp_path / f"out{'' if form.folder else form.suffixes[0]}", "--to", layout)
     assert (done.status, listing(tmp_path)) == (3, before)
     said, _, hint = done.err.partition("\n")
@@ -385,10 +388,10 @@ def test_what_a_layout_cannot_hold(
 
 def test_a_field_that_matters_is_free_nowhere_by_accident() -> None:
     """A field that is new in ConvNextConfig is refused by every library until somebody says that it has a place."""
-    fixed = set(vars(SMALL)) - holding._ALWAYS
-    assert all(kind.free <= fixed for kind in holding._CLASSES.values())
+    fixed = set(vars(SMALL)) - expressible._ALWAYS
+    assert all(kind.free <= fixed for kind in expressible._CLASSES.values())
     assert {"mlp_ratio", "mlp_bias", "head_bias", "stem_norm"} == fixed - set().union(
-        *(kind.free for kind in holding._CLASSES.values())
+        *(kind.free for kind in expressible._CLASSES.values())
     )
 
 
@@ -515,7 +518,7 @@ def test_a_full_disk_leaves_nothing(name: str, layout: str, convnext: Run, made:
         done = convnext("convert", made, out, "--to", layout)
     assert (done.status, listing(made.parent)) == (74, before), done.err
     assert f"{out} cannot be written: File too large" in done.err
-    writing.convert(made, out, layout, dtype="float16")
+    convert.convert(made, out, layout, dtype="float16")
     before = listing(made.parent)
     with files_limited_to(50_000):
         done = convnext("convert", made, out, "--to", layout, "--overwrite")
@@ -613,10 +616,10 @@ def attacks(trap: Path) -> dict[str, tuple[Any, str]]:
 def test_a_missing_tensor_is_named(layout: str, grn: bool, tmp_path: Path) -> None:
     """Each of them, also that by which the layout is recognised, and those that tell what the network is."""
     config = SMALL.replace(use_grn=grn, layer_scale_init_value=0.0 if grn else 1e-6)
-    if holding.problems(config, layout):
+    if expressible.problems(config, layout):
         pytest.skip("there is no such network")
     out = tmp_path / ("out" if layout == "hf" else "out.pth")
-    writing.convert(write(tmp_path / "made.safetensors", config), out, layout)
+    convert.convert(write(tmp_path / "made.safetensors", config), out, layout)
     if layout == "hf":
         state = load_safetensors(out / "model.safetensors")
     else:

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
+from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints import canonical
-from convnext_cli.config import MOST_LABELS
-from convnext_cli.errors import ModelError
-from convnext_cli.photos.recipe import MOST
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import MOST_LABELS
+from convnext_cli.model.preprocessing import MOST
 from tests.conftest import Run
 from tests.weights_made import SMALL, random_tensors, write_model
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from convnext_cli.checkpoints.detect import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
-from convnext_cli.checkpoints.sniff import LAYOUTS
-from convnext_cli.engines import onnx_graph
+from convnext_cli.runtimes.onnx import graph
 from tests.conftest import ROOT, Run
 from tests.exports_made import Plan as ExportPlan
 from tests.exports_made import checkpoint, written
@@ -39,7 +39,7 @@ def void(_: object) -> None:
 
 
 def _onnx(path: Path) -> None:
-    onnx_graph.save(onnx_graph.graph(SMALL, {k: t.numpy() for k, t in random_tensors(SMALL).items()}), path)
+    graph.save(graph.graph(SMALL, {k: t.numpy() for k, t in random_tensors(SMALL).items()}), path)
 
 
 KINDS: dict[str, Callable[[Path], None]] = {

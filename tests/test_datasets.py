@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convnext_cli.base.errors import ModelError, PhotoError, UnavailableError, UsageError
 from convnext_cli.datasets import Dataset, LabelledPhoto, hf_parquet, open_data, problems, split
-from convnext_cli.errors import ModelError, PhotoError, UnavailableError, UsageError
 from tests.photos_made import encoded, picture
 
 

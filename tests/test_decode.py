@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngImageFile
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos import decode as decode_module
 from convnext_cli.photos.decode import decode, looks_like_image, read_file, sniff
 from tests import photos_made
@@ -165,7 +165,7 @@ def test_failures_are_named(data: bytes, kind: str, words: str) -> None:
 
 def test_ghostscript_and_other_decoders_are_never_loaded() -> None:
     script = (
-        "import sys; from convnext_cli.photos.decode import decode; from convnext_cli.errors import PhotoError\n"
+        "import sys; from convnext_cli.photos.decode import decode; from convnext_cli.base.errors import PhotoError\n"
         "for data in (b'%!PS-Adobe-3.0 EPSF-3.0\\n%%BoundingBox: 0 0 9 9\\n', b'8BPS', sys.stdin.buffer.read()):\n"
         "    try: decode(data)\n"
         "    except PhotoError: pass\n"

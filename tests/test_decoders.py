@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from convnext_cli.decoders import Decoders, GivenUp, Limit, Task, left_alone
-from convnext_cli.errors import ConvNextError
-from convnext_cli.threads import Budget, held
+from convnext_cli.base.errors import ConvNextError
+from convnext_cli.base.threads import Budget, held
+from convnext_cli.predict.decode_threads import Decoders, GivenUp, Limit, Task, left_alone
 
 
 def test_answers_come_for_their_items_and_errors_too() -> None:

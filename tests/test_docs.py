@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from convnext_cli import labels, zoo
-from convnext_cli.engines import onnx_graph
-from convnext_cli.errors import FAILURE_KINDS
-from convnext_cli.labelling import names
-from convnext_cli.rows import arrow_table
+from convnext_cli.base.errors import FAILURE_KINDS
+from convnext_cli.jobs.actions import folder_names
+from convnext_cli.predict.rows import arrow_table
+from convnext_cli.runtimes.onnx import graph
 from tests.conftest import ROOT, SAMPLES
 from tests.examples import BLOCKS, PAGES, Block, agrees
 from tests.photos_made import encoded, picture
@@ -152,7 +152,7 @@ def place(tmp_path: Path, home: Path) -> Path:
                 tar.add(sample, f"{name}.jpg")
                 tar.add(tmp_path / "label", f"{name}.cls")
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
-    onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "model.onnx")
+    graph.save(graph.graph(SMALL, tensors), tmp_path / "model.onnx")
     write_foreign(tmp_path / "teacher.onnx", np.random.default_rng(0).standard_normal((3, 4)), np.zeros(4))
     (tmp_path / "teacher-classes.txt").write_text("shoes\nscarf\ndress\nhat")
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
@@ -283,7 +283,7 @@ def test_the_log_of_a_sort(place: Path) -> None:
 
 
 def test_the_folder_names_of_the_sorting_page() -> None:
-    assert f"`{names.Folders().name('AC/DC')}`" in (ROOT / "docs" / "sorting.md").read_text()
+    assert f"`{folder_names.Folders().name('AC/DC')}`" in (ROOT / "docs" / "sorting.md").read_text()
 
 
 def test_the_names_of_the_models_page() -> None:

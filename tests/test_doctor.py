@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from convnext_cli import zoo
+from convnext_cli.base.errors import UnavailableError
 from convnext_cli.cli import render
 from convnext_cli.cli.doctor import draw
 from convnext_cli.diagnosis import Check, Diagnosis, diagnose, installed, probe, report
-from convnext_cli.engines import open_engine, prepared
-from convnext_cli.errors import UnavailableError
+from convnext_cli.runtimes import cache, open_engine
 from tests.conftest import Run
 
 
@@ -199,14 +199,14 @@ def test_a_default_that_cannot_be_used_is_a_problem(home: Path, found: Diagnosis
 
 
 def test_the_cache_is_counted_and_damage_is_told(home: Path) -> None:
-    card = zoo.local.embedded_card(zoo.resolve("default"))
+    card = zoo.local_files.embedded_card(zoo.resolve("default"))
     assert card is not None
     for dtype in ("float32", "bfloat16"):
-        with prepared.making(card, "openvino", dtype, 0.0) as folder:
+        with cache.making(card, "openvino", dtype, 0.0) as folder:
             (folder / "model.bin").write_bytes(b"1234")
     told = installed.folders()
     assert (told["prepared"], told["prepared_damaged"]) == (2, 0) and told["cache_bytes"] > 8
-    (prepared.entries()[0].folder / "model.bin").write_bytes(b"1235")
+    (cache.entries()[0].folder / "model.bin").write_bytes(b"1235")
     told = installed.folders()
     assert told["prepared_damaged"] == 1
     (problem,) = report._of_folders(told)

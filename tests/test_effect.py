@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from convnext_cli import classify
-from convnext_cli.errors import UsageError
-from convnext_cli.exporting.plan import Plan
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.base.errors import UsageError
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes.exporting.plan import Plan
 from tests import exports_made as made
 from tests.conftest import SAMPLES, Run
 

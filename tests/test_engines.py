@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from convnext_cli import zoo
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.engines import open_engine, prepared, reference
-from convnext_cli.engines.openvino import OpenVINOEngine, graph, split
-from convnext_cli.engines.prepare import prepare
-from convnext_cli.errors import UnavailableError, UsageError
-from convnext_cli.model import build
+from convnext_cli.base.errors import UnavailableError, UsageError
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.network import build
+from convnext_cli.runtimes import cache, open_engine, reference
+from convnext_cli.runtimes.build import prepare
+from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph, split
 from tests.conftest import ROOT, SAMPLES, Run
 from tests.weights_made import SMALL, random_tensors, write_model
 
@@ -153,7 +153,7 @@ def test_a_default_that_answers_otherwise_is_not_trusted(
     answer = json.loads((ROOT / "weights" / "reference.json").read_text())
     answer["logits"][0][3] += 0.1
     path.with_name("reference.json").write_text(json.dumps(answer))
-    monkeypatch.setattr(zoo.local, "bundled", lambda: path)
+    monkeypatch.setattr(zoo.local_files, "bundled", lambda: path)
     assert open_engine(path).name == "torch"
 
 
@@ -177,7 +177,7 @@ def test_a_folder_is_prepared_before(convnext: Run, home: Path, tmp_path: Path) 
     done = convnext("classify", "-r", str(ROOT / "samples"), "-m", str(model), "-v", "-f", "csv")
     assert done.status == 0
     assert done.err.count("preparing own") == 1
-    chosen = prepared.choice(prepared.known(model).card, "float32").best("throughput")  # type: ignore[union-attr]
+    chosen = cache.choice(cache.known(model).card, "float32").best("throughput")  # type: ignore[union-attr]
     assert f"engine: {chosen.split()[0]} on cpu" in done.err
 
 
@@ -192,21 +192,21 @@ def test_what_cannot_be_kept_is_said_and_still_answers(home: Path, tmp_path: Pat
 @pytest.fixture
 def openvino_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which of two is faster for a small network may change from run to run."""
-    from convnext_cli.engines import prepare as making
+    from convnext_cli.runtimes import build as making
 
     there = making.find_spec
     monkeypatch.setattr(making, "find_spec", lambda name: None if name == "onnxruntime" else there(name))
 
 
 @pytest.fixture
-def kept(home: Path, tmp_path: Path, openvino_alone: None) -> tuple[Path, prepared.Entry]:
+def kept(home: Path, tmp_path: Path, openvino_alone: None) -> tuple[Path, cache.Entry]:
     """A model that is prepared, and its entry."""
     model = write_model(tmp_path / "own.safetensors")
     for engine in prepare(model, wanted="openvino").engines.values():
         engine.close()
-    known = prepared.known(model)
+    known = cache.known(model)
     assert known is not None
-    entry = prepared.find(known.card, "openvino", "float32")
+    entry = cache.find(known.card, "openvino", "float32")
     assert entry is not None
     assert entry.intact()
     return model, entry
@@ -227,7 +227,7 @@ def spoil(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "cut", "one bit", "empty"])
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", "entry.json"])
-def test_a_damaged_entry_is_never_used(kept: tuple[Path, prepared.Entry], name: str, how: str) -> None:
+def test_a_damaged_entry_is_never_used(kept: tuple[Path, cache.Entry], name: str, how: str) -> None:
     model, entry = kept
     x = reference.reference_input(64, 64)
     before = open_engine(model, engine="openvino")(x)
@@ -237,21 +237,21 @@ def test_a_damaged_entry_is_never_used(kept: tuple[Path, prepared.Entry], name: 
     np.testing.assert_array_equal(engine(x), before)
     # an entry that cannot be read is none
     assert any("is damaged" in text for text in said) == (name != "entry.json")
-    again = prepared.find(engine.card, "openvino", "float32")
+    again = cache.find(engine.card, "openvino", "float32")
     assert again is not None
     assert again.intact()
 
 
 def test_a_cache_that_keeps_nothing_is_said_behind_the_answer(home: Path, convnext: Run, tmp_path: Path) -> None:
     model = write_model(tmp_path / "own.safetensors")
-    prepared.root().mkdir(parents=True, exist_ok=True)
-    (prepared.root() / "engines").touch()  # where a folder is wanted
+    cache.root().mkdir(parents=True, exist_ok=True)
+    (cache.root() / "engines").touch()  # where a folder is wanted
     done = convnext("classify", "-m", str(model), SAMPLES[0])
     assert done.status == 0
     assert "it will be prepared again next time" in done.err and "from now on" not in done.err
 
 
-def test_a_lost_entry_is_made_again_behind_the_answer(convnext: Run, kept: tuple[Path, prepared.Entry]) -> None:
+def test_a_lost_entry_is_made_again_behind_the_answer(convnext: Run, kept: tuple[Path, cache.Entry]) -> None:
     model, entry = kept
     spoil(entry.folder / "model.bin", "one bit")
     for engine, preparing in (("torch", 1), ("openvino", 0)):
@@ -261,30 +261,30 @@ def test_a_lost_entry_is_made_again_behind_the_answer(convnext: Run, kept: tuple
         assert done.err.count("preparing own") == preparing  # "preparing" may also be the stage that limits
 
 
-def test_changed_weights_are_new_weights(kept: tuple[Path, prepared.Entry]) -> None:
+def test_changed_weights_are_new_weights(kept: tuple[Path, cache.Entry]) -> None:
     model, _ = kept
     write_model(model, seed=1)
-    assert prepared.known(model) is None
+    assert cache.known(model) is None
     assert open_engine(model).name == "torch"
 
 
-def test_json_beside_the_weights_counts(kept: tuple[Path, prepared.Entry], tmp_path: Path) -> None:
+def test_json_beside_the_weights_counts(kept: tuple[Path, cache.Entry], tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(kept[0], folder / "model.safetensors")
     prepare(folder)
-    assert prepared.known(folder) is not None
+    assert cache.known(folder) is not None
     (folder / "preprocessor_config.json").write_text("{}")
-    assert prepared.known(folder) is None
+    assert cache.known(folder) is None
 
 
 def test_another_version_of_the_runtime_makes_its_own(
-    kept: tuple[Path, prepared.Entry], monkeypatch: pytest.MonkeyPatch
+    kept: tuple[Path, cache.Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = prepared.known(kept[0]).card  # type: ignore[union-attr]
-    monkeypatch.setattr(prepared, "installed", lambda: {"openvino": "1999.1"})
-    assert prepared.find(card, "openvino", "float32") is None
-    assert prepared.choice(card, "float32") is None
+    card = cache.known(kept[0]).card  # type: ignore[union-attr]
+    monkeypatch.setattr(cache, "installed", lambda: {"openvino": "1999.1"})
+    assert cache.find(card, "openvino", "float32") is None
+    assert cache.choice(card, "float32") is None
 
 
 @pytest.mark.parametrize(
@@ -299,28 +299,26 @@ def test_another_version_of_the_runtime_makes_its_own(
     ],
 )
 def test_the_clearly_fastest_is_chosen(times: dict[str, float], best: str) -> None:
-    assert prepared.Choice({"throughput": times}).best("throughput") == best
+    assert cache.Choice({"throughput": times}).best("throughput") == best
 
 
-def test_another_processor_measures_for_itself(
-    kept: tuple[Path, prepared.Entry], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    card = prepared.known(kept[0]).card  # type: ignore[union-attr]
-    assert prepared.choice(card, "float32") is not None
-    monkeypatch.setattr("convnext_cli.machine.processor", lambda: "another")
-    assert prepared.choice(card, "float32") is None
-    assert prepared.find(card, "openvino", "float32") is not None
+def test_another_processor_measures_for_itself(kept: tuple[Path, cache.Entry], monkeypatch: pytest.MonkeyPatch) -> None:
+    card = cache.known(kept[0]).card  # type: ignore[union-attr]
+    assert cache.choice(card, "float32") is not None
+    monkeypatch.setattr("convnext_cli.base.machine.processor", lambda: "another")
+    assert cache.choice(card, "float32") is None
+    assert cache.find(card, "openvino", "float32") is not None
 
 
 def test_two_that_prepare_at_once_leave_one_whole_entry(home: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "own.safetensors")
     code = (
-        "import sys; from convnext_cli.engines.prepare import prepare; prepare(__import__('pathlib').Path(sys.argv[1]))"
+        "import sys; from convnext_cli.runtimes.build import prepare; prepare(__import__('pathlib').Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(model)]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: subprocess.run(command, check=True, env=os.environ), range(2)))
-    entries = prepared.entries()
+    entries = cache.entries()
     assert entries
     assert all(entry.intact() for entry in entries)
     assert {path.name for path in (home / "cache" / "engines").iterdir()} == {e.folder.name for e in entries}
@@ -330,7 +328,7 @@ def test_two_that_prepare_at_once_leave_one_whole_entry(home: Path, tmp_path: Pa
 def test_a_graph_that_is_wrong_is_left_out(
     home: Path, tmp_path: Path, openvino_alone: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli.engines import openvino
+    from convnext_cli.runtimes.openvino import engine as openvino
 
     right = openvino.graph
 
@@ -348,11 +346,11 @@ def test_a_graph_that_is_wrong_is_left_out(
         open_engine(model, engine="openvino", prepare=True)
 
 
-def test_entries_that_nobody_uses_go(kept: tuple[Path, prepared.Entry], tmp_path: Path) -> None:
+def test_entries_that_nobody_uses_go(kept: tuple[Path, cache.Entry], tmp_path: Path) -> None:
     old = time.time() - 61 * 24 * 3600
     os.utime(kept[1].folder / "entry.json", (old, old))
     prepare(write_model(tmp_path / "other.safetensors", seed=2), wanted="openvino")
-    assert {entry.name for entry in prepared.entries()} == {"other"}
+    assert {entry.name for entry in cache.entries()} == {"other"}
 
 
 @pytest.mark.parametrize(
@@ -375,7 +373,7 @@ def test_impossible_wishes(
 
 
 def test_an_onnx_file_has_its_own_precision(home: Path, tmp_path: Path) -> None:
-    from convnext_cli.engines import onnx_graph
+    from convnext_cli.runtimes.onnx import graph as onnx_graph
 
     onnx_graph.save(onnx_graph.graph(SMALL, arrays(random_tensors(SMALL))), tmp_path / "own.onnx")
     assert open_engine(tmp_path / "own.onnx").name == "onnxruntime"
@@ -396,7 +394,7 @@ def test_the_prepare_command(convnext: Run, home: Path, tmp_path: Path) -> None:
     assert {(row["model"], row["dtype"]) for row in rows} == {("own", "float32")}
     assert "own" in convnext("prepare", "--list").out
     assert convnext("prepare", "--clear").status == 0
-    assert not prepared.entries()
+    assert not cache.entries()
     assert "nothing is prepared" in convnext("prepare", "--list").err
     assert convnext("prepare", "--dtype", "int8").status == 2
     assert convnext("prepare", "--calibrate", "x").status == 2
@@ -408,7 +406,7 @@ def test_stopping_the_preparation_keeps_the_answer(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convnext_cli.engines.prepare.prepare", stopped)
+    monkeypatch.setattr("convnext_cli.runtimes.build.prepare", stopped)
     done = convnext("classify", "-m", str(write_model(tmp_path / "own.safetensors")), "--json", SAMPLES[0])
     assert done.status == 0
     assert json.loads(done.out)[0]["status"] == "ok"

@@ -20,11 +20,12 @@ import numpy as np
 import pytest
 import torch
 
-from convnext_cli import checkpoints, classify, labels, pipeline
+from convnext_cli import checkpoints, classify, labels
+from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints import canonical
-from convnext_cli.errors import ModelError
-from convnext_cli.evaluation import figures, match, mistakes, plots, real, truth
+from convnext_cli.evaluation import class_matching, figures, mistakes, plots, real_labels, truth
 from convnext_cli.labels import LabelSet
+from convnext_cli.predict import predictor
 from tests.conftest import Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, random_tensors, write_model
@@ -117,11 +118,11 @@ class TestFigures:
 class TestMatch:
     def test_by_wordnet_id_into_any_set(self) -> None:
         ids = [str(i) for i in labels.load("imagenet-1k").ids]
-        larger = match.match(ids, labels.load("imagenet-22k"))
+        larger = class_matching.match(ids, labels.load("imagenet-22k"))
         assert larger.unmatched == (TEDDY,) and len(larger.answers) == 999
         small = [str(i) for i in labels.load("tiny-imagenet-200").ids]
         one = labels.load("imagenet-1k")
-        found = match.match(small, one)
+        found = class_matching.match(small, one)
         assert not found.unmatched
         assert all(one.ids[answer] == name for name, answer in found.answers.items())
 
@@ -140,48 +141,48 @@ class TestMatch:
         ],
     )
     def test_by_name_in_any_writing(self, name: str, row: int) -> None:
-        assert match.match([name], labels.load("imagenet-1k")).answers == {name: row}
+        assert class_matching.match([name], labels.load("imagenet-1k")).answers == {name: row}
 
     def test_a_name_of_two_labels_is_none_of_them(self) -> None:
-        found = match.match(["crane", "unicorn"], labels.load("imagenet-1k"))
+        found = class_matching.match(["crane", "unicorn"], labels.load("imagenet-1k"))
         assert found.unmatched == ("crane", "unicorn") and not found.answers
         assert found.ambiguous == {"crane": ("crane (bird)", "crane (machine)")}
 
     def test_breeds_belong_to_the_dog_that_gathers_them(self) -> None:
         chosen = labels.select(["dog", "tabby"], labels.load("imagenet-1k"))
-        found = match.match(["n02085620", "n02099601", "n02123045", "n01440764", "Chihuahua"], chosen)
+        found = class_matching.match(["n02085620", "n02099601", "n02123045", "n01440764", "Chihuahua"], chosen)
         assert found.answers == {"n02085620": 0, "n02099601": 0, "n02123045": 1, "Chihuahua": 0}
         assert found.unmatched == ("n01440764",)
 
     def test_by_index(self) -> None:
         base = LabelSet.from_names("x", ["a", "b", "c"])
-        assert match.match(["2", "0", "10"], base, by_index=True).answers == {"2": 2, "0": 0}
-        assert match.match(["cat", "dog"], base, by_index=True).answers == {"cat": 0, "dog": 1}
-        assert match.match(["2", "0"], base).unmatched == ("2", "0")
+        assert class_matching.match(["2", "0", "10"], base, by_index=True).answers == {"2": 2, "0": 0}
+        assert class_matching.match(["cat", "dog"], base, by_index=True).answers == {"cat": 0, "dog": 1}
+        assert class_matching.match(["2", "0"], base).unmatched == ("2", "0")
 
     def test_only_these(self) -> None:
         one = labels.load("imagenet-1k")
-        found = match.only(one, [281, 0])
+        found = class_matching.only(one, [281, 0])
         assert found.names == (one.names[0], one.names[281]) and found.groups == ((0,), (281,))
-        assert match.match(["n02123045"], found).answers == {"n02123045": 1}
+        assert class_matching.match(["n02123045"], found).answers == {"n02123045": 1}
 
 
 class TestReal:
     @pytest.fixture
     def file(self, tmp_path: Path) -> Path:
-        lists: list[list[int]] = [[] for _ in range(real.PHOTOS)]
+        lists: list[list[int]] = [[] for _ in range(real_labels.PHOTOS)]
         lists[0], lists[1], lists[2] = [281, 282], [0], [850]
         (tmp_path / "real.json").write_text(json.dumps(lists))
         return tmp_path / "real.json"
 
     def test_read_and_translate(self, file: Path) -> None:
-        found = real.answers(real.read(file)[:4], labels.load("imagenet-22k"))
+        found = real_labels.answers(real_labels.read(file)[:4], labels.load("imagenet-22k"))
         ids = labels.load("imagenet-22k").ids
         assert {ids[answer] for answer in found[0]} == {"n02123045", "n02123159"}
-        assert found[2:] == [frozenset({real.LACKING}), frozenset()]  # a teddy, which 22k has not; and nothing
+        assert found[2:] == [frozenset({real_labels.LACKING}), frozenset()]  # a teddy, which 22k has not; and nothing
 
     def test_no_answer_is_never_right(self) -> None:
-        judged = truth.Truth(labels.load("imagenet-22k"), np.array([-1]), [frozenset({real.LACKING})], {})
+        judged = truth.Truth(labels.load("imagenet-22k"), np.array([-1]), [frozenset({real_labels.LACKING})], {})
         assert not judged.right(np.array([[-1]])).any() and judged.has_real().all()
 
     @pytest.mark.parametrize(
@@ -194,18 +195,18 @@ class TestReal:
         ],
     )
     def test_numbers(self, name: str, number: int | None) -> None:
-        assert real.number(name) == number
+        assert real_labels.number(name) == number
 
     @pytest.mark.parametrize("text", ["[]", "{}", "words", "[[1000]]"])
     def test_another_file(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(ModelError):
-            real.read(tmp_path / "x.json")
+            real_labels.read(tmp_path / "x.json")
 
     def test_a_list_of_the_right_length_with_wrong_numbers(self, tmp_path: Path) -> None:
-        (tmp_path / "x.json").write_text(json.dumps([[1000]] * real.PHOTOS))
+        (tmp_path / "x.json").write_text(json.dumps([[1000]] * real_labels.PHOTOS))
         with pytest.raises(ModelError, match="numbers from 0 to 999"):
-            real.read(tmp_path / "x.json")
+            real_labels.read(tmp_path / "x.json")
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -456,7 +457,7 @@ class TestReaLOnPhotos:
             shutil.copy(sample, folder / f"ILSVRC2012_val_{number:08}.JPEG")
         one = labels.load("imagenet-1k").ids
         best = [one.index(row.predictions[0].id) for row in classify([str(s) for s in samples])]
-        lists: list[list[int]] = [[] for _ in range(real.PHOTOS)]
+        lists: list[list[int]] = [[] for _ in range(real_labels.PHOTOS)]
         lists[:3] = [[999, best[0]], [best[1]], [999]]
         (tmp_path / "real.json").write_text(json.dumps(lists))
         return folder
@@ -552,7 +553,7 @@ class TestFolder:
     def test_interrupted(
         self, convnext: Run, model: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ask = pipeline.Pipeline._predict
+        ask = predictor.Pipeline._predict
         calls = iter(range(100))
 
         def interrupt(*arguments: Any) -> Any:
@@ -560,7 +561,7 @@ class TestFolder:
                 raise KeyboardInterrupt
             return ask(*arguments)
 
-        monkeypatch.setattr(pipeline.Pipeline, "_predict", interrupt)
+        monkeypatch.setattr(predictor.Pipeline, "_predict", interrupt)
         before = sorted(tmp_path.iterdir())
         done = convnext(*EVALUATE, data, "-m", model, "-o", tmp_path / "out")
         assert done.status == 130 and not done.out
@@ -635,7 +636,7 @@ class TestMistakes:
         assert "is cat at most 3.4\xa0%" in "".join(Parsed(beyond).words)
 
     def test_a_photo_that_went_away(self) -> None:
-        from convnext_cli.errors import PhotoError
+        from convnext_cli.base.errors import PhotoError
 
         def gone(_: str) -> bytes:
             raise PhotoError("missing", "gone")

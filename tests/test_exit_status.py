@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convnext_cli import text
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS
+from convnext_cli.base import text
 from convnext_cli.labels import LabelSet
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
 from tests.conftest import ROOT, SAMPLES, Done, Run
 from tests.weights_made import write_model
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext_cli.card import Card, Export
 from convnext_cli.checkpoints import canonical
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.cli import export as command
-from convnext_cli.exporting import FORMATS
-from convnext_cli.exporting.check import percent
 from convnext_cli.labels import LabelSet
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card, Export
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes.exporting import FORMATS
+from convnext_cli.runtimes.exporting.check import percent
 from tests.conftest import SAMPLES, Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, random_tensors, write_model
@@ -121,7 +121,7 @@ def test_a_file_that_fails_its_check_is_not_left(
     convnext: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer with a defect: one weight of the file is another."""
-    from convnext_cli.exporting import onnx
+    from convnext_cli.runtimes.onnx import export as onnx
 
     write = onnx.write
 
@@ -241,7 +241,7 @@ def test_core_ml_is_refused_before_the_work_where_it_cannot_be_checked(
     convnext: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("coremltools", reason="needs coremltools")
-    from convnext_cli.exporting import coreml
+    from convnext_cli.runtimes.coreml import export as coreml
 
     monkeypatch.setattr(coreml, "write", None)
     done = convnext("export", "-m", model, "-o", tmp_path / "a.mlpackage")

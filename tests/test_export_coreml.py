@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnext_cli.card import Card
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines import open_engine
-from convnext_cli.engines.reference import TOLERANCE, difference
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.exporting import coreml as writer
-from convnext_cli.exporting.check import Network
-from convnext_cli.exporting.plan import Plan
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.coreml import export as writer
+from convnext_cli.runtimes.exporting.check import Network
+from convnext_cli.runtimes.exporting.plan import Plan
+from convnext_cli.runtimes.reference import TOLERANCE, difference
 from tests import exports_made as made
 from tests.exports_made import CONFIGS, SMALL, V2, noise
 
@@ -270,7 +270,7 @@ def test_a_missing_library_is_told_with_the_pip_line(monkeypatch: pytest.MonkeyP
 def test_writing_says_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from convnext_cli import checkpoints; "
-        "from convnext_cli.exporting import coreml; from convnext_cli.exporting.plan import Plan; "
+        "from convnext_cli.runtimes.exporting import coreml; from convnext_cli.runtimes.exporting.plan import Plan; "
         "found = checkpoints.load(Path(sys.argv[1])); "
         "coreml.write(found, found.card, Plan(size=(64, 64)), Path(sys.argv[2]))"
     )

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.card import Card
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines import open_engine
-from convnext_cli.engines.exported import ExportedEngine
-from convnext_cli.engines.reference import TOLERANCE
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.exporting import executorch as writer
-from convnext_cli.exporting.plan import Plan
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.executorch import export as writer
+from convnext_cli.runtimes.exported import ExportedEngine
+from convnext_cli.runtimes.exporting.plan import Plan
+from convnext_cli.runtimes.reference import TOLERANCE
 from tests import exports_made as made
 from tests.conftest import SAMPLES, Run
 from tests.exports_made import CONFIGS, SMALL, V2, noise, off
@@ -137,7 +137,7 @@ def test_the_command_says_nothing_of_others(tmp_path: Path, convnext: Run) -> No
 
 def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from convnext_cli.engines import executorch; "
+        "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes import executorch; "
         "found, card = executorch.open_file(Path(sys.argv[1]), device='auto', threads=2); "
         "print(found.run(np.zeros((2, 3, 64, 64), np.float32))[0].shape)"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import checkpoints
-from convnext_cli.exporting import executorch
-from convnext_cli.exporting.plan import Plan
+from convnext_cli.runtimes.executorch import export
+from convnext_cli.runtimes.exporting.plan import Plan
 from tests.conftest import Run
 from tests.weights_made import write_model
 
@@ -70,12 +70,12 @@ def test_an_executorch_that_cannot_be_loaded(
 ) -> None:
     class Finder:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-            if name == "convnext_cli.exporting.executorch_program":
+            if name == "convnext_cli.runtimes.executorch.program":
                 raise error
 
     pytest.importorskip("executorch", reason="needs executorch")
-    monkeypatch.delitem(sys.modules, "convnext_cli.exporting.executorch_program", raising=False)
-    monkeypatch.delattr("convnext_cli.exporting.executorch_program", raising=False)
+    monkeypatch.delitem(sys.modules, "convnext_cli.runtimes.executorch.program", raising=False)
+    monkeypatch.delattr("convnext_cli.runtimes.executorch.program", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     model = write_model(tmp_path / "small.safetensors")
     done = convnext("export", "-m", model, "-o", tmp_path / "a.pte", "--no-check")
@@ -85,12 +85,12 @@ def test_an_executorch_that_cannot_be_loaded(
 
 def test_a_full_disk_is_no_fault_of_executorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("executorch", reason="needs executorch")
-    from convnext_cli.exporting import executorch_program
+    from convnext_cli.runtimes.executorch import program
 
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(executorch_program, "lowered", full)
+    monkeypatch.setattr(program, "lowered", full)
     found = checkpoints.load(write_model(tmp_path / "small.safetensors"))
     with pytest.raises(OSError, match="No space left"):
-        executorch.write(found, found.card, Plan(), tmp_path / "a.pte")
+        export.write(found, found.card, Plan(), tmp_path / "a.pte")

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.engines.reference import TOLERANCE
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.exporting import onnx as writer
-from convnext_cli.exporting.plan import Dtype, Plan
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
+from convnext_cli.model.card import Card
 from convnext_cli.photos.decode import decode, read_file
+from convnext_cli.runtimes.exporting.plan import Dtype, Plan
+from convnext_cli.runtimes.onnx import export as writer
+from convnext_cli.runtimes.reference import TOLERANCE
 from tests import exports_made as made
 from tests.conftest import ROOT, SAMPLES, Run
 from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
@@ -28,14 +28,17 @@ from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, nois
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 
-from convnext_cli.engines import onnx_graph  # noqa: E402 - behind the skips
-from convnext_cli.engines.onnx_graph import Ops  # noqa: E402
-from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from convnext_cli.exporting import onnx_photos, onnx_whole  # noqa: E402
+from convnext_cli.runtimes.onnx import (  # noqa: E402
+    export_graph,
+    export_preprocessing,
+    graph,
+)
+from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine  # noqa: E402
+from convnext_cli.runtimes.onnx.graph import Ops  # noqa: E402
 
 DEFAULT = ROOT / "weights" / "default.safetensors"
 CLOSE = 1e-5  # of the range; seen: 2e-6
-NEWEST = onnx_whole.newest_opset("float32", False)
+NEWEST = export_graph.newest_opset("float32", False)
 WEB = ROOT / "tests" / "web"
 
 
@@ -207,15 +210,15 @@ def test_values_that_overflow_float16_are_refused(config: object, tmp_path: Path
 def test_preprocessing_is_pillows_to_the_byte(name: str, opset: int) -> None:
     recipe = RECIPES[name]
     ops = Ops(opset)
-    ops.output(onnx_photos.tensors(ops, recipe), "tensors", onnx.TensorProto.FLOAT, ["n", 3, *recipe.size])
-    model = ops.model(onnx_photos.INPUT, onnx.TensorProto.UINT8, ["n", "h", "w", 3], None)
+    ops.output(export_preprocessing.tensors(ops, recipe), "tensors", onnx.TensorProto.FLOAT, ["n", 3, *recipe.size])
+    model = ops.model(export_preprocessing.INPUT, onnx.TensorProto.UINT8, ["n", "h", "w", 3], None)
     onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString())
     # Pillow before 13 resizes tall photos in the other order, which differs by single levels
     before_13 = int(Image.__version__.split(".")[0]) < 13
     for width, height in SIZES:
         photos = made.pictures((width, height))
-        (found,) = session.run(None, {onnx_photos.INPUT: np.stack(photos)})
+        (found,) = session.run(None, {export_preprocessing.INPUT: np.stack(photos)})
         wanted = np.stack([recipe.apply(photo) for photo in photos])
         if before_13 and height > 2 * width:
             assert np.abs(found - wanted).max() < 4 / 255 / min(recipe.std)
@@ -307,8 +310,8 @@ def test_default_opset_is_the_newest_that_runs(tmp_path: Path) -> None:
         plan = Plan(dtype=dtype, size=None, calibration=calibration)  # type: ignore[arg-type]
         made.written("onnx", made.checkpoint(tmp_path), plan, tmp_path / "m.onnx")
         opset = onnx.load(tmp_path / "m.onnx").opset_import[0].version
-        assert opset == onnx_whole.newest_opset(dtype, False)
-        assert onnx_whole.runs(opset, dtype, False) and not onnx_whole.runs(opset + 1, dtype, False)
+        assert opset == export_graph.newest_opset(dtype, False)
+        assert export_graph.runs(opset, dtype, False) and not export_graph.runs(opset + 1, dtype, False)
 
 
 def test_opsets_that_cannot_be_are_refused(tmp_path: Path) -> None:
@@ -345,7 +348,7 @@ def test_simplifier_leaves_norms_card_and_answers(dtype: Dtype, tmp_path: Path) 
 def test_weights_of_two_gigabytes_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = made.checkpoint(tmp_path)
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(onnx_graph, "_MOST", 1000)
+    monkeypatch.setattr(graph, "_MOST", 1000)
     made.written("onnx", found, Plan(size=None), tmp_path / "out" / "m.onnx")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["m.onnx", "m.onnx.data"]
     assert off(opened(tmp_path / "out" / "m.onnx"), found, noise()) < CLOSE

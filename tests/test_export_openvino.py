@@ -10,25 +10,24 @@ import pytest
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS
-from convnext_cli.engines import open_engine
-from convnext_cli.engines.exported import ExportedEngine
-from convnext_cli.engines.reference import TOLERANCE
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.exporting import openvino as writer
-from convnext_cli.exporting.plan import Dtype, Plan
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.exported import ExportedEngine
+from convnext_cli.runtimes.exporting.plan import Dtype, Plan
+from convnext_cli.runtimes.openvino import export as writer
+from convnext_cli.runtimes.reference import TOLERANCE
 from tests import exports_made as made
 from tests.conftest import ROOT, SAMPLES, Run
 from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
 
 pytest.importorskip("openvino", reason="needs openvino")
 
-from convnext_cli.engines import openvino_file
-from convnext_cli.engines.runtime import op, ov
-from convnext_cli.exporting import openvino_photos
+from convnext_cli.runtimes.openvino import export_preprocessing, ir_file
+from convnext_cli.runtimes.openvino.runtime import op, ov
 
 DEFAULT = ROOT / "weights" / "default.safetensors"
 CLOSE = 1e-5  # of the range; seen: 4e-6
@@ -124,8 +123,8 @@ def test_a_processor_without_it_computes_in_float32_and_says_so(
 ) -> None:
     found = made.checkpoint(tmp_path)
     made.written("openvino", found, Plan(dtype=dtype, size=None), tmp_path / "m.xml")
-    monkeypatch.setitem(openvino_file.NEEDS, dtype, "A CAPABILITY THAT NO PROCESSOR HAS")
-    runtime, card = openvino_file.open_file(tmp_path / "m.xml", device="cpu", threads=1)
+    monkeypatch.setitem(ir_file.NEEDS, dtype, "A CAPABILITY THAT NO PROCESSOR HAS")
+    runtime, card = ir_file.open_file(tmp_path / "m.xml", device="cpu", threads=1)
     assert runtime.notes == [f"this processor does not compute in {dtype}: m.xml runs in float32"]
     assert off(ExportedEngine("m.xml", runtime, card), found, noise()) < TOLERANCE[dtype]
 
@@ -153,7 +152,7 @@ def test_preprocessing_is_pillows_to_the_byte(name: str, precision: str) -> None
     """Whatever the runtime is asked to compute in: whole numbers stay what they are."""
     recipe = RECIPES[name]
     photos = op.parameter([-1, -1, -1, 3], np.uint8)
-    model = ov.Model([op.result(openvino_photos.tensors(photos, recipe))], [photos], "recipe")
+    model = ov.Model([op.result(export_preprocessing.tensors(photos, recipe))], [photos], "recipe")
     assert list(model.output(0).get_partial_shape()) == [-1, 3, *recipe.size]
     request = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision}).create_infer_request()
     before_13 = int(Image.__version__.split(".")[0]) < 13  # tall photos in the other order

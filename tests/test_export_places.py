@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import checkpoints
-from convnext_cli.errors import UsageError
-from convnext_cli.exporting import FORMATS, place
+from convnext_cli.base.errors import UsageError
+from convnext_cli.runtimes.exporting import FORMATS, placement
 from tests.conftest import Run
 from tests.test_convert import files_limited_to, listing
 from tests.weights_made import write_model
@@ -60,13 +60,13 @@ def test_a_package_is_replaced_by_a_package_alone(tmp_path: Path) -> None:
         *(f"Data/com.apple.CoreML/{file}" for file in ("model.mlmodel", "weights/weight.bin")),
     ):
         (package / name).write_text("part")
-    place.refuse_place(package, overwrite=True, folder=True)
+    placement.refuse_place(package, overwrite=True, folder=True)
     (package / "weights.bin").write_text("mine")
     with pytest.raises(UsageError, match=r"holds other files than a package's, and is not replaced: weights\.bin"):
-        place.refuse_place(package, overwrite=True, folder=True)
+        placement.refuse_place(package, overwrite=True, folder=True)
     (tmp_path / "file.mlpackage").write_text("a file")
     with pytest.raises(UsageError, match="is no folder"):
-        place.refuse_place(tmp_path / "file.mlpackage", overwrite=True, folder=True)
+        placement.refuse_place(tmp_path / "file.mlpackage", overwrite=True, folder=True)
 
 
 @pytest.mark.parametrize("way", ["itself", "through a link", "a link to it", "a hard link"])
@@ -160,7 +160,7 @@ def test_a_full_disk_is_no_fault_of_the_compiler(
 
 def test_what_a_killed_export_left_goes_with_the_next(convnext: Run, model: Path, tmp_path: Path) -> None:
     code = (
-        "import os, sys, signal; from pathlib import Path; from convnext_cli.exporting import place\n"
+        "import os, sys, signal; from pathlib import Path; from convnext_cli.runtimes.exporting import place\n"
         "with place.room(Path(sys.argv[1])) as made:\n"
         "    (made / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -180,7 +180,7 @@ def test_temporary_files_lie_in_the_room(tmp_path: Path) -> None:
     import tempfile
 
     before = (tempfile.gettempdir(), dict(os.environ))
-    with place.room(tmp_path / "d.pt2") as made:
+    with placement.room(tmp_path / "d.pt2") as made:
         found = (tempfile.mkdtemp(), os.environ["TMPDIR"], os.environ["TORCHINDUCTOR_CACHE_DIR"])
         assert all(Path(each).is_relative_to(made.parent) for each in found)
         assert list(made.iterdir()) == []

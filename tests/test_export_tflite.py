@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS
-from convnext_cli.engines import open_engine
-from convnext_cli.engines.exported import ExportedEngine
-from convnext_cli.engines.reference import TOLERANCE
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.exporting import tflite as writer
-from convnext_cli.exporting.plan import Plan
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.exported import ExportedEngine
+from convnext_cli.runtimes.exporting.plan import Plan
+from convnext_cli.runtimes.litert import export as writer
+from convnext_cli.runtimes.reference import TOLERANCE
 from tests import exports_made as made
 from tests.conftest import ROOT, SAMPLES, Run
 from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
@@ -30,8 +30,8 @@ pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from convnext_cli.exporting import tflite_photos
-from convnext_cli.exporting.tflite_graph import Graph
+from convnext_cli.runtimes.litert import export_preprocessing
+from convnext_cli.runtimes.litert.graph import Graph
 
 DEFAULT = ROOT / "weights" / "default.safetensors"
 CLOSE = 1e-5  # of the range; seen: 1e-6
@@ -177,7 +177,9 @@ def test_int8_keeps_the_answers_of_the_default(tmp_path: Path) -> None:
 def test_preprocessing_is_pillows_byte_for_byte(name: str, tmp_path: Path) -> None:
     recipe, graph = RECIPES[name], Graph()
     photos = graph.input(np.uint8, (1, *recipe.size, 3), (-1, -1, -1, 3))
-    graph.save(tmp_path / "m.tflite", ("photos", photos), {"x": tflite_photos.tensor_of(photos, graph, recipe)}, {})
+    graph.save(
+        tmp_path / "m.tflite", ("photos", photos), {"x": export_preprocessing.tensor_of(photos, graph, recipe)}, {}
+    )
     interpreter = Interpreter(str(tmp_path / "m.tflite"))
     before_13 = int(Image.__version__.split(".")[0]) < 13  # tall photos in the other order
     levels = np.array(recipe.std).reshape(3, 1, 1) / recipe.rescale
@@ -232,7 +234,7 @@ def test_the_default_is_labelled_as_ever_and_nothing_is_said(tmp_path: Path, con
 
 def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from convnext_cli.engines import litert; "
+        "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes import litert; "
         "found, card = litert.open_file(Path(sys.argv[1]), device='auto', threads=2); "
         "print(found.run(np.zeros((2, 3, 64, 64), np.float32))[0].shape, 'torch' in sys.modules)"
     )
@@ -270,7 +272,7 @@ def test_damage_is_told(name: str, whole: Path, tmp_path: Path, capfd: pytest.Ca
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not limited in this way")
 def test_a_batch_that_memory_does_not_hold(whole: Path) -> None:
     code = (
-        "import resource, sys, numpy as np; from pathlib import Path; from convnext_cli.engines import litert; "
+        "import resource, sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes import litert; "
         "found, card = litert.open_file(Path(sys.argv[1]), device='auto', threads=1); "
         "x = np.zeros((9000, 3, 64, 64), np.float32); used = int(Path('/proc/self/statm').read_text().split()[0]); "
         "resource.setrlimit(resource.RLIMIT_AS, (4096 * used + 2**28,) * 2)\n"

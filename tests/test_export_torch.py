@@ -16,14 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext_cli.card import Card
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.engines import open_exported, torch_package
-from convnext_cli.engines.exported import ExportedEngine
-from convnext_cli.engines.reference import TOLERANCE
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.exporting import FORMATS, torch_program
-from convnext_cli.exporting.plan import Dtype, Plan
+from convnext_cli.model.card import Card
+from convnext_cli.runtimes import open_exported
+from convnext_cli.runtimes.exported import ExportedEngine
+from convnext_cli.runtimes.exporting import FORMATS
+from convnext_cli.runtimes.exporting.plan import Dtype, Plan
+from convnext_cli.runtimes.reference import TOLERANCE
+from convnext_cli.runtimes.torch import program as torch_program
+from convnext_cli.runtimes.torch import pt2_file
 from tests import exports_made as made
 from tests.conftest import Run
 from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
@@ -200,8 +202,8 @@ def test_a_compiled_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     engine.close()
     with pytest.raises(UnavailableError, match="compiled for the CPU"):
         open_exported(tmp_path / "m.pt2", device="cuda")
-    here = torch_package.processor()
-    monkeypatch.setattr(torch_package, "processor", lambda: here.replace(" avx2", "").replace(" neon", ""))
+    here = pt2_file.processor()
+    monkeypatch.setattr(pt2_file, "processor", lambda: here.replace(" avx2", "").replace(" neon", ""))
     with pytest.raises(UnavailableError, match=r"this one lacks (avx2|neon)"):
         open_exported(tmp_path / "m.pt2")
     content = (tmp_path / "m.pt2").read_bytes()

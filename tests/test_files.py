@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from convnext_cli import files
+from convnext_cli.base import files
 
 
 def folder(path: Path, content: str) -> Path:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext_cli.errors import UsageError
+from convnext_cli.base.errors import UsageError
 from convnext_cli.photos.find import Finder
-from convnext_cli.photos.local import split
+from convnext_cli.photos.local_photos import split
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"
 

@@ -198,7 +198,7 @@ def test_export_is_onnx_and_says_what_is_missing(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    for name in [name for name in sys.modules if name.startswith(("convnext_cli.exporting.onnx", "onnx."))]:
+    for name in [name for name in sys.modules if name.startswith(("convnext_cli.runtimes.onnx.export", "onnx."))]:
         monkeypatch.delitem(sys.modules, name)
     done = convnext("export", "--no-check")
     assert done.status == 4

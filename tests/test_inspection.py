@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from convnext_cli.engines import inspection
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
+from convnext_cli.runtimes import inspection
 from tests.conftest import ROOT, Run
 from tests.exports_made import Plan as ExportPlan
 from tests.exports_made import checkpoint, written
@@ -97,7 +97,7 @@ def test_cards_of_all_containers_are_read(form: str, files: Path, convnext: Run)
 def test_no_runtime_is_loaded_for_it(files: Path) -> None:
     names = [str(files / name) for form, name in FORMS.items() if form not in ("tflite", "openvino")]
     code = (
-        "import sys; from pathlib import Path; from convnext_cli.engines import inspection\n"
+        "import sys; from pathlib import Path; from convnext_cli.runtimes import inspection\n"
         "for name in sys.argv[1:]: assert inspection.inspect(Path(name))[0] is not None\n"
         "assert not {'torch', 'onnx', 'onnxruntime', 'openvino'} & set(sys.modules), sys.modules.keys()"
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from convnext_cli import pipeline, preparation
+from convnext_cli.predict import predictor, preprocess
 from tests.conftest import SAMPLES, Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model
@@ -80,13 +80,13 @@ def rows(target: Path) -> list[dict]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The photos that were read, as they are."""
     seen: list[str] = []
-    real = preparation.read_file
+    real = preprocess.read_file
 
     def spy(path: str) -> bytes:
         seen.append(path)
         return real(path)
 
-    monkeypatch.setattr(preparation, "read_file", spy)
+    monkeypatch.setattr(preprocess, "read_file", spy)
     return seen
 
 
@@ -270,8 +270,8 @@ def test_strict_stops_at_the_first_failure_and_keeps_what_was_done(
 def test_a_photo_that_hangs_stops_nobody(
     convnext: Run, folder: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never, real = threading.Event(), preparation.read_file
-    monkeypatch.setattr(preparation, "read_file", lambda path: never.wait() if path.endswith("a.jpg") else real(path))
+    never, real = threading.Event(), preprocess.read_file
+    monkeypatch.setattr(preprocess, "read_file", lambda path: never.wait() if path.endswith("a.jpg") else real(path))
     target = tmp_path / "labels.jsonl"
     done = convnext("label", folder, "-o", target, "-m", model, "--timeout", 0.3)
     never.set()
@@ -284,13 +284,13 @@ def test_a_photo_that_hangs_stops_nobody(
 def test_a_decoder_that_hangs_holds_no_thread(
     convnext: Run, folder: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never, real = threading.Event(), preparation.decode
+    never, real = threading.Event(), preprocess.decode
     hanging = (folder / "d.jpg").read_bytes()
 
     def decode(data: bytes, **options: object) -> object:
         return never.wait() if data == hanging else real(data, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(preparation, "decode", decode)
+    monkeypatch.setattr(preprocess, "decode", decode)
     target = tmp_path / "labels.jsonl"
     convnext("label", folder, "-o", target, "-m", model, "--timeout", 0.3, "-t", 1, "-b", 2)
     never.set()
@@ -410,10 +410,10 @@ def test_classes_and_floors(convnext: Run, tmp_path: Path) -> None:
 ZYGOTE = """
 import os, resource, sys
 import numpy, PIL.Image
-import convnext_cli.cli.label, convnext_cli.pipeline, convnext_cli.labelling.output, pyarrow.parquet
+import convnext_cli.cli.label, convnext_cli.predict.predictor, convnext_cli.jobs.output, pyarrow.parquet
 from convnext_cli.cli import run
-from convnext_cli.engines import openvino
-from convnext_cli.labelling import job
+from convnext_cli.runtimes import openvino
+from convnext_cli.jobs import job
 job.COMMIT_SECONDS = 0.01
 for line in sys.stdin:
     limit, *arguments = line.rstrip("\\n").split("\\t")
@@ -484,7 +484,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(photo[: len(photo) // 2] if i in BAD else photo)
     answers: dict[str, tuple[str, float] | None] = {}
-    found = pipeline.classify(sorted(map(str, (place / "photos").rglob("*.jpg"))), model=model, engine="torch")
+    found = predictor.classify(sorted(map(str, (place / "photos").rglob("*.jpg"))), model=model, engine="torch")
     for row in found:
         answers[row.path] = (row.predictions[0].label, row.predictions[0].score) if row.predictions else None
     scores = sorted(answer[1] for answer in answers.values() if answer)

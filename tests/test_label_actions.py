@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli import preparation
+from convnext_cli.predict import preprocess
 from tests.conftest import SAMPLES, Run
 
 
@@ -98,8 +98,8 @@ def test_a_photo_with_new_keywords_is_not_labelled_again(
     convnext("label", photos, "-o", target, "--xmp", "embed")
     assert b"espresso" in (photos / "coffee.jpg").read_bytes()
     seen: list[str] = []
-    real = preparation.read_file
-    monkeypatch.setattr(preparation, "read_file", lambda path: seen.append(path) or real(path))
+    real = preprocess.read_file
+    monkeypatch.setattr(preprocess, "read_file", lambda path: seen.append(path) or real(path))
     convnext("label", photos, "-o", target)
     assert not seen
     convnext("label", photos, "-o", target, "--xmp", "embed", "--xmp-remove")

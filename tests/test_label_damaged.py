@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.errors import ConvNextError, ModelError
-from convnext_cli.files import replacing
-from convnext_cli.labelling import output
-from convnext_cli.labelling.pair import Pair
-from convnext_cli.labelling.store import Found, Store
+from convnext_cli.base.errors import ConvNextError, ModelError
+from convnext_cli.base.files import replacing
+from convnext_cli.jobs import output
+from convnext_cli.jobs.output_pair import Pair
+from convnext_cli.jobs.store import Found, Store
 from convnext_cli.photos.find import Photo
-from convnext_cli.rows import Prediction, Row
+from convnext_cli.predict.rows import Prediction, Row
 from tests.conftest import SAMPLES, Run
 
 ROWS = 1200  # more than are read at once

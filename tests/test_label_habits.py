@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli import preparation
 from convnext_cli.cli import label_view, render
+from convnext_cli.predict import preprocess
 from tests.conftest import Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model
@@ -159,7 +159,7 @@ def test_failures_are_named_the_first_ten(convnext: Run, place: Path, monkeypatc
 def test_a_log_has_lines_while_one_photo_takes_long(
     convnext: Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, real_note, real_read = threading.Event(), render.note, preparation.read_file
+    written, real_note, real_read = threading.Event(), render.note, preprocess.read_file
 
     def note(text: str) -> None:
         real_note(text)
@@ -172,7 +172,7 @@ def test_a_log_has_lines_while_one_photo_takes_long(
 
     monkeypatch.setattr(label_view, "EVERY", 0.001)
     monkeypatch.setattr(render, "note", note)
-    monkeypatch.setattr(preparation, "read_file", read)
+    monkeypatch.setattr(preprocess, "read_file", read)
     done = convnext("label", "holiday", "-m", "small.safetensors")
     assert done.status == 0
     lines = [line for line in done.err.splitlines() if " of 3 photos, " in line]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from convnext_cli import preparation
-from convnext_cli.labelling import job
-from convnext_cli.labelling.pair import Pair
+from convnext_cli.jobs import job
+from convnext_cli.jobs.output_pair import Pair
+from convnext_cli.predict import preprocess
 from tests.conftest import Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model
@@ -47,19 +47,19 @@ def content(target: Path) -> Any:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of photos that were read; at one that is listed in ``reads.stop`` comes Ctrl-C."""
     seen: list[str] = []
-    real = preparation.read_file
+    real = preprocess.read_file
 
     def spy(path: str) -> bytes:
         seen.append(Path(path).name)
         return real(path)
 
-    monkeypatch.setattr(preparation, "read_file", spy)
+    monkeypatch.setattr(preprocess, "read_file", spy)
     return seen
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Ctrl-C after so many rows."""
-    from convnext_cli.labelling.store import Store
+    from convnext_cli.jobs.store import Store
 
     real, left = Store.put, [rows]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from convnext_cli import pipeline, preparation
+from convnext_cli.predict import predictor, preprocess
 from tests.conftest import Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, write_model
@@ -40,13 +40,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The photos that were read, as they are."""
     seen: list[str] = []
-    real = preparation.read_file
+    real = preprocess.read_file
 
     def spy(path: str) -> bytes:
         seen.append(path)
         return real(path)
 
-    monkeypatch.setattr(preparation, "read_file", spy)
+    monkeypatch.setattr(preprocess, "read_file", spy)
     return seen
 
 
@@ -66,7 +66,7 @@ def content(target: Path) -> Any:
 def score(folder: Path) -> float:
     """One that about half of the photos have."""
     photos = sorted((folder / "photos").glob("?.jpg"))
-    answers = pipeline.classify(photos, model=folder / "small.safetensors", engine="torch")
+    answers = predictor.classify(photos, model=folder / "small.safetensors", engine="torch")
     scores = sorted(row.predictions[0].score for row in answers)
     return scores[len(scores) // 2] - 1e-4
 
@@ -242,7 +242,7 @@ def test_jobs_of_earlier_releases_are_gone_on_with(
 def test_a_view_that_is_broken_off_is_not_half_there(
     convnext: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli.labelling.view import View
+    from convnext_cli.jobs.view import View
 
     target, fresh = tmp_path / "labels.csv", tmp_path / "fresh.csv"
     convnext(*command(folder, target))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnext_cli import labels
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
 from convnext_cli.labels import LabelSet, bundled, wordnet
 
 SIZES = {

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.model import GRN, ConvNextForImageClassification, ConvNextModel, DropPath, Norm, build
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.network import GRN, ConvNextForImageClassification, ConvNextModel, DropPath, Norm, build
 
 SMALL = {"depths": (1, 1, 2, 1), "hidden_sizes": (8, 16, 24, 32), "num_labels": 5, "layer_scale_init_value": 0.5}
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import zoo
-from convnext_cli.engines import onnx_graph
-from convnext_cli.exporting.plan import Plan
 from convnext_cli.labels import LabelSet
-from convnext_cli.zoo.recommend import recommended
+from convnext_cli.runtimes.exporting.plan import Plan
+from convnext_cli.runtimes.onnx import graph
+from convnext_cli.zoo.recommendation import recommended
 from tests import exports_made
 from tests.conftest import SAMPLES, Run
 from tests.hub import Hub
@@ -32,7 +32,7 @@ def weights_of(name: str, path: Path) -> bytes:
     import torch
     from safetensors.torch import save_file
 
-    from convnext_cli.model import ConvNextForImageClassification
+    from convnext_cli.model.network import ConvNextForImageClassification
 
     torch.manual_seed(0)
     known = zoo.find(name)
@@ -264,7 +264,7 @@ def test_info_of_an_export(form: str, suffix: str, convnext: Run, tmp_path: Path
 
 def test_info_of_anybodys_onnx_file(convnext: Run, tmp_path: Path) -> None:
     tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
-    onnx_graph.save(onnx_graph.graph(SMALL, tensors), tmp_path / "theirs.onnx")
+    graph.save(graph.graph(SMALL, tensors), tmp_path / "theirs.onnx")
     done = convnext("models", "info", str(tmp_path / "theirs.onnx"))
     assert (done.status, done.out) == (3, "")
     assert "another program" in done.err
@@ -456,7 +456,7 @@ def test_verify_believes_the_card_before_the_name(convnext: Run, tmp_path: Path)
 
 
 def test_verify_of_nothing_says_so(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo.local, "_PACKAGE", Path("/nowhere"))
+    monkeypatch.setattr(zoo.local_files, "_PACKAGE", Path("/nowhere"))
     done = convnext("models", "verify")
     assert (done.status, done.out) == (0, "")
     assert "nothing to verify" in done.err

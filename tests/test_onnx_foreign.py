@@ -13,9 +13,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
-from convnext_cli.errors import ModelError
-from convnext_cli.pipeline import SCORES, score
+from convnext_cli.base.errors import ModelError
+from convnext_cli.predict.predictor import SCORES, score
+from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from tests.conftest import SAMPLES, Run
 
 Nodes = list[onnx.NodeProto]
@@ -514,9 +514,9 @@ def test_graphs_that_cost_far_more_than_their_size_are_refused(name: str) -> Non
 
 
 def test_an_endless_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from convnext_cli.engines import onnx_cost
+    from convnext_cli.runtimes.onnx import foreign_cost
 
-    monkeypatch.setattr(onnx_cost, "SECONDS", 0.5)
+    monkeypatch.setattr(foreign_cost, "SECONDS", 0.5)
     endless = constant("endless", 2**62, np.int64)
     tail = [node("Loop", ["endless", "yes", "x"], ["y"], body=_loop())]
     assert "one photo takes more than 0.5 seconds" in _refusal(lambda: network(tail, extra=[endless]))

@@ -16,15 +16,15 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.engines import onnx_graph
-from convnext_cli.engines.onnx_graph import graph
-from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
-from convnext_cli.errors import ModelError, UnavailableError
+from convnext_cli.base.errors import ModelError, UnavailableError
 from convnext_cli.labels import LabelSet
-from convnext_cli.model import build
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.network import build
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes.onnx import graph as onnx_graph
+from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
+from convnext_cli.runtimes.onnx.graph import graph
 from tests.weights_made import SMALL, random_tensors
 
 # Seen: 3e-7 of the range of the logits at most, where torch itself in float32 is at 2e-7.
@@ -141,10 +141,10 @@ def test_the_graph_is_made_and_run_without_torch(tmp_path: Path) -> None:
     np.savez(tmp_path / "tensors.npz", **arrays(SMALL))  # type: ignore[arg-type]
     code = (
         "import sys, numpy as np\n"
-        "from convnext_cli.card import Card\n"
-        "from convnext_cli.config import ConvNextConfig\n"
-        "from convnext_cli.engines.onnx_graph import graph\n"
-        "from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine\n"
+        "from convnext_cli.model.card import Card\n"
+        "from convnext_cli.model.config import ConvNextConfig\n"
+        "from convnext_cli.runtimes.onnx.graph import graph\n"
+        "from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine\n"
         f"config = ConvNextConfig.from_dict({SMALL.to_dict()!r})\n"
         f"model = graph(config, dict(np.load({str(tmp_path / 'tensors.npz')!r})))\n"
         "engine = OnnxRuntimeEngine(model.SerializeToString(), Card(config))\n"
@@ -326,7 +326,7 @@ def test_nothing_is_told_to_its_maker(tmp_path: Path) -> None:
     """By itself it notes a number for this machine in the home folder, and looks for a server to send it to."""
     onnx_graph.save(onnx_graph.graph(SMALL, arrays(SMALL)), tmp_path / "model.onnx")
     code = (
-        "import sys; from pathlib import Path; from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine; "
+        "import sys; from pathlib import Path; from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine; "
         "OnnxRuntimeEngine(Path(sys.argv[1]), None)"
     )
     (tmp_path / "home").mkdir()
@@ -362,7 +362,7 @@ def test_out_of_memory_is_a_memory_error(tmp_path: Path) -> None:
     code = (
         "import resource, numpy as np\n"
         "from pathlib import Path\n"
-        "from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine\n"
+        "from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine\n"
         f"engine = OnnxRuntimeEngine(Path({str(path)!r}), None)\n"
         "x = np.zeros((1, 3, 3072, 3072), np.float32)\n"
         "engine(x[..., :32, :32])\n"
@@ -405,8 +405,8 @@ def test_cuda_gives_the_same() -> None:
 def test_missing_library_is_told_with_the_pip_line(library: str, module: str) -> None:
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"
-        "from convnext_cli.errors import UnavailableError\n"
-        f"try:\n    import convnext_cli.engines.{module}\n"
+        "from convnext_cli.base.errors import UnavailableError\n"
+        f"try:\n    import convnext_cli.runtimes.{module}\n"
         "except UnavailableError as error:\n    print(error.hint)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -419,7 +419,7 @@ def test_our_own_graph_needs_no_second_library(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['onnx'] = None\n"
         "from pathlib import Path\n"
-        "from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine\n"
+        "from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine\n"
         f"print(OnnxRuntimeEngine(Path({str(path)!r}), None, dtype='float32').card.config.num_labels)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from convnext_cli import classify
-from convnext_cli.card import Card
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines.fixed import Fixed
-from convnext_cli.errors import ModelError, UsageError
+from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.model.preprocessing import Recipe
 from convnext_cli.photos.find import Photo
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.pipeline import Pipeline, score
+from convnext_cli.predict.predictor import Pipeline, score
+from convnext_cli.runtimes.fixed_shapes import Fixed
 from tests.conftest import SAMPLES
 
 PHOTO = Path(SAMPLES[0]).read_bytes()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convnext_cli import calibration
 from convnext_cli.labels import LabelSet, load
+from convnext_cli.runtimes.int8 import calibration
 from tests.conftest import SAMPLES, Run
 
 

@@ -15,11 +15,11 @@ from convnext_cli import (
     ConvNextModel,
     checkpoints,
 )
-from convnext_cli.card import Card
+from convnext_cli.base.errors import ConvNextError, ModelError
 from convnext_cli.checkpoints import canonical
-from convnext_cli.config import ConvNextConfig as ShapeConfig
-from convnext_cli.errors import ConvNextError, ModelError
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig as ShapeConfig
+from convnext_cli.model.preprocessing import Recipe
 from tests.photos_made import picture
 from tests.test_checkpoints import V1, V2, canonical_file, draw, same, save
 

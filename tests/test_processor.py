@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext_cli.errors import ModelError, UsageError
-from convnext_cli.photos.processor import ConvNextFeatureExtractor, ConvNextImageProcessor
-from convnext_cli.photos.recipe import IMAGENET_MEAN, Recipe
+from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor, ConvNextImageProcessor
+from convnext_cli.model.preprocessing import IMAGENET_MEAN, Recipe
 from tests.photos_made import encoded, exif_orientation, picture
 
 

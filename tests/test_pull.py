@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import zoo
-from convnext_cli.errors import ModelError, NetworkError, OutputError
-from convnext_cli.zoo import connection, fetch, record
+from convnext_cli.base.errors import ModelError, NetworkError, OutputError
+from convnext_cli.zoo import fetch, http_client, record
 from convnext_cli.zoo import pull as puller
 from convnext_cli.zoo import remove as remover
-from convnext_cli.zoo.entry import Entry
+from convnext_cli.zoo.catalogue import Entry
 from tests.hub import COMMIT, Hub
 
 NAME = "convnext_tiny.fb_in1k"
@@ -111,7 +111,7 @@ def test_a_pull_that_gave_up_goes_on_when_it_is_run_again(hub: Hub, place: Path)
     assert error.value.exit_status == 5
     assert "run the same command again" in str(error.value.hint)
     assert not (place / "model.safetensors").exists()
-    assert zoo.local.find(entry()) == []
+    assert zoo.local_files.find(entry()) == []
     hub.log.clear()
     assert puller.pull(entry()).read_bytes() == WEIGHTS
     assert hub.gets("model.safetensors")[-1] == "bytes=1000000-"
@@ -152,7 +152,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_stays(hub: Hub, place: Path) ->
     with pytest.raises(NetworkError, match="arrived damaged"):
         puller.pull(entry())
     assert not place.exists()
-    assert zoo.local.find(entry()) == []
+    assert zoo.local_files.find(entry()) == []
 
 
 def test_a_small_file_is_checked_too(hub: Hub, place: Path) -> None:
@@ -403,8 +403,8 @@ def test_a_redirect_from_https_to_http_is_not_followed() -> None:
     from email.message import Message
 
     request = urllib.request.Request("https://a.invalid/x", headers={"Authorization": "Bearer t"})
-    handler = connection._Redirects(stay=False)
-    with pytest.raises(connection.BadAnswerError, match="from https to http"):
+    handler = http_client._Redirects(stay=False)
+    with pytest.raises(http_client.BadAnswerError, match="from https to http"):
         handler.redirect_request(request, None, 302, "", Message(), "http://a.invalid/x")
     elsewhere = handler.redirect_request(request, None, 302, "", Message(), "https://b.invalid/x")
     assert elsewhere is not None

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import zoo
-from convnext_cli.errors import ConvNextError, NetworkError, UsageError
-from convnext_cli.zoo import connection, fetch
+from convnext_cli.base.errors import ConvNextError, NetworkError, UsageError
+from convnext_cli.zoo import fetch, http_client
 from convnext_cli.zoo import pull as puller
-from convnext_cli.zoo.entry import Entry
+from convnext_cli.zoo.catalogue import Entry
 from tests.raw_server import RawServer, Request
 
 BODY = bytes(range(256)) * 400
@@ -143,7 +143,7 @@ def refused(server: RawServer, answer: Answer, limit: int = 40) -> str:
         puller.pull(entry())
     assert len(server.requests) <= limit, "asked again and again"
     assert error.value.hint
-    assert zoo.local.find(entry()) == []
+    assert zoo.local_files.find(entry()) == []
     return error.value.message
 
 
@@ -263,8 +263,8 @@ def drip_headers(request: Request) -> Iterator[bytes]:
 @pytest.mark.parametrize("answer", [hub(drips), drip_headers], ids=["body", "headers"])
 def test_a_server_that_drips_is_given_up(answer: Answer, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     # as if the window were over after each piece, and no rate were enough: nobody waits
-    monkeypatch.setattr(connection, "WINDOW", 1e-9)
-    monkeypatch.setattr(connection, "FLOOR", 1e18)
+    monkeypatch.setattr(http_client, "WINDOW", 1e-9)
+    monkeypatch.setattr(http_client, "FLOOR", 1e18)
     assert "too slow" in refused(server, answer, limit=5)
 
 
@@ -274,7 +274,7 @@ def test_the_rate_is_taken_over_a_window(size: int, ends: bool) -> None:
     clock = (seconds for second in range(10**6) for seconds in (float(second), float(second + 1)))
     ours, theirs = socket.socketpair()
     raw = ours.makefile("rb", buffering=0)
-    with ours, theirs, contextlib.closing(connection._WatchedSocket(raw, lambda: next(clock))) as watched:
+    with ours, theirs, contextlib.closing(http_client._WatchedSocket(raw, lambda: next(clock))) as watched:
         watched.allow(10**9)
 
         def receive(pieces: int) -> None:
@@ -283,7 +283,7 @@ def test_the_rate_is_taken_over_a_window(size: int, ends: bool) -> None:
                 assert watched.readinto(bytearray(size)) == size
 
         receive(29)
-        with pytest.raises(connection.BadAnswerError, match="too slow") if ends else contextlib.nullcontext():
+        with pytest.raises(http_client.BadAnswerError, match="too slow") if ends else contextlib.nullcontext():
             receive(100)
 
 
@@ -291,7 +291,7 @@ def test_a_process_that_was_stopped_is_not_a_slow_server() -> None:
     clock = iter([0.0, 3600.0, 3600.0, 3601.0])
     ours, theirs = socket.socketpair()
     raw = ours.makefile("rb", buffering=0)
-    with ours, theirs, contextlib.closing(connection._WatchedSocket(raw, lambda: next(clock))) as watched:
+    with ours, theirs, contextlib.closing(http_client._WatchedSocket(raw, lambda: next(clock))) as watched:
         theirs.sendall(bytes(200))
         assert [watched.readinto(bytearray(100)) for _ in range(2)] == [100, 100]
 

@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines import comparison, quantise, reference
-from convnext_cli.engines.comparison import Comparison
-from convnext_cli.engines.openvino import OpenVINOEngine, graph
-from convnext_cli.engines.runtime import ov
-from convnext_cli.errors import ModelError, UsageError
-from convnext_cli.machine import instruction_sets
+from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.machine import instruction_sets
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.runtimes import reference
+from convnext_cli.runtimes.int8 import comparison, quantise
+from convnext_cli.runtimes.int8.comparison import Comparison
+from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
+from convnext_cli.runtimes.openvino.runtime import ov
 from tests.conftest import ROOT, SAMPLES
 from tests.weights_made import SMALL, random_tensors
 

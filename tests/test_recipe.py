@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convnext_cli.errors import ModelError
-from convnext_cli.photos.recipe import (
+from convnext_cli.base.errors import ModelError
+from convnext_cli.model.preprocessing import (
     CLIP_MEAN,
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,7 +27,7 @@ PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "rescale": 1.0}
 
 
 def test_recipe_imports_nothing_heavy() -> None:
-    script = "import sys, convnext_cli.photos.recipe; print({'torch', 'numpy', 'PIL'} & set(sys.modules))"
+    script = "import sys, convnext_cli.model.preprocessing; print({'torch', 'numpy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout.decode().strip() == "set()"
 
@@ -329,7 +329,7 @@ def test_threads_cost_no_memory(size: tuple[int, int], resize: Any) -> None:
 def test_what_the_crop_keeps_is_the_same_when_only_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     for photo in (picture(900, 31), picture(480, 640), picture(640, 480)):
         whole = Recipe(**PLAIN).apply(photo)  # type: ignore[arg-type]
-        monkeypatch.setattr("convnext_cli.photos.pixels.WHOLE_BELOW", 0)
+        monkeypatch.setattr("convnext_cli.photos.resize.WHOLE_BELOW", 0)
         part = Recipe(**PLAIN).apply(photo)  # type: ignore[arg-type]
         monkeypatch.undo()
         assert np.abs(whole - part).max() <= 1  # of 255 levels

@@ -23,9 +23,9 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from convnext_cli import checkpoints
+from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints.read import read
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.errors import ModelError
+from convnext_cli.model.config import ConvNextConfig
 
 CONFIG = ConvNextConfig(depths=(1, 1, 1, 1), hidden_sizes=(8, 12, 16, 24), num_labels=5)
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.errors import NetworkError, PhotoError, UsageError
-from convnext_cli.labelling.found import file_of, key_of
+from convnext_cli.base.errors import NetworkError, PhotoError, UsageError
+from convnext_cli.jobs.photo_state import file_of, key_of
 from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
-from convnext_cli.remote import addresses, failures, listing, places, reading
-from convnext_cli.remote.patience import Patience
+from convnext_cli.storage import addresses, failures, filesystems, listing, reading
+from convnext_cli.storage.retry import Patience
 from tests.conftest import SAMPLES, Run
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model
@@ -242,10 +242,10 @@ def test_large_objects_are_not_read(memory: object, monkeypatch: pytest.MonkeyPa
 def test_a_job_does_nothing_twice_and_finds_what_changed(
     convnext: Run, memory: object, folder: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli import preparation
+    from convnext_cli.predict import preprocess
 
-    read, real = [], preparation.read_file
-    monkeypatch.setattr(preparation, "read_file", lambda path: read.append(path) or real(path))
+    read, real = [], preprocess.read_file
+    monkeypatch.setattr(preprocess, "read_file", lambda path: read.append(path) or real(path))
     target = tmp_path / "labels.jsonl"
     command = ("label", "memory://photos", "-o", target, "-m", model)
     assert convnext(*command).status == 1
@@ -361,7 +361,7 @@ def test_many_threads_at_once_in_an_archive(tmp_path: Path) -> None:
             file.writestr(f"in/{number}.jpg", b"x")
     urls = [f"zip://in/{number}.jpg::{tmp_path}/x.zip" for number in range(2936, 3000)]
     for _ in range(3):
-        places.forget()
+        filesystems.forget()
         with ThreadPoolExecutor(32) as pool:
             assert list(pool.map(partial(reading.read, most=10), urls)) == [b"x"] * len(urls)
 
@@ -403,7 +403,7 @@ def test_a_table_is_no_shard(convnext: Run, model: str, tmp_path: Path) -> None:
 def test_shards_of_a_job_are_opened_once(
     convnext: Run, memory: object, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli.photos import shards
+    from convnext_cli.photos.containers import shards
 
     opened, real = [], shards.members
     monkeypatch.setattr(shards, "members", lambda path: opened.append(path) or real(path))
@@ -461,7 +461,7 @@ def test_a_shard_that_a_later_walk_leaves_out_has_not_vanished(convnext: Run, mo
 def test_a_job_that_broke_off_within_a_shard_goes_on_there(
     convnext: Run, memory: object, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli.photos import shards
+    from convnext_cli.photos.containers import shards
 
     memory.pipe("/s/x.tar", tar_of({f"{n}.jpg": PHOTOS[f"{c}.jpg"] for n, c in enumerate("abcd")}))
     target, real = tmp_path / "labels.jsonl", shards.members
@@ -564,9 +564,9 @@ def test_labels_of_tar_shards(tmp_path: Path) -> None:
 def test_large_objects_are_read_a_few_at_a_time(
     convnext: Run, memory: object, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext_cli import preparation
+    from convnext_cli.predict import preprocess
 
-    reading, most, lock, real = 0, 0, threading.Lock(), preparation.read_file
+    reading, most, lock, real = 0, 0, threading.Lock(), preprocess.read_file
     together = threading.Barrier(2)
 
     def read(path: str) -> bytes:
@@ -579,9 +579,9 @@ def test_large_objects_are_read_a_few_at_a_time(
             reading -= 1
         return real(path)
 
-    monkeypatch.setattr(preparation, "read_file", read)
-    monkeypatch.setattr(preparation, "LARGE", 100)
-    monkeypatch.setattr(preparation, "_few_large", threading.Semaphore(2))
+    monkeypatch.setattr(preprocess, "read_file", read)
+    monkeypatch.setattr(preprocess, "LARGE", 100)
+    monkeypatch.setattr(preprocess, "_few_large", threading.Semaphore(2))
     for number in range(12):
         memory.pipe(f"/l/{number}.jpg", PHOTOS["a.jpg"])
     assert convnext("classify", "-r", "memory://l", "-m", model, "-f", "jsonl", "--timeout", 30).status == 0
@@ -733,7 +733,7 @@ def test_a_listing_that_breaks_off_ends_the_command(
         return real(path, **more)
 
     monkeypatch.setattr(type(memory), "ls", ls)
-    monkeypatch.setattr("convnext_cli.remote.patience.patience", Patience(sleep=lambda _: None))
+    monkeypatch.setattr("convnext_cli.storage.retry.patience", Patience(sleep=lambda _: None))
     done = convnext(*command)
     assert done.status == NetworkError.exit_status
     assert target.read_bytes() == before
@@ -755,4 +755,4 @@ def test_a_place_gives_back_the_urls_that_it_was_given() -> None:
         ("memory://", "/c.jpg", "memory://c.jpg"),
         ("memory://a/", "/a/c.jpg", "memory://a/c.jpg"),
     ):
-        assert places.locate(url).url_of(name) == back
+        assert filesystems.locate(url).url_of(name) == back

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from convnext_cli.photos.find import Finder
-from convnext_cli.remote import patience, places
+from convnext_cli.storage import filesystems, retry
 from tests.conftest import ROOT, Run
 from tests.photos_made import encoded, picture
 from tests.test_remote import parquet_of, rows_of, said, tar_of
@@ -51,8 +51,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made between tries, none of which takes time."""
     made: list[float] = []
     for name in ("patience", "first_contact"):
-        tries = getattr(patience, name).tries
-        monkeypatch.setattr(patience, name, patience.Patience(tries=tries, sleep=made.append, draw=lambda: 1.0))
+        tries = getattr(retry, name).tries
+        monkeypatch.setattr(retry, name, retry.Patience(tries=tries, sleep=made.append, draw=lambda: 1.0))
     return made
 
 
@@ -67,9 +67,9 @@ def store(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: 
         values |= {"SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "DEFAULT_REGION": "us-east-1"}
         for name, value in values.items():
             monkeypatch.setenv(f"AWS_{name}", value)
-        places.forget()
+        filesystems.forget()
         yield made
-        places.forget()
+        filesystems.forget()
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_a_job_that_is_killed_goes_on(store: Store, photos: Path, model: str, tm
     store.before = lambda line: line.startswith("GET /photos/z/2") and killed.wait(60)
     target = tmp_path / "labels.jsonl"
     # each row is committed as it comes, and what comes before the first that is held is all that there can be
-    code = "from convnext_cli.labelling import job; job.COMMIT_SECONDS = 0; from convnext_cli.cli import main; main()"
+    code = "from convnext_cli.jobs import job; job.COMMIT_SECONDS = 0; from convnext_cli.cli import main; main()"
     command = [sys.executable, "-c", code, "label", ALL, "-o", str(target), "-m", model, "-b", "1"]
 
     def rows() -> int:
@@ -300,7 +300,7 @@ def test_a_bucket_that_cannot_be_listed_is_an_error_at_once(
     if why == "nobody":
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        places.forget()
+        filesystems.forget()
     done = convnext(*command, bucket, "-m", model)
     assert (done.status, done.out) == (2, "")
     assert {"missing": "does not exist", "denied": "may not be looked at", "nobody": "may not be"}[why] in done.err
@@ -367,7 +367,7 @@ def test_faults_that_stay_are_a_row_that_says_so(
     (row,) = [row for row in rows if row["path"] == f"{ALL}/a.jpg"]
     assert row["error"]["kind"] == "timeout"
     assert ("too busy" if fault.status else "connection") in row["error"]["message"]
-    assert len(store.asked("GET /photos/a.jpg")) == patience.patience.tries
+    assert len(store.asked("GET /photos/a.jpg")) == retry.patience.tries
     assert dict(said(rows))["d.jpg"] is None
 
 
@@ -376,7 +376,7 @@ def test_a_store_that_is_not_reached_is_a_matter_of_the_network(
     convnext: Run, store: Store, model: str, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    places.forget()
+    filesystems.forget()
     done = convnext("classify", f"{ALL}/a.jpg", "-m", model)
     assert done.status == 5
     assert "AWS_ENDPOINT_URL" in done.err or "endpoint" in done.err
@@ -388,7 +388,7 @@ def test_no_output_ever_holds_a_key(
     """The store's own words hold the key; what is printed and written does not."""
     token = "a-session-token-nobody-may-see"
     monkeypatch.setenv("AWS_SESSION_TOKEN", token)
-    places.forget()
+    filesystems.forget()
     seen = ""
     target = tmp_path / "labels.jsonl"
     for fault in (

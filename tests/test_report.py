@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convnext_cli.errors import FAILURE_KINDS, OutputError, PhotoError
-from convnext_cli.labelling.entry import Entry
-from convnext_cli.labelling.report import Summary, page, small_jpeg, write
-from convnext_cli.rows import Prediction, Row, Status
+from convnext_cli.base.errors import FAILURE_KINDS, OutputError, PhotoError
+from convnext_cli.jobs.entry import Entry
+from convnext_cli.jobs.report import Summary, page, small_jpeg, write
+from convnext_cli.predict.rows import Prediction, Row, Status
 from tests import browser as browsers
 from tests.photos_made import encoded, exif_orientation, picture
 

@@ -8,8 +8,8 @@ import math
 
 import pytest
 
-from convnext_cli.errors import PhotoError
-from convnext_cli.rows import WRITERS, Prediction, Row
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.predict.rows import WRITERS, Prediction, Row
 
 STRANGE = [
     "a,b.jpg",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.remote.addresses import scrub
+from convnext_cli.storage.addresses import scrub
 from tests.conftest import SAMPLES, Run
 
 SECRET = "s3cr3tPassw0rd"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convnext_cli import labels
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
 from convnext_cli.labels import LabelSet, wordnet
 
 TINY = labels.load("tiny-imagenet-200")

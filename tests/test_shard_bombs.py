@@ -19,16 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnext_cli import byte_budget, preparation
-from convnext_cli.byte_budget import ByteBudget
+from convnext_cli.base.errors import ModelError, PhotoError
+from convnext_cli.base.threads import Budget
 from convnext_cli.datasets import decoding, open_data
-from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.model.preprocessing import Recipe
 from convnext_cli.photos.decode import decode
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.preparation import Preparation
-from convnext_cli.threads import Budget
+from convnext_cli.predict import byte_budget, preprocess
+from convnext_cli.predict.byte_budget import ByteBudget
+from convnext_cli.predict.preprocess import Preparation
 from tests.photos_made import encoded, picture
 
 PHOTO = encoded(picture(20, 16))
@@ -282,7 +282,7 @@ def test_bytes_in_flight_stay_below_their_budget(sizes: list[int], most: int) ->
 
 
 def test_photos_of_a_shard_wait_by_bytes_and_not_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "IN_FLIGHT", 3 * len(PHOTO))
+    monkeypatch.setattr(preprocess, "IN_FLIGHT", 3 * len(PHOTO))
     alive, most, lock = 0, 0, threading.Lock()
 
     class Data(bytes):
@@ -326,7 +326,7 @@ def test_large_files_are_held_by_their_bytes(tmp_path: Path, monkeypatch: pytest
             now -= len(data)
         return image
 
-    monkeypatch.setattr(preparation, "decode", slow)
+    monkeypatch.setattr(preprocess, "decode", slow)
     photos = Finder(recursive=True).named([str(tmp_path)])
     rows = list(Preparation(recipe=Recipe(size=16), workers=6).prepared(photos, Budget(6), ahead=9))
     assert len(rows) == 13 and all(ready.tensor is not None for ready in rows)

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext_cli.errors import OutputError, UsageError
-from convnext_cli.labelling import place, sort
-from convnext_cli.labelling.entry import Entry
-from convnext_cli.labelling.names import Folders, file_names
-from convnext_cli.labelling.sort import Step, apply, plan
-from convnext_cli.labelling.undo import Kept, Log, Undone, undo
-from convnext_cli.rows import Prediction, Row
+from convnext_cli.base.errors import OutputError, UsageError
+from convnext_cli.jobs.actions import move_files, sort
+from convnext_cli.jobs.actions.folder_names import Folders, file_names
+from convnext_cli.jobs.actions.sort import Step, apply, plan
+from convnext_cli.jobs.actions.undo import Kept, Log, Undone, undo
+from convnext_cli.jobs.entry import Entry
+from convnext_cli.predict.rows import Prediction, Row
 
 MODES: list[Any] = ["copy", "link", "hardlink", "move"]
 Tree = dict[str, tuple[Any, ...]]
@@ -239,7 +239,7 @@ def way(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPa
     mode, _, how = request.param.partition(" ")
     if how != "far":
         if how:
-            monkeypatch.setattr(place, "_renamed_at_once", lambda *_: False)
+            monkeypatch.setattr(move_files, "_renamed_at_once", lambda *_: False)
         if how == "looking":
             monkeypatch.setattr(os, "link", refuse(errno.EPERM))
         yield mode, root / "x/into"
@@ -250,14 +250,14 @@ def way(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPa
             yield mode, Path(folder).resolve() / "into"
         return
     with tempfile.TemporaryDirectory(dir=root.parent) as folder:
-        rename = place.rename
+        rename = move_files.rename
 
         def over_there(source: Path, target: Path) -> None:
             if source.parent != target.parent:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
             rename(source, target)
 
-        monkeypatch.setattr(place, "rename", over_there)
+        monkeypatch.setattr(move_files, "rename", over_there)
         yield mode, Path(folder).resolve() / "into"
 
 
@@ -387,7 +387,7 @@ def killed_at(call: int, work: Callable[..., object], *arguments: Any) -> bool:
 
             for name in ("mkdir", "rmdir", "unlink", "link", "symlink", "rename", "utime", "fsync"):
                 setattr(os, name, dying(getattr(os, name)))
-            place._renamed_at_once = dying(place._renamed_at_once)
+            move_files._renamed_at_once = dying(move_files._renamed_at_once)
             work(*arguments)
             os._exit(0)
         finally:
@@ -443,7 +443,7 @@ def test_a_killed_sort_goes_on(
     way: tuple[Any, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode, into = way
-    if place._renameat2() is None or not place._renamed_at_once.__name__.startswith("_renamed"):
+    if move_files._renameat2() is None or not move_files._renamed_at_once.__name__.startswith("_renamed"):
         pytest.skip("between its two steps a move by links is told from a photo's second name by nothing")
     monkeypatch.setattr(sort, "_GROUP", 2)
     wanted: list[Tree] = []
@@ -527,7 +527,7 @@ def test_every_line_is_on_the_disk_before_its_action(
     monkeypatch.setattr(os, "fsync", synced)
     for name in ("mkdir", "link", "symlink", "rename"):
         monkeypatch.setattr(os, name, looking(getattr(os, name)))
-    monkeypatch.setattr(place, "_renamed_at_once", looking(place._renamed_at_once))
+    monkeypatch.setattr(move_files, "_renamed_at_once", looking(move_files._renamed_at_once))
     steps = [*plan(album(root), into, mode=mode), Step(root / "gone.jpg", into / "cat/gone.jpg", "cat")]
     assert apply(steps, log, mode).placed.total() == 4
     assert safe[0] == log.read_bytes() and b'"failed"' in safe[0]
@@ -735,14 +735,14 @@ def test_undo_follows_no_link_out_of_its_folders(root: Path, log: Path) -> None:
 
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on everything is on another disk, except names in one folder."""
-    rename = place.rename
+    rename = move_files.rename
 
     def call(source: Path, target: Path) -> None:
         if source.parent != target.parent:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         rename(source, target)
 
-    monkeypatch.setattr(place, "rename", call)
+    monkeypatch.setattr(move_files, "rename", call)
 
 
 def test_a_copy_that_is_not_the_same_does_not_cost_the_photo(
@@ -784,7 +784,7 @@ def test_a_photo_that_may_not_be_taken_away_stays_alone(
 ) -> None:
     if where == "far":
         far(monkeypatch)
-    monkeypatch.setattr(place, "_renamed_at_once", lambda *_: False)
+    monkeypatch.setattr(move_files, "_renamed_at_once", lambda *_: False)
     entries = album(root)
     unlink = os.unlink
 
@@ -829,7 +829,7 @@ def test_a_copy_is_on_the_disk_before_its_name_and_that_before_the_photo_goes(
 
     monkeypatch.setattr(os, "fsync", noting(synced, os.fsync))
     monkeypatch.setattr(os, "link", noting(lambda *_: "name", os.link))
-    monkeypatch.setattr(place, "_renamed_at_once", noting(lambda *_: "name", place._renamed_at_once))
+    monkeypatch.setattr(move_files, "_renamed_at_once", noting(lambda *_: "name", move_files._renamed_at_once))
     monkeypatch.setattr(os, "unlink", noting(lambda path: f"remove {Path(path).suffix}", os.unlink))
     apply(plan([entry(source)], root / "into", mode=mode), log, mode)
     begin = happened.index("sync .part")
@@ -839,7 +839,7 @@ def test_a_copy_is_on_the_disk_before_its_name_and_that_before_the_photo_goes(
 
 def test_a_new_photo_under_the_name_of_one_that_was_half_moved_costs_neither(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
-    os.link(target, place.part_of(source, target))  # killed just before its end
+    os.link(target, move_files.part_of(source, target))  # killed just before its end
     photo(source, b"newer")
     apply(plan([entry(source)], root / "into", mode="move"), log.with_name("more"), "move")
     assert {path.read_bytes() for path in target.parent.glob("*.jpg")} == {b"photo", b"newer"}
@@ -935,7 +935,7 @@ def test_a_photo_that_is_nowhere_is_told(root: Path, log: Path) -> None:
 
 def test_what_is_left_of_a_copy_is_kept_when_nothing_else_is(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
-    part = place.part_of(source, target)
+    part = move_files.part_of(source, target)
     target.rename(part)
     assert undo(log).kept[0] == Kept(str(part), "is left of a copy, and nothing else is")
     assert part.read_bytes() == b"photo"
@@ -943,7 +943,7 @@ def test_what_is_left_of_a_copy_is_kept_when_nothing_else_is(root: Path, log: Pa
 
 def test_a_second_name_of_a_changed_photo_goes_and_the_photo_stays(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
-    os.link(target, place.part_of(source, target))
+    os.link(target, move_files.part_of(source, target))
     with target.open("ab") as stream:
         stream.write(b" with a moustache")
     assert undo(log).kept[0] == Kept(str(target), "was changed since")

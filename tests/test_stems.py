@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from convnext_cli.base.errors import ModelError
 from convnext_cli.datasets import open_data, problems
-from convnext_cli.errors import ModelError
 from convnext_cli.training.data import arrange
 from tests.photos_made import encoded, picture
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from convnext_cli.labelling.store import Found, Store
+from convnext_cli.jobs.store import Found, Store
 from convnext_cli.photos.find import Photo
-from convnext_cli.rows import Prediction, Row
+from convnext_cli.predict.rows import Prediction, Row
 
 
 class Interrupts:

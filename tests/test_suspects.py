@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convnext_cli.labelling import in_flight
-from convnext_cli.labelling.in_flight import InFlight
+from convnext_cli.jobs import in_flight
+from convnext_cli.jobs.in_flight import InFlight
 from tests.photos_made import encoded, picture
 from tests.poison_made import command, environment, poisoned
 from tests.weights_made import write_model

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from convnext_cli import checkpoints
+from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints.detect import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
-from convnext_cli.checkpoints.sniff import LAYOUTS
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.errors import ModelError
-from convnext_cli.model import build
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.model.network import build
 from tests.conftest import Run
 from tests.weights_made import SMALL, random_tensors
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.threads import Budget, quotas, usable_threads
+from convnext_cli.base.threads import Budget, quotas, usable_threads
 
 
 def test_never_more_threads_than_the_budget() -> None:

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
+from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.engines import torch_devices
-from convnext_cli.engines.real_float32 import real_float32
-from convnext_cli.engines.reference import difference, reference_input
-from convnext_cli.engines.torch import TorchEngine, devices
-from convnext_cli.errors import ModelError, UnavailableError, UsageError
-from convnext_cli.model import build
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.model.network import build
+from convnext_cli.runtimes.reference import difference, reference_input
+from convnext_cli.runtimes.torch import devices as torch_devices
+from convnext_cli.runtimes.torch.engine import TorchEngine, devices
+from convnext_cli.runtimes.torch.real_float32 import real_float32
 
 SMALL = {"depths": (1, 1, 2, 1), "hidden_sizes": (8, 16, 24, 32), "num_labels": 5, "layer_scale_init_value": 0.5}
 CONFIGS = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.labelling.watch import changes
+from convnext_cli.jobs.watch import changes
 from convnext_cli.photos.find import Finder
 from tests.photos_made import encoded, picture
 from tests.weights_made import write_model

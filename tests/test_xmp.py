@@ -23,12 +23,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from convnext_cli.errors import OutputError, UnavailableError, UsageError
-from convnext_cli.labelling import exiftool, keywords, packet, xmp
-from convnext_cli.labelling.entry import Entry
-from convnext_cli.labelling.keywords import Keywords
+from convnext_cli.base.errors import OutputError, UnavailableError, UsageError
+from convnext_cli.jobs.entry import Entry
+from convnext_cli.jobs.keywords import exiftool, packet, xmp
+from convnext_cli.jobs.keywords import words as keywords
+from convnext_cli.jobs.keywords.words import Keywords
 from convnext_cli.labels import wordnet
-from convnext_cli.rows import Prediction, Row, Status
+from convnext_cli.predict.rows import Prediction, Row, Status
 from tests.photos_made import encoded, exif_orientation, picture
 
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
@@ -420,7 +421,7 @@ def test_what_is_no_sidecar_or_too_much_is_told(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a.jpg.xmp").mkdir()
     os.mkfifo(tmp_path / "b.jpg.xmp")
     (tmp_path / "c.jpg.xmp").write_text(LIGHTROOM)
-    monkeypatch.setattr("convnext_cli.labelling.rdf._MOST", 5)
+    monkeypatch.setattr("convnext_cli.jobs.keywords.rdf._MOST", 5)
     done = xmp.write_sidecars([entry(tmp_path / f"{name}.jpg") for name in "abc"])
     assert [failure.message for failure in done.failures] == [
         *("a.jpg.xmp is no sidecar", "b.jpg.xmp is no sidecar", "the XMP has too many keywords")
@@ -818,7 +819,7 @@ def test_no_room_for_the_copy_is_a_full_disk(fake: Path, tmp_path: Path, monkeyp
 @needs_exiftool
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_the_program_ends_when_we_are_killed() -> None:
-    code = "from convnext_cli.labelling.exiftool import ExifTool as T; t = T(); import os, signal; "
+    code = "from convnext_cli.jobs.keywords.exiftool import ExifTool as T; t = T(); import os, signal; "
     code += "print(*[p.pid for p in t._processes], t._folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import labels, zoo
-from convnext_cli.config import VARIANTS
-from convnext_cli.errors import ConvNextError, ModelError, OutputError, UsageError
-from convnext_cli.photos.recipe import CLIP_MEAN, IMAGENET_MEAN, INCEPTION_MEAN
-from convnext_cli.zoo import local, settings
-from convnext_cli.zoo.entry import Entry, sha256_prefix
+from convnext_cli.base.errors import ConvNextError, ModelError, OutputError, UsageError
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.model.preprocessing import CLIP_MEAN, IMAGENET_MEAN, INCEPTION_MEAN
+from convnext_cli.zoo import local_files, settings
+from convnext_cli.zoo.catalogue import Entry, sha256_prefix
 from tests.conftest import ROOT
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
@@ -283,7 +283,7 @@ def test_files_are_known_by_their_publishers_names_alone(path: str, name: str | 
 
 
 def test_nothing_is_found_on_a_fresh_machine(home: Path) -> None:
-    assert local.find(entry("tiny")) == []
+    assert local_files.find(entry("tiny")) == []
     with pytest.raises(ModelError) as error:
         zoo.resolve("tiny")
     assert error.value.exit_status == 3
@@ -300,7 +300,7 @@ def test_main_goes_before_other_revisions(home: Path) -> None:
     main = cached(home, "timm/convnext_tiny.fb_in1k", "aaa")
     other = cached(home, "timm/convnext_tiny.fb_in1k", "bbb", main=False)
     os.utime(main.parent, (1, 1))
-    assert local.find(entry("tiny")) == [main, other]
+    assert local_files.find(entry("tiny")) == [main, other]
 
 
 def test_a_repository_that_is_named_goes_before_others(home: Path) -> None:
@@ -384,7 +384,7 @@ def test_unfinished_downloads_are_no_weights(home: Path) -> None:
     (folder / "snapshots" / "aaa").mkdir(parents=True)
     (folder / "snapshots" / "aaa" / "model.safetensors").symlink_to(folder / "blobs" / "abc")
     put(home / "weights" / "convnext_tiny.fb_in1k" / ".model.safetensors.0123.part")
-    assert local.find(entry("tiny")) == []
+    assert local_files.find(entry("tiny")) == []
 
 
 # Resolving ------------------------------------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ def test_unfinished_downloads_are_no_weights(home: Path) -> None:
 
 def test_default_is_the_bundled_model_whatever_was_chosen(home: Path) -> None:
     settings.use("tiny")
-    bundled = local.bundled()
+    bundled = local_files.bundled()
     assert bundled is not None
     assert zoo.resolve("default") == bundled
     assert zoo.default_model() == "tiny"

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.model.preprocessing import Recipe
 
 SMALL = ConvNextConfig(depths=(1, 1, 2, 1), hidden_sizes=(8, 16, 24, 32), num_labels=7, layer_norm_eps=1e-6)
 

@@ -1,6 +1,7 @@
 """Write weights/reference.json: what the bundled model answers to the reference input, by model.py in float64.
 
-An engine without torch is held against it before it is used (engines/__init__.py). Run it when the default changes:
+An engine without torch is held against it before it is used (convnext_cli/runtimes).
+Run it when the default changes:
 
     python tools/make_answer.py
 """
@@ -13,8 +14,8 @@ from pathlib import Path
 import torch
 
 from convnext_cli import checkpoints
-from convnext_cli.engines.reference import reference_input
-from convnext_cli.model import build
+from convnext_cli.model.network import build
+from convnext_cli.runtimes.reference import reference_input
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from convnext_cli import classify
-from convnext_cli.labelling.entry import Entry
-from convnext_cli.labelling.report import Summary, small_jpeg, write
+from convnext_cli.jobs.entry import Entry
+from convnext_cli.jobs.report import Summary, small_jpeg, write
 from tests import browser as browsers
 from tests.conftest import SAMPLES
 from tests.photos_made import encoded, picture

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from convnext_cli.base.errors import ConvNextError, ModelError, PhotoError, UnavailableError
+from convnext_cli.base.files import replacing
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.datasets import Dataset, LabelledPhoto, open_data
 from convnext_cli.datasets.decoding import decoded
-from convnext_cli.errors import ConvNextError, ModelError, PhotoError, UnavailableError
-from convnext_cli.files import replacing
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.threads import usable_threads
+from convnext_cli.model.preprocessing import Recipe
 from convnext_cli.training.data import arrange
-from convnext_cli.training.pixels import Judged
-from convnext_cli.training.prepare import identity_of
+from convnext_cli.training.photo_cache import Judged
+from convnext_cli.training.setup import identity_of
 
 SIZE = 160  # pixels: the network is made for 260, at which photos of 64 pixels are no better and cost 2.6 times
 PART, BATCH = 1000, 50  # photos of a file of features, and that go through the network at once

@@ -105,7 +105,7 @@ def _openvino(_device: str, dtype: str, threads: int, m: int, k: int, n: int) ->
     import numpy as np
 
     try:
-        from convnext_cli.engines.runtime import op, ov
+        from convnext_cli.runtimes.openvino.runtime import op, ov
     except ImportError:
         return None
     precision = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[dtype]

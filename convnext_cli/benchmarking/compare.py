@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convnext_cli.base.errors import UsageError
+from convnext_cli.base.text import json_value
 from convnext_cli.benchmarking import statistics
 from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.errors import UsageError
-from convnext_cli.text import json_value
 
 # What makes two rows the same setting.
 _SAME = ("model", "mode", "peer", "device", "dtype", "layout", "compiled", "threads", "batch_size", "image_size")

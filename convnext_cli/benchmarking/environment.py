@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from convnext_cli import __version__, machine
-from convnext_cli.benchmarking import inputs, memory
+from convnext_cli import __version__
+from convnext_cli.base import machine, memory
+from convnext_cli.benchmarking import inputs
 
 LIBRARIES = (
     *("torch", "torchvision", "openvino", "onnxruntime", "onnx", "timm", "transformers"),

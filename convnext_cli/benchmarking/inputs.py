@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convnext_cli.benchmarking import memory
+from convnext_cli.base import memory
 
 FEWEST = 8
 _USUAL_CACHE = 64 << 20  # bytes, where the system does not tell

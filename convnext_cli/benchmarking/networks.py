@@ -1,4 +1,4 @@
-"""Other libraries' networks of torch as an ``engines.Engine`` is: arrays in, arrays out."""
+"""Other libraries' networks of torch as an ``runtimes.Engine`` is: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from convnext_cli.base.errors import UnavailableError
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.card import Card
-from convnext_cli.engines.torch import pick_device
-from convnext_cli.errors import UnavailableError
+from convnext_cli.model.card import Card
+from convnext_cli.runtimes.torch.engine import pick_device
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from convnext_cli import checkpoints
+from convnext_cli.base.errors import UnavailableError, UsageError
 from convnext_cli.benchmarking.setting import PEER_OPTIONS, PEERS, Setting
-from convnext_cli.card import Card
 from convnext_cli.checkpoints import Checkpoint
-from convnext_cli.checkpoints.huggingface import describe
-from convnext_cli.checkpoints.layout import Layout
-from convnext_cli.checkpoints.timm import written
-from convnext_cli.checkpoints.torchvision import TORCHVISION
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.engines.libraries import load_onnxruntime
-from convnext_cli.errors import UnavailableError, UsageError
+from convnext_cli.checkpoints.layouts.huggingface import describe
+from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.checkpoints.layouts.timm import written
+from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.runtimes.libraries import load_onnxruntime
 
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
 
@@ -63,7 +63,7 @@ def installed(names: str, say: Callable[[str], None]) -> list[str]:
 
 
 def open_peer(setting: Setting) -> Any:
-    """The peer of a setting as an ``engines.Engine``.
+    """The peer of a setting as an ``runtimes.Engine``.
 
     Raises UnavailableError when the library is not installed, has no such network, or does not compute in the dtype.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from convnext_cli.base.errors import OutputError, UnavailableError, UsageError
 from convnext_cli.benchmarking.row import Row
-from convnext_cli.errors import OutputError, UnavailableError, UsageError
 
 SUFFIXES = (".png", ".svg")
 _TOLD = ("model", "device", "dtype", "layout", "threads", "image_size", "mode")

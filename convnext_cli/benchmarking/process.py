@@ -11,8 +11,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from convnext_cli import errors
-from convnext_cli.benchmarking import memory
+from convnext_cli.base import errors, memory
 
 Say = Callable[[str], None]
 _PATIENCE = 5  # seconds for a worker to end by itself

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convnext_cli.base.errors import ConvNextError, UnavailableError
 from convnext_cli.benchmarking import environment, row
 from convnext_cli.benchmarking.disturbance import Watch
 from convnext_cli.benchmarking.inputs import fresh_seed
 from convnext_cli.benchmarking.process import Say, Worker, WorkerError
 from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.errors import ConvNextError, UnavailableError
 
 ROUNDS = 10
 _INT8_TOLERANCE = 0.25  # int8 is judged by its answers on photos when it is prepared; here only that it is the network
@@ -230,7 +230,7 @@ class _Runner:
         return max(off) / (spread or 1.0) if all(map(math.isfinite, off)) else math.inf
 
     def _tolerance(self) -> float:
-        from convnext_cli.engines.reference import TOLERANCE
+        from convnext_cli.runtimes.reference import TOLERANCE
 
         dtypes = {self.setting.dtype, self._opened["dtype"]}
         return _INT8_TOLERANCE if "int8" in dtypes else TOLERANCE[self.setting.dtype]

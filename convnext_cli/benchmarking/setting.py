@@ -17,7 +17,7 @@ class Setting:
     """One network, one way of running it, one batch.
 
     model: what the row calls it; path: its weights. engine, device, dtype, threads, compiled: as for
-    ``engines.open_engine``. size: edge in pixels, None for the model's own. layout: of the tensors in torch, None for
+    ``runtimes.open_engine``. size: edge in pixels, None for the model's own. layout: of the tensors in torch, None for
     the engine's own. peer: another library that runs the same weights, "timm", "timm+compile",
     "torchvision+channels_last" …, None for our own engines. mode: a forward pass, or a training step.
     home: ``CONVNEXT_HOME`` of the process, None for the user's.
@@ -46,7 +46,7 @@ class Setting:
 
     @property
     def asked_dtype(self) -> str | None:
-        """As for ``engines.open_engine``: an exported file computes in its own precision, unless another is named."""
+        """As for ``runtimes.open_engine``: an exported file computes in its own precision, unless another is named."""
         return None if self.dtype == "float32" and not self.dtype_is_asked else self.dtype
 
     @property

@@ -1,4 +1,4 @@
-"""What is measured: one of our engines, another library, or a training step, all as an ``engines.Engine``."""
+"""What is measured: one of our engines, another library, or a training step, all as an ``runtimes.Engine``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convnext_cli.base.errors import UsageError
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking import work
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.card import Card
-from convnext_cli.engines import open_engine
-from convnext_cli.errors import UsageError
-from convnext_cli.threads import usable_threads
+from convnext_cli.model.card import Card
+from convnext_cli.runtimes import open_engine
 
 
 def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str], None] = lambda _: None) -> Any:
@@ -31,7 +31,7 @@ def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str]
     if setting.layout:
         if setting.engine not in ("auto", "torch"):
             raise UsageError(f"{setting.engine} has a layout of its own", "--layout is for --engine torch")
-        from convnext_cli.engines.torch import TorchEngine
+        from convnext_cli.runtimes.torch.engine import TorchEngine
 
         return TorchEngine(
             Path(setting.path),

@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from convnext_cli import checkpoints
+from convnext_cli.base.errors import ModelError, UnavailableError
 from convnext_cli.benchmarking.networks import MEMORY_FORMATS, out_of_memory_told
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.engines.torch import pick_device
-from convnext_cli.errors import ModelError, UnavailableError
+from convnext_cli.runtimes.torch.engine import pick_device
 
 
 class TrainingStep:

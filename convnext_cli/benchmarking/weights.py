@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.checkpoints import Checkpoint, timm
-from convnext_cli.config import VARIANTS
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints import Checkpoint
+from convnext_cli.checkpoints.layouts import timm
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
 
 SEED = 0
 

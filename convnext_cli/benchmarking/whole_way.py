@@ -9,13 +9,13 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from convnext_cli.benchmarking import memory
+from convnext_cli.base import memory
+from convnext_cli.base.errors import UsageError
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.errors import UsageError
 from convnext_cli.photos.find import Finder, Photo
-from convnext_cli.pipeline import Pipeline, open_pipeline
-from convnext_cli.rows import WRITERS, Row
-from convnext_cli.times import Times
+from convnext_cli.predict.predictor import Pipeline, open_pipeline
+from convnext_cli.predict.rows import WRITERS, Row
+from convnext_cli.predict.stage_times import Times
 
 STAGES = ("read", "decode", "resize", "copy", "infer", "write")
 MOST_ALONE = 200  # photos that are taken one stage after the other

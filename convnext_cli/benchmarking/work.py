@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext_cli.config import ConvNextConfig
+from convnext_cli.model.config import ConvNextConfig
 
 FLOPS_PER_MAC = 2
 TRAINING = 3  # a backward pass multiplies twice as often as a forward pass

@@ -19,9 +19,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from convnext_cli.base.errors import ConvNextError
 from convnext_cli.benchmarking.setting import Setting
-from convnext_cli.errors import ConvNextError
-from convnext_cli.photos.quiet import quiet_pillow
+from convnext_cli.photos.pillow_warnings import quiet_pillow
 
 Answer = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Session:
         """Logits of the reference input in every place of a batch, as lists: nothing is compiled anew for them."""
         import numpy as np
 
-        from convnext_cli.engines.reference import reference_input
+        from convnext_cli.runtimes.reference import reference_input
 
         photos = np.repeat(reference_input(*self._size()), self._setting.batch_size, axis=0)
         logits = self._engine(photos)
@@ -58,7 +58,8 @@ class Session:
 
     def warm(self, seed: int) -> Answer:
         """The first call, then inputs, then calls until they take the same time."""
-        from convnext_cli.benchmarking import inputs, measure, memory
+        from convnext_cli.base import memory
+        from convnext_cli.benchmarking import inputs, measure
 
         height, width = self._size()
         own = inputs.Inputs(self._setting.batch_size, height, width, seed, cache=0)
@@ -96,7 +97,7 @@ class Session:
 
     def end(self) -> Answer:
         """Memory, and recompilations and lost time slices since the warm-up."""
-        from convnext_cli.benchmarking import memory
+        from convnext_cli.base import memory
 
         most = memory.peak()
         return {

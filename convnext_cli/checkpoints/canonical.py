@@ -13,12 +13,12 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from convnext_cli.errors import OutputError
+from convnext_cli.base.errors import OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convnext_cli.card import Card
+    from convnext_cli.model.card import Card
 
 METADATA_KEY = "convnext"
 DTYPES = {

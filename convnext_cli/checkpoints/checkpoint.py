@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnext_cli.card import Card
+from convnext_cli.model.card import Card
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
-from convnext_cli.card import Card, Task
-from convnext_cli.checkpoints import beside, canonical, infer, mmpretrain, timm
+from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints import canonical, companion_files, infer_config
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.checkpoints.describe import DINO_PROCESSOR, Description, describe, reading
-from convnext_cli.checkpoints.layout import Layout
+from convnext_cli.checkpoints.descriptions import DINO_PROCESSOR, Description, describe, reading
+from convnext_cli.checkpoints.detect import sniff, unwrap
+from convnext_cli.checkpoints.layouts import mmpretrain, timm
+from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.read import read
 from convnext_cli.checkpoints.rename import check, mismatch, rename
-from convnext_cli.checkpoints.sniff import sniff, unwrap
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.errors import ModelError
 from convnext_cli.labels import LabelSet
 from convnext_cli.labels.label_set import tell_apart
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.card import Card, Task
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.preprocessing import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
     Raises ModelError for whatever cannot be used, with the reason; the notes of the result are for stderr.
     """
     asked = Path(path)
-    weights = beside.find_weights(asked)
+    weights = companion_files.find_weights(asked)
     with _named(weights):
         contents = read(weights)
         found, notes = unwrap(contents.state)
@@ -64,8 +65,8 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
             norm_first = any(foreign.startswith(_NORM_FIRST) for foreign in origin.values())
             shapes = {key: tuple(t.shape) for key, t in tensors.items()}
             try:
-                config = infer.config_of(shapes, norm_first=norm_first)
-            except infer.Lacks as lack:
+                config = infer_config.config_of(shapes, norm_first=norm_first)
+            except infer_config.Lacks as lack:
                 if lack.name in shapes:
                     raise
                 raise mismatch(layout, [layout.foreign(lack.name) or lack.name], (), ()) from None
@@ -89,7 +90,7 @@ def read_card(path: str | Path) -> Card:
 
 def own_card(path: str | Path) -> Card | None:
     """The card in the file's metadata, None for a file of another library. Raises ModelError as ``load`` does."""
-    weights = beside.find_weights(Path(path))
+    weights = companion_files.find_weights(Path(path))
     with _named(weights):
         text = read(weights).metadata.get(canonical.METADATA_KEY)
         if text is None:
@@ -123,7 +124,7 @@ def _card(
     config: ConvNextConfig, layout: Layout, asked: Path, weights: Path, names: list[str] | None
 ) -> tuple[Card, list[str]]:
     """The card of a file that has none, and notes of what nobody said. names: of classes, where the file has some."""
-    said = describe(beside.read_json(weights, asked=asked)) or Description("")
+    said = describe(companion_files.read_json(weights, asked=asked)) or Description("")
     if not said.config and (entry := _entry(asked, weights, config)):  # the JSON says nothing of the network
         said = dataclasses.replace(entry, recipe=said.recipe or entry.recipe)
     if names:
@@ -139,7 +140,7 @@ def _card(
             "use a network with patches of 4",
         )
 
-    architecture = said.architecture or infer.architecture_of(config)
+    architecture = said.architecture or infer_config.architecture_of(config)
     guessed = []
     if not said.config:
         variant = VARIANTS.get(architecture)
@@ -187,7 +188,7 @@ def _with_json(card: Card, asked: Path, weights: Path) -> tuple[Card, list[str]]
 
     The shape that the JSON tells goes into the card's config, to be held against the tensors; other class names win.
     """
-    said = describe(beside.read_json(weights, asked=asked))
+    said = describe(companion_files.read_json(weights, asked=asked))
     if said is None:
         return card, []
     with reading(said.by):
@@ -244,10 +245,10 @@ def _with_name(card: Card, asked: Path, weights: Path) -> Card:
     """Weights that have no name are called as their file, or as the folder where many files are called so."""
     if card.name:
         return card
-    if not asked.is_dir() and weights.name not in beside.STANDARD:
-        return card.replace(name=zoo.local.stem(weights) or weights.stem)
+    if not asked.is_dir() and weights.name not in companion_files.STANDARD:
+        return card.replace(name=zoo.local_files.stem(weights) or weights.stem)
     folder = (asked if asked.is_dir() else weights.parent).absolute()
-    return card.replace(name=zoo.local.repository(folder / "_") or folder.name or weights.stem)
+    return card.replace(name=zoo.local_files.repository(folder / "_") or folder.name or weights.stem)
 
 
 def _usual_recipe(layout: Layout, architecture: str) -> Recipe:

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from convnext_cli.base.errors import ModelError
+from convnext_cli.base.files import read_json
 from convnext_cli.checkpoints import pickle_check
-from convnext_cli.checkpoints.refuse import (
+from convnext_cli.checkpoints.foreign_files import (
     FETCH_AGAIN,
     PYTORCH_ONLY,
     check_zip,
@@ -29,8 +31,6 @@ from convnext_cli.checkpoints.refuse import (
     pickle_of,
     refuse_foreign,
 )
-from convnext_cli.errors import ModelError
-from convnext_cli.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from convnext_cli.checkpoints.layout import Layout
-from convnext_cli.checkpoints.sniff import DROPPED
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints.detect import DROPPED
+from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.model.config import ConvNextConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

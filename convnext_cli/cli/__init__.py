@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli import __version__, interruption
+from convnext_cli import __version__
+from convnext_cli.base import interruption
+from convnext_cli.base.errors import ConvNextError, lacks_memory
 from convnext_cli.cli import aliases
+from convnext_cli.cli.closed_streams import open_closed_streams
 from convnext_cli.cli.groups import Group
-from convnext_cli.cli.streams import open_closed_streams
-from convnext_cli.errors import ConvNextError, lacks_memory
-from convnext_cli.photos.quiet import quiet_pillow
+from convnext_cli.photos.pillow_warnings import quiet_pillow
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -196,7 +197,7 @@ def _interrupted() -> int:
 
 def _threads_hang() -> bool:
     """Whether decoders of photos that were given up are still at work."""
-    decoders = sys.modules.get("convnext_cli.decoders")
+    decoders = sys.modules.get("convnext_cli.predict.decode_threads")
     return decoders is not None and decoders.left_alone() > 0
 
 

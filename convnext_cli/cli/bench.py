@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import options, output, render, types
-from convnext_cli.remote.addresses import check_output
+from convnext_cli.cli import options, render, row_stream, types
+from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.benchmarking.compare import Ratio
@@ -213,7 +213,7 @@ def bench(**given: Any) -> int:
     else:
         bench_view.draw(found, measured.ratios, gate, verbose=given["verbose"])
     if given["output"]:
-        with output.opened(given["output"]) as stream:
+        with row_stream.opened(given["output"]) as stream:
             stream.write(text)
     if stopped:
         raise KeyboardInterrupt
@@ -239,7 +239,7 @@ def _check(given: dict[str, Any]) -> None:
     if given["overwrite"] and not given["output"]:
         raise click.UsageError("--overwrite is for -o FILE.")
     if given["output"]:
-        output.check(given["output"], overwrite=given["overwrite"], inputs=[given["compare"]])
+        row_stream.check(given["output"], overwrite=given["overwrite"], inputs=[given["compare"]])
     if given["plot"]:
         check_output(given["plot"])
     if given["plot"] and not Path(given["plot"]).absolute().parent.is_dir():
@@ -287,8 +287,8 @@ def _measure(run: Bench, wanted: list[Setting], given: dict[str, Any], into: _Me
 def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:
     """A setting for each model."""
     from convnext_cli import zoo
+    from convnext_cli.base.errors import ModelError
     from convnext_cli.benchmarking.setting import Setting
-    from convnext_cli.errors import ModelError
 
     text = given["models"] or ("convnext_tiny" if given["at_random"] else zoo.default_model())
     names = [text] if Path(text).exists() else [name.strip() for name in text.split(",")]
@@ -303,8 +303,8 @@ def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:
 
 def _values(given: dict[str, Any], device: str) -> dict[str, Any]:
     """By field of a setting, what is to be tried on a device."""
+    from convnext_cli.base.threads import usable_threads
     from convnext_cli.benchmarking import environment
-    from convnext_cli.threads import usable_threads
 
     on_gpu = device not in ("auto", "cpu") or (device == "auto" and bool(environment.gpus()))
     full = 64 if on_gpu else 8

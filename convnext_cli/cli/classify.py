@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_view, opening, options, output, render
+from convnext_cli.cli import label_view, model_options, options, render, row_stream
 
 if TYPE_CHECKING:
-    from convnext_cli.engines import Engine
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.pipeline import Pipeline
-    from convnext_cli.rows import Row
-    from convnext_cli.times import Times
+    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.rows import Row
+    from convnext_cli.predict.stage_times import Times
+    from convnext_cli.runtimes import Engine
 
 FEW = 16  # photos that are answered at once, by whatever is ready
 MOST_FAILURES = 10  # that are named
@@ -61,15 +61,15 @@ def classify(**given: Any) -> int:
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])
-    given["paths"] = opening.places(given)
+    given["paths"] = model_options.places(given)
     if given["output"] == "-":
         given["output"] = None
     form = _format(given)
-    opening.check(given)
+    model_options.check(given)
     _check(given, form)
     listing = getattr(given["files_from"], "name", None)
     inputs = [*given["paths"], listing, given["labels"], given["model"]]
-    output.check(given["output"], overwrite=given["overwrite"], inputs=inputs)
+    row_stream.check(given["output"], overwrite=given["overwrite"], inputs=inputs)
     with ExitStack() as stack:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
@@ -92,7 +92,7 @@ def classify(**given: Any) -> int:
 
 
 def _format(given: dict[str, Any]) -> str:
-    from convnext_cli.rows import SUFFIXES
+    from convnext_cli.predict.rows import SUFFIXES
 
     target, form = given["output"], "json" if given["as_json"] else given["form"]
     if given["as_json"] and given["form"] not in (None, "json"):
@@ -172,7 +172,7 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
 def _open(given: dict[str, Any]) -> Pipeline:
     few = not given["recursive"] and given["files_from"] is None and len(given["paths"]) <= FEW
     few = few and not any(_holds_many(path) for path in given["paths"])
-    return opening.pipeline(
+    return model_options.pipeline(
         given,
         job="latency" if few else "throughput",
         photos=len(given["paths"]) if few else None,
@@ -189,9 +189,9 @@ def _is_one(given: dict[str, Any]) -> bool:
 
 def _holds_many(path: str) -> bool:
     """Whether one path stands for many photos."""
-    from convnext_cli.photos.shards import is_container
-    from convnext_cli.remote.addresses import is_url
-    from convnext_cli.remote.listing import is_glob
+    from convnext_cli.photos.containers.shards import is_container
+    from convnext_cli.storage.addresses import is_url
+    from convnext_cli.storage.listing import is_glob
 
     # what a URL without a suffix is takes a request to know
     return is_container(path) or os.path.isdir(path) or (is_url(path) and (is_glob(path) or path.endswith("/")))  # noqa: PTH112
@@ -200,18 +200,18 @@ def _holds_many(path: str) -> bool:
 def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     """After the answer of torch: make the engine that gives the next one without it."""
     from convnext_cli import zoo
-    from convnext_cli.engines import prepared
-    from convnext_cli.errors import ConvNextError
+    from convnext_cli.base.errors import ConvNextError
+    from convnext_cli.runtimes import cache
 
     engine = pipeline.engine
     if given["engine"] != "auto" or given["compiled"] or (engine.name, engine.device) != ("torch", "cpu"):
         return
     path = zoo.resolve(given["model"] or zoo.default_model())
-    if engine.dtype == "float16" or prepared.complete(path, engine.dtype) or not prepared.writable():
+    if engine.dtype == "float16" or cache.complete(path, engine.dtype) or not cache.writable():
         return
     render.note(f"preparing {engine.card.name}, once: the next answer comes sooner (Ctrl-C stops this alone)")
     sys.stdout.flush()
-    from convnext_cli.engines.prepare import prepare
+    from convnext_cli.runtimes.build import prepare
 
     try:
         done = prepare(path, dtype=engine.dtype, threads=pipeline.threads)
@@ -233,13 +233,13 @@ def _print_tables(pipeline: Pipeline, rows: Iterator[Row]) -> None:
 
 
 def _write(pipeline: Pipeline, rows: Iterator[Row], form: str, given: dict[str, Any]) -> None:
-    from convnext_cli.cli.lines import LinesWriter
-    from convnext_cli.rows import WRITERS
+    from convnext_cli.cli.plain_lines import LinesWriter
+    from convnext_cli.predict.rows import WRITERS
 
     k = min(pipeline.k or len(pipeline.labels.names), len(pipeline.labels.names))
     if form == "lines" and "top" not in options.typed(click.get_current_context()):
         k = 1
-    with output.opened(given["output"]) as stream:
+    with row_stream.opened(given["output"]) as stream:
         writer = LinesWriter(stream, k) if form == "lines" else WRITERS[form](stream, k)
         try:
             for row in rows:
@@ -268,9 +268,9 @@ def _counted(pipeline: Pipeline, photos: Iterator[Photo], to_file: bool) -> Iter
 
 def _measured(engine: Engine) -> str:
     """What an automatic choice was made from."""
-    from convnext_cli.engines import prepared
+    from convnext_cli.runtimes import cache
 
-    found = prepared.choice(engine.card, engine.dtype) if engine.device == "cpu" else None
+    found = cache.choice(engine.card, engine.dtype) if engine.device == "cpu" else None
     if found is None:
         return ""
     jobs = {"latency": "one photo", "throughput": "a folder"}

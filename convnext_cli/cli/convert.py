@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from convnext_cli.base.files import user_path
 from convnext_cli.cli import options, render
-from convnext_cli.files import user_path
-from convnext_cli.remote.addresses import check_output
+from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
-    from convnext_cli.checkpoints.writing import Written
+    from convnext_cli.checkpoints.convert import Written
 
 # as checkpoints.placing.FORMS has them; a test holds them together
 LAYOUTS = ("canonical", "official", "timm", "torchvision", "hf", "mmpretrain")
@@ -53,10 +53,10 @@ def convert(**given: Any) -> int:
     from convnext_cli import zoo
 
     source = zoo.resolve(given["source"])
-    from convnext_cli.engines.libraries import libraries_said
+    from convnext_cli.runtimes.libraries import libraries_said
 
     with libraries_said():
-        from convnext_cli.checkpoints import writing
+        from convnext_cli.checkpoints import convert as writing
 
         done = writing.convert(
             source,

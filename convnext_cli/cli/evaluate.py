@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import evaluate_view, opening, options, render, types
-from convnext_cli.remote.addresses import check_output
+from convnext_cli.cli import evaluate_view, model_options, options, render, types
+from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.datasets import Dataset, LabelledPhoto
     from convnext_cli.evaluation.document import Judged
     from convnext_cli.evaluation.truth import Chosen, Truth
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.predict.predictor import Pipeline
 
 # Options of other commands that share ``opening``: an evaluation looks at all answers.
 MOST_FAILURES = 10  # that are named, and of classes as many
@@ -84,20 +84,20 @@ def evaluate(**given: Any) -> int:
     """
     start = time.perf_counter()
     render.set_quiet(given["quiet"])
-    opening.check(given | _NOT_OFFERED)
+    model_options.check(given | _NOT_OFFERED)
     for name in ("mistakes", "overwrite"):
         if name in options.typed(click.get_current_context()) and given["output"] is None:
             raise click.UsageError(f"--{name} is for -o FOLDER.")
     from convnext_cli.datasets import open_data
-    from convnext_cli.evaluation import folder, real
+    from convnext_cli.evaluation import output_folder, real_labels
 
     if given["output"]:
         check_output(given["output"])
     target = Path(given["output"]) if given["output"] else None
     if target is not None:
-        folder.check(target, overwrite=given["overwrite"])
-    reassessed = real.read(given["real"]) if given["real"] else None
-    dataset = open_data(opening.places(given, "data"))
+        output_folder.check(target, overwrite=given["overwrite"])
+    reassessed = real_labels.read(given["real"]) if given["real"] else None
+    dataset = open_data(model_options.places(given, "data"))
     with ExitStack() as stack:
         stack.callback(dataset.close)
         if given["verbose"] < 2:
@@ -125,12 +125,12 @@ def evaluate(**given: Any) -> int:
 
 def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:
     """With the splits that the run made whose model this is, where it parted the same photos."""
-    from convnext_cli.datasets.parted import parted
+    from convnext_cli.training.splits import parted
 
     model = Path(given["model"] or "")
     if not given["model"] or not model.exists():  # a name of the zoo
         return dataset
-    found = parted(dataset, opening.places(given, "data"), model if model.is_dir() else model.parent)
+    found = parted(dataset, model_options.places(given, "data"), model if model.is_dir() else model.parent)
     if found is not None:
         if found.splits() == ("train",):
             render.note(f"note: {model} was trained on all of these photos: it knows them, and others it may not")
@@ -141,7 +141,7 @@ def _as_trained(dataset: Dataset, given: dict[str, Any]) -> Dataset:
 
 def _split(dataset: Dataset, wanted: str | None) -> tuple[str | None, tuple[LabelledPhoto, ...]]:
     """The photos that are evaluated. Raises UsageError for a split that is not there."""
-    from convnext_cli.errors import UsageError
+    from convnext_cli.base.errors import UsageError
 
     splits = dataset.splits()
     if wanted is None:
@@ -173,7 +173,7 @@ def _tell_problems(dataset: Dataset) -> None:
 
 
 def _open(given: dict[str, Any], stack: ExitStack) -> Pipeline:
-    pipeline = opening.pipeline(given | _NOT_OFFERED, job="throughput", prepare=True)
+    pipeline = model_options.pipeline(given | _NOT_OFFERED, job="throughput", prepare=True)
     stack.callback(pipeline.engine.close)
     return pipeline
 
@@ -185,11 +185,11 @@ def _choose(
     reassessed: list[list[int]] | None,
     given: dict[str, Any],
 ) -> Chosen:
-    from convnext_cli.datasets import drawing
+    from convnext_cli.datasets import folder_drawing
     from convnext_cli.evaluation import truth
 
     if reassessed is None:
-        drawing.check(dataset)
+        folder_drawing.check(dataset)
     models = []
     for pipeline in pipelines:
         found = truth.find(dataset, pipeline.labels, by_index=given["by_index"], only_these=given["only_these"])
@@ -213,15 +213,15 @@ def _measure(
     given: dict[str, Any],
 ) -> tuple[dict[str, Any], list[Judged], int]:
     """The document, what it was made from, and how many photos count as wrong because they cannot be read."""
-    from convnext_cli.evaluation import document, folder
-    from convnext_cli.files import replacing_folder
+    from convnext_cli.base.files import replacing_folder
+    from convnext_cli.evaluation import document, output_folder
 
     with ExitStack() as stack:
         place = stack.enter_context(replacing_folder(target)) if target is not None else None
         whole = [
             _answers(dataset, chosen, truth, pipeline, place and place / name)
             for truth, pipeline, name in zip(
-                chosen.truths, pipelines, (folder.PREDICTIONS, folder.AGAINST), strict=False
+                chosen.truths, pipelines, (output_folder.PREDICTIONS, output_folder.AGAINST), strict=False
             )
         ]
         judged, photos = whole, chosen.photos
@@ -230,7 +230,7 @@ def _measure(
         values = document.whole(dataset, split, chosen, photos, pipelines, judged, precision=given["precision"])
         if place is not None:
             title, facts = evaluate_view.title(values), evaluate_view.facts(values)
-            undrawn = folder.write(
+            undrawn = output_folder.write(
                 place, values, judged[0], dataset, photos, title=title, facts=facts, most=given["mistakes"]
             )
             if undrawn:
@@ -239,19 +239,19 @@ def _measure(
 
 
 def _answers(dataset: Dataset, chosen: Chosen, truth: Truth, pipeline: Pipeline, predictions: Path | None) -> Judged:
-    from convnext_cli.evaluation import folder, run
+    from convnext_cli.evaluation import answers, output_folder
     from convnext_cli.evaluation.document import Judged
 
     with ExitStack() as stack:
         tell = stack.enter_context(_progress(len(chosen.photos), pipeline))
-        rows = folder.Predictions(stack.enter_context(predictions.open("wb")), truth) if predictions else None
+        rows = output_folder.Predictions(stack.enter_context(predictions.open("wb")), truth) if predictions else None
 
         def keep(photo: LabelledPhoto, row: Any) -> None:
             tell()
             if rows is not None:
                 rows.keep(photo, row)
 
-        return Judged(truth, run.answer(pipeline, dataset, chosen.photos, keep))
+        return Judged(truth, answers.answer(pipeline, dataset, chosen.photos, keep))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ ROWS = 10  # of a table: pairs, classes
 def print_document(document: Values, *, as_json: bool) -> None:
     """On standard output, as JSON or as tables."""
     if as_json:
-        from convnext_cli.evaluation.folder import to_bytes
+        from convnext_cli.evaluation.output_folder import to_bytes
 
         sys.stdout.buffer.write(to_bytes(document))
         sys.stdout.buffer.flush()

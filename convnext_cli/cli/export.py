@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from convnext_cli.base.files import check_utf8, user_path
 from convnext_cli.cli import options, render, types
-from convnext_cli.files import check_utf8, user_path
-from convnext_cli.remote.addresses import check_output
+from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
-    from convnext_cli.exporting.check import Check
-    from convnext_cli.exporting.export import Exported
+    from convnext_cli.runtimes.exporting.check import Check
+    from convnext_cli.runtimes.exporting.export import Exported
 
 # as exporting.FORMATS has them; a test holds them together
 FORMATS = ("onnx", "torchscript", "torch-export", "aoti", "openvino", "coreml", "tflite", "executorch")
@@ -101,7 +101,7 @@ def export(**given: Any) -> int:
     called done; what differs too much is not left there. `convnext classify -m FILE` runs it.
     """
     render.set_quiet(given["quiet"])
-    from convnext_cli.engines.libraries import libraries_said
+    from convnext_cli.runtimes.libraries import libraries_said
 
     with libraries_said():
         done = _export(given)
@@ -124,9 +124,9 @@ def _export(given: dict[str, Any]) -> Exported:
     path = zoo.resolve(model)
     target = user_path(given["output"]) if given["output"] else _named(model, given["to"] or "onnx")
     check_utf8(target)
-    from convnext_cli.exporting import export as exporting
-    from convnext_cli.exporting.plan import Plan
-    from convnext_cli.threads import usable_threads
+    from convnext_cli.base.threads import usable_threads
+    from convnext_cli.runtimes.exporting import export as exporting
+    from convnext_cli.runtimes.exporting.plan import Plan
 
     form = exporting.format_of(target, given["to"])
     if form.name != "onnx" and (given["opset"] or given["simplify"]):
@@ -164,8 +164,8 @@ def _named(model: str, form: str) -> Path:
     from importlib.util import find_spec
 
     from convnext_cli import zoo
-    from convnext_cli.errors import UnavailableError
-    from convnext_cli.exporting import FORMATS as formats
+    from convnext_cli.base.errors import UnavailableError
+    from convnext_cli.runtimes.exporting import FORMATS as formats
 
     entry = zoo.find(model)
     place = user_path(model).absolute()
@@ -213,7 +213,7 @@ def _tell(done: Exported, *, as_json: bool) -> int:
 def _draw(done: Exported, found: Check) -> None:
     export = done.card.export
     assert export is not None
-    from convnext_cli.exporting.check import percent
+    from convnext_cli.runtimes.exporting.check import percent
 
     titles = ("check", "photos", "pixels", "largest difference", "same label")
     words = {"random": "random inputs", "photos": "photos"}

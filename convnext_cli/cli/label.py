@@ -17,16 +17,16 @@ from convnext_cli.cli import (
     label_effect,
     label_session,
     label_view,
-    opening,
+    model_options,
     options,
     render,
 )
 
 if TYPE_CHECKING:
-    from convnext_cli.labelling.pair import Pair
-    from convnext_cli.labelling.store import Store
+    from convnext_cli.jobs.output_pair import Pair
+    from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.predict.predictor import Pipeline
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 
@@ -87,7 +87,7 @@ def label(**given: Any) -> int:
     """
     render.set_quiet(given["quiet"])
     label_effect.check(given, options.typed(click.get_current_context()))
-    given["paths"] = opening.places(given)
+    given["paths"] = model_options.places(given)
     if given["undo"]:
         return label_actions.undo(given["undo"])
     if given["cluster"] is not None:
@@ -95,10 +95,10 @@ def label(**given: Any) -> int:
     is_named = given["output"] is not None
     target, form = _target(given)
     label_actions.check(given, target)
-    opening.check(given)
+    model_options.check(given)
     if given["nice"] is not None and hasattr(os, "nice"):
         os.nice(given["nice"])
-    from convnext_cli.labelling.pair import Pair
+    from convnext_cli.jobs.output_pair import Pair
 
     with ExitStack() as stack:
         pair = Pair(target, form)
@@ -115,7 +115,7 @@ def label(**given: Any) -> int:
             stack.callback(earlier.close)
         if not is_named and earlier is not None:
             _refuse_other_source(earlier, pair, given)
-        pipeline = opening.pipeline(given, job="throughput", prepare=True)
+        pipeline = model_options.pipeline(given, job="throughput", prepare=True)
         stack.callback(pipeline.engine.close)
         session = _session(pair, earlier, pipeline, finder, given)
         stack.callback(session.close)
@@ -129,7 +129,7 @@ def label(**given: Any) -> int:
 
 def _source(given: dict[str, Any]) -> str:
     """What an output that was not named is named after."""
-    from convnext_cli.remote.addresses import is_url, scrub
+    from convnext_cli.storage.addresses import is_url, scrub
 
     (path,) = given["paths"]
     return scrub(path) if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - surrogates
@@ -137,7 +137,7 @@ def _source(given: dict[str, Any]) -> str:
 
 def _refuse_other_source(store: Store, pair: Pair, given: dict[str, Any]) -> None:
     """Raises UsageError for an output of that name that another folder of the same name has."""
-    from convnext_cli.errors import UsageError
+    from convnext_cli.base.errors import UsageError
 
     other = store.value("source")
     if other not in (None, _source(given)):
@@ -178,7 +178,7 @@ def _session(
 def _on_a_cluster(given: dict[str, Any]) -> int:
     _check(given)
     label_cluster.check(given)
-    opening.check(given)
+    model_options.check(given)
     with ExitStack() as stack:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
@@ -212,7 +212,7 @@ def _default_output(given: dict[str, Any]) -> str | None:
     """FOLDER-labels.csv in the current folder; None where it would have no plain name, or lie among the photos."""
     import glob
 
-    from convnext_cli.remote.addresses import is_url
+    from convnext_cli.storage.addresses import is_url
 
     if len(given["paths"]) != 1 or given["files_from"] is not None:
         return None
@@ -233,9 +233,9 @@ def _default_output(given: dict[str, Any]) -> str | None:
 
 def _target(given: dict[str, Any]) -> tuple[Path, str]:
     """The output and its format. Raises UsageError and OutputError before anything is loaded."""
-    from convnext_cli.errors import OutputError, UsageError
-    from convnext_cli.labelling import output
-    from convnext_cli.remote.addresses import is_url, scrub
+    from convnext_cli.base.errors import OutputError, UsageError
+    from convnext_cli.jobs import output
+    from convnext_cli.storage.addresses import is_url, scrub
 
     is_named = given["output"] is not None
     _check(given)
@@ -296,9 +296,9 @@ def _finder(given: dict[str, Any]) -> Finder:
 
 def _roots(given: dict[str, Any]) -> list[str]:
     """Folders of which all is seen, so that what is missing has vanished."""
-    from convnext_cli.photos.shards import is_container
-    from convnext_cli.remote.addresses import is_url
-    from convnext_cli.remote.listing import is_glob
+    from convnext_cli.photos.containers.shards import is_container
+    from convnext_cli.storage.addresses import is_url
+    from convnext_cli.storage.listing import is_glob
 
     return [
         path
@@ -312,7 +312,7 @@ def _alone(pair: Pair) -> Iterator[None]:
     """One run at a time for an output. Raises UsageError when another one is at it."""
     from filelock import FileLock, Timeout
 
-    from convnext_cli.errors import OutputError, UsageError
+    from convnext_cli.base.errors import OutputError, UsageError
 
     target = pair.target
     path = pair.job.with_name(f".{pair.job.name}.lock")

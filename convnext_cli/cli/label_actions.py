@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import label_view, options, render
-from convnext_cli.remote.addresses import check_output
+from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
-    from convnext_cli.labelling.sort import Plan
-    from convnext_cli.labelling.store import Store
-    from convnext_cli.labelling.view import View
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.jobs.actions.sort import Plan
+    from convnext_cli.jobs.store import Store
+    from convnext_cli.jobs.view import View
+    from convnext_cli.predict.predictor import Pipeline
 
 MOST_SHOWN = 1000  # steps of a plan; a table of more is read by nobody
 
@@ -59,7 +59,7 @@ report = click.option(
 
 def check(given: dict[str, Any], target: Path) -> None:
     """Refuse what cannot be done before a model is loaded. Raises UsageError, UnavailableError and OutputError."""
-    from convnext_cli.errors import OutputError, UsageError
+    from convnext_cli.base.errors import OutputError, UsageError
 
     for name, usual in (("by", "label"), ("mode", "copy"), ("dry_run", False)):
         if given[name] != usual and not given["sort_into"]:
@@ -70,11 +70,11 @@ def check(given: dict[str, Any], target: Path) -> None:
     if given["xmp_remove"] and not given["xmp"]:
         raise click.UsageError("--xmp-remove wants --xmp sidecar or --xmp embed: where the keywords are.")
     if given["xmp"]:
-        from convnext_cli.labelling.keywords import root_of
+        from convnext_cli.jobs.keywords.words import root_of
 
         root_of(given["xmp_root"])
     if given["xmp"] == "embed":
-        from convnext_cli.labelling.exiftool import ExifTool
+        from convnext_cli.jobs.keywords.exiftool import ExifTool
 
         ExifTool().close()
     if given["report"]:
@@ -94,8 +94,8 @@ def check(given: dict[str, Any], target: Path) -> None:
 
 def check_places(given: dict[str, Any]) -> None:
     """Refuse what cannot be done with photos behind URLs. Raises UsageError."""
-    from convnext_cli.errors import UsageError
-    from convnext_cli.remote.addresses import is_url
+    from convnext_cli.base.errors import UsageError
+    from convnext_cli.storage.addresses import is_url
 
     if not any(is_url(path) for path in given["paths"]):
         return
@@ -127,7 +127,7 @@ def act(store: Store, pipeline: Pipeline, view: View, given: dict[str, Any], rat
 
 def undo(log: str) -> int:
     """The exit status of ``--undo LOG``."""
-    from convnext_cli.labelling import undo as taking_back
+    from convnext_cli.jobs.actions import undo as taking_back
 
     done = taking_back.undo(Path(log))
     for kept in done.kept[:MOST_SHOWN]:
@@ -144,7 +144,7 @@ def undo(log: str) -> int:
 
 
 def _keywords(store: Store, given: dict[str, Any]) -> int:
-    from convnext_cli.labelling import xmp
+    from convnext_cli.jobs.keywords import xmp
 
     entries, root, sidecars = store.entries(looked_at=True), given["xmp_root"], given["xmp"] == "sidecar"
     if given["xmp_remove"]:
@@ -164,7 +164,7 @@ def _keywords(store: Store, given: dict[str, Any]) -> int:
 
 
 def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float | None) -> None:
-    from convnext_cli.labelling.report import Summary, small_jpeg, write
+    from convnext_cli.jobs.report import Summary, small_jpeg, write
 
     made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     names = ", ".join(given["paths"]) or "photos"
@@ -181,7 +181,7 @@ def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float
 
 
 def _sort(store: Store, view: View, given: dict[str, Any], *, whole: bool) -> int:
-    from convnext_cli.labelling import sort
+    from convnext_cli.jobs.actions import sort
 
     into, mode = Path(given["sort_into"]), given["mode"]
     plan = sort.plan(store.entries(looked_at=True), into, mode=mode, by=given["by"], labels=view.labels.names)

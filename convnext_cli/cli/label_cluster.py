@@ -15,9 +15,9 @@ import click
 from convnext_cli.cli import label_view, options, render
 
 if TYPE_CHECKING:
-    from convnext_cli.labelling.cluster.run import Progress
+    from convnext_cli.jobs.cluster.run import Progress
     from convnext_cli.photos.find import Finder
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.predict.predictor import Pipeline
 
 # What is about files of this machine, or about one job's order.
 _NOT_THERE = (
@@ -38,10 +38,10 @@ _NOT_THERE = (
 
 def label(given: dict[str, Any], finder: Finder) -> int:
     """Run the job; the exit status. Raises ConvNextError."""
-    from convnext_cli.labelling.cluster import connect, coordinator
-    from convnext_cli.labelling.cluster.parts import Parts
-    from convnext_cli.labelling.cluster.run import ClusterJob
-    from convnext_cli.labelling.cluster.source import Source
+    from convnext_cli.jobs.cluster import connect, coordinator
+    from convnext_cli.jobs.cluster.parts import Parts
+    from convnext_cli.jobs.cluster.run import ClusterJob
+    from convnext_cli.jobs.cluster.source import Source
 
     start, here = time.monotonic(), str(Path.cwd())
     far, listing = given["cluster"] != "auto", given["files_from"]
@@ -84,8 +84,8 @@ def label(given: dict[str, Any], finder: Finder) -> int:
 
 def check(given: dict[str, Any]) -> None:
     """Raises UsageError for what does not go with a cluster, UnavailableError without Ray."""
-    from convnext_cli.errors import UsageError
-    from convnext_cli.labelling.cluster import connect
+    from convnext_cli.base.errors import UsageError
+    from convnext_cli.jobs.cluster import connect
 
     connect.check(given["cluster"])
     for name in _NOT_THERE:
@@ -109,11 +109,13 @@ class _Opener:
     def __call__(self, threads: int | None) -> Pipeline:
         from contextlib import suppress
 
-        from convnext_cli.cli import opening
+        from convnext_cli.cli import model_options
 
         with suppress(OSError):
             os.chdir(self._folder)  # a node that has no such folder has no files named from it either
-        return opening.pipeline({**self._given, "threads": threads, "workers": None}, job="throughput", prepare=True)
+        return model_options.pipeline(
+            {**self._given, "threads": threads, "workers": None}, job="throughput", prepare=True
+        )
 
 
 @contextmanager

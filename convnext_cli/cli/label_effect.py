@@ -14,7 +14,7 @@ _KEYWORDS = ("xmp_naming", "xmp_root", "no_xmp_tree", "xmp_remove")
 
 def check(given: dict[str, Any], typed: set[str]) -> None:
     """typed: the parameters that stand on the command line. Raises UsageError."""
-    from convnext_cli.errors import UsageError
+    from convnext_cli.base.errors import UsageError
 
     if given["undo"]:
         if others := sorted(typed - {"undo", "quiet", "verbose"}):
@@ -51,8 +51,8 @@ def _check_keywords(given: dict[str, Any], typed: set[str]) -> None:
 
 
 def _is_walked(path: str) -> bool:
-    from convnext_cli.photos.shards import is_container
-    from convnext_cli.remote.addresses import is_url
+    from convnext_cli.photos.containers.shards import is_container
+    from convnext_cli.storage.addresses import is_url
 
     # a name that is not a file may be a glob of folders
     return is_url(path) or is_container(path) or not os.path.isfile(path)  # noqa: PTH113 - surrogates

@@ -15,11 +15,11 @@ import click
 from convnext_cli.cli import label_actions, label_view, render
 
 if TYPE_CHECKING:
-    from convnext_cli.labelling.job import Tally
-    from convnext_cli.labelling.pair import Pair
-    from convnext_cli.labelling.store import Store
+    from convnext_cli.jobs.job import Tally
+    from convnext_cli.jobs.output_pair import Pair
+    from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.predict.predictor import Pipeline
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Session:
     def _begin(self) -> None:
         """Show what the options ask for, and choose what new rows are made with. Raises UsageError."""
         from convnext_cli.cli import witness
-        from convnext_cli.labelling import suspects
-        from convnext_cli.labelling.choice import choose
-        from convnext_cli.labelling.view import View
+        from convnext_cli.jobs import suspects
+        from convnext_cli.jobs.settings_choice import choose
+        from convnext_cli.jobs.view import View
 
         self.view = View.of(self.opened)
         self.settings, self.pipeline, self.mixing = choose(
@@ -65,7 +65,7 @@ class Session:
         roots: what of the store is looked for; what is not there has vanished. whole: not only what arrived.
         Raises click.exceptions.Exit under --strict.
         """
-        from convnext_cli.labelling import job
+        from convnext_cli.jobs import job
 
         start = time.perf_counter()
         with label_view.looking() as progress:
@@ -125,15 +125,15 @@ class Session:
 
     def _write_part(self) -> None:
         """Write what there is, where no older output is in its place."""
-        from convnext_cli.labelling import output
+        from convnext_cli.jobs import output
 
         if not self.replaces:
             output.write(self.store, self.pair.target, self.pair.form)
 
     def _write(self, tally: Tally) -> None:
         """Bring the output up to what is in the store; a job that replaces another takes its place."""
-        from convnext_cli.errors import UsageError
-        from convnext_cli.labelling import output
+        from convnext_cli.base.errors import UsageError
+        from convnext_cli.jobs import output
 
         if not self.replaces:
             self.store.note(begun=None)
@@ -152,7 +152,7 @@ class Session:
         """Go on with what arrives, until Ctrl-C."""
         from threading import Event
 
-        from convnext_cli.labelling.watch import changes
+        from convnext_cli.jobs.watch import changes
 
         render.note(f"watching {', '.join(folders)}; Ctrl-C ends it")
         whole = {os.path.abspath(folder): folder for folder in folders}  # noqa: PTH100
@@ -173,7 +173,7 @@ class Session:
 
 def _asked(differs: str) -> bool:
     """Whether rows that others made stay; only a person can say so. Raises UsageError where there is none."""
-    from convnext_cli.errors import UsageError
+    from convnext_cli.base.errors import UsageError
 
     message = f"photos in this output were labelled otherwise: {differs}"
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):

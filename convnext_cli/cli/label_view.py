@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from convnext_cli.cli import render
 
 if TYPE_CHECKING:
-    from convnext_cli.labelling.job import Tally
-    from convnext_cli.labelling.store import Store
+    from convnext_cli.jobs.job import Tally
+    from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder
-    from convnext_cli.pipeline import Pipeline
-    from convnext_cli.rows import Row
+    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.rows import Row
 
 EVERY = 30.0  # seconds between lines where there is no terminal
 MOST_FAILURES = 10  # that are named at the end

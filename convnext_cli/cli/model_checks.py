@@ -24,8 +24,8 @@ def checks(name: str) -> Iterator[dict[str, str]]:
     if record and (path == place or path.name in record["files"]):
         yield from _verify_pull(place, record)
         return
-    files = [file for file in sorted(path.iterdir()) if zoo.local.stem(file)] if path.is_dir() else [path]
-    for file in zoo.local.shards(path) if path.name.endswith(".index.json") else files:
+    files = [file for file in sorted(path.iterdir()) if zoo.local_files.stem(file)] if path.is_dir() else [path]
+    for file in zoo.local_files.shards(path) if path.name.endswith(".index.json") else files:
         yield _verify_file(file)
 
 
@@ -42,8 +42,8 @@ def _verify_pull(place: Path, record: dict[str, Any]) -> Iterator[dict[str, str]
 
 def _verify_file(path: Path) -> dict[str, str]:
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
-    from convnext_cli.zoo.entry import sha256_prefix
+    from convnext_cli.base.errors import ModelError
+    from convnext_cli.zoo.catalogue import sha256_prefix
 
     entry = zoo.entry_for_file(path)
     repair = f"convnext models pull {entry.name}" if entry and entry.source else ELSEWHERE
@@ -51,7 +51,7 @@ def _verify_file(path: Path) -> dict[str, str]:
     if path.is_symlink() and len(blob) == 64:
         return _compare(path, blob, "as the hub's cache names it", repair)
     try:
-        card = zoo.local.embedded_card(path)
+        card = zoo.local_files.embedded_card(path)
     except ModelError as error:
         return _check(path, "changed", "", error.message, repair)
     if card and card.sha256:
@@ -64,12 +64,12 @@ def _verify_file(path: Path) -> dict[str, str]:
 def _verify_tensors(path: Path, repair: str) -> dict[str, str]:
     """One of the project's own files: its card holds the fingerprint of its tensors."""
     from convnext_cli import checkpoints, zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
 
     try:
         found = checkpoints.load(path, dtype="stored", verify=True).card.sha256
     except ModelError as error:
-        repair = "install convnext-cli again" if path == zoo.local.bundled() else repair
+        repair = "install convnext-cli again" if path == zoo.local_files.bundled() else repair
         return _check(path, "changed", "", error.message, repair)
     return _check(path, "ok", found, "its tensors are those of its card")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convnext_cli.cli import model_view
 
 if TYPE_CHECKING:
-    from convnext_cli.card import Card
+    from convnext_cli.model.card import Card
 
 
 def rows() -> Iterator[dict[str, Any]]:
@@ -18,8 +18,8 @@ def rows() -> Iterator[dict[str, Any]]:
 
     chosen = default_path()
     own = zoo.owned()
-    copies = {entry.name: zoo.local.find(entry) for entry in zoo.entries()}
-    bundled = zoo.local.bundled()
+    copies = {entry.name: zoo.local_files.find(entry) for entry in zoo.entries()}
+    bundled = zoo.local_files.bundled()
     if bundled:
         yield model_view.row("default", _card(bundled), "bundled", bundled, chosen == bundled)
     if chosen and chosen not in (bundled, *own.values(), *(path for paths in copies.values() for path in paths)):
@@ -37,7 +37,7 @@ def rows() -> Iterator[dict[str, Any]]:
 def default_path() -> Path | None:
     """Where the weights lie that answer when no -m is given; None when they are gone."""
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
 
     try:
         return zoo.resolve(zoo.default_model())
@@ -48,10 +48,10 @@ def default_path() -> Path | None:
 def _card(path: Path) -> Card | None:
     """What one of the project's own files, alone in its folder, says of itself; None for others, and damaged ones."""
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
 
     files = list(path.glob("*.safetensors")) if path.is_dir() else [path]
     try:
-        return zoo.local.embedded_card(files[0]) if len(files) == 1 else None
+        return zoo.local_files.embedded_card(files[0]) if len(files) == 1 else None
     except ModelError:
         return None

@@ -12,8 +12,8 @@ from convnext_cli.cli import render
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convnext_cli.card import Card
     from convnext_cli.checkpoints import Checkpoint
+    from convnext_cli.model.card import Card
     from convnext_cli.zoo import Entry
     from convnext_cli.zoo.fetch import Progress
 
@@ -49,7 +49,7 @@ def size_of(path: Path) -> int | None:
     """The bytes of a model on this machine, with all its files; None where they are gone."""
     from convnext_cli import zoo
 
-    files = zoo.local.shards(path) if path.name.endswith(".index.json") else _parts(path)
+    files = zoo.local_files.shards(path) if path.name.endswith(".index.json") else _parts(path)
     try:
         return sum(file.stat().st_size for file in files)
     except OSError:
@@ -58,14 +58,14 @@ def size_of(path: Path) -> int | None:
 
 def inspect(path: Path) -> dict[str, Any]:
     """The JSON object of ``models info`` for weights on this machine. Raises ModelError when they cannot be used."""
-    from convnext_cli import checkpoints, engines, zoo
+    from convnext_cli import checkpoints, runtimes, zoo
     from convnext_cli.zoo.record import sha256
 
-    if engines.is_program(path):
+    if runtimes.is_program(path):
         return _inspect_program(path)
     checkpoint = checkpoints.load(path, dtype="stored", verify=True)
     card, file = checkpoint.card, checkpoint.path
-    told = row(card.name or file.stem, card, "bundled" if file == zoo.local.bundled() else "local", file, False)
+    told = row(card.name or file.stem, card, "bundled" if file == zoo.local_files.bundled() else "local", file, False)
     if entry := zoo.entry_for_file(file):
         told |= {"terms": entry.terms, "license": card.license or entry.license, "source": card.source or entry.source}
     return told | {
@@ -85,8 +85,8 @@ def _inspect_program(path: Path) -> dict[str, Any]:
     """The same for a file of ``convnext export``, of which nothing is run."""
     from dataclasses import asdict
 
-    from convnext_cli.engines import inspection
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
+    from convnext_cli.runtimes import inspection
     from convnext_cli.zoo.record import sha256
 
     card, notes = inspection.inspect(path)
@@ -146,7 +146,7 @@ _DISPENSABLE = ("params M", "GMACs", "licence", "labels", "input")
 def draw_list(rows: list[dict[str, Any]]) -> None:
     from rich.measure import Measurement
 
-    from convnext_cli.zoo.recommend import recommended
+    from convnext_cli.zoo.recommendation import recommended
 
     console = render.out()
     cells = [_cells(r) for r in rows]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli import labels
+from convnext_cli.base.files import user_path
 from convnext_cli.cli import model_checks, model_rows, model_view, render
 from convnext_cli.cli.groups import Group
 from convnext_cli.cli.options import ModelName
-from convnext_cli.files import user_path
 
 if TYPE_CHECKING:
-    from convnext_cli.card import Card
+    from convnext_cli.model.card import Card
     from convnext_cli.zoo import Entry
 
 NAME = click.argument("name", metavar="NAME", type=ModelName())
@@ -126,7 +126,7 @@ def info(name: str, as_json: bool) -> None:
       convnext models info ./checkpoint-best.pth --json
     """
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
 
     entry = zoo.find(name)
     try:
@@ -139,12 +139,12 @@ def info(name: str, as_json: bool) -> None:
         told |= {"recipe": entry.recipe.to_dict(), "config": entry.config.to_dict(), "pull": zoo.pull_line(entry)}
     else:
         told = model_view.inspect(path)
-        entry = entry if entry and path in zoo.local.find(entry, wish=name) else zoo.entry_for_file(path)
+        entry = entry if entry and path in zoo.local_files.find(entry, wish=name) else zoo.entry_for_file(path)
         told |= {
             "default": path.absolute() == model_rows.default_path(),
             "aliases": list(entry.aliases) if entry else [],
         }
-        copies = zoo.local.find(entry, wish=name) if entry else []
+        copies = zoo.local_files.find(entry, wish=name) if entry else []
         told["copies"] = [str(copy) for copy in dict.fromkeys([path, *copies])]
     if as_json:
         click.echo(json.dumps(told, indent=2))
@@ -164,7 +164,7 @@ def labels_(name: str, form: str, as_json: bool) -> None:
       convnext models labels default
       convnext models labels imagenet-1k -f csv
     """
-    from convnext_cli.tables import csv_line
+    from convnext_cli.base.tables import csv_line
 
     if as_json and form == "csv":
         raise click.UsageError("--json and --format csv exclude each other.")
@@ -181,8 +181,8 @@ def labels_(name: str, form: str, as_json: bool) -> None:
 
 
 def _label_set(name: str) -> labels.LabelSet:
-    from convnext_cli import checkpoints, engines, zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli import checkpoints, runtimes, zoo
+    from convnext_cli.base.errors import ModelError
 
     if name in labels.names() and not Path(name).exists():
         return labels.load(name)
@@ -193,15 +193,15 @@ def _label_set(name: str) -> labels.LabelSet:
         if entry is None or entry.labels is None:
             raise
         return labels.load(entry.labels) if isinstance(entry.labels, str) else entry.labels
-    card = _program_card(path) if engines.is_program(path) else checkpoints.read_card(path)
+    card = _program_card(path) if runtimes.is_program(path) else checkpoints.read_card(path)
     if card.task != "classification":
         raise ModelError(f"{card.name or name} has no classes", "convnext models list --task classification")
     return card.label_set()
 
 
 def _program_card(path: Path) -> Card:
-    from convnext_cli.engines import inspection
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
+    from convnext_cli.runtimes import inspection
 
     card, _ = inspection.inspect(path)
     if card is None:
@@ -244,7 +244,7 @@ def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
     Raises what ``pull`` does; UsageError when a licence asks for something and nobody is there to answer.
     """
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
 
     name = name or zoo.default_model()
     try:
@@ -257,7 +257,7 @@ def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
 
 def _known(name: str) -> Entry:
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError
+    from convnext_cli.base.errors import ModelError
 
     if entry := zoo.find(name):
         return entry
@@ -283,7 +283,7 @@ def _agree(entry: Entry, yes: bool, *, offline: bool = False, origin: bool = Fal
     """Show the licence of what will be fetched, and ask when it asks for something."""
     import sys
 
-    from convnext_cli.errors import UsageError
+    from convnext_cli.base.errors import UsageError
     from convnext_cli.zoo import pull as puller
 
     if offline or puller.forbidden() or (not force and puller.pulled(entry, origin=origin)):
@@ -357,7 +357,7 @@ def remove(name: str, yes: bool, quiet: bool) -> None:
     import sys
 
     from convnext_cli import zoo
-    from convnext_cli.errors import ModelError, UsageError
+    from convnext_cli.base.errors import ModelError, UsageError
     from convnext_cli.zoo import remove as remover
     from convnext_cli.zoo import settings
 
@@ -367,7 +367,7 @@ def remove(name: str, yes: bool, quiet: bool) -> None:
     targets, listed = remover.targets(name), ", ".join(map(str, remover.targets(name)))
     if not targets:
         entry = _known(name)
-        elsewhere = zoo.local.find(entry)
+        elsewhere = zoo.local_files.find(entry)
         hint = f"it lies in {elsewhere[0]}, which is another library's" if elsewhere else "there is nothing to do"
         raise ModelError(f"{entry.name} is not in the weights folder", hint)
     if not yes:
@@ -377,7 +377,7 @@ def remove(name: str, yes: bool, quiet: bool) -> None:
     answered = model_rows.default_path()
     remover.remove(name)
     found = zoo.find(name)
-    elsewhere = zoo.local.find(found) if found else []
+    elsewhere = zoo.local_files.find(found) if found else []
     render.note(f"deleted {listed}" + (f"; another copy stays in {elsewhere[0]}" if elsewhere else ""))
     if answered and model_rows.default_path() is None:
         settings.use("default")
@@ -405,7 +405,7 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     from convnext_cli.zoo.record import RECORD
 
     if not names:
-        bundled = ["default"] if zoo.local.bundled() else []
+        bundled = ["default"] if zoo.local_files.bundled() else []
         pulled = sorted(path.parent for path in zoo.folders().weights.glob(f"*/{RECORD}"))
         names = (*bundled, *map(str, pulled))
     checks = [check for name in names for check in model_checks.checks(name)]

@@ -53,7 +53,7 @@ def needs(module: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        from convnext_cli.errors import UnavailableError
+        from convnext_cli.base.errors import UnavailableError
 
         raise UnavailableError(f"this needs {module}", f"pip install {module}")
 

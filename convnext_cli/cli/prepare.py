@@ -12,7 +12,7 @@ from convnext_cli.cli import options, render, types
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from convnext_cli.engines.prepare import Prepared
+    from convnext_cli.runtimes.build import Prepared
 
 JOBS = {"latency": "one photo", "throughput": "a folder"}
 
@@ -61,7 +61,7 @@ def prepare(**given: Any) -> int:
     options.not_offline(given)
 
     from convnext_cli import zoo
-    from convnext_cli.threads import usable_threads
+    from convnext_cli.base.threads import usable_threads
 
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing
@@ -72,7 +72,7 @@ def prepare(**given: Any) -> int:
     threads = given["threads"] or usable_threads()
     if given["dtype"] == "int8":
         return _int8(path, given["calibrate"], threads, given["as_json"])
-    from convnext_cli.engines import prepare as making
+    from convnext_cli.runtimes import build as making
 
     done = making.prepare(path, dtype=given["dtype"], threads=threads, compiled=given["compiled"])
     for engine in done.engines.values():
@@ -99,8 +99,8 @@ def _alone(action: str) -> None:
 
 
 def _refuse_program(path: Path) -> None:
-    from convnext_cli.engines import is_program
-    from convnext_cli.errors import UsageError
+    from convnext_cli.base.errors import UsageError
+    from convnext_cli.runtimes import is_program
 
     if is_program(path):
         raise UsageError(
@@ -111,8 +111,8 @@ def _refuse_program(path: Path) -> None:
 
 def _int8(path: Path, folder: str, threads: int, as_json: bool) -> int:
     from convnext_cli import checkpoints
-    from convnext_cli.calibration import calibrate
-    from convnext_cli.pipeline import BATCH_SIZE
+    from convnext_cli.predict.predictor import BATCH_SIZE
+    from convnext_cli.runtimes.int8.calibration import calibrate
 
     card = checkpoints.read_card(path)
     done = calibrate(path, card, folder, threads=threads, batch_size=BATCH_SIZE)
@@ -169,7 +169,7 @@ def _draw(done: Prepared, dtype: str, threads: int) -> None:
 
 
 def _list(as_json: bool) -> int:
-    from convnext_cli.engines import prepared
+    from convnext_cli.runtimes import cache
 
     rows: list[dict[str, Any]] = [
         {
@@ -181,26 +181,26 @@ def _list(as_json: bool) -> int:
             "bytes": entry.size,
             "path": str(entry.folder),
         }
-        for entry in prepared.entries()
+        for entry in cache.entries()
     ]
     if as_json:
         click.echo(json.dumps(rows))
         return 0
     if not rows:
-        render.note(f"nothing is prepared in {prepared.root()}")
+        render.note(f"nothing is prepared in {cache.root()}")
         return 0
     table = render.table("model", "engine", "dtype", "made for", "MB", right=(4,))
     for row in rows:
         made_for = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
         table.add_row(render.clean(row["model"]), row["engine"], row["dtype"], made_for, f"{row['bytes'] / 1e6:.0f}")
     render.out().print(table)
-    render.note(f"in {prepared.root()}")
+    render.note(f"in {cache.root()}")
     return 0
 
 
 def _clear() -> int:
-    from convnext_cli.engines import prepared
+    from convnext_cli.runtimes import cache
 
-    freed = prepared.clear()
-    render.note(f"removed {freed / 1e6:.0f} MB from {prepared.root()}")
+    freed = cache.clear()
+    render.note(f"removed {freed / 1e6:.0f} MB from {cache.root()}")
     return 0

@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from convnext_cli.remote.addresses import scrub
-from convnext_cli.text import escaped
+from convnext_cli.base.text import escaped
+from convnext_cli.storage.addresses import scrub
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from convnext_cli.rows import Row
+    from convnext_cli.predict.rows import Row
 
 LABEL_WIDTH, BAR_WIDTH, THUMBNAIL_WIDTH = 30, 24, 32
 FRAME_WIDTH = 18  # rank, score and the lines between

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import opening, options, render, train_view, types
-from convnext_cli.files import check_utf8, user_path
-from convnext_cli.remote.addresses import check_output
-from convnext_cli.threads import environment_number
+from convnext_cli.base.files import check_utf8, user_path
+from convnext_cli.base.threads import environment_number
+from convnext_cli.cli import model_options, options, render, train_view, types
+from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
-    from convnext_cli.training.folder import RunFolder
     from convnext_cli.training.job import Job, Outcome
+    from convnext_cli.training.run_folder import RunFolder
 
 _INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
 _SHARE = types.Share(open=(False, True))
@@ -137,8 +137,8 @@ def train(**given: Any) -> int:
     render.set_quiet(given["quiet"])
     if "torch" not in sys.modules:  # which takes seconds, and far more from a slow disk
         render.note("loading PyTorch")
-    from convnext_cli.errors import UsageError
-    from convnext_cli.training.folder import RunFolder
+    from convnext_cli.base.errors import UsageError
+    from convnext_cli.training.run_folder import RunFolder
 
     check_output(given["output"])
     folder = RunFolder(user_path(given["output"]))
@@ -154,13 +154,13 @@ def train(**given: Any) -> int:
         if not folder.begun():
             raise click.UsageError("Missing argument 'DATA...'.")
         given["data"] = folder.read_facts()["data"]
-    paths = list(opening.places(given, "data"))
+    paths = list(model_options.places(given, "data"))
     if given["overwrite"] and folder.begun() and "RANK" in os.environ:
         raise UsageError("--overwrite is for one process", "remove the folder first")
     job = _job(given, folder, paths, begun=folder.begun() and not given["overwrite"])
-    from convnext_cli.training import processes, run
+    from convnext_cli.training import distributed, run
 
-    group = processes.join(given["device"])
+    group = distributed.join(given["device"])
     teller = train_view.Teller(quiet=given["quiet"] or not group.first)
     try:
         with closing(open_data(paths)) as dataset, teller:
@@ -178,10 +178,10 @@ def train(**given: Any) -> int:
 def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: bool) -> Job:
     """What is asked for, with names of models made paths. begun: whether it is to go on with what is in the folder."""
     from convnext_cli import zoo
-    from convnext_cli.errors import UsageError
-    from convnext_cli.threads import usable_threads
-    from convnext_cli.training import effects, head, processes
-    from convnext_cli.training import recipe as recipes
+    from convnext_cli.base.errors import UsageError
+    from convnext_cli.base.threads import usable_threads
+    from convnext_cli.training import classifier_head, distributed, setting_effects
+    from convnext_cli.training import settings as recipes
     from convnext_cli.training.job import Job
     from convnext_cli.training.teacher import is_file_of_logits
 
@@ -208,10 +208,10 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     begin = values.get("start", "default")
     recipe = recipes.make({"start": begin} | ({"arch": "convnext_atto"} if begin == recipes.SCRATCH else {}) | values)
     if not begun:
-        effects.check(recipe, named, chosen=False)
+        setting_effects.check(recipe, named, chosen=False)
     known = recipes.read(folder.recipe) | values if begun else values
     if known.get("freeze"):
-        head.check_alone(processes.started())
+        classifier_head.check_alone(distributed.started())
     start = known.get("start", "default")
     if given["pull"] and start == recipes.SCRATCH and not known.get("teacher"):
         raise UsageError(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from convnext_cli.training.recipe import TrainingRecipe
+    from convnext_cli.training.settings import TrainingRecipe
 
 _COLUMNS = ("epoch", "loss", "val loss", "top-1", "top-5", "ECE", "time")
 _SHOWN = 12  # evaluations in the live table

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from convnext_cli import shares
+from convnext_cli.base import shares
 
 PERCENTAGES = "convnext_cli.percentages"  # of a context: the options that were written with a percent sign
 

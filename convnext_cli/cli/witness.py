@@ -1,7 +1,7 @@
 """Last words: which photos the program worked on when it was ended, whatever ended it.
 
 A process that crashes or is killed cannot say anything any more. So another one waits for its end, reads its notes
-(``labelling/in_flight.py``), and says it. And where a decoder computes for ever and lets no other thread run, so that
+(``jobs/in_flight.py``), and says it. And where a decoder computes for ever and lets no other thread run, so that
 nobody can give its photo up, the system ends the process.
 """
 
@@ -20,10 +20,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from convnext_cli import cli
-from convnext_cli.labelling import in_flight
+from convnext_cli.jobs import in_flight
 
 if TYPE_CHECKING:
-    from convnext_cli.pipeline import Pipeline
+    from convnext_cli.predict.predictor import Pipeline
 
 # Nothing is imported before the end: it must not take a processor from the photos.
 _START = """

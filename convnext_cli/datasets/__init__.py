@@ -5,6 +5,6 @@ wrong, ``split`` parts what is not split.
 """
 
 from convnext_cli.datasets.labelled import SPLITS, Dataset, LabelledPhoto
-from convnext_cli.datasets.opening import open_data
+from convnext_cli.datasets.open_data import open_data
 
 __all__ = ["SPLITS", "Dataset", "LabelledPhoto", "open_data"]

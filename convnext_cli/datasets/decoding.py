@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
-from convnext_cli.byte_budget import room_for
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.threads import Budget
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
-from convnext_cli.decoders import Decoders, Limit, Task
-from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
-from convnext_cli.threads import Budget
+from convnext_cli.predict.byte_budget import room_for
+from convnext_cli.predict.decode_threads import Decoders, Limit, Task
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convnext_cli.base.errors import ModelError
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
-from convnext_cli.errors import ModelError
 from convnext_cli.photos.find import Finder
-from convnext_cli.remote.addresses import is_url
+from convnext_cli.storage.addresses import is_url
 
 Parts = tuple[str, ...]  # of a path below the data's folder
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.text import well_formed
 from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Photo
-from convnext_cli.remote.addresses import is_url
-from convnext_cli.text import well_formed
+from convnext_cli.storage.addresses import is_url
 
 SPLITS = ("train", "val", "test")
 Form = Literal["folders", "table", "parquet", "tar", "zip"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.datasets.decoding import decoded
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
-from convnext_cli.errors import PhotoError
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS
-from convnext_cli.remote.addresses import is_url
+from convnext_cli.storage.addresses import is_url
 
 Kind = Literal[
     "folder_aside",

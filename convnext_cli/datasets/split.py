@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
-from convnext_cli.errors import PhotoError
 
 _BYTES = 16  # of a digest: two of a billion files are not alike by chance
 

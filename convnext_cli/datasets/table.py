@@ -10,12 +10,12 @@ from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnext_cli.base.errors import ModelError, PhotoError
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
-from convnext_cli.errors import ModelError, PhotoError
+from convnext_cli.photos.containers.parquet import check_expansion, values, with_dictionaries
 from convnext_cli.photos.decode import IMAGE_SUFFIXES
-from convnext_cli.photos.parquet import check_expansion, values, with_dictionaries
-from convnext_cli.remote.addresses import is_url
-from convnext_cli.remote.reading import opened_file
+from convnext_cli.storage.addresses import is_url
+from convnext_cli.storage.reading import opened_file
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile

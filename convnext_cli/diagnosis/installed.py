@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from convnext_cli import __version__, machine, zoo
-from convnext_cli.engines import prepared
-from convnext_cli.errors import ConvNextError
+from convnext_cli import __version__, zoo
+from convnext_cli.base import machine
+from convnext_cli.base.errors import ConvNextError
+from convnext_cli.runtimes import cache
 from convnext_cli.zoo.settings import config_file
 
 # Module, distribution, what it is for, and how to get it.
@@ -59,7 +60,7 @@ def is_there(module: str) -> bool:
 def folders() -> dict[str, Any]:
     """Paths, what is in the cache, the default model, and where other libraries keep weights."""
     ours = zoo.folders()
-    entries = prepared.entries()
+    entries = cache.entries()
     size = sum(path.stat().st_size for path in _files(ours.cache))
     try:
         default, problem = zoo.default_model(), None
@@ -82,7 +83,7 @@ def folders() -> dict[str, Any]:
         "default_model": default,
         "default_model_path": path,
         "default_model_problem": problem,
-        "hub_caches": [str(path) for path in (*zoo.local.hub_caches(), zoo.local.torch_hub())],
+        "hub_caches": [str(path) for path in (*zoo.local_files.hub_caches(), zoo.local_files.torch_hub())],
         "unwritable": [str(path) for path in (ours.weights, ours.cache) if not _writable(path)],
     }
 

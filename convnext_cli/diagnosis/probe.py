@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from convnext_cli import zoo
-from convnext_cli.engines import Engine, reference
-from convnext_cli.errors import ConvNextError, UnavailableError
+from convnext_cli.base.errors import ConvNextError, UnavailableError
+from convnext_cli.runtimes import Engine, reference
 
 Say = Callable[[dict[str, Any]], None]
 _PHOTOS = 9  # on a GPU, one more than what is replayed (cuda_graphs.LARGEST)
@@ -57,8 +57,8 @@ def reason(error: BaseException) -> str:
 def probe_torch(say: Say, threads: int) -> None:
     import torch
 
-    from convnext_cli.engines import torch_devices
-    from convnext_cli.engines.torch import TorchEngine
+    from convnext_cli.runtimes.torch import devices
+    from convnext_cli.runtimes.torch.engine import TorchEngine
 
     kit = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
     cuda = torch.cuda.is_available()
@@ -70,13 +70,13 @@ def probe_torch(say: Say, threads: int) -> None:
                 "built_for": kit if torch.version.cuda or torch.version.hip else "CPU",
                 "architectures": built_for,
                 "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-                "driver": torch_devices.nvidia(),
-                "why_no_cuda": "" if cuda else torch_devices.why_missing("cuda")[0].removeprefix(": "),
+                "driver": devices.nvidia(),
+                "why_no_cuda": "" if cuda else devices.why_missing("cuda")[0].removeprefix(": "),
                 "compiler": os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++"),
             }
         }
     )
-    names = torch_devices.devices()[::-1]  # the CPU first, which others are held against
+    names = devices.devices()[::-1]  # the CPU first, which others are held against
     for name in names:
         device: dict[str, Any] = {"name": name, "description": "", "memory_bytes": None}
         if name.startswith("cuda"):
@@ -85,7 +85,7 @@ def probe_torch(say: Say, threads: int) -> None:
             device |= {"description": found.name, "memory_bytes": found.total_memory}
             if torch.version.cuda:
                 device |= {"capability": "{}.{}".format(*capability)}
-                device |= {"has_kernels": torch_devices.has_kernels(capability, built_for)}
+                device |= {"has_kernels": devices.has_kernels(capability, built_for)}
         elif name == "xpu":
             properties = torch.xpu.get_device_properties(0)
             device |= {"description": properties.name, "memory_bytes": properties.total_memory}
@@ -110,7 +110,7 @@ class _Exact:
         import torch
 
         from convnext_cli import checkpoints
-        from convnext_cli.model import build
+        from convnext_cli.model.network import build
 
         found = checkpoints.load(path, dtype=torch.float64)
         self._network = build(found.card.config, found.tensors)
@@ -129,9 +129,9 @@ class _Exact:
 
 
 def probe_openvino(say: Say, threads: int) -> None:
-    from convnext_cli.checkpoints.arrays import read_arrays
-    from convnext_cli.engines import openvino
-    from convnext_cli.engines.runtime import ov
+    from convnext_cli.checkpoints.numpy_arrays import read_arrays
+    from convnext_cli.runtimes.openvino import engine as openvino
+    from convnext_cli.runtimes.openvino.runtime import ov
 
     core = ov.Core()
     card, arrays = read_arrays(_bundled())
@@ -158,11 +158,11 @@ def probe_openvino(say: Say, threads: int) -> None:
 
 
 def probe_onnxruntime(say: Say, threads: int) -> None:
-    from convnext_cli.engines.libraries import load_onnxruntime
+    from convnext_cli.runtimes.libraries import load_onnxruntime
 
     ort = load_onnxruntime()
-    from convnext_cli.checkpoints.arrays import read_arrays
-    from convnext_cli.engines.onnxruntime import OnnxRuntimeEngine
+    from convnext_cli.checkpoints.numpy_arrays import read_arrays
+    from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 
     providers = ort.get_available_providers()
     say({"facts": {"version": ort.__version__, "providers": providers}})
@@ -172,9 +172,9 @@ def probe_onnxruntime(say: Say, threads: int) -> None:
     card, arrays = read_arrays(_bundled())
 
     def engine(device: str) -> Engine:
-        from convnext_cli.engines import onnx_graph
+        from convnext_cli.runtimes.onnx import graph
 
-        made = onnx_graph.graph(card.config, arrays, card).SerializeToString()
+        made = graph.graph(card.config, arrays, card).SerializeToString()
         return OnnxRuntimeEngine(made, card, device=device, threads=threads, dtype="float32")
 
     for name in names:
@@ -229,7 +229,7 @@ def _verdict(make: Callable[[], Any], dtype: str, count: int) -> dict[str, Any]:
 
 
 def _bundled() -> Path:
-    path = zoo.local.bundled()
+    path = zoo.local_files.bundled()
     if path is None:
         raise UnavailableError("the bundled model is missing", "install convnext-cli again")
     return path
@@ -238,7 +238,7 @@ def _bundled() -> Path:
 def _reference() -> tuple[np.ndarray, np.ndarray]:
     """The reference input, (1, 3, H, W), and what model.py answers in float64, (1, classes)."""
     path = _bundled()
-    card = zoo.local.embedded_card(path)
+    card = zoo.local_files.embedded_card(path)
     answer = path.with_name("reference.json")
     if card is None or not answer.is_file():
         raise UnavailableError(f"{answer.name} is missing", "install convnext-cli again")

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from convnext_cli import machine, zoo
+from convnext_cli import zoo
+from convnext_cli.base import machine
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.diagnosis import installed
-from convnext_cli.threads import usable_threads
 
 Verdict = Literal["ok", "wrong", "failed", "skipped"]
 _PATIENCE = 300  # seconds for all that one engine is asked
@@ -134,7 +135,7 @@ def _run(engine: str) -> tuple[list[dict[str, Any]], str]:
 
 
 def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Problem]:
-    if zoo.local.bundled() is None:
+    if zoo.local_files.bundled() is None:
         yield Problem("the bundled model is missing", "install convnext-cli again")
     for engine in engines:
         name, facts = engine["name"], engine["facts"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from convnext_cli.base.errors import ModelError
 from convnext_cli.datasets import Dataset, LabelledPhoto, problems
-from convnext_cli.errors import ModelError
 from convnext_cli.evaluation import figures
-from convnext_cli.evaluation.run import Answers
+from convnext_cli.evaluation.answers import Answers
 from convnext_cli.evaluation.truth import NONE, Chosen, Truth
 from convnext_cli.labels import LabelSet
-from convnext_cli.pipeline import Pipeline
+from convnext_cli.predict.predictor import Pipeline
 
 Values = dict[str, Any]
 

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
 
 EDGE, QUALITY = 200, 75  # pixels of the longer edge, of a JPEG

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convnext_cli.datasets import Dataset, LabelledPhoto, drawing
-from convnext_cli.errors import ModelError
-from convnext_cli.evaluation import match, real
+from convnext_cli.base.errors import ModelError
+from convnext_cli.datasets import Dataset, LabelledPhoto, folder_drawing
+from convnext_cli.evaluation import class_matching, real_labels
 from convnext_cli.labels import LabelSet
 
 NONE = -1  # no label
@@ -65,19 +65,21 @@ class Chosen:
     unmatched: tuple[str, ...] = ()
 
 
-def find(dataset: Dataset, labels: LabelSet, *, by_index: bool, only_these: bool) -> tuple[LabelSet, match.Match]:
+def find(
+    dataset: Dataset, labels: LabelSet, *, by_index: bool, only_these: bool
+) -> tuple[LabelSet, class_matching.Match]:
     """The data's classes among a model's labels; only_these: in a set of labels that has no others."""
-    found = match.match(dataset.classes, labels, by_index=by_index)
+    found = class_matching.match(dataset.classes, labels, by_index=by_index)
     if not only_these or not found.answers:
         return labels, found
     kept = {answer: place for place, answer in enumerate(sorted(set(found.answers.values())))}
     answers = {name: kept[answer] for name, answer in found.answers.items()}
-    return match.only(labels, kept), match.Match(answers, found.unmatched, found.ambiguous)
+    return class_matching.only(labels, kept), class_matching.Match(answers, found.unmatched, found.ambiguous)
 
 
 def choose(
     photos: Sequence[LabelledPhoto],
-    models: Sequence[tuple[LabelSet, match.Match]],
+    models: Sequence[tuple[LabelSet, class_matching.Match]],
     *,
     skip_unmatched: bool = False,
     reassessed: list[list[int]] | None = None,
@@ -89,16 +91,18 @@ def choose(
     left_out: Counter[str] = Counter()
     classes = {photo.label for photo in photos if photo.label is not None}
     if not classes and reassessed is None:
-        raise ModelError("the photos have no classes", drawing.HINT)
+        raise ModelError("the photos have no classes", folder_drawing.HINT)
     unmatched: set[str] = set()
     for labels, found in models:
         lacking = [name for name in found.unmatched if name in classes]
         if lacking and (not skip_unmatched or len(lacking) == len(classes)):
             raise _unmatched(lacking, found, labels, len(classes), skip_unmatched)
         unmatched |= set(lacking)
-    numbers = [None if reassessed is None else real.number(photo.path) for photo in photos]
+    numbers = [None if reassessed is None else real_labels.number(photo.path) for photo in photos]
     if reassessed is not None and not any(numbers):
-        raise ModelError("no photo is called ILSVRC2012_val_00000001 or so: ReaL has no labels for them", real.HINT)
+        raise ModelError(
+            "no photo is called ILSVRC2012_val_00000001 or so: ReaL has no labels for them", real_labels.HINT
+        )
     kept, places = list[LabelledPhoto](), list[int | None]()
     for photo, number in zip(photos, numbers, strict=True):
         why = _why_not(photo, models, bool(classes), reassessed, number)
@@ -120,7 +124,7 @@ def told(left_out: dict[str, int]) -> str:
 
 def _why_not(
     photo: LabelledPhoto,
-    models: Sequence[tuple[LabelSet, match.Match]],
+    models: Sequence[tuple[LabelSet, class_matching.Match]],
     classes: bool,
     reassessed: list[list[int]] | None,
     number: int | None,
@@ -136,14 +140,14 @@ def _why_not(
 def _truth(
     photos: Sequence[LabelledPhoto],
     labels: LabelSet,
-    found: match.Match,
+    found: class_matching.Match,
     reassessed: list[list[int]] | None,
     numbers: Sequence[int | None],
 ) -> Truth:
     answers = np.array([found.answers.get(photo.label or "", NONE) for photo in photos], np.int32)
     several = None
     if reassessed is not None:
-        known = real.answers(reassessed, labels)
+        known = real_labels.answers(reassessed, labels)
         several = [frozenset() if number is None else known[number - 1] for number in numbers]
     names: dict[int, tuple[str, ...]] = {}
     for name, answer in found.answers.items():
@@ -151,7 +155,9 @@ def _truth(
     return Truth(labels, answers, several, names)
 
 
-def _unmatched(lacking: Sequence[str], found: match.Match, labels: LabelSet, classes: int, skipped: bool) -> ModelError:
+def _unmatched(
+    lacking: Sequence[str], found: class_matching.Match, labels: LabelSet, classes: int, skipped: bool
+) -> ModelError:
     several = found.ambiguous
     names = [f"{name} ({' or '.join(several[name])})" if name in several else name for name in lacking[:_SHOWN]]
     more = f" and {len(lacking) - _SHOWN:,} more" if len(lacking) > _SHOWN else ""

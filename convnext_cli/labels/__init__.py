@@ -6,8 +6,8 @@ Importing this reads no file and needs no heavy library; a set is read when it i
 from __future__ import annotations
 
 from convnext_cli.labels.bundled import for_size, load, names
-from convnext_cli.labels.files import read
 from convnext_cli.labels.label_set import Label, LabelSet
-from convnext_cli.labels.select import floors, select
+from convnext_cli.labels.selection import floors, select
+from convnext_cli.labels.user_files import read
 
 __all__ = ["Label", "LabelSet", "floors", "for_size", "load", "names", "read", "select"]

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
 from convnext_cli.labels.label_set import LabelSet, tell_apart
 
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import chain, count
 from typing import Any
 
-from convnext_cli.errors import ModelError
-from convnext_cli.text import is_well_formed, well_formed
+from convnext_cli.base.errors import ModelError
+from convnext_cli.base.text import is_well_formed, well_formed
 
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 # transformers' own 22k lists were made from Google's 21,843 names by deleting two keys without renumbering the rest.

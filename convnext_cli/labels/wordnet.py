@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 
-from convnext_cli.errors import ModelError
+from convnext_cli.base.errors import ModelError
 from convnext_cli.labels import bundled
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos.jpeg import Header
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from convnext_cli.errors import FailureKind, PhotoError
+from convnext_cli.base.errors import FailureKind, PhotoError
+from convnext_cli.base.threads import held
 from convnext_cli.photos.colour import to_srgb
 from convnext_cli.photos.costs import DEFAULT_MAX_PIXELS, check_memory, orientation
 from convnext_cli.photos.formats import (
@@ -29,8 +30,7 @@ from convnext_cli.photos.formats import (
     sniff,
 )
 from convnext_cli.photos.jpeg import Header, check_scans, read_header
-from convnext_cli.remote.addresses import is_url, plain
-from convnext_cli.threads import held
+from convnext_cli.storage.addresses import is_url, plain
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -74,7 +74,7 @@ def read_file(path: str) -> bytes:
     did not answer, however often it was asked).
     """
     if is_url(path := plain(path)):
-        from convnext_cli.remote.reading import read
+        from convnext_cli.storage.reading import read
 
         return checked(read(path, MAX_FILE_BYTES + 1))
     try:

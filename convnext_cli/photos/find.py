@@ -1,7 +1,7 @@
 """From what the user named to photos: files, folders, URLs, globs, lists, standard input. Nothing is read twice.
 
 Paths are ``str`` as Python gives them: bytes that are not UTF-8 stand as surrogate escapes (PEP 383). URLs are found in
-``far.py``; ``file://`` is another spelling of a path.
+``remote_photos.py``; ``file://`` is another spelling of a path.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import IO, Literal
 
-from convnext_cli.errors import ConvNextError, FailureKind, PhotoError, UnavailableError, UsageError
-from convnext_cli.photos import far, shards
-from convnext_cli.photos.local import exists, globbed, in_any_case, may_list, no_image, split
+from convnext_cli.base.errors import ConvNextError, FailureKind, PhotoError, UnavailableError, UsageError
+from convnext_cli.photos import remote_photos
+from convnext_cli.photos.containers import shards
+from convnext_cli.photos.local_photos import exists, globbed, in_any_case, may_list, no_image, split
 from convnext_cli.photos.photo import Photo, Shard
-from convnext_cli.remote.addresses import expanded, is_url, plain
+from convnext_cli.storage.addresses import expanded, is_url, plain
 
 __all__ = ["Finder", "Photo"]
 _SPELLING = "check the spelling"
@@ -58,8 +59,8 @@ class Finder:
         are not taken; and what ``far.Named`` raises.
         """
         asked = [one for path in map(plain, paths) for one in ([path] if exists(path) else expanded(path))]
-        remote = iter(far.looked_at([path for path in asked if is_url(path)]))
-        found: list[str | far.Named] = []
+        remote = iter(remote_photos.looked_at([path for path in asked if is_url(path)]))
+        found: list[str | remote_photos.Named] = []
         folders: set[int] = set()  # those that were named as they are, by their place
         there = False
         for path in asked:
@@ -87,13 +88,13 @@ class Finder:
         URLs in it are not looked at before they are read.
         """
         lines = (plain(os.fsdecode(line)) for line in split(stream, b"\0" if null else b"\n") if line)
-        paths = (far.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
+        paths = (remote_photos.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
         return self._photos((path, False) for path in paths)
 
-    def _photos(self, paths: Iterable[tuple[str | far.Named, bool]]) -> Iterator[Photo]:
+    def _photos(self, paths: Iterable[tuple[str | remote_photos.Named, bool]]) -> Iterator[Photo]:
         """The photos of paths, each with whether it is walked where it is a folder."""
         for path, walked in paths:
-            if isinstance(path, far.Named):
+            if isinstance(path, remote_photos.Named):
                 yield from self._far(path, walked=walked or self.recursive)
             elif path == "-":
                 yield self._standard_input()
@@ -108,7 +109,7 @@ class Finder:
             else:
                 yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
 
-    def _far(self, named: far.Named, *, walked: bool) -> Iterator[Photo]:
+    def _far(self, named: remote_photos.Named, *, walked: bool) -> Iterator[Photo]:
         """The photos of a URL."""
         if named.folder is not None and not walked:
             yield Photo(named.shown, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
@@ -267,8 +268,8 @@ def _matches(path: str, name: str, start: int, patterns: tuple[str, ...]) -> boo
     )
 
 
-def _nothing(paths: list[str | far.Named]) -> ConvNextError:
-    errors = [path.error for path in paths if isinstance(path, far.Named) and path.error is not None]
+def _nothing(paths: list[str | remote_photos.Named]) -> ConvNextError:
+    errors = [path.error for path in paths if isinstance(path, remote_photos.Named) and path.error is not None]
     if len(errors) == len(paths) and (len(errors) == 1 or len({str(error) for error in errors}) == 1):
         return errors[0]
     if len(paths) > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
 
 # Pixels that all scans together may have: a hundred for a photo of 80 megapixels. Encoders write some ten.
 MOST_IN_SCANS = 8_000_000_000

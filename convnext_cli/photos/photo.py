@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from convnext_cli.errors import PhotoError
-from convnext_cli.remote.listing import Seen
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.storage.listing import Seen
 
 
 class Shard(IntEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.errors import PhotoError
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos import decode
 from convnext_cli.photos.costs import check_small, orientation
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from convnext_cli.photos.recipe import IMAGENET_MEAN
-from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.model.preprocessing import IMAGENET_MEAN
 from convnext_cli.training.seeds import generator, seed_of
+from convnext_cli.training.settings import TrainingRecipe
 
 _RATIO = (3 / 4, 4 / 3)  # sides of random crops
 _FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)

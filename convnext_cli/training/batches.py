@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from convnext_cli.errors import ModelError, PhotoError
-from convnext_cli.photos.quiet import quiet_pillow
+from convnext_cli.base.errors import ModelError, PhotoError
+from convnext_cli.photos.pillow_warnings import quiet_pillow
 from convnext_cli.training import augment
-from convnext_cli.training.pixels import Pixels, Streamed
-from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.photo_cache import Pixels, Streamed
 from convnext_cli.training.seeds import generator
+from convnext_cli.training.settings import TrainingRecipe
 
 _Key = tuple[int, int, int]  # epoch, photo, size
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from convnext_cli.datasets import Dataset, LabelledPhoto, drawing, problems, split
-from convnext_cli.errors import ModelError, UsageError
+from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.datasets import Dataset, LabelledPhoto, folder_drawing, problems, split
 from convnext_cli.labels import LabelSet, bundled
 
 # What training cannot make good, and goes on without only if asked to.
@@ -93,7 +93,7 @@ def arrange(
     Raises ModelError for photos without a class, paths that lead nowhere, empty classes (unless ``skip_bad``), fewer
     than two classes, and a class that val or test has and train has not; UsageError for shares that are none.
     """
-    drawing.check(dataset)
+    folder_drawing.check(dataset)
     found = problems.by_name(dataset)
     bad = [problem for problem in found if problem.kind in BAD]
     notes = [str(problem) for problem in found if problem not in bad]
@@ -124,7 +124,7 @@ def arrange(
     if len(classes) < 2:
         message = f"there is one class alone, {classes[0]}"
         if dataset.form in ("folders", "zip"):
-            message += f"\n{drawing.class_folders(dataset, photos)}"
+            message += f"\n{folder_drawing.class_folders(dataset, photos)}"
         raise ModelError(message, "add photos of a second class")
     if not of["val"] and val:
         raise ModelError("no photo is left for val", "give each class more photos, or val a larger share: --val 0.3")

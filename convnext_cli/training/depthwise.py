@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from convnext_cli.model import Block
+from convnext_cli.model.network import Block
 
 # Edges of maps, measured on AVX-512: up to which all pairs of positions take less time than the library; and of the
 # squares of larger ones, in bfloat16 alone.

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnext_cli.card import Card
-from convnext_cli.engines.reference import TOLERANCE, difference, reference_input
-from convnext_cli.errors import PhotoError, UnavailableError
-from convnext_cli.model import ConvNextForImageClassification
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.pipeline import BATCH_SIZE
+from convnext_cli.base.errors import PhotoError, UnavailableError
+from convnext_cli.model.card import Card
+from convnext_cli.model.network import ConvNextForImageClassification
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.predict.predictor import BATCH_SIZE
+from convnext_cli.runtimes.reference import TOLERANCE, difference, reference_input
 from convnext_cli.training.batches import gone, judged
-from convnext_cli.training.judge import BATCH, normaliser
 from convnext_cli.training.loop import DTYPES
-from convnext_cli.training.pixels import Pixels, Streamed
+from convnext_cli.training.photo_cache import Pixels, Streamed
+from convnext_cli.training.validation import BATCH, normaliser
 
 Extract = Callable[[Tensor], Tensor]  # normalised photos (N, 3, H, W) to features (N, C)
 
@@ -79,7 +79,7 @@ class Features:
             yield torch.stack(waiting)
 
     def _agrees(self, extract: Extract, recipe: Recipe, dtype: str) -> bool:
-        """Whether an engine gives the features of ``model.py``."""
+        """Whether an engine gives the features of ``model/network.py``."""
         x = torch.from_numpy(reference_input(*recipe.size, 2))
         return difference(extract(x).numpy(), self._extract(x).float().numpy()) <= TOLERANCE[dtype]
 
@@ -96,7 +96,7 @@ def _torch_threads(threads: int) -> Iterator[None]:
 
 
 def by_torch(network: ConvNextForImageClassification, device: torch.device, dtype: str) -> Extract:
-    """By ``model.py`` itself."""
+    """By ``model/network.py`` itself."""
     network.eval()
 
     @torch.inference_mode()
@@ -111,7 +111,7 @@ def by_torch(network: ConvNextForImageClassification, device: torch.device, dtyp
 
 def by_openvino(network: ConvNextForImageClassification, recipe: Recipe, *, dtype: str, threads: int) -> Extract | None:
     """By OpenVINO's graph of the network without its classifier; None where this processor lacks the precision."""
-    from convnext_cli.engines.openvino import OpenVINOEngine, graph
+    from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
 
     config = network.config.replace(num_labels=0)
     state = network.state_dict()

@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from convnext_cli import checkpoints
 from convnext_cli.evaluation import figures
 from convnext_cli.evaluation import plots as pictures
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import plots, product
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training import model_file, plots
 from convnext_cli.training.data import TrainingData
+from convnext_cli.training.distributed import Processes
 from convnext_cli.training.features import Features
-from convnext_cli.training.folder import RunFolder
 from convnext_cli.training.job import Job, Teller
-from convnext_cli.training.judge import Calibration, calibrate, judge, logits
 from convnext_cli.training.loop import Photos
-from convnext_cli.training.pixels import Judged, Pixels, load
-from convnext_cli.training.prepare import Prepared
-from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.photo_cache import Judged, Pixels, load
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.setup import Prepared
+from convnext_cli.training.validation import Calibration, calibrate, judge, logits
 
 LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
 
@@ -94,8 +94,8 @@ def finish(
             results["test"] = judge(answers, labels, temperature or 1.0)
             metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
-    card = product.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
-    product.write(folder.model, network, card)
+    card = model_file.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
+    model_file.write(folder.model, network, card)
     _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, teller)
     return {"results": results}
 

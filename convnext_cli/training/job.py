@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from convnext_cli.training.loop import Told
-from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.settings import TrainingRecipe
 
 
 class Teller(Told, Protocol):

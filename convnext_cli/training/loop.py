@@ -15,18 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from convnext_cli.errors import ModelError
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import augment, mix, optimise, schedule
+from convnext_cli.base.errors import ModelError
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training import augment, mixup, schedule
+from convnext_cli.training import optimiser as optimise
 from convnext_cli.training.batches import Batches, Plan
 from convnext_cli.training.depthwise import replace_depthwise
-from convnext_cli.training.folder import RunFolder
-from convnext_cli.training.judge import judge, logits, normaliser
-from convnext_cli.training.pixels import Pixels
-from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import TrainingRecipe
-from convnext_cli.training.start import KeptPaths, Start
+from convnext_cli.training.distributed import Processes
+from convnext_cli.training.initial_network import KeptPaths, Start
+from convnext_cli.training.photo_cache import Pixels
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import TrainingRecipe
 from convnext_cli.training.teacher import divergence
+from convnext_cli.training.validation import judge, logits, normaliser
 
 SAVED_EVERY = 60.0  # seconds; what a kill costs at most
 LOGGED_EVERY = 50  # steps
@@ -251,7 +252,7 @@ class Trainer:
         if recipe.augment == "affine":
             drawn = augment.draw(recipe, batch, step)[rank * local : (rank + 1) * local]
         kept = self.paths.draw(recipe.seed, step, batch)[:, rank * local : (rank + 1) * local]
-        blend = mix.draw(recipe, step, self._done)
+        blend = mixup.draw(recipe, step, self._done)
         total = torch.zeros((), device=self.processes.device)
         for part in range(recipe.accumulate):
             some = slice(part * self.micro, (part + 1) * self.micro)
@@ -277,11 +278,11 @@ class Trainer:
             self.average.update(schedule.ema_decay(recipe, step))
         return total
 
-    def _loss(self, x: Tensor, rows: Tensor, numbers: Tensor, blend: mix.Mix | None) -> Tensor:
+    def _loss(self, x: Tensor, rows: Tensor, numbers: Tensor, blend: mixup.Mix | None) -> Tensor:
         recipe = self.recipe
-        target = mix.one_hot(rows, self.network.config.num_labels, recipe.smoothing)
+        target = mixup.one_hot(rows, self.network.config.num_labels, recipe.smoothing)
         if blend is not None:
-            x, target = mix.apply(blend, x), blend.blended(target, x.shape[-1])
+            x, target = mixup.apply(blend, x), blend.blended(target, x.shape[-1])
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
             found = self._forward(x).logits
@@ -300,7 +301,7 @@ class Trainer:
         x: Tensor,
         rows: Tensor,
         numbers: Tensor,
-        blend: mix.Mix | None,
+        blend: mixup.Mix | None,
     ) -> Tensor:
         """(N,): the losses by the labels, and the teacher's, for as much of each photo as is of classes it knows."""
         temperature = self.recipe.distil_temperature

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import cross_entropy
 
-from convnext_cli import machine
-from convnext_cli.model import ConvNextForImageClassification
+from convnext_cli.base import machine
+from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training.depthwise import replace_depthwise
-from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.distributed import Processes
+from convnext_cli.training.settings import TrainingRecipe
 
 _PHOTOS, _PAIRS = 16, 4
 _LONGEST = 30.0  # seconds for all pairs, after which the pairs so far decide

@@ -12,19 +12,19 @@ from typing import Any
 import tomli_w
 import torch
 
+from convnext_cli.base.errors import UsageError
+from convnext_cli.base.files import replacing
+from convnext_cli.base.interruption import interrupt, noting
+from convnext_cli.base.tables import csv_line
 from convnext_cli.datasets import Dataset
-from convnext_cli.errors import UsageError
-from convnext_cli.files import replacing
-from convnext_cli.interruption import interrupt, noting
-from convnext_cli.remote.addresses import is_url
-from convnext_cli.tables import csv_line
-from convnext_cli.training import effects, finish, head, prepare, product
+from convnext_cli.storage.addresses import is_url
+from convnext_cli.training import classifier_head, finish, model_file, setting_effects, setup
 from convnext_cli.training.data import SHARE, TrainingData, arrange
-from convnext_cli.training.folder import RunFolder
+from convnext_cli.training.distributed import Processes
 from convnext_cli.training.job import Job, Outcome, Teller
 from convnext_cli.training.loop import Trainer
-from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import read
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import read
 
 
 def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> Outcome:
@@ -46,19 +46,19 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
     data = arrange(
         dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=teller.say, progress=teller.progress
     )
-    identity = prepare.identity_of(data)
+    identity = setup.identity_of(data)
     if former is not None:
         if former["photos_sha256"] != identity:
             raise UsageError(
                 f"the photos are not those that the run in {job.folder} began with",
                 "begin anew with --overwrite, or in another folder",
             )
-        recipe = prepare.same_settings(job, read(folder.recipe), former)
+        recipe = setup.same_settings(job, read(folder.recipe), former)
         if "results" in former:
             return Outcome(True, former, trained=False)
     else:
-        recipe = prepare.settings(job, data, processes, teller)
-    ready = prepare.prepare(job, recipe, data, processes, teller, former=former)
+        recipe = setup.settings(job, data, processes, teller)
+    ready = setup.prepare(job, recipe, data, processes, teller, former=former)
     facts = former or ready.facts(job, processes, identity)
     if processes.first:
         if former is None:
@@ -97,13 +97,13 @@ def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
     return replace(job, **parting)
 
 
-def _begin(folder: RunFolder, ready: prepare.Prepared, facts: dict[str, Any]) -> None:
+def _begin(folder: RunFolder, ready: setup.Prepared, facts: dict[str, Any]) -> None:
     """What is written before the first step, in place of an earlier run; run.json last: it says that one is there."""
     if folder.begun():
         folder.clear()
     folder.make()
     with replacing(folder.recipe) as file:
-        file.write(tomli_w.dumps(effects.in_force(ready.recipe)).encode())
+        file.write(tomli_w.dumps(setting_effects.in_force(ready.recipe)).encode())
     if ready.data.parted:
         _write_splits(folder, ready.data)
     folder.write_facts(facts)
@@ -119,7 +119,7 @@ def _write_splits(folder: RunFolder, data: TrainingData) -> None:
 
 def _train(
     job: Job,
-    ready: prepare.Prepared,
+    ready: setup.Prepared,
     processes: Processes,
     folder: RunFolder,
     teller: Teller,
@@ -133,10 +133,10 @@ def _train(
 
     def write(path: Path) -> None:
         name = folder.path.resolve().name
-        product.write(path, start.network, product.card(name, start, data, recipe))
+        model_file.write(path, start.network, model_file.card(name, start, data, recipe))
 
     if recipe.freeze:
-        best = head.solve(
+        best = classifier_head.solve(
             recipe, start, ready.photos, weights, processes, folder, teller, dtype=ready.dtype, threads=job.threads
         )
         write(folder.best)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from convnext_cli.training.recipe import TrainingRecipe
+from convnext_cli.training.settings import TrainingRecipe
 
 
 def lr_factor(recipe: TrainingRecipe, done: float) -> float:

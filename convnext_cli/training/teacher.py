@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate, kl_div
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
-from convnext_cli.engines import Engine, is_program, open_engine
-from convnext_cli.errors import ModelError, UsageError
-from convnext_cli.evaluation.match import match
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.evaluation.class_matching import match
+from convnext_cli.model.card import Card
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes import Engine, is_program, open_engine
 
 _LEAST = 2  # classes in common; the scores of one alone are always 1
 _SHOWN = 5  # names in a message

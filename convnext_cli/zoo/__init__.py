@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from convnext_cli.errors import ModelError
-from convnext_cli.files import user_path
-from convnext_cli.remote.addresses import scrub
-from convnext_cli.text import is_well_formed
-from convnext_cli.zoo import local
-from convnext_cli.zoo.entry import Entry, entries
+from convnext_cli.base.errors import ModelError
+from convnext_cli.base.files import user_path
+from convnext_cli.base.text import is_well_formed
+from convnext_cli.storage.addresses import scrub
+from convnext_cli.zoo import local_files
+from convnext_cli.zoo.catalogue import Entry, entries
 from convnext_cli.zoo.settings import default_model, folders
 
 __all__ = [
@@ -58,12 +58,12 @@ def entry_for_file(path: str | Path) -> Entry | None:
     path = Path(path).absolute()  # not resolved: in a hub cache the file itself is a blob without a name
     known = _file_names()
     folder = path
-    stem = local.stem(path)
-    if path.name in local.WEIGHT_FILES:
+    stem = local_files.stem(path)
+    if path.name in local_files.WEIGHT_FILES:
         folder = path.parent
     elif stem is not None:
         return known.get(path.name.casefold()) or known.get(stem.casefold())
-    return known.get(local.repository(folder / "_").casefold()) or known.get(folder.name.casefold())
+    return known.get(local_files.repository(folder / "_").casefold()) or known.get(folder.name.casefold())
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -79,26 +79,26 @@ def resolve(name_or_path: str | Path) -> Path:
             f"{name} is not UTF-8, and the libraries that read weights cannot open such a path", "rename it"
         )
     if name == "default":
-        if (bundled := local.bundled()) is None:
+        if (bundled := local_files.bundled()) is None:
             raise ModelError("the bundled model is missing from this installation", "install convnext-cli again")
         return bundled
     try:
         path = user_path(path)
-        folder = path.is_dir() and (local.holds_weights(path) or path.suffix == ".mlpackage")
+        folder = path.is_dir() and (local_files.holds_weights(path) or path.suffix == ".mlpackage")
         if folder or path.is_file():
             return path
         exists = path.exists()
     except (OSError, ValueError):  # no name that a file can have
         exists = False
     if entry := find(name):
-        if copies := local.find(entry, wish=name):
+        if copies := local_files.find(entry, wish=name):
             return copies[0]
         raise ModelError(f"{entry.name} is not on this machine", pull_line(entry))
-    if found := local.own(name) or local.cached(_bare(name)):
+    if found := local_files.own(name) or local_files.cached(_bare(name)):
         return found
     if exists:
         raise ModelError(f"there are no weights in {name}", "name the file itself, or a folder that holds it")
-    if local.stem(path) is not None or name.startswith(("/", "./", "../", "~")) or "\\" in name:
+    if local_files.stem(path) is not None or name.startswith(("/", "./", "../", "~")) or "\\" in name:
         raise ModelError(
             f"there is no file {scrub(name)}", "check the path; `convnext models list` shows the known names"
         )
@@ -115,11 +115,11 @@ def owned() -> dict[str, Path]:
     except OSError:
         return {}
     found = {}
-    for path in filter(local.is_model, paths):
+    for path in filter(local_files.is_model, paths):
         entry = entry_for_file(path)
-        if entry is None or not (path.name == entry.name or path in local.find(entry)):
-            names = (local.stem(path) or path.name, path.name)
-            found[next((n for n in names if find(n) is None and local.own(n) == path), str(path))] = path
+        if entry is None or not (path.name == entry.name or path in local_files.find(entry)):
+            names = (local_files.stem(path) or path.name, path.name)
+            found[next((n for n in names if find(n) is None and local_files.own(n) == path), str(path))] = path
     return found
 
 

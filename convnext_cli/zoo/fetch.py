@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from convnext_cli.errors import NetworkError, OutputError
-from convnext_cli.remote.addresses import scrub
-from convnext_cli.zoo import connection, record
-from convnext_cli.zoo.connection import BadAnswerError, open_url
+from convnext_cli.base.errors import NetworkError, OutputError
+from convnext_cli.storage.addresses import scrub
+from convnext_cli.zoo import http_client, record
+from convnext_cli.zoo.http_client import BadAnswerError, open_url
 
 RETRIES = 3
 PAUSE = 1.0  # seconds before the first retry; doubled before each further one
@@ -105,9 +105,9 @@ def _headers(url: str, token: str, hub: bool) -> tuple[Message, int | None]:
             return Message(), None
         else:
             raise
-    size = connection.number(headers, "X-Linked-Size")
+    size = http_client.number(headers, "X-Linked-Size")
     if size is None and not headers.get("Location"):
-        size = connection.number(headers, "Content-Length")
+        size = http_client.number(headers, "Content-Length")
     return headers, size
 
 
@@ -203,7 +203,7 @@ def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -
 
 def _total(remote: Remote, headers: Message, done: int) -> int | None:
     """The bytes of the whole file. Raises BadAnswerError when the answer is of another length than was announced."""
-    length = connection.number(headers, "Content-Length")
+    length = http_client.number(headers, "Content-Length")
     total = None if length is None else done + length
     if remote.size is not None and total is not None and total != remote.size:
         raise BadAnswerError(

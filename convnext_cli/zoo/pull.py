@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from convnext_cli.errors import NetworkError, OutputError, UsageError
-from convnext_cli.files import unwritten
-from convnext_cli.remote.addresses import scrub
-from convnext_cli.zoo import fetch, local, record
-from convnext_cli.zoo.entry import Entry, sha256_prefix
+from convnext_cli.base.errors import NetworkError, OutputError, UsageError
+from convnext_cli.base.files import unwritten
+from convnext_cli.storage.addresses import scrub
+from convnext_cli.zoo import fetch, local_files, record
+from convnext_cli.zoo.catalogue import Entry, sha256_prefix
 from convnext_cli.zoo.settings import folders
 
 HUB = "https://huggingface.co"
@@ -125,7 +125,7 @@ def _endpoint() -> str:
 
 def _weights_on_hub(entry: Entry, base: str, token: str) -> fetch.Remote:
     """The first of the usual weights files that the repository has."""
-    for name in local.WEIGHT_FILES:
+    for name in local_files.WEIGHT_FILES:
         if name.endswith(".index.json"):  # none of the known repositories is sharded
             continue
         try:

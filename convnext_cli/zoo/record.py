@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.files import unwritten
-from convnext_cli.text import json_value
+from convnext_cli.base.files import unwritten
+from convnext_cli.base.text import json_value
 
 if TYPE_CHECKING:
-    from convnext_cli.zoo.entry import Entry
+    from convnext_cli.zoo.catalogue import Entry
 
 RECORD = "pulled.json"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from convnext_cli.errors import ModelError, OutputError
-from convnext_cli.zoo import find, local, record
-from convnext_cli.zoo.entry import Entry
+from convnext_cli.base.errors import ModelError, OutputError
+from convnext_cli.zoo import find, local_files, record
+from convnext_cli.zoo.catalogue import Entry
 from convnext_cli.zoo.pull import BESIDE, alone
 from convnext_cli.zoo.settings import folders
 
@@ -16,11 +16,11 @@ def targets(name: str) -> list[Path]:
     """What ``remove`` deletes under a name: a pulled folder, unfinished ones too, and files in the weights folder."""
     entry = find(name)
     if entry is None:
-        own = local.own(name)
+        own = local_files.own(name)
         return [own] if own else []
     weights = folders().weights
     place = weights / entry.name
-    loose = [path for path in local.find(entry) if path.parent == weights]
+    loose = [path for path in local_files.find(entry) if path.parent == weights]
     return ([place] if place.is_dir() else []) + loose
 
 
@@ -46,7 +46,7 @@ def remove(name: str) -> list[Path]:
 
 def _empty(place: Path, entry: Entry) -> None:
     """Delete the content of a pulled folder while no other process pulls into it; the folder goes with the lock."""
-    known = {record.RECORD, *BESIDE, *local.WEIGHT_FILES, *entry.files}
+    known = {record.RECORD, *BESIDE, *local_files.WEIGHT_FILES, *entry.files}
     with alone(place):
         paths = [path for path in place.iterdir() if path.name != ".lock"]
         foreign = [path.name for path in paths if path.name not in known and not path.name.startswith(".")]

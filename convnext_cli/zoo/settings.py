@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.errors import OutputError, UsageError
-from convnext_cli.files import user_path
-from convnext_cli.text import is_well_formed, toml_values
+from convnext_cli.base.errors import OutputError, UsageError
+from convnext_cli.base.files import user_path
+from convnext_cli.base.text import is_well_formed, toml_values
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from convnext_cli.errors import ModelError, NetworkError, OutputError, UsageError
-from convnext_cli.labelling.cluster import connect, stages
-from convnext_cli.labelling.cluster.block import Block, cut
-from convnext_cli.labelling.cluster.parts import MANIFEST
-from convnext_cli.labelling.cluster.run import ClusterJob, cause_of
-from convnext_cli.labelling.cluster.shape import Shape, shape_of
-from convnext_cli.labelling.cluster.source import Source
-from convnext_cli.labelling.found import Found
+from convnext_cli.base.errors import ModelError, NetworkError, OutputError, UsageError
+from convnext_cli.jobs.cluster import connect, stages
+from convnext_cli.jobs.cluster.block import Block, cut
+from convnext_cli.jobs.cluster.parts import MANIFEST
+from convnext_cli.jobs.cluster.resources import Shape, shape_of
+from convnext_cli.jobs.cluster.run import ClusterJob, cause_of
+from convnext_cli.jobs.cluster.source import Source
+from convnext_cli.jobs.photo_state import Found
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
-from convnext_cli.pipeline import open_pipeline
+from convnext_cli.predict.predictor import open_pipeline
 from tests.conftest import Run
 from tests.photos_made import encoded, picture
 from tests.test_remote import parquet_of, tar_of

@@ -94,7 +94,7 @@ def command(*arguments: str, before: str = "") -> list[str]:
     """before: what the driver, and it alone, does first."""
     # blocks of some twenty photos, so that there are many of them
     code = (
-        "import convnext_cli.labelling.cluster.run as run; cut = run.cut; run.cut = lambda found, _: cut(found, 20)\n"
+        "import convnext_cli.jobs.cluster.run as run; cut = run.cut; run.cut = lambda found, _: cut(found, 20)\n"
         f"{before}\n"
         "from convnext_cli.cli import main; main()"
     )
@@ -269,7 +269,7 @@ ray.init = init"""
 def test_a_cluster_of_another_release_is_refused(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str
 ) -> None:
-    before = "import convnext_cli.labelling.cluster.connect as connect; connect.__version__ = '0.0.1'"
+    before = "import convnext_cli.jobs.cluster.connect as connect; connect.__version__ = '0.0.1'"
     target = f"s3://{BUCKET}/of-another"
     done = run(environment, SOURCE, "-o", target, "-m", model, "--cluster", "auto", before=before)
     assert done.returncode == 2, done.stderr

@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical
-from convnext_cli.config import VARIANTS, ConvNextConfig
-from convnext_cli.model import build
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.network import build
 from tests.conftest import Run
 from tests.peers.test_logits import Isotropic
 from tests.weights_made import random_tensors

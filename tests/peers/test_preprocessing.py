@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext_cli.huggingface.image_processor import ConvNextImageProcessor
+from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Recipe
 from convnext_cli.photos.decode import decode
-from convnext_cli.photos.processor import ConvNextImageProcessor
-from convnext_cli.photos.recipe import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Recipe
 from tests.photos_made import parity_photos, picture
 
 pytestmark = pytest.mark.peers
@@ -85,8 +85,8 @@ def test_timms_usual_recipe_of_every_architecture() -> None:
     import timm
     from timm.data import resolve_data_config
 
-    from convnext_cli.checkpoints import timm as layout
-    from convnext_cli.config import VARIANTS
+    from convnext_cli.checkpoints.layouts import timm as layout
+    from convnext_cli.model.config import VARIANTS
 
     known = [name for name in timm.list_models("*convnext*") if name in VARIANTS]
     assert len(known) > 25

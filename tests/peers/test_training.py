@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from convnext_cli import checkpoints
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import mix, optimise
-from convnext_cli.training.folder import RunFolder
-from convnext_cli.training.judge import normaliser
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training import mixup
+from convnext_cli.training import optimiser as optimise
+from convnext_cli.training.distributed import Processes
+from convnext_cli.training.initial_network import Start
 from convnext_cli.training.loop import Photos, Trainer
-from convnext_cli.training.pixels import InMemory
-from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import TrainingRecipe
-from convnext_cli.training.start import Start
+from convnext_cli.training.photo_cache import InMemory
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.validation import normaliser
 from tests.peers.test_logits import randomise, save_state, timm_net
 from tests.photos_made import picture
 
@@ -32,7 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "V2": {"use_grn": True, "ls_init_value": None},
     "V2, patches of 2": {"use_grn": True, "ls_init_value": None, "conv_mlp": True, "patch_size": 2},
 }
-MIXES = {"plain": None, "mixup": mix.Mix(0.7, None), "cutmix": mix.Mix(0.5, (0.25, 0.125, 0.5))}
+MIXES = {"plain": None, "mixup": mixup.Mix(0.7, None), "cutmix": mixup.Mix(0.5, (0.25, 0.125, 0.5))}
 
 
 class _Silent:
@@ -104,7 +105,7 @@ def slopes(theirs: nn.Module, folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("blend", MIXES.values(), ids=MIXES.keys())
-def test_the_loss_and_its_slopes_are_timms(theirs: nn.Module, tmp_path: Path, blend: mix.Mix | None) -> None:
+def test_the_loss_and_its_slopes_are_timms(theirs: nn.Module, tmp_path: Path, blend: mixup.Mix | None) -> None:
     from timm.loss import SoftTargetCrossEntropy
 
     ours = trainer(theirs, tmp_path)
@@ -194,8 +195,8 @@ def test_lower_layers_learn_more_slowly() -> None:
     """As with timm's layer_decay: the same order from stem to classifier, and none for norms and biases to decay by."""
     from timm.optim._param_groups import param_groups_layer_decay
 
-    from convnext_cli.config import VARIANTS
-    from convnext_cli.model import ConvNextForImageClassification
+    from convnext_cli.model.config import VARIANTS
+    from convnext_cli.model.network import ConvNextForImageClassification
     from tests.peers.test_logits import timm_named
 
     theirs = timm_named("convnext_atto")

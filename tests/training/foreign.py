@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.preprocessing import Recipe
 
 SIZE = 32
 

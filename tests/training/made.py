@@ -20,18 +20,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from convnext_cli.card import Card
 from convnext_cli.checkpoints import canonical
 from convnext_cli.cli import render, run
 from convnext_cli.labels import LabelSet
-from convnext_cli.model import ConvNextForImageClassification
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training.folder import RunFolder
+from convnext_cli.model.card import Card
+from convnext_cli.model.network import ConvNextForImageClassification
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training.distributed import Processes
+from convnext_cli.training.initial_network import Start
 from convnext_cli.training.loop import Photos, Trainer
-from convnext_cli.training.pixels import InMemory
-from convnext_cli.training.processes import Processes
-from convnext_cli.training.recipe import TrainingRecipe
-from convnext_cli.training.start import Start
+from convnext_cli.training.photo_cache import InMemory
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import TrainingRecipe
 from tests.conftest import Done
 from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, random_tensors

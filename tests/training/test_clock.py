@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from convnext_cli import machine
+from convnext_cli.base import machine
 from convnext_cli.cli import render, train_view
-from convnext_cli.model import ConvNextForImageClassification
-from convnext_cli.training import precision, prepare
+from convnext_cli.model.network import ConvNextForImageClassification
+from convnext_cli.training import precision, setup
+from convnext_cli.training.distributed import Processes
 from convnext_cli.training.loop import Trainer
-from convnext_cli.training.processes import Processes
 from tests.conftest import Run
 from tests.training.made import ALONE, ONE_STEP, TRAIN, log, recipe_of, start_of, started, trainer_of
 
@@ -150,7 +150,7 @@ class TestBudget:
         clock: list[float],
         undrawn: None,
     ) -> None:
-        load = prepare.load
+        load = setup.load
 
         def slow(*arguments: Any, **more: Any) -> Any:
             clock[0] += 3600
@@ -160,7 +160,7 @@ class TestBudget:
             clock[0] += 3600
             return "float32"
 
-        monkeypatch.setattr(prepare, "load", slow)
+        monkeypatch.setattr(setup, "load", slow)
         monkeypatch.setattr(precision, "fastest", fastest)
         target = tmp_path / "run"
         given = ("--from", model, "--dtype", "auto", "--time", "30m", "--epochs", "1", "-b", "4", "--lr", "0.001")

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from convnext_cli import datasets
-from convnext_cli.errors import UsageError
-from convnext_cli.training import finish, head
-from convnext_cli.training.folder import RunFolder
+from convnext_cli.base.errors import UsageError
+from convnext_cli.training import classifier_head, finish
+from convnext_cli.training.distributed import Processes
 from convnext_cli.training.loop import Trainer
-from convnext_cli.training.processes import Processes
+from convnext_cli.training.run_folder import RunFolder
 from tests.conftest import Run
 from tests.training.made import (
     ONE_STEP,
@@ -276,7 +276,7 @@ class TestParted:
     def test_freeze_wants_one_process(self) -> None:
         start, photos = start_of(), photos_of()
         with pytest.raises(UsageError, match="needs one process"):
-            head.solve(
+            classifier_head.solve(
                 *(recipe_of(start="x", arch="", freeze=True), start, photos, None),
                 *(Processes(0, 2, torch.device("cpu")), RunFolder(Path("x")), None),
                 dtype="float32",

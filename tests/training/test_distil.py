@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from convnext_cli.card import Card
-from convnext_cli.engines import open_engine
 from convnext_cli.labels import LabelSet
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.pipeline import open_pipeline
-from convnext_cli.training import mix
-from convnext_cli.training.judge import normaliser
+from convnext_cli.model.card import Card
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.predict.predictor import open_pipeline
+from convnext_cli.runtimes import open_engine
+from convnext_cli.training import mixup
 from convnext_cli.training.teacher import Classes, EngineTeacher, ModelTeacher, open_teacher
+from convnext_cli.training.validation import normaliser
 from tests.conftest import Run
 from tests.training.foreign import SIZE, train_foreign, write_foreign
 from tests.training.made import (
@@ -110,8 +110,8 @@ def test_photos_of_other_sizes_are_resized_for_it(tmp_path: Path) -> None:
     torch.testing.assert_close(teacher(x, torch.arange(2)), means[:, [2, 0]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("blend", [None, mix.Mix(0.7, None)])
-def test_a_teacher_of_some_classes_counts_for_their_photos(tmp_path: Path, blend: mix.Mix | None) -> None:
+@pytest.mark.parametrize("blend", [None, mixup.Mix(0.7, None)])
+def test_a_teacher_of_some_classes_counts_for_their_photos(tmp_path: Path, blend: mixup.Mix | None) -> None:
     """Photos of the others are learnt from their labels alone; the scores are over the classes that both know."""
     path = write_labelled(tmp_path / "teacher.safetensors", ("d", "x", "b", "a"), seed=5)
     start, remarks = start_of(), list[str]()

@@ -11,11 +11,11 @@ import pytest
 import tomli_w
 import torch
 
-from convnext_cli.errors import UsageError
-from convnext_cli.training import effects, head
-from convnext_cli.training.effects import NEEDS, Need
-from convnext_cli.training.folder import RunFolder
-from convnext_cli.training.recipe import NAMES, TrainingRecipe
+from convnext_cli.base.errors import UsageError
+from convnext_cli.training import classifier_head, setting_effects
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.setting_effects import NEEDS, Need
+from convnext_cli.training.settings import NAMES, TrainingRecipe
 from tests.conftest import ROOT, Run
 from tests.training.made import (
     ALONE,
@@ -80,26 +80,26 @@ OTHER: dict[str, Any] = {
 }
 # Settings beside which each of the needs does not hold, and others beside which all needs of a setting hold.
 AGAINST: dict[Need, dict[str, Any]] = {
-    effects.TRAINED: {"freeze": True},
-    effects.FROM_SCRATCH: {"start": "x"},
-    effects.FALLS: {"warmup": 1.0},
-    effects.TAUGHT: {"teacher": None},
-    effects.HEEDED: {"teacher": "y", "distil": 0.0},
-    effects.LABELLED: {"teacher": "y", "distil": 1.0},
-    effects.MIXES: {"mixup": 0.0, "cutmix": 0.0},
-    effects.SHARED: {"mixup": 0.1, "mix_share": 0.0},
-    effects.BEGUN: {"mixup": 0.1, "mix_until": 0.0},
-    effects.STRONG: {"augment": "trivial"},
-    effects.COUNTED: {"augment": "affine"},
+    setting_effects.TRAINED: {"freeze": True},
+    setting_effects.FROM_SCRATCH: {"start": "x"},
+    setting_effects.FALLS: {"warmup": 1.0},
+    setting_effects.TAUGHT: {"teacher": None},
+    setting_effects.HEEDED: {"teacher": "y", "distil": 0.0},
+    setting_effects.LABELLED: {"teacher": "y", "distil": 1.0},
+    setting_effects.MIXES: {"mixup": 0.0, "cutmix": 0.0},
+    setting_effects.SHARED: {"mixup": 0.1, "mix_share": 0.0},
+    setting_effects.BEGUN: {"mixup": 0.1, "mix_until": 0.0},
+    setting_effects.STRONG: {"augment": "trivial"},
+    setting_effects.COUNTED: {"augment": "affine"},
 }
 FOR: dict[Need, dict[str, Any]] = {
-    effects.FROM_SCRATCH: {"start": "scratch", "arch": "convnext_atto"},
-    effects.TAUGHT: {"teacher": "y"},
-    effects.MIXES: {"mixup": 0.1},
-    effects.STRONG: {"augment": "rand"},
-    effects.COUNTED: {"augment": "rand"},
+    setting_effects.FROM_SCRATCH: {"start": "scratch", "arch": "convnext_atto"},
+    setting_effects.TAUGHT: {"teacher": "y"},
+    setting_effects.MIXES: {"mixup": 0.1},
+    setting_effects.STRONG: {"augment": "rand"},
+    setting_effects.COUNTED: {"augment": "rand"},
 }
-TRAINED = [name for name in NAMES if effects.TRAINED in NEEDS[name]]
+TRAINED = [name for name in NAMES if setting_effects.TRAINED in NEEDS[name]]
 
 
 def cases() -> Iterator[tuple[str, Need]]:
@@ -120,12 +120,12 @@ class TestTable:
     def test_a_setting_whose_need_is_not_met(self, name: str, need: Need) -> None:
         recipe = TrainingRecipe(**{name: OTHER[name]} | AGAINST[need])
         with pytest.raises(UsageError, match="no effect") as caught:
-            effects.check(recipe, {name: ""})
-        assert effects.option(name) in str(caught.value)
+            setting_effects.check(recipe, {name: ""})
+        assert setting_effects.option(name) in str(caught.value)
         with pytest.raises(UsageError, match=f"mine.toml sets {name}, which has no effect"):
-            effects.check(recipe, {name: "mine.toml"})
-        effects.check(recipe, {})  # chosen by the program
-        assert name not in effects.in_force(recipe)
+            setting_effects.check(recipe, {name: "mine.toml"})
+        setting_effects.check(recipe, {})  # chosen by the program
+        assert name not in setting_effects.in_force(recipe)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_setting_whose_needs_are_met(self, name: str) -> None:
@@ -133,20 +133,20 @@ class TestTable:
         for need in NEEDS[name]:
             beside |= FOR.get(need, {})
         recipe = TrainingRecipe(**{"start": "x"} | beside | {name: OTHER[name]})
-        effects.check(recipe, {name: ""})
-        effects.check(recipe, {name: "mine.toml"})
-        assert effects.in_force(recipe)[name] == OTHER[name]
+        setting_effects.check(recipe, {name: ""})
+        setting_effects.check(recipe, {name: "mine.toml"})
+        assert setting_effects.in_force(recipe)[name] == OTHER[name]
 
     def test_a_file_of_an_earlier_version_lists_defaults(self) -> None:
         recipe = TrainingRecipe(start="x", freeze=True)
-        effects.check(recipe, dict.fromkeys(NAMES, "old.toml"))
+        setting_effects.check(recipe, dict.fromkeys(NAMES, "old.toml"))
         with pytest.raises(UsageError, match="lr has no effect"):
-            effects.check(recipe, {"lr": ""})
+            setting_effects.check(recipe, {"lr": ""})
 
     def test_all_of_one_cause_are_named(self) -> None:
         recipe = TrainingRecipe(freeze=True)
         with pytest.raises(UsageError) as caught:
-            effects.check(recipe, dict.fromkeys(("minutes", "mixup", "compile"), ""))
+            setting_effects.check(recipe, dict.fromkeys(("minutes", "mixup", "compile"), ""))
         assert caught.value.message == (
             "--time, mixup, --compile have no effect with freeze, which fits the classifier alone"
         )
@@ -166,14 +166,14 @@ class TestTable:
             folder.make()
             recipe = TrainingRecipe(**{"start": "x", "size": 32, "batch_size": 4, "freeze": True} | changes)
             given = (recipe, start, photos_of(), None, ALONE, folder, Quiet())
-            head.solve(*given, dtype="float32", threads=1)
+            classifier_head.solve(*given, dtype="float32", threads=1)
             solved.append(start.network.state_dict())
         assert all(torch.equal(tensor, solved[1][name]) for name, tensor in solved[0].items())
 
     def test_the_recipe_of_the_default_has_no_idle_setting(self) -> None:
         values = tomllib.loads((ROOT / "weights" / "recipe.toml").read_text())
         values["teacher"] = "logits.npy"  # of the command
-        effects.check(TrainingRecipe(**values), dict.fromkeys(values, "weights/recipe.toml"))
+        setting_effects.check(TrainingRecipe(**values), dict.fromkeys(values, "weights/recipe.toml"))
 
 
 class TestCommand:

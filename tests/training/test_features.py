@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 
 from convnext_cli import checkpoints
-from convnext_cli.config import VARIANTS, ConvNextConfig
+from convnext_cli.base.errors import ModelError, UnavailableError
 from convnext_cli.datasets import open_data
-from convnext_cli.engines import openvino
-from convnext_cli.errors import ModelError, UnavailableError
-from convnext_cli.model import ConvNextForImageClassification
-from convnext_cli.photos.recipe import Recipe
+from convnext_cli.model.config import VARIANTS, ConvNextConfig
+from convnext_cli.model.network import ConvNextForImageClassification
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.runtimes.openvino import engine as openvino
 from convnext_cli.training import features, finish
 from convnext_cli.training.features import Features
-from convnext_cli.training.pixels import InMemory, Judged, Pixels, Streamed
+from convnext_cli.training.photo_cache import InMemory, Judged, Pixels, Streamed
 from tests.conftest import Run
 from tests.training.made import ALONE, TRAIN, facts, photos_of, place, tensors_of
 from tests.weights_made import SMALL, random_tensors

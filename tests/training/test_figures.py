@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from convnext_cli import checkpoints
 from convnext_cli.evaluation.figures import BINS
-from convnext_cli.training import finish, head, plots
-from convnext_cli.training.judge import Calibration, calibrate, fit_temperature, judge
+from convnext_cli.training import classifier_head, finish, plots
+from convnext_cli.training.validation import Calibration, calibrate, fit_temperature, judge
 from tests.conftest import Run
 from tests.training.made import EVALUATE, TRAIN, evaluations, facts, place, sets, split
 
@@ -160,10 +160,10 @@ class TestPenalties:
 
     @staticmethod
     def tried(best: float) -> list[int]:
-        def fit(penalty: float) -> head.Fit:
-            return head.Fit(penalty, torch.empty(0), torch.empty(0), abs(np.log10(penalty) - best), 0.5)
+        def fit(penalty: float) -> classifier_head.Fit:
+            return classifier_head.Fit(penalty, torch.empty(0), torch.empty(0), abs(np.log10(penalty) - best), 0.5)
 
-        return [round(np.log10(each.penalty)) for each in head.search(fit)]
+        return [round(np.log10(each.penalty)) for each in classifier_head.search(fit)]
 
     @pytest.mark.parametrize(
         ("best", "more"),
@@ -183,7 +183,7 @@ class TestPenalties:
         assert facts(target)["results"]["penalty"] == best["penalty"]
         assert f"solved with a penalty of {best['penalty']:g}, at 32 pixels" in done.err
         inside = min(line["penalty"] for line in lines) < best["penalty"] < max(line["penalty"] for line in lines)
-        assert inside or best["penalty"] in (10.0**head.WEAKEST, 10.0**head.STRONGEST)
+        assert inside or best["penalty"] in (10.0**classifier_head.WEAKEST, 10.0**classifier_head.STRONGEST)
 
 
 def test_no_number_that_json_lacks(convnext: Run, model: Path, tmp_path: Path, undrawn: None) -> None:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.training import head, mix
-from convnext_cli.training.judge import normaliser
+from convnext_cli.training import classifier_head, mixup
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.teacher import FileTeacher, ModelTeacher
+from convnext_cli.training.validation import normaliser
 from tests.conftest import Run
 from tests.training.made import (
     ALONE,
@@ -60,7 +60,7 @@ class TestFreeze:
         of = {"smoothing": 0.1, **({"weights": weights.double()} if weights is not None else {})}
         deviation = x.std(0) + 1e-6
         standard = (x - x.mean(0)) / deviation
-        solve = head.Solver(x, rows, x[:30], rows[:30], weights, 0.1)
+        solve = classifier_head.Solver(x, rows, x[:30], rows[:30], weights, 0.1)
         for fit in map(solve, (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6, 1.0)):  # the last one is stronger than the others
             of["penalty"] = fit.penalty
 
@@ -145,7 +145,7 @@ class TestTeacher:
         pixels = torch.stack([trainer.photos.train[int(number)] for number in numbers])
         x = normaliser(start.recipe, ALONE.device)(pixels)
         rows = trainer.photos.train_labels[numbers]
-        blend = mix.Mix(0.7, None)
+        blend = mixup.Mix(0.7, None)
         mixed = 0.7 * x + 0.3 * x[[1, 0, 3, 2]]
         hard = F.one_hot(rows, 4).double() * 0.9 + 0.1 / 4
         target = 0.7 * hard + 0.3 * hard[[1, 0, 3, 2]]
@@ -169,7 +169,7 @@ class TestTeacher:
         x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         rows = trainer.photos.train_labels[numbers]
         other = [1, 0, 3, 2]
-        box = mix.Mix(0.5, (0.25, 0.0, 0.5))  # a quarter of the photo
+        box = mixup.Mix(0.5, (0.25, 0.0, 0.5))  # a quarter of the photo
         mixed = x.clone()
         mixed[:, :, 8:24, 0:16] = x[other][:, :, 8:24, 0:16]
         hard = F.one_hot(rows, 4).double()

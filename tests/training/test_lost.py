@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from convnext_cli.datasets import open_data
-from convnext_cli.datasets.parted import parted
 from convnext_cli.training import finish, plots
-from convnext_cli.training.judge import fit_temperature
-from convnext_cli.training.pixels import load
+from convnext_cli.training.photo_cache import load
+from convnext_cli.training.splits import parted
+from convnext_cli.training.validation import fit_temperature
 from tests.conftest import Run
 from tests.training.made import EVALUATE, TRAIN, facts, place, sets, split
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from convnext_cli.errors import UnavailableError
+from convnext_cli.base.errors import UnavailableError
 from tests.training.made import COLOURS
 
 ROOT = Path(__file__).resolve().parents[2]

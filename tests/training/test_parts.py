@@ -14,19 +14,20 @@ import tomli_w
 import torch
 import torch.nn.functional as F
 
-from convnext_cli.card import Card
-from convnext_cli.config import VARIANTS
+from convnext_cli.base.errors import ModelError
 from convnext_cli.datasets import Dataset, LabelledPhoto
-from convnext_cli.errors import ModelError
-from convnext_cli.model import ConvNextForImageClassification, DropPath
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import augment, choose, mix, muon, optimise, schedule, seeds
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.model.network import ConvNextForImageClassification, DropPath
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training import augment, defaults, mixup, muon, schedule, seeds
+from convnext_cli.training import optimiser as optimise
 from convnext_cli.training.batches import Batches, Plan
 from convnext_cli.training.data import TrainingData
-from convnext_cli.training.judge import fit_temperature, judge
+from convnext_cli.training.initial_network import from_weights
 from convnext_cli.training.loop import Trainer
-from convnext_cli.training.recipe import TrainingRecipe
-from convnext_cli.training.start import from_weights
+from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.validation import fit_temperature, judge
 from tests.conftest import Run
 from tests.photos_made import picture
 from tests.training.made import (
@@ -132,7 +133,7 @@ class TestMix:
         kinds = Counter()
         labels = torch.eye(4)[torch.tensor([0, 1, 2, 3])]
         for step in range(60):
-            found = mix.draw(self.RECIPE, step, 0.5)
+            found = mixup.draw(self.RECIPE, step, 0.5)
             if found is None:
                 kinds["none"] += 1
                 continue
@@ -142,31 +143,31 @@ class TestMix:
             x = labels[:, :3].view(4, 3, 1, 1).expand(4, 3, edge, edge)
             target = found.blended(labels, edge)
             assert torch.allclose(target.sum(1), torch.ones(4))
-            assert torch.allclose(mix.apply(found, x).mean((2, 3)), target[:, :3], atol=1e-5)
+            assert torch.allclose(mixup.apply(found, x).mean((2, 3)), target[:, :3], atol=1e-5)
             assert 0 <= found.share <= 1
         assert min(kinds[kind] for kind in ("none", "cutmix", "mixup")) > 4
 
     def test_partners_are_neighbours(self) -> None:
-        assert mix.neighbours(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
+        assert mixup.neighbours(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
         with pytest.raises(ValueError, match="no pairs"):
-            mix.neighbours(torch.arange(3))
+            mixup.neighbours(torch.arange(3))
 
     def test_parts_of_a_batch_are_mixed_as_the_whole(self) -> None:
         x = torch.rand(8, 3, 16, 16)
         for step in range(10):
-            found = mix.draw(self.RECIPE.replace(mix_share=1.0), step, 0.0)
+            found = mixup.draw(self.RECIPE.replace(mix_share=1.0), step, 0.0)
             assert found is not None
-            whole = mix.apply(found, x)
-            assert torch.equal(torch.cat([mix.apply(found, part) for part in x.split(2)]), whole)
+            whole = mixup.apply(found, x)
+            assert torch.equal(torch.cat([mixup.apply(found, part) for part in x.split(2)]), whole)
 
     def test_when_nothing_is_mixed(self) -> None:
-        assert all(mix.draw(self.RECIPE, step, 0.75) is None for step in range(20))
-        assert mix.draw(recipe_of(mixup=0, cutmix=0), 1, 0.0) is None
-        only = [mix.draw(recipe_of(cutmix=1.0), step, 0.0) for step in range(20)]
+        assert all(mixup.draw(self.RECIPE, step, 0.75) is None for step in range(20))
+        assert mixup.draw(recipe_of(mixup=0, cutmix=0), 1, 0.0) is None
+        only = [mixup.draw(recipe_of(cutmix=1.0), step, 0.0) for step in range(20)]
         assert all(found is not None and found.box is not None for found in only)
 
     def test_smoothing(self) -> None:
-        found = mix.one_hot(torch.tensor([2, 0]), 4, 0.1)
+        found = mixup.one_hot(torch.tensor([2, 0]), 4, 0.1)
         assert torch.allclose(found, torch.tensor([[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]]))
 
 
@@ -409,7 +410,7 @@ class TestChoose:
         counts = counts or [photos // 10] * 10
         start = given.setdefault("start", "scratch")
         card = None if start == "scratch" else Card(SMALL, Recipe(size=(64, 64), resize_to=(64, 64)))
-        return choose.choose(given, photos=photos, counts=counts, card=card, device=device)
+        return defaults.choose(given, photos=photos, counts=counts, card=card, device=device)
 
     def test_small_data_with_weights(self) -> None:
         found = self.chosen(400, start="default")

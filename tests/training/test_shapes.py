@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from convnext_cli import checkpoints
-from convnext_cli.card import Card
 from convnext_cli.datasets import open_data
-from convnext_cli.photos.recipe import Recipe
-from convnext_cli.training import shapes
-from convnext_cli.training.pixels import Judged, Shrunk
+from convnext_cli.model.card import Card
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training import aspect_ratios
+from convnext_cli.training.photo_cache import Judged, Shrunk
 from tests.conftest import Run
 from tests.photos_made import encoded
 from tests.training.made import COLOURS, EVALUATE, ONE_STEP, SCRATCH, TRAIN, facts, place, sets, write_labelled
@@ -97,7 +97,7 @@ class TestChoice:
         ],
     )
     def test_by_the_typical_photo(self, ratios: list[float], resize: str) -> None:
-        found = shapes.by_ratios(ratios)
+        found = aspect_ratios.by_ratios(ratios)
         assert found.resize == resize and bool(found.reason) == (resize != "shortest")
 
     def test_upright_and_lying_photos_count_alike(self, tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ class TestChoice:
             Image.new("RGB", size).save(tmp_path / "a" / f"{number}.png")
         (tmp_path / "a" / "broken.png").write_bytes(b"no photo")
         data = open_data(str(tmp_path))
-        assert sorted(shapes.ratios(data, data.photos)) == [1.0, 2.0, 2.0]
+        assert sorted(aspect_ratios.ratios(data, data.photos)) == [1.0, 2.0, 2.0]
 
     def test_weights_keep_a_way_that_loses_nothing(self, tmp_path: Path) -> None:
         data = open_data(str(place(tmp_path / "square", 2)))
         squashing = Card(SMALL, Recipe(size=(64, 64), resize_to=(64, 64), resize="squash"))
-        assert shapes.suggest(data, data.photos, squashing) == shapes.Fitting("squash")
-        assert shapes.suggest(data, data.photos, Card(SMALL)) == shapes.Fitting("shortest")
+        assert aspect_ratios.suggest(data, data.photos, squashing) == aspect_ratios.Fitting("squash")
+        assert aspect_ratios.suggest(data, data.photos, Card(SMALL)) == aspect_ratios.Fitting("shortest")
 
     def test_square_photos_say_nothing(self, convnext: Run, folders: Path, model: Path, tmp_path: Path) -> None:
         done = convnext(*TRAIN, folders, "-o", tmp_path / "run", "--from", model, "--freeze")

@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from convnext_cli import checkpoints
-from convnext_cli.config import VARIANTS
 from convnext_cli.datasets import Dataset, LabelledPhoto
-from convnext_cli.training import effects, precision, schedule
+from convnext_cli.model.config import VARIANTS
+from convnext_cli.training import precision, schedule, setting_effects
 from convnext_cli.training.data import TrainingData
-from convnext_cli.training.folder import RunFolder
+from convnext_cli.training.initial_network import from_weights, scratch
 from convnext_cli.training.loop import Trainer
-from convnext_cli.training.pixels import InMemory
-from convnext_cli.training.recipe import TrainingRecipe
-from convnext_cli.training.start import from_weights, scratch
+from convnext_cli.training.photo_cache import InMemory
+from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.settings import TrainingRecipe
 from tests.conftest import Done, Run
 from tests.training.made import (
     COLOURS,
@@ -106,7 +106,7 @@ class TestFromScratch:
         assert (found["seed"], found["device"], found["dtype"], found["processes"]) == (0, "cpu", "float32", 1)
         assert torch.__version__.startswith(found["environment"]["versions"]["torch"])
         recipe = tomllib.loads((target / "recipe.toml").read_text())
-        assert effects.in_force(TrainingRecipe(**recipe)) == recipe
+        assert setting_effects.in_force(TrainingRecipe(**recipe)) == recipe
         assert (recipe["arch"], recipe["epochs"], recipe["lr"], recipe["augment"]) == (
             *("test_convnext2", 12.0, 0.004, "none"),
         )

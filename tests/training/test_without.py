@@ -86,7 +86,7 @@ class TestVal:
 
     def test_it_goes_on(self, convnext: Run, data: Path, model: Path, tmp_path: Path, undrawn: None) -> None:
         given = (data, "--from", model, "--epochs", "3", "-b", "8", *NONE)
-        from convnext_cli.training.folder import RunFolder
+        from convnext_cli.training.run_folder import RunFolder
 
         assert convnext(*TRAIN, *given, "-o", tmp_path / "whole").status == 0
         killed_at(lambda: nth(RunFolder, "write_state", 2, nothing), *TRAIN, *given, "-o", tmp_path / "cut")

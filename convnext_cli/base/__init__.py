@@ -1,0 +1,1 @@
+"""Shared by every room: errors, text, files, threads, the machine. Nothing here knows about photos or networks."""

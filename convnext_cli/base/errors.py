@@ -1,0 +1,95 @@
+"""The exceptions of the project. Each knows the exit status it ends the command with, and a hint.
+
+The command line prints ``error: <message>`` and ``hint: <hint>``; Python callers catch ``ConvNextError``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, get_args
+
+from convnext_cli.base.text import well_formed
+
+FailureKind = Literal[
+    "missing",
+    "permission",
+    "not_a_file",
+    "empty",
+    "not_an_image",
+    "unsupported",
+    "truncated",
+    "corrupt",
+    "too_large",
+    "timeout",
+    "out_of_memory",
+    "not_finite",
+    "crashed",
+]
+FAILURE_KINDS: tuple[str, ...] = get_args(FailureKind)
+
+
+class ConvNextError(Exception):
+    """Base of all errors that a user can cause or mend. ``hint`` says what to do."""
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ConvNextError):
+    """An impossible combination of options, or none of the named paths exists (exit 2)."""
+
+    exit_status = 2
+
+
+class ModelError(ConvNextError):
+    """The model, labels or data cannot be used: unreadable, wrong shapes, refused pickle (exit 3)."""
+
+    exit_status = 3
+
+
+class UnavailableError(ConvNextError):
+    """Something is not there: a device, an engine, an optional library, a program (exit 4)."""
+
+    exit_status = 4
+
+
+class NetworkError(ConvNextError):
+    """A pull failed after its retries (exit 5)."""
+
+    exit_status = 5
+
+
+class OutputError(ConvNextError):
+    """The output cannot be written: full disk, permissions (exit 74, EX_IOERR)."""
+
+    exit_status = 74
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory was out: the loader of libraries, threads and the system have no exception of their own for it."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error)
+        for words in (
+            "Cannot allocate memory",
+            "failed to map segment",
+            "can't start new thread",
+            "std::bad_alloc",
+            "PyObject pointer is null",
+        )
+    )
+
+
+class PhotoError(Exception):
+    """One photo cannot be labelled. It becomes a failed row and never ends a run."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        message = well_formed(message)
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[PhotoError], tuple[FailureKind, str]]:
+        return PhotoError, (self.kind, self.message)  # by default it would be made anew of its words alone

@@ -1,0 +1,73 @@
+"""What is here: the processor and its instruction sets, the system, the libraries that are installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.base.threads import quotas, usable_threads
+
+# As Linux names them; the widest first. Only those that the engines' kernels ask for.
+INSTRUCTION_SETS = (
+    *("amx_int8", "amx_bf16", "amx_tile", "avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512f"),
+    *("avx_vnni", "avx2", "f16c", "fma", "i8mm", "bf16", "asimddp", "asimd", "sve"),
+)
+
+
+@cache
+def _linux() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def processor() -> str:
+    """The processor's name as its maker writes it, or the architecture."""
+    if sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    return _linux().get("model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those of ``INSTRUCTION_SETS`` that the processor has; empty where the system does not tell."""
+    there = _linux()
+    flags = set((there.get("flags") or there.get("Features") or "").split())
+    return tuple(name for name in INSTRUCTION_SETS if name in flags)
+
+
+def describe() -> dict[str, Any]:
+    """Plain JSON values. ``usable_threads`` is what affinity and quota leave, not what the machine has."""
+    return {
+        "platform": platform.platform(),
+        "processor": processor(),
+        "instruction_sets": list(instruction_sets()),
+        "processors": os.cpu_count(),
+        "usable_threads": usable_threads(),
+        "quotas": quotas(),
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """The version of an installed package, None when it is not there."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _sysctl(name: str) -> str:
+    try:
+        done = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

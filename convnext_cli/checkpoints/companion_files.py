@@ -1,0 +1,75 @@
+"""What lies beside the weights in a folder: which file they are, and the JSON that describes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.base.errors import ModelError
+from convnext_cli.base.files import read_json as files_read_json
+from convnext_cli.zoo.local_files import SUFFIXES, WEIGHT_FILES, shards
+
+STANDARD = WEIGHT_FILES
+_OTHER = {".h5": "Keras", ".msgpack": "Flax", ".onnx": "ONNX", ".keras": "Keras", ".npz": "numpy", ".pb": "TensorFlow"}
+_JSON = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file that ``path`` means: itself, or the one in the folder.
+
+    Raises ModelError when there is none, or several and none has a standard name.
+    """
+    if not path.exists():
+        raise ModelError(f"{path} does not exist", "check the path, or name a model: convnext models list")
+    if not path.is_dir():
+        if not path.is_file():
+            raise ModelError(f"{path} is neither a file nor a folder", "name a weights file or its folder")
+        return path
+    for name in STANDARD:
+        if (path / name).is_file():
+            return path / name
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    found = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(file.name for file in found[:8]) + (" …" if len(found) > 8 else "")
+        raise ModelError(f"{path} holds {len(found)} weights files: {names}", "name one of them")
+    others = [f"{file.name} ({_OTHER[file.suffix]})" for file in files if file.suffix in _OTHER]
+    if others:
+        raise ModelError(f"{path} holds no PyTorch weights, only {', '.join(others)}", "fetch model.safetensors too")
+    raise ModelError(f"{path} holds no weights", "name a weights file, or a folder with model.safetensors")
+
+
+def files(path: Path) -> list[Path]:
+    """All files that decide what the weights at ``path`` are: the weights, their shards, and the JSON beside them.
+
+    Raises ModelError as ``find_weights`` does.
+    """
+    weights = find_weights(path)
+    parts = shards(weights) if weights.name.endswith(".index.json") else []
+    beside = [weights.parent / name for name in _JSON] if path.is_dir() or weights.name in STANDARD else []
+    return [weights, *parts, *(file for file in beside if file.is_file())]
+
+
+def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
+    """The JSON beside the weights, by file name.
+
+    It is theirs when the user named the folder, or the file has one of a library's standard names; a file of a name of
+    its own may lie beside anything.
+    """
+    if not (asked.is_dir() or weights.name in STANDARD):
+        return {}
+    found = {}
+    for name in _JSON:
+        path = weights.parent / name
+        if not path.is_file():
+            continue
+        try:
+            content = files_read_json(path)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} is not readable JSON: {error}", "fetch it again") from error
+        if not isinstance(content, dict):
+            raise ModelError(f"{path} holds no JSON object", "fetch it again")
+        found[name] = content
+    return found

@@ -1,0 +1,231 @@
+"""What a library's JSON says of a network that its tensors do not: epsilons, activation, preprocessing, labels.
+
+Formats: transformers' config.json and preprocessor_config.json in every spelling since 4.17, timm's config.json in
+both forms, OpenCLIP's open_clip_config.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints.layouts import huggingface
+from convnext_cli.labels import LabelSet
+from convnext_cli.model.card import Problem, Task
+from convnext_cli.model.config import VARIANTS, ConvNextConfig, Norm
+from convnext_cli.model.preprocessing import Recipe
+
+Json = dict[str, Any]
+
+_NORMS: dict[str, Norm] = {
+    "layernorm": "layer",
+    "layernorm2d": "layer",
+    "rmsnorm": "rms",
+    "rmsnorm2d": "rms",
+    "simplenorm": "simple",
+    "simplenorm2d": "simple",
+}
+PROBLEMS: dict[str, Problem] = {theirs: ours for ours, theirs in huggingface.PROBLEMS.items()}
+PROCESSOR = "preprocessor_config.json"
+DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
+
+
+@dataclass
+class Description:
+    """What is known of a checkpoint before its tensors are looked at; they decide what they can.
+
+    by: who says so; empty for nobody.
+    config: fields of ConvNextConfig. Extents among them are held against the tensors.
+    labels: as in Card; None when nothing was said.
+    """
+
+    by: str
+    config: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    labels: str | LabelSet | None = None
+    name: str = ""
+    architecture: str = ""
+    license: str = ""
+    source: str = ""
+    task: Task | None = None
+    problem: Problem | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def describe(files: Mapping[str, Json]) -> Description | None:
+    """Read the JSON files of a folder (by name); None when none of them describes a network.
+
+    Raises ModelError when they describe something else than a ConvNeXt.
+    """
+    config = files.get("config.json", {})
+    if "architecture" in config or "pretrained_cfg" in config:
+        with reading("config.json"):
+            return _timm(config)
+    if "open_clip_config.json" in files:
+        with reading("open_clip_config.json"):
+            return _openclip(files["open_clip_config.json"])
+    processor = files.get(PROCESSOR)
+    if "model_type" in config or "architectures" in config or "hidden_sizes" in config:
+        with reading("config.json"):
+            return _huggingface(config, processor)
+    return Description(PROCESSOR, recipe=_recipe(processor)) if processor is not None else None
+
+
+@contextlib.contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Say in plain words which file has a value of a wrong kind: a ModelError for whatever its parsing raises."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ModelError(f"{file} has a wrong value: {error}", "mend it, or fetch the model again") from error
+
+
+def _recipe(processor: Json, image_size: int | None = None) -> Recipe:
+    with reading(PROCESSOR):
+        return Recipe.from_huggingface(processor, image_size)
+
+
+def _huggingface(config: Json, processor: Json | None) -> Description:
+    kind = str(config.get("model_type") or "convnext")
+    if kind not in ("convnext", "convnextv2", "dinov3_convnext"):
+        raise ModelError(f"config.json describes a {kind!r} model, not a ConvNeXt", "name the folder of a ConvNeXt")
+    dino = kind == "dinov3_convnext"
+
+    def value(name: str, default: Any) -> Any:
+        found = config.get(name)
+        return default if found is None else found
+
+    eps = value("layer_norm_eps", 1e-6 if dino else 1e-12)
+    image_size = ConvNextConfig(image_size=value("image_size", 224)).image_size  # a number, whatever its spelling
+    notes: list[str] = []
+    return Description(
+        "config.json",
+        {
+            "num_channels": value("num_channels", 3),
+            "patch_size": 4 if dino else value("patch_size", 4),
+            "hidden_sizes": value("hidden_sizes", (96, 192, 384, 768)),
+            "depths": value("depths", (3, 3, 9, 3)),
+            "use_grn": kind == "convnextv2",
+            "hidden_act": value("hidden_act", "gelu"),
+            "initializer_range": value("initializer_range", 0.02),
+            "layer_norm_eps": eps,
+            "norm_eps": eps if dino else 1e-6,  # the others' modules fix all but the last
+            "layer_scale_init_value": 0.0 if kind == "convnextv2" else value("layer_scale_init_value", 1e-6),
+            "drop_path_rate": value("drop_path_rate", 0.0),
+            "image_size": image_size,
+        },
+        recipe=_recipe(processor or (DINO_PROCESSOR if dino else {}), image_size),
+        labels=_labels(config.get("id2label"), notes),
+        source=str(config.get("_name_or_path") or ""),
+        problem=_known(PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
+        notes=notes,
+    )
+
+
+def _timm(config: Json) -> Description:
+    # Older files have all fields at the top; newer ones in pretrained_cfg, where the top overrides.
+    top = {name: config[name] for name in ("num_classes", "label_names", "label_descriptions") if name in config}
+    cfg = {**config.get("pretrained_cfg", config), **top}
+    architecture = str(config.get("architecture") or cfg.get("architecture") or "")
+    variant = VARIANTS.get(architecture)
+    if variant is None and "convnext" not in architecture:
+        raise ModelError(
+            f"config.json describes a {architecture or 'nameless'!r} model, not a ConvNeXt",
+            "name the folder of a ConvNeXt",
+        )
+    recipe = Recipe.from_timm(cfg)
+    changes: dict[str, Any] = {"image_size": recipe.size[0]}
+    if variant:
+        known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
+        changes |= {name: getattr(variant, name) for name in known}
+    notes = _timm_arguments(config.get("model_args") or {}, changes)
+    pool = config.get("global_pool", "avg")
+    if pool not in ("avg", "fast", "", None):
+        raise ModelError(f"config.json asks for {pool!r} pooling; only the mean is known", "use a model that averages")
+    names = cfg.get("label_names") or cfg.get("labels")
+    tag = cfg.get("tag")
+    return Description(
+        "config.json",
+        changes,
+        recipe=recipe,
+        labels=_labels(names, notes),
+        architecture=architecture,
+        license=str(cfg.get("license") or ""),
+        source=f"timm/{architecture}.{tag}" if tag else "",
+        notes=notes,
+    )
+
+
+def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
+    """Put what the constructor's overrides say into ``changes``; notes for those that are not understood."""
+    seen_in_shapes = {
+        "num_classes", "in_chans", "ls_init_value", "stem_type", "patch_size", "head_hidden_size", "conv_mlp",
+        "conv_bias", "use_grn", "head_norm_first", "drop_rate", "head_init_scale", "global_pool",
+    }  # fmt: skip
+    notes = []
+    for name, value in arguments.items():
+        if name == "depths":
+            changes["depths"] = value
+        elif name == "dims":
+            changes["hidden_sizes"] = value
+        elif name == "kernel_sizes":
+            changes["kernel_sizes"] = value if isinstance(value, list | tuple) else (value,) * 4
+        elif name == "norm_eps" and value is not None:
+            changes |= {"norm_eps": value, "layer_norm_eps": value}
+        elif name == "act_layer" and value is not None:
+            changes["hidden_act"] = value
+        elif name == "norm_layer" and value is not None:
+            changes["norm"] = _known(_NORMS, value, "norm_layer")
+        elif name == "drop_path_rate":
+            changes["drop_path_rate"] = value or 0.0
+        elif name == "output_stride" and value != 32:
+            raise ModelError(f"config.json asks for output stride {value}, a dilated network", "use one of stride 32")
+        elif name not in seen_in_shapes and name not in ("norm_eps", "act_layer", "norm_layer", "output_stride"):
+            notes.append(f"config.json has a model argument {name!r} that is not known; it was not used")
+    return notes
+
+
+def _openclip(config: Json) -> Description:
+    model = config.get("model_cfg", config)
+    vision, preprocess = model.get("vision_cfg", {}), config.get("preprocess_cfg", {})
+    architecture = str(vision.get("timm_model_name") or "")
+    if "convnext" not in architecture:
+        what = architecture or "a network of OpenCLIP's own"
+        raise ModelError(f"open_clip_config.json describes {what}, not a ConvNeXt", "use a convnext_* tower")
+    recipe = Recipe.from_open_clip(vision.get("image_size", 224), preprocess)
+    changes: dict[str, Any] = {"image_size": recipe.size[0]}
+    if variant := VARIANTS.get(architecture):
+        known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
+        changes |= {name: getattr(variant, name) for name in known}
+    return Description(
+        "open_clip_config.json",
+        changes,
+        recipe=recipe,
+        architecture=architecture,
+        task="embedding",
+    )
+
+
+def _labels(names: Any, notes: list[str]) -> LabelSet | None:
+    """The classes that a JSON names, as a list or by number; a note instead when they make no sense."""
+    if not names:
+        return None
+    mapping = dict(enumerate(names)) if isinstance(names, list) else names
+    try:
+        # a class without a name keeps transformers' placeholder for one
+        mapping = {key: name or f"LABEL_{key}" for key, name in mapping.items()}
+        return LabelSet.from_id2label(mapping)
+    except (ModelError, AttributeError) as error:
+        notes.append(f"the class names in config.json are of no use: {error}")
+        return None
+
+
+def _known(table: Mapping[str, Any], name: Any, what: str) -> Any:
+    found = table.get(str(name).lower())
+    if found is None:
+        raise ValueError(f"{what} must be one of {', '.join(table)}, not {name!r}")
+    return found

@@ -1,0 +1,142 @@
+"""Find the weights in what a file holds, and tell whose they are, from names and shapes alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints.layouts.huggingface import DINOV3, HUGGINGFACE, HUGGINGFACE_V2
+from convnext_cli.checkpoints.layouts.isotropic import ISOTROPIC
+from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.checkpoints.layouts.mmpretrain import MMPRETRAIN
+from convnext_cli.checkpoints.layouts.official import OFFICIAL
+from convnext_cli.checkpoints.layouts.openclip import OPENCLIP
+from convnext_cli.checkpoints.layouts.sparse import SPARSE
+from convnext_cli.checkpoints.layouts.timm import TIMM
+from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A layout is recognised by these names, all of them; the first that fits decides. A new layout is one file and one
+# line here.
+MARKERS: tuple[tuple[Layout, str], ...] = (
+    (OPENCLIP, r"trunk\.stem\.0\.weight"),
+    (SPARSE, r"stages\.0\.0\.dwconv\.kernel|stages\.0\.0\.norm\.ln\.weight"),
+    (TORCHVISION, r"features\.1\.0\.(layer_scale|block\.5\.weight)"),
+    (HUGGINGFACE_V2, r"encoder\.stages\.\d+\.layers\.\d+\.grn\.weight"),
+    (HUGGINGFACE, r"embeddings\.patch_embeddings\.weight"),
+    (DINOV3, r"stages\.0\.downsample_layers\.0\.weight"),
+    (MMPRETRAIN, r"stages\.0\.0\.depthwise_conv\.weight"),
+    (TIMM, r"stages[._]0\.blocks\.0\.conv_dw\.weight"),
+    (ISOTROPIC, r"blocks\.0\.dwconv\.weight"),
+    (OFFICIAL, r"stages\.0\.0\.dwconv\.weight"),
+)
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout, _ in reversed(MARKERS)}
+
+# Where training scripts put the weights; averaged (EMA) ones first, as timm prefers them.
+CONTAINERS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "teacher", "module", "network", "net"),
+    *("weights", "student"),
+)
+_DEEPEST = 20  # containers in each other; a pickle can hold one that holds itself
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+
+_FEWEST, _NEARLY = 8, 0.9  # names that a layout must know, all in all and of those there are
+
+# What wrappers put before names. Some replace their siblings: those weights are taken, the others left.
+_ALONE = {
+    "ema_model.": "the averaged (EMA) weights",
+    "teacher.": "the teacher's weights",
+    "student.": "the student's weights",
+}
+PREFIXES = (
+    *(*_ALONE, "module.", "timm_model.", "convnext.", "convnextv2.", "visual.", "backbone.", "model.", "net."),
+    *("network.", "encoder.", "trunk."),
+)
+_INSIDE = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+# Tensors beside the weights of any layout, which classification does not need.
+DROPPED = ("n_averaged", "steps", "num_batches_tracked", "data_preprocessor.")
+
+
+def unwrap(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a checkpoint by name, out of the containers that training puts them in, and notes.
+
+    Raises ModelError when there are no tensors.
+    """
+    import torch
+
+    notes: list[str] = []
+    for _ in range(_DEEPEST):
+        found = [name for name in CONTAINERS if isinstance(state.get(name), dict) and state[name]]
+        if not found:
+            break
+        if found[0] in _AVERAGED:
+            others = [name for name in found[1:] if name not in _AVERAGED]
+            rather = f", not {others[0]!r}" if others else ""
+            notes.append(f"took the averaged (EMA) weights of the checkpoint, {found[0]!r}{rather}")
+        elif len(found) > 1:
+            notes.append(f"took {found[0]!r} of the checkpoint, not {', '.join(map(repr, found[1:]))}")
+        state = {str(name): value for name, value in state[found[0]].items()}
+    else:
+        raise ModelError("the file's dicts lie in each other without end", "name a checkpoint of a ConvNeXt")
+    tensors = {_INSIDE.sub("", k): v.detach() for k, v in state.items() if isinstance(v, torch.Tensor)}
+    if not tensors:
+        inside = ", ".join(list(state)[:8]) or "nothing"
+        raise ModelError(f"the file holds no weights; it holds {inside}", "name a checkpoint of a ConvNeXt")
+    return tensors, notes
+
+
+def recognise(names: Iterable[str]) -> Layout | None:
+    """The layout that has these names, or None."""
+    names = set(names)
+    for layout, marker in MARKERS:
+        pattern = re.compile(marker)
+        if any(pattern.fullmatch(name) for name in names):
+            return layout
+    return None
+
+
+def nearest(names: Iterable[str]) -> Layout | None:
+    """The layout that knows nearly all of these names, though not that by which it is recognised."""
+    names = set(names)
+
+    def known(layout: Layout) -> float:
+        found = [name for name in map(layout.canonical, names) if name is not None]
+        block = any(name.endswith((".dwconv.weight", ".pwconv1.weight")) for name in found)
+        # of two with the same names, that of the right version
+        return block * len(found) + 0.5 * ((layout is HUGGINGFACE_V2) == any(".grn." in name for name in names))
+
+    best = max((layout for layout, _ in reversed(MARKERS)), key=known)
+    return best if int(known(best)) >= max(_FEWEST, _NEARLY * len(names)) else None
+
+
+def sniff(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Layout, list[str]]:
+    """Take wrappers' prefixes off until the names are those of a known layout.
+
+    Raises ModelError when they never are.
+    """
+    notes: list[str] = []
+    given, likely = tensors, None
+    while (layout := recognise(tensors)) is None:
+        if likely is None and (layout := nearest(tensors)):
+            likely = tensors, layout, list(notes)
+        prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in tensors)), None)
+        if prefix is None and likely:  # what it lacks is said by name, by those who know the layout
+            return likely
+        if prefix is None:
+            raise ModelError(
+                "these are not the weights of a ConvNeXt, or of a layout that is not known: "
+                f"{len(given)} tensors, {', '.join(sorted(given)[:4])} …",
+                "known are: " + ", ".join(LAYOUTS),
+            )
+        inner = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        rest = {name: t for name, t in tensors.items() if not name.startswith(prefix)}
+        if rest and (only := _ALONE.get(prefix)):
+            notes.append(f"took {only} ({prefix}*) and left {len(rest)} other tensors")
+            rest = {}
+        tensors = rest | inner
+    return tensors, layout, notes

@@ -1,0 +1,41 @@
+"""mmpretrain (open-mmlab/mmpretrain, mmpretrain/models/backbones/convnext.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convnext_cli.checkpoints.layouts.layout import Layout
+
+_BLOCK = "stages.{i}.{j}."
+MMPRETRAIN = Layout(
+    "mmpretrain",
+    pairs=(
+        ("downsample_layers", "downsample_layers"),
+        (f"{_BLOCK}depthwise_conv", f"{_BLOCK}dwconv"),
+        (f"{_BLOCK}pointwise_conv1", f"{_BLOCK}pwconv1"),
+        (f"{_BLOCK}pointwise_conv2", f"{_BLOCK}pwconv2"),
+        ("stages", "stages"),
+        ("norm3", "norm"),
+        ("head.fc", "head"),
+    ),
+    prefix="backbone.",
+    bare=("head.fc",),
+    dropped=("norm0.", "norm1.", "norm2.", "data_preprocessor."),
+    shapes={".grn.gamma": (-1,), ".grn.beta": (-1,)},
+)
+
+
+def wrap(state: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+    """The checkpoint that mmpretrain's ``get_model(config, pretrained=FILE)`` opens. names: of the classes."""
+    return {"meta": {} if names is None else {"dataset_meta": {"classes": names}}, "state_dict": state}
+
+
+def classes(checkpoint: dict[str, Any]) -> list[str] | None:
+    """The names of the classes in a checkpoint of mmpretrain 1.x, or of mmcls 0.x before it; None for none."""
+    meta = checkpoint.get("meta")
+    if not isinstance(meta, dict):
+        return None
+    dataset = meta.get("dataset_meta")
+    names = dataset.get("classes") if isinstance(dataset, dict) else meta.get("CLASSES")
+    known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return list(names) if known and names else None

@@ -1,0 +1,125 @@
+"""Tar shards as WebDataset writes them: ``key.jpg`` beside ``key.cls``, ``key.json`` or ``key.txt``, read in place.
+
+The shards are gone through once, for names, labels and places; a photo's bytes are read when it is asked for. Names say
+which label file belongs to which photo (``tar_keys.py``). The label is the text of ``.cls``, else ``label``, ``class``
+or ``cls`` of ``.json``, else the text of ``.txt``. A photo with two labels has none, and is reported.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.base.errors import ModelError, PhotoError
+from convnext_cli.base.text import json_value
+from convnext_cli.datasets import tar_keys
+from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
+from convnext_cli.photos.containers.tar import clean, entries
+from convnext_cli.photos.decode import IMAGE_SUFFIXES, check_bytes, checked
+from convnext_cli.storage.addresses import is_url
+from convnext_cli.storage.reading import opened_file
+
+_FIELDS = ("label", "class", "cls", "class_name")
+_LONGEST = 1 << 16  # bytes; what is longer is no label
+_FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+
+
+class TarSource:
+    """Photos by (shard, place, size)."""
+
+    def __init__(self, streams: Sequence[io.BufferedIOBase]) -> None:
+        self._streams = streams
+        self._lock = threading.Lock()
+
+    def read(self, key: Any) -> bytes:
+        shard, place, size = key
+        check_bytes(size)
+        try:
+            with self._lock:
+                self._streams[shard].seek(place)
+                return checked(self._streams[shard].read(size))
+        except OSError:
+            raise PhotoError("corrupt", "the shard is damaged there") from None
+
+    def size(self, key: Any) -> int:
+        return int(key[2])
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+
+
+def read(paths: Sequence[str], named: str) -> Dataset:
+    """The photos of shards, in their order. named: what the user called them.
+
+    Raises ModelError for shards that are damaged, or hold no photo.
+    """
+    streams: list[io.BufferedIOBase] = []
+    labelled: list[tuple[LabelledPhoto, frozenset[str]]] = []
+    passed_over: Counter[str] = Counter()
+    for number, path in enumerate(paths):
+        try:
+            stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source has it
+            streams.append(stream)
+            labelled += _photos(path, number, stream, passed_over)
+        except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+            raise ModelError(f"{path} cannot be read as a tar: {error}", "fetch or write the file again") from error
+    photos, contradictory = without_contradictions(labelled)
+    if not photos:
+        raise ModelError(f"there is no photo in {named}", "photos are files in the tar, as key.jpg beside key.cls")
+    classes = sorted_classes(photos)
+    return Dataset(
+        named, "tar", classes, photos, TarSource(streams), passed_over=passed_over, contradictory=contradictory
+    )
+
+
+def _photos(
+    path: str, shard: int, stream: io.BufferedIOBase, passed_over: Counter[str]
+) -> Iterator[tuple[LabelledPhoto, frozenset[str]]]:
+    """The photos of a shard, none with a label yet, and the labels that its files give to each."""
+    word = _FIRST_WORD.match(os.path.basename(path))  # noqa: PTH119 - URLs
+    split = split_of(word[0]) if word else None
+    texts: dict[str, dict[str, list[str]]] = {}  # of label files, by stem and suffix
+    names: list[tuple[str, str, tuple[int, int, int]]] = []
+    for tar, entry in entries(stream, "r:"):
+        name = clean(entry.name)
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        suffix = suffix.lower()
+        if entry.issparse():
+            raise tarfile.ReadError(f"{name} is a sparse file: pack the shard without --sparse")
+        if not entry.isreg() or not name or name.rpartition("/")[2].startswith("."):
+            continue
+        if suffix in IMAGE_SUFFIXES:
+            names.append((name, stem, (shard, entry.offset_data, entry.size)))
+        elif suffix in tar_keys.SUFFIXES and entry.size <= _LONGEST:
+            file = tar.extractfile(entry)
+            text = _label(suffix, b"" if file is None else file.read())
+            if text is not None:
+                texts.setdefault(stem, {}).setdefault(suffix, []).append(text)
+        else:
+            passed_over[suffix or "no suffix"] += 1
+    labels = tar_keys.labels([stem for _, stem, _ in names], texts)
+    for (name, _, place), found in zip(names, labels, strict=True):
+        yield LabelledPhoto(f"{path}/{name}", None, split, place), found
+
+
+def _label(suffix: str, data: bytes) -> str | None:
+    text = data.decode("utf-8-sig", "replace").strip()
+    if suffix != ".json":
+        return text or None
+    try:
+        values = json_value(text)
+    except ValueError:  # not JSON, or nested without end
+        return None
+    if not isinstance(values, dict):
+        return None
+    labels = (values.get(name) for name in _FIELDS)
+    value = next((label for label in labels if isinstance(label, str | int) and not isinstance(label, bool)), None)
+    return None if value is None else str(value)

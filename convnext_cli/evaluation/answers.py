@@ -1,0 +1,59 @@
+"""Photos through a model: what it answers, kept as small arrays whatever the number of its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convnext_cli.base.errors import ModelError, PhotoError
+from convnext_cli.datasets import Dataset, LabelledPhoto
+from convnext_cli.evaluation.figures import TOP
+from convnext_cli.evaluation.truth import NONE
+from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.rows import Row
+
+
+@dataclass(frozen=True)
+class Answers:
+    """top: (N, TOP) int32, numbers of labels (their place in ``LabelSet.names``), the best first, NONE where there are
+    no more. scores: (N, TOP) float64, NaN there. errors: why a photo has no answer, by its place.
+    """
+
+    top: np.ndarray
+    scores: np.ndarray
+    errors: dict[int, PhotoError] = field(default_factory=dict)
+
+    def of(self, kept: np.ndarray) -> Answers:
+        """Those of the photos that a mask keeps."""
+        places = np.flatnonzero(kept).tolist()
+        errors = {new: self.errors[old] for new, old in enumerate(places) if old in self.errors}
+        return Answers(self.top[kept], self.scores[kept], errors)
+
+
+def answer(
+    pipeline: Pipeline,
+    dataset: Dataset,
+    photos: Sequence[LabelledPhoto],
+    keep: Callable[[LabelledPhoto, Row], None] = lambda *_: None,
+) -> Answers:
+    """The best guesses of every photo; a photo that cannot be read has an error in their place.
+
+    keep: told each row, in order. Raises ModelError for a model whose outputs are no scores of classes.
+    """
+    if pipeline.scores == "logits":
+        raise ModelError("this model was trained for a quantity, not for classes", "take a classifier")
+    pipeline.k = TOP
+    numbers = {name: number for number, name in enumerate(pipeline.labels.names)}
+    top = np.full((len(photos), TOP), NONE, np.int32)
+    scores = np.full((len(photos), TOP), np.nan)
+    errors: dict[int, PhotoError] = {}
+    rows = pipeline.rows(dataset.stream(photos))
+    for place, (photo, row) in enumerate(zip(photos, rows, strict=True)):
+        if row.error is not None:
+            errors[place] = row.error
+        for rank, guess in enumerate(row.predictions):
+            top[place, rank], scores[place, rank] = numbers[guess.label], guess.score
+        keep(photo, row)
+    return Answers(top, scores, errors)

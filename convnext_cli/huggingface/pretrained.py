@@ -1,0 +1,356 @@
+"""``from_pretrained`` and ``save_pretrained``, as on transformers' ConvNext page, without any network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import torch
+
+from convnext_cli import checkpoints, zoo
+from convnext_cli.base.errors import ModelError, OutputError
+from convnext_cli.checkpoints import canonical, companion_files
+from convnext_cli.checkpoints.descriptions import PROBLEMS, PROCESSOR, describe, reading
+from convnext_cli.checkpoints.layouts import huggingface
+from convnext_cli.checkpoints.rename import to_layout
+from convnext_cli.huggingface.image_processor import ConvNextImageProcessor
+from convnext_cli.labels import LabelSet
+from convnext_cli.model import network as model
+from convnext_cli.model.card import Card
+from convnext_cli.model.config import ConvNextConfig as Shape
+from convnext_cli.model.preprocessing import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    _Base = model.ConvNextModel
+else:
+    _Base = object
+
+CONFIG = "config.json"
+_Names = Mapping[int, str] | Mapping[str, str]
+
+
+class ConvNextConfig(Shape):
+    """The shape of a network, and what transformers' class of this name says besides: the names of its classes.
+
+    id2label, label2id: class by number and number by class; either gives num_labels. LABEL_0 … where none are known.
+    num_stages: held against depths. problem_type: "single_label_classification", "multi_label_classification" or
+    "regression". out_features, out_indices: kept for transformers' backbones; nothing here reads them.
+
+    Raises ValueError for values that make no network, or contradict each other.
+    """
+
+    problem_type: str | None
+    out_features: list[str] | None
+    out_indices: list[int] | None
+    _labels: str | LabelSet | None
+
+    def __init__(
+        self,
+        *,
+        num_stages: int | None = None,
+        id2label: _Names | None = None,
+        label2id: Mapping[str, int] | None = None,
+        problem_type: str | None = None,
+        out_features: Iterable[str] | None = None,
+        out_indices: Iterable[int] | None = None,
+        **shape: Any,
+    ) -> None:
+        labels = _labels(id2label, label2id)
+        if labels is not None and shape.setdefault("num_labels", len(labels)) != len(labels):
+            raise ValueError(f"num_labels is {shape['num_labels']}, but {len(labels)} classes have names")
+        if problem_type is not None and problem_type not in PROBLEMS:
+            raise ValueError(f"problem_type must be one of {', '.join(PROBLEMS)}, not {problem_type!r}")
+        super().__init__(**shape)
+        if num_stages is not None and num_stages != len(self.depths):
+            raise ValueError(f"num_stages is {num_stages}, but depths has {len(self.depths)} entries")
+        self._set(
+            _labels=labels,
+            problem_type=problem_type,
+            out_features=None if out_features is None else list(out_features),
+            out_indices=None if out_indices is None else list(out_indices),
+        )
+
+    def _set(self, **values: Any) -> Self:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # frozen, as its base is
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the networks have the same shape, whatever their classes are called."""
+        return isinstance(other, Shape) and self.to_dict() == other.to_dict()
+
+    __hash__ = Shape.__hash__
+
+    @classmethod
+    def from_card(cls, card: Card) -> Self:
+        """What a card says, in transformers' words."""
+        # transformers takes one class of many where nothing is said
+        problem = None if card.problem == "single_label" else huggingface.PROBLEMS[card.problem]
+        return cls(**card.config.to_dict())._set(_labels=card.labels, problem_type=problem)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self:
+        """Of a config.json or a folder with one; else of the weights that ``name_or_path`` means.
+
+        Raises ModelError when there are none on this machine, or when the file is damaged or of another network.
+        """
+        path = Path(name_or_path)
+        folder = path.parent if path.name == CONFIG else path
+        if (folder / CONFIG).is_file() and (card := _described(folder)):
+            return cls.from_card(card)
+        return cls.from_card(checkpoints.read_card(zoo.resolve(name_or_path)))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json as transformers reads it. Raises ModelError where it has no such network, OutputError."""
+        described = huggingface.describe(self.shape())
+        if described is None:
+            raise ModelError(
+                "transformers has no network of this shape", "save the network itself: its card keeps the config"
+            )
+        _write_json(Path(folder) / CONFIG, described[1] | self._said())
+
+    def shape(self) -> Shape:
+        """The shape alone, as cards keep it."""
+        return Shape.from_dict(self.to_dict())
+
+    def card(self) -> Card:
+        """Of a network that was made from this config."""
+        problem = PROBLEMS[self.problem_type] if self.problem_type else "single_label"
+        return Card(self.shape(), labels=self._labels, problem=problem)
+
+    def replace(self, **changes: Any) -> Self:
+        """With other fields; the names stay while their number does."""
+        shape, renamed = self.to_dict(), any(changes.get(name) is not None for name in ("id2label", "label2id"))
+        if renamed:
+            shape.pop("num_labels")  # the names say it
+        new = type(self)(**shape | changes)
+        kept = {name: value for name, value in vars(self).items() if name not in self.to_dict() and name not in changes}
+        if renamed or new.num_labels != self.num_labels:
+            kept.pop("_labels")
+        return new._set(**kept)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        if self._labels is None:
+            return {i: f"LABEL_{i}" for i in range(self.num_labels)}
+        return {label.index: label.name for label in self.card().label_set()}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {name: i for i, name in self.id2label.items()}
+
+    def _said(self) -> dict[str, Any]:
+        """The fields of config.json that are no shape."""
+        values: dict[str, Any] = {"problem_type": self.problem_type} if self.problem_type else {}
+        if self.num_labels:
+            values["id2label"] = {str(i): name for i, name in self.id2label.items()}
+            values["label2id"] = self.label2id
+        backbone = {"out_features": self.out_features, "out_indices": self.out_indices}
+        return values | {name: value for name, value in backbone.items() if value is not None}
+
+
+def _labels(id2label: _Names | None, label2id: Mapping[str, int] | None) -> LabelSet | None:
+    """The classes that either names; None for neither. Raises ValueError."""
+    if id2label is None and label2id is None:
+        return None
+    by_number = {int(i): str(name) for i, name in (id2label or {}).items()}
+    reverse = {int(i): str(name) for name, i in (label2id or {}).items()}
+    if id2label is not None and label2id is not None and by_number != reverse:
+        raise ValueError("id2label and label2id contradict each other")
+    try:
+        known = LabelSet.from_id2label(by_number or reverse)
+    except ModelError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+    return known or LabelSet.from_names("id2label", list((by_number or reverse).values()))
+
+
+def _described(folder: Path) -> Card | None:
+    """What transformers' config.json alone says; None when it is another library's. Raises ModelError."""
+    files = companion_files.read_json(folder / CONFIG, asked=folder)
+    said, given = describe(files), files[CONFIG]
+    if said is None or "pretrained_cfg" in given or "architecture" in given or not said.config:
+        return None
+    with reading(CONFIG):
+        bodies = [str(name) for name in given.get("architectures") or () if not str(name).endswith("Classification")]
+        rows = 0 if bodies else len(given.get("id2label") or ()) or given.get("num_labels", 2)  # transformers' default
+        labels = said.labels if rows else None
+        config = Shape(**said.config, num_labels=rows)
+        return Card(config, recipe=said.recipe or Recipe(), labels=labels, problem=said.problem or "single_label")
+
+
+class _Pretrained(_Base):
+    """Adds reading and writing to a network.
+
+    config: its shape, and the names of its classes. card: what its weights say of themselves; None for a network made
+    from a config. notes: what reading them inferred, chose or left out.
+    """
+
+    config: ConvNextConfig
+
+    def __init__(self, config: Shape) -> None:
+        super().__init__(config if isinstance(config, ConvNextConfig) else ConvNextConfig(**config.to_dict()))
+        self.card: Card | None = None
+        self.notes: list[str] = []
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        num_labels: int | None = None,
+        id2label: _Names | None = None,
+        label2id: Mapping[str, int] | None = None,
+        ignore_mismatched_sizes: bool = False,
+    ) -> Self:
+        """The network of a weights file, a folder, or a name of the zoo whose weights are on this machine.
+
+        dtype: of the parameters, or its name, or "auto" for the file's own; float32 for None. ``torch_dtype`` is its
+            former name.
+        num_labels, id2label, label2id: other classes than the checkpoint's. Another number of them needs a new
+            classifier, to be trained: only with ``ignore_mismatched_sizes``, or where the checkpoint has none.
+
+        The network is in eval mode, and its parameters are views of the mapped file where nothing had to be cast.
+        Raises ModelError when the weights are not here (with the line that pulls them) or cannot be used, ValueError
+        for a dtype that is none and for names that contradict each other.
+        """
+        labels = _labels(id2label, label2id)
+        rows = num_labels if labels is None else len(labels)
+        if num_labels not in (None, rows):
+            raise ValueError(f"num_labels is {num_labels}, but {rows} classes have names")
+        checkpoint = checkpoints.load(zoo.resolve(name_or_path), dtype=_dtype(torch_dtype if dtype is None else dtype))
+        card, tensors, notes = checkpoint.card, checkpoint.tensors, list(checkpoint.notes)
+        if rows is not None and rows != card.config.num_labels:
+            if card.config.num_labels and not ignore_mismatched_sizes:
+                raise ModelError(
+                    f"the classifier of {card.name} has {card.config.num_labels} classes, not {rows}",
+                    "ignore_mismatched_sizes=True puts a new one in its place, which has to be trained",
+                )
+            card, tensors = _with_head(card, rows), tensors | _new_head(card.config, rows, tensors)
+            notes.append(f"the classifier of {rows} classes is new: train it before its answers mean anything")
+        if labels is not None:
+            card = card.replace(labels=labels)
+        with torch.device("meta"):
+            network = cls(ConvNextConfig.from_card(card))
+        names = network.state_dict().keys()
+        network.load_state_dict({name: tensors[name] for name in names}, assign=True)
+        network.card, network.notes = card, notes
+        return network.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors, which holds the card too, and in transformers' form config.json and
+        preprocessor_config.json.
+
+        Where transformers has such a network, the tensors have its names and it reads the folder; else they have the
+        canonical ones, and JSON of before, which would contradict them, is removed. ``from_pretrained`` reads both
+        back exactly. A classifier that was replaced by another linear layer is written as it is; names for its classes
+        are those of before while their number is. The card's name, description, metrics and temperature stay only
+        while the tensors do.
+        Raises ModelError when the parameters are otherwise no longer those of the config, and OutputError.
+        """
+        folder, tensors = Path(folder), self.state_dict()
+        card, head = self.card or self.config.card(), tensors.get("head.weight")
+        if head is None or len(head) != card.config.num_labels:
+            card = _with_head(card, 0 if head is None else len(head))
+        card = card.replace(config=card.config.replace(head_bias=head is None or "head.bias" in tensors))
+        _check(card.config, tensors)
+        sha256 = canonical.fingerprint(tensors)
+        if sha256 != card.sha256 and not _only_widened(tensors, card.sha256):  # trained: what is said is of others
+            card = card.replace(name="", description="", metrics={}, temperature=None)
+        card = card.replace(sha256=sha256)
+        if described := huggingface.describe(card.config):
+            layout, description = described
+            tensors = to_layout(tensors, layout)
+            _write_json(folder / CONFIG, description | ConvNextConfig.from_card(card)._said())
+        else:
+            _remove(folder / CONFIG)  # of another network, saved here before
+        try:
+            _write_json(folder / PROCESSOR, ConvNextImageProcessor.from_recipe(card.recipe).to_dict())
+        except ModelError:  # a recipe that transformers has no words for; the card keeps it
+            _remove(folder / PROCESSOR)
+        canonical.write(folder / "model.safetensors", tensors, card)
+
+
+class ConvNextModel(_Pretrained, model.ConvNextModel):
+    """The network without its classifier."""
+
+
+class ConvNextForImageClassification(_Pretrained, model.ConvNextForImageClassification):
+    """The network with its classifier; where the weights have none, its logits are the pooled features."""
+
+
+def _with_head(card: Card, rows: int) -> Card:
+    """The card for another classifier, whose classes nobody knows; 0 rows for none."""
+    config = card.config.replace(num_labels=rows, head_bias=True)
+    if not rows:
+        config = config.replace(head_hidden_size=None)
+    return card.replace(
+        config=config,
+        labels=None,
+        task="classification" if rows else "features",
+        problem="regression" if rows == 1 else "single_label",
+        metrics={},
+        temperature=None,
+        sha256="",
+    )
+
+
+def _new_head(config: Shape, rows: int, body: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A linear classifier, initialised as the network's other layers, of the body's dtype."""
+    dtype = next(iter(body.values())).dtype
+    weight = torch.empty(rows, config.head_hidden_size or config.hidden_sizes[-1])
+    torch.nn.init.trunc_normal_(weight, std=config.initializer_range)
+    return {"head.weight": weight.to(dtype), "head.bias": torch.zeros(rows, dtype=dtype)}
+
+
+def _check(config: Shape, tensors: Mapping[str, Tensor]) -> None:
+    due, found = config.shapes(), {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    odd = [name for name in due | found if due.get(name) != found.get(name)]
+    if odd:
+        raise ModelError(
+            f"the network is no longer the one of its config: {len(odd)} parameters differ, {odd[0]} first",
+            "save it with torch.save(network.state_dict(), FILE)",
+        )
+
+
+def _only_widened(tensors: Mapping[str, Tensor], sha256: str) -> bool:
+    """Whether these are the tensors of this fingerprint, which were read from a file of half precision."""
+    if not sha256:
+        return False
+    for narrow in (torch.float16, torch.bfloat16):
+        cast = {name: tensor.to(narrow) for name, tensor in tensors.items()}
+        exact = all(torch.equal(cast[name].to(tensor.dtype), tensor) for name, tensor in tensors.items())
+        if exact and canonical.fingerprint(cast) == sha256:
+            return True
+    return False
+
+
+def _dtype(wish: torch.dtype | str | None) -> torch.dtype | Literal["stored"] | None:
+    if wish == "auto":
+        return "stored"
+    found = getattr(torch, wish, wish) if isinstance(wish, str) else wish
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(f"dtype must be a floating torch.dtype, its name or 'auto', not {wish!r}")
+    return found
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", "check free space and permissions, or name another folder"
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot remove {path}: {error.strerror}", "remove it, or name another folder") from error

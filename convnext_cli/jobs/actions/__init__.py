@@ -1,0 +1,1 @@
+"""Sorting photos into folders by label, and undoing it."""

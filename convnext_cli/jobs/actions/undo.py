@@ -1,0 +1,345 @@
+"""The undo log of a sort, and what takes the sort back.
+
+JSON lines: a header, then what was going to be done, each line on the disk before its action. Whether it was done is
+seen from the files: so a log is of use whenever its sort was killed, and undoing twice does no harm. Paths that are not
+UTF-8 stand with JSON's escapes for lone surrogates, as Python gives them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from convnext_cli.base.errors import UsageError
+from convnext_cli.jobs.actions import move_files
+
+Mode = Literal["copy", "link", "hardlink", "move"]
+VERSION = 1
+_KIND = "convnext sort"
+_BEGINNING = f'{{"log": "{_KIND}", "version": '.encode()
+# What file systems keep of times: NTFS, UDF, exFAT, ext3 and HFS+, FAT.
+_GRAINS = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+_BROKEN = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
+_CHANGED = "was changed since"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that undoing left as it is, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(slots=True)
+class Undone:
+    """removed: copies and links. moved_back: photos. folders: removed ones. kept: what was left as it is."""
+
+    removed: int = 0
+    moved_back: int = 0
+    folders: int = 0
+    kept: list[Kept] = field(default_factory=list)
+
+
+class Log:
+    """Where a sort writes what it is going to do.
+
+    into: the folder that photos are sorted into. roots: folders that they come from; ``undo`` stays inside of these.
+    Raises UsageError when there is something of that name, OSError when it cannot be written.
+    """
+
+    def __init__(self, path: Path, mode: Mode, into: Path | None = None, roots: Iterable[str] = ()) -> None:
+        try:
+            self._stream = path.open("xb")
+        except FileExistsError as error:
+            hint = "choose another name; that log can still be undone"
+            raise UsageError(f"{path} is there already", hint) from error
+        try:
+            date = datetime.now(UTC).isoformat(" ", "seconds")
+            folders = {} if into is None else {"into": str(into), "from": sorted(roots) or None}
+            self.add({"log": _KIND, "version": VERSION, "mode": mode, "date": date, **folders})
+            self.sync()
+            move_files.settle(path.parent)
+        except OSError:
+            self.close()
+            path.unlink()  # nothing was done yet
+            raise
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Note something; it is on the disk after ``sync``."""
+        self._stream.write(json.dumps(record).encode() + b"\n")
+
+    def sync(self) -> None:
+        """What was noted stays, also when the power goes."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Write what is left, if that is possible: only remarks on what failed are not on the disk yet."""
+        with suppress(OSError):
+            self._stream.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A photo that was copied, linked or moved. size, mtime_ns: the photo's at that time."""
+
+    mode: Mode
+    source: Path
+    target: Path
+    size: int
+    mtime_ns: int
+
+    def is_as_made(self, path: Path) -> bool:
+        """Whether a file, links followed, has the size and time; the time as its file system keeps it."""
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        apart = abs(found.st_mtime_ns - self.mtime_ns)
+        same_time = any(apart < grain and found.st_mtime_ns % grain == 0 for grain in _GRAINS)
+        return stat.S_ISREG(found.st_mode) and found.st_size == self.size and same_time
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in a log."""
+        paths = {"source": str(self.source), "target": str(self.target)}
+        return {"do": self.mode, **paths, "size": self.size, "mtime_ns": self.mtime_ns}
+
+
+def undo(log: Path) -> Undone:
+    """Take a sort back, in reverse order: how much, and what was left since it is not what was made any more.
+
+    A file goes only while its content is elsewhere too. May be killed and given again. Of several logs the latest is
+    undone first. Raises UsageError when the file is no such log.
+    """
+    done = Undone()
+    failed: set[str] = set()
+    bounds = _bounds(log)
+    for line in _backwards(log):
+        try:
+            record = json.loads(line)
+            what = record["do"]
+            if what == "undone":  # what has these names now is another sort's
+                return done
+            path = _text(record["path" if what == "folder" else "target"])
+            made = None if what in ("folder", "failed") else _made(record)
+        except _BROKEN:
+            done.kept.append(Kept(str(log), f"cannot be read: {line[:80]!r}"))
+            continue
+        try:
+            if what == "failed":
+                failed.add(path)
+            elif made is None:
+                bounds.check_folder(Path(path))
+                done.folders += _remove_folder(Path(path))
+            elif path in failed:
+                failed.discard(path)
+            elif _take_back(bounds.checked(made)):
+                done.moved_back += made.mode == "move"
+                done.removed += made.mode != "move"
+        except _Keep as kept:
+            done.kept.append(Kept(kept.path, kept.why))
+        except (OSError, ValueError) as error:
+            done.kept.append(Kept(path, getattr(error, "strerror", None) or str(error)))
+    if not done.kept and done != Undone():
+        with suppress(OSError), log.open("ab") as stream:  # a log that may not be written is undone again, without harm
+            stream.write(b'{"do": "undone"}\n')
+    return done
+
+
+class _Keep(Exception):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(why)
+        self.path, self.why = str(path), why
+
+
+@dataclass
+class _Bounds:
+    """The folders that a log was made for. into: None in logs of earlier releases, until a line names it."""
+
+    into: Path | None
+    roots: tuple[Path, ...] | None
+
+    def checked(self, made: Made) -> Made:
+        """A step that stays inside. Raises _Keep for one that leads elsewhere, by a link too."""
+        if self.into is None:
+            self.into = _real(made.target.parent.parent)
+        if not _real(made.target.parent).is_relative_to(self.into):
+            raise _Keep(made.target, f"is not in {self.into}, which the log is for")
+        source = _real(made.source.parent)
+        # logs of earlier releases do not say where photos came from
+        if made.mode == "move" and self.roots is not None and not any(map(source.is_relative_to, self.roots)):
+            raise _Keep(made.target, f"came from {made.source}, which is not in a folder that the log is for")
+        return made
+
+    def check_folder(self, folder: Path) -> None:
+        """Raises _Keep for a folder that the sort cannot have made: it lies neither in the sorted one nor above it."""
+        real = _real(folder.parent) / folder.name
+        if self.into is not None and not (real.is_relative_to(self.into) or self.into.is_relative_to(real)):
+            raise _Keep(folder, f"is not in {self.into}, which the log is for")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _bounds(log: Path) -> _Bounds:
+    """What the header of a log says. Raises UsageError where it is damaged."""
+    try:
+        with log.open("rb") as stream:
+            values = json.loads(stream.readline(1 << 20))
+        into, roots = values.get("into"), values.get("from")
+        return _Bounds(
+            None if into is None else _real(Path(_text(into))),
+            None if roots is None else tuple(_real(Path(_text(root))) for root in roots),
+        )
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, RecursionError):
+        return _Bounds(None, ())  # ``_backwards`` says what is wrong with it
+    except _BROKEN as error:
+        raise UsageError(f"{log} is damaged in its first line", "the folders in it are still as they were") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _made(record: dict[str, Any]) -> Made:
+    if record["do"] not in _TAKE_BACK:
+        raise ValueError
+    source, target = Path(_text(record["source"])), Path(_text(record["target"]))
+    return Made(record["do"], source, target, _number(record["size"]), _number(record["mtime_ns"]))
+
+
+def _backwards(log: Path) -> Iterator[bytes]:
+    """The lines behind the header, the last first. One that was not written to its end was followed by no action."""
+    hint = "the log is the file that the sort named when it ended"
+    starts = array("Q")
+    try:
+        with log.open("rb") as stream:
+            header = stream.readline(1 << 20)
+            if not header.endswith(b"\n") and _BEGINNING.startswith(header[: len(_BEGINNING)]):
+                return  # killed at its very beginning
+            _check(log, header, hint)
+            starts.append(stream.tell())
+            starts.extend(stream.tell() for line in iter(stream.readline, b"") if line.endswith(b"\n"))
+            for start in reversed(starts[:-1]):
+                stream.seek(start)
+                yield stream.readline()
+    except OSError as error:
+        raise UsageError(f"{log} cannot be read: {error.strerror or error}", hint) from error
+
+
+def _check(log: Path, header: bytes, hint: str) -> None:
+    try:
+        values = json.loads(header)
+        kind, version = values["log"], values["version"]
+    except _BROKEN:
+        kind = version = None
+    if kind != _KIND:
+        raise UsageError(f"{log} is no log of a sort", hint)
+    if version != VERSION:
+        raise UsageError(f"{log} was written by another release of convnext (version {version})", "undo with that one")
+
+
+def _remove_folder(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _Keep(folder, "is not empty") from error
+        raise
+    return True
+
+
+def _take_back(made: Made) -> bool:
+    """Undo one; whether there was something to undo. Raises _Keep and OSError."""
+    source, target = made.source, made.target
+    for part in (
+        move_files.part_of(source, target),
+        move_files.part_of(target, source),
+    ):  # of a killed sort, of a killed undo
+        if move_files.state(part) is not None:
+            if not any(made.is_as_made(whole) or _same_file(part, whole) for whole in (source, target)):
+                raise _Keep(part, "is left of a copy, and nothing else is")
+            part.unlink()
+    if move_files.state(target) is not None:
+        _TAKE_BACK[made.mode](made)
+        return True
+    if made.mode == "move" and move_files.state(source) is None:
+        raise _Keep(source, f"is there no more, and neither is {target}")
+    return False
+
+
+def _unlink(made: Made) -> None:
+    if not made.target.is_symlink() or made.target.readlink() != made.source:
+        raise _Keep(made.target, _CHANGED)
+    made.target.unlink()
+
+
+def _remove_hardlink(made: Made) -> None:
+    if not _same_file(made.source, made.target) or not _have_two_places(made):
+        raise _Keep(made.target, "or its original was changed since")
+    made.target.unlink()
+
+
+def _remove_copy(made: Made) -> None:
+    if made.target.is_symlink() or not made.is_as_made(made.target):
+        raise _Keep(made.target, _CHANGED)
+    if not _have_two_places(made) or not (
+        made.is_as_made(made.source) or move_files.same_bytes(made.source, made.target)
+    ):
+        raise _Keep(made.target, "is all there is: its original is gone or was changed since")
+    made.target.unlink()
+
+
+def _move_back(made: Made) -> None:
+    source, target = made.source, made.target
+    if target.is_symlink() or not made.is_as_made(target):
+        raise _Keep(target, _CHANGED)
+    there = move_files.state(source)
+    if there is None:
+        source.parent.mkdir(parents=True, exist_ok=True)
+        move_files.move(target, source, made.mtime_ns)
+    elif stat.S_ISREG(there.st_mode) and _have_two_places(made) and move_files.same_bytes(source, target):
+        target.unlink()  # a move, or an undo, was killed between its copy and the end
+    else:
+        raise _Keep(target, "something else has taken its old place")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _have_two_places(made: Made) -> bool:
+    """Whether the original is there and under a name of its own, no link that leads to what was made of it."""
+    return made.source.exists() and os.path.realpath(made.source) != os.path.realpath(made.target)
+
+
+_TAKE_BACK: dict[Mode, Callable[[Made], None]] = {
+    "copy": _remove_copy,
+    "link": _unlink,
+    "hardlink": _remove_hardlink,
+    "move": _move_back,
+}

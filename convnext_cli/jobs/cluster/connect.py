@@ -1,0 +1,201 @@
+"""Connecting to a cluster, and what it says when that fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from convnext_cli import __version__
+from convnext_cli.base.errors import ConvNextError, NetworkError, UnavailableError, UsageError
+from convnext_cli.jobs.cluster.resources import Shape, shape_of
+from convnext_cli.jobs.cluster.run import cause_of
+from convnext_cli.jobs.cluster.stages import Opener, described
+from convnext_cli.predict.preprocess import Preparation
+from convnext_cli.storage.addresses import scrub
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def check(address: str) -> None:
+    """Raises UsageError for what is no address of a cluster, UnavailableError without Ray."""
+    if address != "auto" and not re.match(r"ray://[^/\s]", address):
+        raise UsageError(f"'{scrub(address)}' is no cluster", "--cluster auto, or the address of one: ray://HOST:10001")
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:
+        raise UnavailableError("--cluster needs Ray", "pip install 'convnext-cli[ray]'")
+
+
+@contextmanager
+def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
+    """Be connected to a cluster; yields its dashboard's address.
+
+    address: ``auto`` for the one that RAY_ADDRESS names or this machine belongs to, and where there is none one of this
+    machine alone, with ``threads`` processors; or ``ray://HOST:PORT``. Raises NetworkError when it is not reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A client does not look for a token by itself. A driver in a cluster must not want one where the cluster has none:
+    # the cluster could not reach it, and would take it for dead.
+    if address != "auto" and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+    import ray.data
+
+    values: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address != "auto":
+        values["address"] = address
+    elif not _is_running():
+        values |= {"num_cpus": threads, "include_dashboard": True}
+    try:
+        context = _begun(values)
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        raise NetworkError(
+            scrub(f"no cluster was reached at {address}: {_said(error)}"),
+            "ray status says how it is; its head node is ray://HOST:10001, and may want the token that "
+            "ray get-auth-token prints there (RAY_AUTH_TOKEN)",
+        ) from error
+    _quiet()
+    try:
+        yield getattr(context, "dashboard_url", None) or None
+    finally:
+        ray.shutdown()
+
+
+def _begun(values: dict[str, Any]) -> Any:
+    """Connect, once more where the head did not come to start this driver's server: the fork in which Ray does that
+    can hang."""
+    import ray
+
+    with warnings.catch_warnings(), _asked_to_stop_as_before():
+        warnings.simplefilter("ignore")
+        try:
+            return ray.init(**values)
+        except (ConnectionError, RuntimeError) as error:
+            if "client server failed" not in str(error):
+                raise
+            log.info("connecting once more: %s", error)
+            ray.shutdown()
+            return ray.init(**values)
+
+
+@contextmanager
+def _asked_to_stop_as_before() -> Iterator[None]:
+    """Take back what Ray does at SIGTERM: it ends the process with status 15 and no word."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _said(error: Exception) -> str:
+    """Its first line; where that only announces a traceback of the other side, also its last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 or not lines[0].endswith(":") else f"{lines[0]} {lines[-1].strip()}"
+
+
+def _has_token() -> bool:
+    """Whether there is one of those that Ray looks for."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _is_running() -> bool:
+    """Whether there is a cluster that this machine belongs to, or that the environment names."""
+    if os.environ.get("RAY_ADDRESS"):
+        return True
+    from ray._private import services
+
+    running: Any = services.find_gcs_addresses  # what ray.init itself asks
+    return bool(running())
+
+
+def _quiet() -> None:
+    """Have Ray Data draw no bars of its own, and log into its files alone."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.enable_rich_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster, as ``shape_of`` takes them."""
+    import ray
+
+    found: Any = ray.nodes
+    return list(found())
+
+
+def shape(*, gpu: bool | None, threads: int | None) -> Shape:
+    """The shape of the cluster as it is now. Raises what ``shape_of`` raises."""
+    return shape_of(nodes(), gpu=gpu, threads=threads)
+
+
+def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preparation, list[str]]:
+    """Open the pipeline on one node: what decides its rows, its first half, and its remarks.
+
+    Raises what opening raises there, and UsageError when that node has another release.
+    """
+
+    def look() -> tuple[str, dict[str, Any], Preparation, list[str]]:
+        import convnext_cli  # of that node: a name of this module would be sent there with its value
+
+        pipeline = opener(shape.threads)
+        try:
+            return convnext_cli.__version__, described(pipeline), pipeline.half(), list(pipeline.engine.notes)
+        finally:
+            pipeline.engine.close()
+
+    release, found, preparation, notes = on_a_node(look, shape)
+    if release != __version__:
+        raise UsageError(
+            f"the cluster has convnext {release}, and this is {__version__}", "install the same release on both"
+        )
+    preparation.workers = 1
+    return found, preparation, notes
+
+
+def on_a_node(work: Callable[[], T], shape: Shape) -> T:
+    """What ``work`` gives on a node that has what a network needs. Raises ConvNextError."""
+    import ray
+    from ray.exceptions import RayError
+
+    run: Any = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus)(_call)
+    try:
+        return ray.get(run.remote(work))  # type: ignore[no-any-return]
+    except RayError as error:
+        told = cause_of(error)
+        if told is None:
+            lines = str(error).strip().splitlines()
+            told = _broken(lines[-1] if lines else type(error).__name__)
+        raise told from error
+
+
+def _call(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _broken(said: str) -> ConvNextError:
+    if "No module named" in said:
+        return UnavailableError(f"on the cluster: {said}", "install convnext-cli on every node, in the same release")
+    return NetworkError(f"the cluster could not open the model: {said}", "look at its dashboard")

@@ -1,0 +1,60 @@
+"""Coordinator: where the job runs that hands the work out: in this process, or on the cluster for one far away."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from convnext_cli.base.errors import NetworkError
+from convnext_cli.jobs.cluster.run import ClusterJob, Progress, cause_of
+
+ASKED_EVERY = 1.0  # seconds
+
+
+class Coordinator:
+    """Runs a job where it is, and tells of it when asked."""
+
+    def __init__(self, job: ClusterJob) -> None:
+        self._job = job
+
+    def run(self) -> tuple[dict[str, Any], Counter[str]]:
+        """The manifest, and what was passed over."""
+        with suppress(OSError):
+            os.chdir(self._job.folder)  # a node without that folder has no files named from it either
+        return self._job.run(), self._job.source.finder.passed_over
+
+    def progress(self) -> Progress:
+        return self._job.progress
+
+
+def run(
+    job: ClusterJob, tell: Callable[[Progress], None], *, far: bool
+) -> tuple[dict[str, Any], Counter[str], Progress]:
+    """Run a job to its end: its manifest, what was passed over, and its progress.
+
+    far: on a node, since Ray Data cannot be driven through ``ray://``; it ends with this process. Raises what
+    ``ClusterJob.run`` raises, and NetworkError when that node is lost.
+    """
+    if not far:
+        job.tell = tell
+        return *Coordinator(job).run(), job.progress
+    import ray
+    from ray.exceptions import RayError
+
+    actor: Any = ray.remote
+    there = actor(num_cpus=0, max_concurrency=2)(Coordinator).remote(job)
+    answer = there.run.remote()
+    try:
+        while not ray.wait([answer], timeout=ASKED_EVERY)[0]:
+            tell(ray.get(there.progress.remote()))
+        manifest, passed_over = ray.get(answer)
+        return manifest, passed_over, ray.get(there.progress.remote())
+    except (RayError, ConnectionError) as error:
+        told = cause_of(error)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise told or NetworkError(
+            f"the cluster was lost: {lines[-1]}", "the same command goes on with what is missing"
+        ) from error

@@ -1,0 +1,99 @@
+"""Photos that may end the process that decodes them: the process that does. ``isolated_decoding.py``
+starts it and asks.
+
+Answers are pickles on standard output: ``("answer", value)`` for each, and ``("end",)``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from convnext_cli.base.threads import Budget
+from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.pillow_warnings import quiet_pillow
+from convnext_cli.predict.decode_threads import Limit, Task
+from convnext_cli.predict.preprocess import Preparation
+
+_MORE = 4  # times the limit after which the system ends this process, should the parent be gone
+
+
+def serve() -> None:
+    """Answer requests until the parent closes its end, or is gone."""
+    _end_with_parent()
+    quiet_pillow()
+    answers = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for printed in (1, 2):  # libraries print as they like
+        os.dup2(nowhere, printed)
+    preparation, limit = pickle.load(sys.stdin.buffer)
+    import PIL.JpegImagePlugin  # noqa: F401 - before a photo is begun
+
+    def say(*words: Any) -> None:
+        pickle.dump(words, answers)
+        answers.flush()
+
+    say("answer", "ready")
+    while True:
+        try:
+            what, value = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        _limit(limit)
+        for answer in _answers(preparation, what, value):
+            say("answer", answer)
+            _limit(limit)
+        say("end")
+
+
+def _answers(preparation: Preparation, what: str, value: Any) -> Iterator[Any]:
+    if what == "photo":
+        photo, memory = value
+        _allow(memory)
+        task: Task[Any, Any] = Task(photo, Budget(1))
+        ready = preparation.prepare(photo, task)
+        ready.photo = Photo(photo.path)  # the parent has the bytes
+        yield ready
+    else:
+        members, shard = value
+        yield from members(shard)
+
+
+def _allow(memory: int | None) -> None:
+    """Have the system refuse more memory than this beyond what is in use; None for no such limit."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wished = most
+    if memory is not None:
+        with suppress(OSError, StopIteration), open("/proc/self/status") as file:  # noqa: PTH123
+            wished = memory + 1024 * int(next(line for line in file if line.startswith("VmData:")).split()[1])
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (wished if most == -1 else min(wished, most), most))
+
+
+def _limit(limit: Limit) -> None:
+    """Have the system end this process when it has computed for far longer than it may."""
+    with suppress(OSError, AttributeError, ValueError):
+        signal.setitimer(signal.ITIMER_VIRTUAL, _MORE * limit.computing)
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process with its parent, and take it before others when memory runs out."""
+    parent = os.getppid()
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+            file.write("1000")
+    if os.getppid() != parent:
+        os._exit(0)

@@ -1,0 +1,262 @@
+"""The durable job: what is there, what of it is to do, and its rows into the store, each once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.jobs.photo_state import Found, state_of
+from convnext_cli.jobs.store import Store
+from convnext_cli.jobs.suspects import Suspects
+from convnext_cli.photos.photo import Photo
+from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.rows import Row
+from convnext_cli.storage.addresses import is_url
+from convnext_cli.storage.listing import overlapped
+
+COMMIT_SECONDS = 1.0  # at most this much work is done again after a kill
+COMMIT_OFTEN = 0.1  # the same after a run that something has ended, which may end this one
+
+
+class StopAtFailure(Exception):
+    """The first failure, where the user wants to stop at it. row: of the photo."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row.path)
+        self.row = row
+
+
+@dataclass
+class Tally:
+    """What one run did. found: photos that are there. todo: of them to label. done, failed: so far."""
+
+    found: int = 0
+    todo: int = 0
+    done: int = 0
+    failed: int = 0
+    vanished: int = 0
+
+
+def made_with(pipeline: Pipeline) -> dict[str, Any]:
+    """What else than the weights decides what a row says."""
+    labels = pipeline.labels
+    return {
+        "recipe": pipeline.recipe.to_dict(),
+        "labels": f"{labels.name} ({sha256(json.dumps(labels.to_dict()).encode()).hexdigest()[:12]})",
+        "scores": pipeline.scores,
+        "temperature": pipeline.temperature,
+        "top": pipeline.k,
+        "min_score": pipeline.min_score,
+        "floors": dict(pipeline.floors),
+        "dtype": pipeline.engine.dtype,
+        "fast_decode": pipeline.fast_decode,
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In words, by what two settings differ."""
+    words = {
+        "model_sha256": "weights",
+        "top": "guesses (-k)",
+        "min_score": "--min-score",
+        "fast_decode": "--fast-decode",
+    }
+    found = []
+    for name in now:
+        if before.get(name) == now[name]:
+            continue
+        short = not isinstance(now[name], dict) and name != "model_sha256"
+        found.append(f"{words.get(name, name)} {before.get(name)} → {now[name]}" if short else words.get(name, name))
+    return found
+
+
+def look(
+    store: Store,
+    photos: Iterable[Photo],
+    roots: Iterable[str],
+    settings: int,
+    *,
+    mixing: bool = False,
+    retry_failed: bool = False,
+    left_out: Callable[[str, str], bool] = lambda root, path: False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Tally:
+    """Walk, and find out what is to be done; nothing is decoded.
+
+    roots: folders that the walk covers as a whole, so that what is in the store and not there has vanished.
+    left_out: as for ``Store.mark_vanished``.
+    """
+    # URLs of a list have not been looked at yet, and each would be waited for
+    all_found = overlapped(state_of, photos, lambda photo: photo.seen is None and is_url(photo.path))
+    for seen in store.found(all_found, settings, mixing=mixing, retry_failed=retry_failed):
+        progress(seen)
+    vanished = store.mark_vanished(roots, left_out)
+    store.commit()
+    found, todo = store.counts_found()
+    return Tally(found, todo, vanished=vanished)
+
+
+@dataclass
+class _End:
+    """All photos of a shard are on their way. aside: some of them come later."""
+
+    shard: Found
+    broken: PhotoError | None
+    aside: bool = False
+
+
+def run(
+    store: Store,
+    pipeline: Pipeline,
+    settings: int,
+    tally: Tally,
+    *,
+    members: Callable[[Photo], Iterator[Photo]] = lambda shard: iter((shard,)),
+    mixing: bool = False,
+    retry_failed: bool = False,
+    strict: bool = False,
+    suspects: Suspects | None = None,
+    progress: Callable[[Row], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Label what ``look`` found to do, and commit about every second and at the end, however it ends.
+
+    tally: counted while it goes. members: opens a shard. mixing, retry_failed: as for ``look``. progress: told each
+    row. strict: raise StopAtFailure at the first failure. suspects: come after all others.
+    """
+    _Run(store, pipeline, settings, tally, members, mixing, retry_failed, strict, suspects, progress, clock).all()
+
+
+@dataclass
+class _Run:
+    """One run over what is to do; the fields are the arguments of ``run``."""
+
+    store: Store
+    pipeline: Pipeline
+    settings: int
+    tally: Tally
+    members: Callable[[Photo], Iterator[Photo]]
+    mixing: bool
+    retry_failed: bool
+    strict: bool
+    suspects: Suspects | None
+    progress: Callable[[Row], None]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._underway: deque[Found | _End] = deque()
+        self._unread: list[_End] = []  # shards with photos that are kept for the end
+        self._last = self.clock()
+
+    def all(self) -> None:
+        """Label everything, suspects last."""
+        try:
+            if self.suspects is None:
+                self._label(self._feed(self.store.todo()))
+                return
+            self.suspects.begin()
+            self._label(self._feed(self.store.todo()))
+            self._label(self._feed(iter(self.suspects.shards), again=True))
+            self._label_suspects(self.suspects)
+            self.suspects.tidy()
+        finally:
+            self.store.commit()
+
+    def _label(self, photos: Iterator[Photo]) -> None:
+        for row in self.pipeline.rows(photos):
+            self._close_shards()
+            of = self._underway.popleft()
+            assert isinstance(of, Found)
+            self._keep(of, row)
+            every = COMMIT_OFTEN if self.suspects is not None and self.suspects.some else COMMIT_SECONDS
+            if self.clock() - self._last >= every:
+                self._commit()
+        self._close_shards()
+
+    def _feed(self, todo: Iterator[Found], *, again: bool = False) -> Iterator[Photo]:
+        for each in todo:
+            if not again and self._is_suspect(each):
+                assert self.suspects is not None
+                self.suspects.set_aside(each)
+            elif each.photo.shard:
+                yield from self._inside(each)
+            else:
+                self._underway.append(each)
+                yield each.photo
+
+    def _is_suspect(self, each: Found) -> bool:
+        return self.suspects is not None and self.suspects.has(each)
+
+    def _inside(self, shard: Found) -> Iterator[Photo]:
+        """What is to be labelled in a shard."""
+        end = _End(shard, None)
+        for photo in self._opened(shard):
+            inside = shard.inside(photo)
+            is_shard = photo.path == shard.photo.path
+            if is_shard:
+                end.broken = photo.problem
+            elif not self.store.found_inside(inside, self.settings, mixing=self.mixing, retry_failed=self.retry_failed):
+                self.tally.found += 1
+                continue
+            self.tally.found += 1
+            self.tally.todo += 1
+            if not is_shard and self._is_suspect(inside):
+                end.aside = True
+                continue
+            self._underway.append(inside.light())
+            yield photo
+        self._underway.append(end)
+
+    def _opened(self, shard: Found) -> Iterator[Photo]:
+        if self.suspects is None:
+            return self.members(shard.photo)
+        return self.suspects.members(self.members, shard)
+
+    def _close_shards(self) -> None:
+        while self._underway and isinstance(self._underway[0], _End):
+            end = self._underway.popleft()
+            assert isinstance(end, _End)
+            if end.aside:
+                self._unread.append(end)
+            else:
+                self._read_to_end(end)
+
+    def _read_to_end(self, end: _End) -> None:
+        self.store.read_to_end(end.shard, end.broken)
+        if self.suspects is not None:
+            self.suspects.forget(end.shard)
+
+    def _label_suspects(self, suspects: Suspects) -> None:
+        """One after the other, each row safe before the next one begins."""
+        for each in suspects.photos:
+            self._keep(each, suspects.row(each.photo, each))
+            self._commit()
+        for end in self._unread:
+            for photo in self._opened(end.shard):
+                inside = end.shard.inside(photo)
+                if photo.path != end.shard.photo.path and suspects.has(inside):
+                    self._keep(inside.light(), suspects.row(photo, inside))
+                    self._commit()
+            self._read_to_end(end)
+
+    def _keep(self, of: Found, row: Row) -> None:
+        if row.path != of.photo.path:  # rows come in the order of photos; a row under another name is worst
+            raise AssertionError(f"the row of {row.path!r} came for {of.photo.path!r}")
+        self.store.put(of, row, self.settings)
+        if self.suspects is not None:
+            self.suspects.forget(of)
+        self.tally.done += 1
+        self.tally.failed += row.error is not None
+        self.progress(row)
+        if self.strict and row.error is not None:
+            raise StopAtFailure(row)
+
+    def _commit(self) -> None:
+        self.store.commit()
+        self._last = self.clock()

@@ -1,0 +1,1 @@
+"""Labels as keywords of photo managers: XMP in sidecars and in photos."""

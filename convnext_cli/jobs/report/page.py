@@ -1,0 +1,156 @@
+"""The page: written as the entries come, complete or not at all."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.base.files import replacing
+from convnext_cli.jobs.entry import Entry
+from convnext_cli.jobs.report.pictures import PICTURED, Picture, small_jpeg, with_pictures
+
+if TYPE_CHECKING:
+    from convnext_cli.predict.predictor import Scores
+
+MOST_PICTURES = 20_000  # about 80 MB of page
+MOST_GUESSES = 20  # a photo
+_BLOCK = 500  # photos that the page reads in one go
+_PHOTOS = "<!-- photos -->"  # where they come in the frame
+# Control characters, those that set the direction of text, lines within lines, surrogates.
+_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What stands above the photos.
+
+    counts: photos by status. model: its name. made: the date, as it is to be shown. rate: photos a second, or None when
+    nothing was measured. scores: what the scores are.
+    """
+
+    counts: Mapping[str, int]
+    model: str
+    made: str
+    rate: float | None = None
+    scores: Scores = "softmax"
+
+    def facts(self) -> str:
+        """One line of it."""
+        total = sum(self.counts.values())
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
+        rate = () if self.rate is None else (f"{self.rate:,.1f} photos a second",)
+        return " · ".join((f"{total:,} photo{'s' * (total != 1)}: {counts or 'none'}", self.model, self.made, *rate))
+
+
+def write(
+    entries: Iterable[Entry],
+    target: Path,
+    *,
+    title: str,
+    summary: Summary,
+    picture: Picture = small_jpeg,
+    threads: int = 1,
+    most_thumbnails: int = MOST_PICTURES,
+    timeout: float | None = 60.0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write the page of these entries in one go, in little memory; until it is complete, what was there stays.
+
+    picture: makes the small JPEG of a file, or raises PhotoError. threads: that make pictures. most_thumbnails: photos
+    that get one; the page says how many did not. timeout: seconds for one picture, or None. progress: told how many
+    photos were written. Raises OutputError when the page cannot be written.
+    """
+    block, number, wanted = _Block(), 0, 0
+    head, tail = _frame(title, summary)
+    pictured = with_pictures(entries, picture, threads=threads, most=most_thumbnails, timeout=timeout)
+    with replacing(target) as stream, closing(pictured):
+        stream.write(head)
+        for number, (entry, jpeg) in enumerate(pictured, 1):
+            if jpeg is not None:
+                # an element of its own, which the page reads only when the photo comes into sight
+                stream.write(b'<script type="text/plain" id="p%d">%s</script>\n' % (number - 1, base64.b64encode(jpeg)))
+            wanted += entry.row.status in PICTURED
+            block.add(entry)
+            if len(block.photos) == _BLOCK:
+                stream.write(block.html())
+                block = _Block()
+            progress(number)
+        stream.write(block.html())
+        left_out = max(0, wanted - most_thumbnails)
+        stream.write(tail(photos=number, left_out=left_out, most=most_thumbnails, scores=summary.scores))
+
+
+@dataclass
+class _Block:
+    """Some photos as JSON: what is said more than once, by its number in ``names``."""
+
+    names: dict[str, int] = field(default_factory=dict)
+    photos: list[list[Any]] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        row = entry.row
+        name = os.path.basename(entry.file)  # noqa: PTH119 - surrogates
+        folder = entry.file[: len(entry.file) - len(name)]
+        guesses: list[float] = []
+        for guess in row.predictions[:MOST_GUESSES]:
+            guesses += (self._number(guess.label), guess.score)
+        error = () if row.error is None else (self._number(row.error.kind), self._number(row.error.message))
+        known = (self._number(row.status), row.width, row.height, self._number(row.model))
+        self.photos.append([self._number(folder), name, *known, guesses, *error])
+
+    def _number(self, name: str) -> int:
+        return self.names.setdefault(name, len(self.names))
+
+    def html(self) -> bytes:
+        text = _json({"names": list(self.names), "photos": self.photos})
+        return f'<script type="application/json" class="photos">{text}</script>\n'.encode()
+
+
+def _json(values: Any) -> str:
+    """JSON that is safe inside a script element, where only < can begin markup; all ASCII, lone surrogates too."""
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _frame(title: str, summary: Summary) -> tuple[bytes, Callable[..., bytes]]:
+    """What stands before the photos, and what makes that which stands behind them."""
+    style, script = _part("page.css"), "".join(map(_part, ("data.js", "page.js", "keys.js")))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_allowed(style)}; script-src {_allowed(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head, tail = map(string.Template, _part("page.html").split(_PHOTOS))
+    values = {"title": _text(title), "facts": _text(summary.facts()), "policy": policy, "style": style}
+    return head.substitute(values).encode(), lambda **all_: tail.substitute(script=script, all=_json(all_)).encode()
+
+
+def _allowed(source: str) -> str:
+    """The name under which the page's policy lets this source run, and no other."""
+    return f"'sha256-{base64.b64encode(sha256(source.encode()).digest()).decode()}'"
+
+
+@cache
+def _part(name: str) -> str:
+    return files("convnext_cli.jobs.report").joinpath(name).read_text("utf-8")
+
+
+def _text(text: str) -> str:
+    """Text as HTML; what hides or turns around other text, and bytes that are not UTF-8, as escapes."""
+    return escape(_HIDING.sub(lambda found: _escaped(found[0]), text))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,89 @@
+"""What the rows of a job were made with, and whether a run can go on with them.
+
+Settings are what the network's answers depend on: weights, preprocessing, kind of score, precision, and what is kept
+of each answer (``view.Kept``). A ``View`` is derived from what is kept, so it is not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from convnext_cli.jobs import view as views
+from convnext_cli.jobs.job import differences
+from convnext_cli.jobs.view import Kept, View
+from convnext_cli.labels import LabelSet
+from convnext_cli.predict.predictor import Pipeline
+
+if TYPE_CHECKING:
+    from convnext_cli.jobs.store import Store
+
+_NETWORK = ("recipe", "scores", "temperature", "dtype", "fast_decode")
+
+
+@dataclass(frozen=True)
+class Reusable:
+    """Rows from which a view can be derived, by the numbers of their settings, and those that it cannot be derived
+    from, with the reason."""
+
+    kept: dict[int, Kept]
+    obstacles: dict[int, str]
+
+
+def network_of(pipeline: Pipeline) -> dict[str, Any]:
+    """What the network's answers depend on, besides the weights."""
+    return {
+        "recipe": pipeline.recipe.to_dict(),
+        "scores": pipeline.scores,
+        "temperature": pipeline.temperature,
+        "dtype": pipeline.engine.dtype,
+        "fast_decode": pipeline.fast_decode,
+    }
+
+
+def reusable(store: Store, pipeline: Pipeline, view: View, known: Iterable[LabelSet]) -> Reusable:
+    """Which rows of a job this view can be derived from. known: sets that the rows of earlier releases may have.
+
+    Raises ModelError for a job that is damaged.
+    """
+    network, sha256 = network_of(pipeline), pipeline.engine.card.sha256
+    found = Reusable({}, {})
+    for number, values in store.settings_used().items():
+        now = {"model_sha256": sha256, **network}
+        differs = differences({name: values.get(name) for name in now}, now)
+        kept = _kept(values, pipeline, (view.labels, *known))
+        if kept is None:
+            differs.append(f"labels {values.get('labels')} → {view.names}")
+        elif obstacle := view.obstacle(kept):
+            differs.append(obstacle)
+        if differs:
+            found.obstacles[number] = "; ".join(differs)
+        elif kept is not None:
+            found.kept[number] = kept
+    return found
+
+
+def _kept(values: dict[str, Any], pipeline: Pipeline, known: Iterable[LabelSet]) -> Kept | None:
+    """What a job keeps. Earlier releases noted a checksum of the labels instead of the classes; None where it is that
+    of no known set."""
+    if "classes" in values:
+        return views.from_json(values)
+    for labels in known:
+        if views.name_of(labels) == values["labels"]:
+            names = len(labels.names)
+            return Kept(min(values["top"] or names, names), len(labels), labels.groups, values["scores"])
+    return None
+
+
+def new(store: Store, pipeline: Pipeline, view: View) -> tuple[int, Kept]:
+    """The number of the settings that rows of this run have where no others can be gone on with."""
+    labels = view.labels
+    kept = Kept(view.k, len(labels), labels.groups, pipeline.scores)
+    made_with = {**network_of(pipeline), **views.to_json(kept)}
+    return store.settings(pipeline.model, pipeline.engine.card.sha256, made_with), kept
+
+
+def keeping(pipeline: Pipeline, kept: Kept, view: View) -> Pipeline:
+    """The pipeline whose rows hold what is to be kept; the view is derived from them."""
+    return replace(pipeline, labels=kept.labels(view), k=kept.k, min_score=None, floors={})

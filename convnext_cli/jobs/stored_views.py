@@ -1,0 +1,161 @@
+"""The part of a ``Store`` that is about views: what is shown of the guesses that are kept, and photos' statuses."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, cast
+
+from convnext_cli.jobs import schema
+from convnext_cli.jobs.photo_state import text
+from convnext_cli.jobs.view import Kept, Predictions, View
+from convnext_cli.predict.rows import Prediction, Row
+
+_CHUNK = 512  # photos that are held in memory at once
+
+
+class Derived:
+    """``predictions`` have what is shown; ``guesses`` have what is kept, of photos where that is something else."""
+
+    path: Path
+    _db: sqlite3.Connection
+    _lock: threading.RLock
+    _view: View | None = None
+    _kept: dict[int, Kept] = {}  # noqa: RUF012 - replaced, never changed
+
+    def _told(self) -> Any:
+        raise NotImplementedError
+
+    def value(self, name: str) -> Any:
+        raise NotImplementedError
+
+    def note(self, **values: Any) -> None:
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        raise NotImplementedError
+
+    def show(self, view: View, kept: dict[int, Kept], model: str) -> None:
+        """Have the rows of some settings show a view: those that are there, in one transaction, and those to come.
+
+        kept: what is kept, by the number of the settings. model: the name of their weights. Nothing is decoded.
+        Raises ModelError for a job that is damaged.
+        """
+        self._view, self._kept = view, kept
+        with self._lock, self._told():
+            self._db.execute("DELETE FROM accepted")
+            self._db.executemany("INSERT INTO accepted VALUES (?)", [(number,) for number in kept])
+            self._db.execute("SAVEPOINT view")
+            try:
+                self._show(view, kept, model)
+            except BaseException:  # an interruption too: what is not whole is not committed when the job is closed
+                self._db.execute("ROLLBACK TO view")
+                raise
+            finally:
+                self._db.execute("RELEASE view")
+        self.commit()
+
+    def _show(self, view: View, kept: dict[int, Kept], model: str) -> None:
+        before: dict[str, Any] = self.value("shown") or {}
+        shown = before | {str(number): [view.k, view.names] for number in kept}
+        floors = {"min_score": view.min_score, "floors": dict(view.floors), "of": sorted(kept)}
+        start = self._db.total_changes
+        query = "UPDATE settings SET model = ?1 WHERE id IN (SELECT id FROM accepted) AND model != ?1"
+        self._db.execute(query, (model,))
+        for number, values in kept.items():
+            if before.get(str(number)) != shown[str(number)]:
+                self._derive_again(number, view, values)
+        if self.value("floors") != floors:
+            self._set_statuses(view)
+        if self._db.total_changes > start or self.value("k") not in (None, view.k):
+            self.changed()
+        if (before, self.value("floors"), self.value("k")) != (shown, floors, view.k):
+            self.note(shown=shown, floors=floors, k=view.k)
+
+    def _derive_again(self, number: int, view: View, kept: Kept) -> None:
+        """Have the predictions of all photos with these settings be those of the view."""
+        query = """
+            SELECT id FROM photos WHERE settings = ? AND status IN ('ok', 'unknown') AND id > ? ORDER BY id LIMIT ?
+        """
+        last = -1
+        while photos := [row[0] for row in self._db.execute(query, (number, last, _CHUNK))]:
+            marks = ", ".join("?" * len(photos))
+            select = f"FROM {{}} WHERE photo IN ({marks}) ORDER BY photo, rank"
+            columns = 'SELECT photo, rank, "index", id, label, score '
+            current = _by_photo(self._db.execute(columns + select.format("predictions"), photos))
+            columns = "SELECT photo, rank, \"index\", NULL, '', score "
+            whole = _by_photo(self._db.execute(columns + select.format("guesses"), photos))
+            for photo in photos:
+                old = current.get(photo, ())
+                base = whole.get(photo, old)
+                try:
+                    new = view.shown(base, kept)
+                except (IndexError, KeyError, TypeError, ValueError) as error:
+                    raise schema.damaged(self.path, f"of a photo, {error}") from error
+                if old != tuple(_as_stored(guess) for guess in new) or (photo in whole) != _is_part(
+                    new, base, view, kept
+                ):
+                    self.keep_guesses(photo, new, base if _is_part(new, base, view, kept) else None)
+            if photos[-1] <= last:
+                raise schema.damaged(self.path, "its photos are not in order")
+            last = photos[-1]
+
+    def _set_statuses(self, view: View) -> None:
+        """Have all photos be ok or unknown as the view has it."""
+        self._db.execute("DELETE FROM floors")
+        floors = [(text(name), score) for name, score in view.floors.items()]
+        self._db.executemany("INSERT OR REPLACE INTO floors VALUES (?, ?)", floors)
+        query = """
+            UPDATE photos SET status = best.status FROM (
+                SELECT photo, iif(score < coalesce(
+                    (SELECT f.score FROM floors f WHERE f.name = label),
+                    (SELECT f.score FROM floors f WHERE f.name = p.id), ?), 'unknown', 'ok') AS status
+                FROM predictions p WHERE rank = 1
+            ) AS best
+            WHERE best.photo = photos.id AND photos.status IN ('ok', 'unknown') AND photos.status != best.status
+            AND photos.settings IN (SELECT id FROM accepted)
+        """
+        self._db.execute(query, (view.min_score,))
+
+    def derived(self, row: Row, settings: int) -> tuple[Predictions, Predictions | None, str]:
+        """Of a row with what is to be kept: the guesses to show, those to keep beside them or None, and its status."""
+        view, kept = self._view, self._kept.get(settings)
+        if view is None or kept is None or row.error is not None:
+            return row.predictions, None, row.status
+        shown = view.shown(row.predictions, kept)
+        part = row.predictions if _is_part(shown, row.predictions, view, kept) else None
+        return shown, part, view.status(shown)
+
+    def keep_guesses(self, photo: int, shown: Predictions, kept: Predictions | None) -> None:
+        """Write the guesses of a photo, in the place of others. kept: None where it is what is shown."""
+        self._db.execute("DELETE FROM predictions WHERE photo = ?", (photo,))
+        self._db.execute("DELETE FROM guesses WHERE photo = ?", (photo,))
+        self._db.executemany(
+            "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)",
+            [(photo, p.rank, p.index, p.id, text(p.label), p.score) for p in shown],
+        )
+        self._db.executemany(
+            "INSERT INTO guesses VALUES (?, ?, ?, ?)", [(photo, p.rank, p.index, p.score) for p in kept or ()]
+        )
+
+
+def _is_part(shown: Predictions, base: Predictions, view: View, kept: Kept) -> bool:
+    """Whether what is shown does not hold all that is kept."""
+    return len(shown) < len(base) or view.labels.groups != kept.groups
+
+
+def _as_stored(guess: Prediction) -> Prediction:
+    return Prediction(guess.rank, guess.index, guess.id, text(guess.label), guess.score)
+
+
+def _by_photo(rows: Any) -> dict[int, Predictions]:
+    return {
+        cast("int", photo): tuple(Prediction(*guess[1:]) for guess in guesses)
+        for photo, guesses in groupby(rows, itemgetter(0))
+    }

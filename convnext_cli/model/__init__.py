@@ -1,0 +1,1 @@
+"""The network, its config, and the card that says what a file of weights is."""

@@ -1,0 +1,1 @@
+"""Files that hold many photos: tar shards, parquet files and zips."""

@@ -1,0 +1,204 @@
+"""Preparation: from photos to tensors, on threads; the half of a pipeline that needs no network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
+from typing import Any, Protocol
+
+import numpy as np
+
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.threads import Budget
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
+from convnext_cli.photos.photo import Photo
+from convnext_cli.predict.byte_budget import ByteBudget, room_for
+from convnext_cli.predict.decode_threads import Decoders, Limit, Task
+from convnext_cli.predict.stage_times import Times
+from convnext_cli.storage.addresses import is_url
+from convnext_cli.storage.filesystems import READERS
+
+# Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
+# each is held in memory until it is decoded.
+LARGE = 32 * 2**20
+# Bytes of photos out of shards that wait to be decoded.
+IN_FLIGHT = 256 * 2**20
+_few_large = Semaphore(4)
+
+
+@dataclass
+class Ready:
+    """One photo on its way: the tensor, or why there is none. seconds: of each stage, as ``Times.add`` takes them."""
+
+    photo: Photo
+    width: int | None = None
+    height: int | None = None
+    tensor: np.ndarray | None = None
+    error: PhotoError | None = None
+    thumbnail: Any = None
+    seconds: tuple[float, ...] = ()
+
+
+class InFlight(Protocol):
+    """Is informed of what is being worked on, so that this is known after the process has died."""
+
+    def begin(self, path: str) -> int: ...
+
+    def end(self, slot: int) -> None: ...
+
+    def batch(self, paths: Iterable[str]) -> AbstractContextManager[None]: ...
+
+
+@dataclass(kw_only=True)
+class Preparation:
+    """How photos become tensors.
+
+    recipe: the card's, or the user's own. as_photos: the recipe is in the model, which takes uint8 photos.
+    workers: decoding threads. max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs and camera
+    raw files at a fraction of their size, which is quicker and not exact. timeout: seconds for reading one photo, and
+    of processor time for decoding it; None for an hour and two minutes. thumbnail: edge in pixels of the small picture
+    kept in a row, or 0. times: is added to. in_flight: is informed of what is being worked on.
+    """
+
+    recipe: Recipe
+    as_photos: bool = False
+    workers: int = 1
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    fast_decode: bool = False
+    timeout: float | None = None
+    thumbnail: int = 0
+    times: Times = field(default_factory=Times)
+    in_flight: InFlight | None = None
+
+    def prepared(self, photos: Iterator[Photo], budget: Budget, ahead: int) -> Iterator[Ready]:
+        """The photos in their order, each with its tensor or why it has none. ahead: tensors that may wait."""
+        # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
+        # asks for photos, so that what is ready goes on while a slow source is waited for.
+        pending: SimpleQueue[Task[Photo, Ready] | BaseException | None] = SimpleQueue()
+        room = Semaphore(ahead + self.workers)
+        files = ByteBudget(IN_FLIGHT)  # that came with their bytes, out of a shard
+
+        def work(photo: Photo, task: Task[Photo, Ready]) -> Ready:
+            try:
+                return self.prepare(photo, task)
+            finally:
+                files.give(photo)
+                task.item = _without_bytes(photo)
+
+        decoders = Decoders(self.workers, work, budget, self.timeout)
+        stop = Event()
+
+        def feed() -> None:
+            end: BaseException | None = None
+            try:
+                far = False
+                for photo in photos:
+                    if not far and photo.data is None and is_url(photo.path):
+                        far = True
+                        decoders.grow(READERS)
+                        self.times.readers = READERS
+                        room.release(READERS)
+                    room.acquire()
+                    if photo.data is not None:
+                        files.take(photo, len(photo.data))
+                    if stop.is_set():
+                        return
+                    pending.put(decoders.submit(photo))
+            except BaseException as error:
+                end = error
+            pending.put(end)
+
+        Thread(target=feed, name="find", daemon=True).start()
+        try:
+            while (task := pending.get()) is not None:
+                if isinstance(task, BaseException):
+                    raise task
+                ready = task.result() or self._late(task.item)
+                files.give(task.item)  # its thread may still be at it, but must not hold the others up
+                room.release()
+                yield ready
+        finally:
+            stop.set()
+            decoders.close()
+            files.close()
+            room.release()  # let go of the feeder, should it wait for room
+
+    def _late(self, photo: Photo) -> Ready:
+        return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
+
+    def half(self) -> Preparation:
+        """This half of a pipeline by itself, which can go to other processes."""
+        values = {each.name: getattr(self, each.name) for each in fields(Preparation)}
+        return Preparation(**values | {"in_flight": None})
+
+    def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+        """Read, decode and prepare one photo."""
+        if self.in_flight is None:
+            return self._prepare(photo, task)
+        slot = self.in_flight.begin(photo.path)
+        try:
+            return self._prepare(photo, task)
+        finally:
+            self.in_flight.end(slot)
+
+    def _prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+        size = photo.seen.size if photo.seen is not None else None
+        if size is not None and size > LARGE and is_url(photo.path):
+            with task.alone(_few_large):
+                return self._read_and_decode(photo, task)
+        with room_for(_size_here(photo), task):
+            return self._read_and_decode(photo, task)
+
+    def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+        clock, idle = [time.perf_counter()], 0.0
+        ready = Ready(_without_bytes(photo))
+        try:
+            if photo.problem is not None:
+                raise photo.problem
+            if photo.seen is not None and photo.seen.size is not None:
+                check_bytes(photo.seen.size)
+            data = read_file(photo.path) if photo.data is None else photo.data
+            clock.append(time.perf_counter())
+            before = time.perf_counter()
+            task.compute()
+            idle = time.perf_counter() - before
+            enough = self.recipe.enough if self.fast_decode else None
+            decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
+            clock.append(time.perf_counter() - idle)
+            ready.width, ready.height = decoded.width, decoded.height
+            if self.as_photos:
+                ready.tensor = np.asarray(decoded.image)
+            else:
+                ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
+            if self.thumbnail:
+                decoded.image.thumbnail((self.thumbnail, self.thumbnail))
+                ready.thumbnail = decoded.image
+        except PhotoError as error:
+            ready.error = error
+        except MemoryError:
+            ready.error = PhotoError("out_of_memory", "there is not enough memory to decode it")
+        clock.append(time.perf_counter() - idle)
+        ready.seconds = tuple(after - before for before, after in pairwise(clock))
+        return ready
+
+
+def _without_bytes(photo: Photo) -> Photo:
+    """The photo as it is answered: its bytes need not wait for the batch."""
+    return photo if photo.data is None else replace(photo, data=None)
+
+
+def _size_here(photo: Photo) -> int:
+    """The bytes of a file on this machine that is still to be read; 0 where there is none."""
+    if photo.data is not None or photo.problem is not None or is_url(photo.path):
+        return 0
+    try:
+        return os.stat(photo.path).st_size  # noqa: PTH116 - pathlib refuses some names
+    except (OSError, ValueError):  # reading it will say why
+        return 0

@@ -1,0 +1,1 @@
+"""Core ML: running and exporting .mlpackage folders."""

@@ -1,0 +1,1 @@
+"""ExecuTorch: running and exporting .pte files."""

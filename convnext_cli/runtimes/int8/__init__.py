@@ -1,0 +1,1 @@
+"""int8: calibration, rounding, and the comparison with float32."""

@@ -1,0 +1,66 @@
+"""Libraries that are not there, or were installed badly: said with the line that mends it."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from convnext_cli.base.errors import UnavailableError
+
+_OURS = "convnext_cli"
+_PACKAGES = {"PIL": "pillow"}  # what pip calls a module otherwise than with - for _
+
+_MACHINERY = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "contextlib")
+
+
+def load_onnxruntime() -> Any:
+    """ONNX Runtime. Raises ImportError without it.
+
+    Its wheels report to Microsoft unless the environment forbids it before they are loaded, here or in a process that
+    is started from here: the one variable that this package sets, and only when this runtime is used.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+@contextmanager
+def libraries_said() -> Iterator[None]:
+    """UnavailableError for an import that fails, also deep in a library: its own libraries may be missing."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith(_OURS):
+            raise
+        raise _unavailable(error) from error
+    except OSError as error:
+        # what loading a shared library raises has no number
+        if error.errno is not None or error.args == () or _importing(error) is None:
+            raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: ImportError | OSError) -> UnavailableError:
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    library = _importing(error) or missing or "a library"
+    package = _PACKAGES.get(library, library.replace("_", "-"))
+    if library == missing:
+        return UnavailableError(f"{library} is not installed", f"pip install {package}")
+    why = " ".join(str(error).split())[:200]
+    return UnavailableError(f"{library} cannot be loaded: {why}", f"pip install --force-reinstall {package}")
+
+
+def _importing(error: BaseException) -> str | None:
+    """The library that was being imported, from outside of it: the first that is neither ours nor Python's."""
+    behind = False
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name == _OURS:
+            behind = True
+        elif behind and name not in _MACHINERY and frame.f_code.co_name != "find_spec":
+            return name
+    return None

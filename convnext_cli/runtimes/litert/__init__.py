@@ -1,0 +1,1 @@
+"""LiteRT: running and exporting .tflite files."""

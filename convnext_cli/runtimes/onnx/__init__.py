@@ -1,0 +1,1 @@
+"""ONNX and ONNX Runtime: running our graphs and other programs' files, and exporting."""

@@ -1,0 +1,398 @@
+"""The ONNX Runtime engine: our graph, an exported file, or anybody's ONNX file that turns photos into logits.
+
+What a file computes in and which provider runs it are read back, not taken for granted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convnext_cli.base.errors import ModelError, UnavailableError
+from convnext_cli.model.card import Card
+from convnext_cli.model.preprocessing import MOST
+from convnext_cli.runtimes.checksum import is_whole
+from convnext_cli.runtimes.exported import ExportedEngine, check_classes, fixed_of
+from convnext_cli.runtimes.fixed_shapes import Fixed
+from convnext_cli.runtimes.floating_point import Borrowed
+from convnext_cli.runtimes.libraries import load_onnxruntime
+
+if TYPE_CHECKING:
+    from convnext_cli.runtimes.onnx.foreign import Foreign
+    from convnext_cli.runtimes.onnx.foreign_meaning import Kind
+
+try:
+    ort = load_onnxruntime()
+except ImportError as error:
+    raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
+
+METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
+_EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
+# "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
+_CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
+_SILENT = 4  # of its log, only what ends the process: errors come as exceptions too
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file on the CPU or an NVIDIA GPU.
+
+    model: the file, or its bytes. card: None for what the file says of itself, and guesses where it says nothing.
+    dtype: what the graph computes in, of our own graphs; None reads it from the graph, which takes time and onnx.
+    provider: ONNX Runtime's own name of what runs the network.
+    export, photos: of a file that ``convnext export`` made, what goes in and comes out; None and False for others.
+    Batch and size may be open or fixed in the file; a fixed batch is filled up with zeros.
+    Raises ModelError for a file that cannot be used, UnavailableError when the device is not there.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        card: Card | None,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        dtype: str | None = None,
+    ) -> None:
+        self._file = model.name if isinstance(model, Path) else "the ONNX model"
+        self.notes: list[str] = []
+        loops = card is None and self._has_loops(model)
+        self._environment = Borrowed()
+        with self._environment.opening():
+            self._session = self._open(model, device, threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.device = "cpu"
+        if self.provider == _CUDA:
+            self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
+        if card is None and (text := self._metadata().get(METADATA_KEY)):
+            card = Card.from_json(text)
+        if isinstance(model, Path) and not is_whole(model):
+            self.notes.append(f"{self._file} is damaged, or another program changed it after it was exported")
+        self.export = card.export if card is not None else None
+        self.photos = self.export is not None and self.export.photos
+        foreign = self._read_graph(model) if self.export is None and dtype is None else None
+        self._channels_last = False
+        self._input, self._dtype, self._batch, self._size = self._input_of(foreign)
+        # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
+        self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
+        output, classes = self._output_of(foreign)
+        self._outputs = [output]
+        self._ending: Kind = "logits"
+        if self.export is not None:
+            dtype = self.export.dtype
+            self._outputs += ["features"] * self.export.features
+            if dtype == "bfloat16":
+                self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
+        elif foreign is not None:
+            dtype = foreign.dtype
+            if loops:
+                self._try_once()
+            if card is None:
+                card = self._guess(foreign, model, classes)
+            self.notes += foreign.notes
+        assert card is not None and dtype is not None
+        self.dtype = dtype
+        self.card = self._fit(card, classes)
+        self._exported = ExportedEngine(self._file, self, self.card) if self.export is not None else None
+        height, width = self._size
+        self.fixed = Fixed((height, width), self._batch, "" if self._ending == "logits" else self._ending)
+        if self.export is not None:
+            self.fixed = fixed_of(self.export, self.card)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 -> (N, classes) float32; where it takes photos, uint8 (N, H, W, 3) of any one size.
+
+        Raises MemoryError when memory does not hold the batch, ModelError for a size that the file does not take.
+        """
+        if self._exported is not None:
+            return self._exported(batch)
+        if any(fixed not in (None, given) for fixed, given in zip(self._size, batch.shape[2:], strict=True)):
+            raise ModelError(
+                f"{self._file} takes photos of {_pixels(self._size)} pixels, not {_pixels(batch.shape[2:])}",
+                "leave --size out, or export the network with an open height and width",
+            )
+        (scores,) = self.run(batch)
+        if self._ending == "logits":
+            return scores
+        from convnext_cli.runtimes.onnx.foreign import logits_of
+
+        return logits_of(scores, self._ending)
+
+    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What an exported file gives: logits or scores, then the features where it has them."""
+        assert self._exported is not None, f"{self._file} is no export"
+        return self._exported.outputs(batch)
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What the file gives, as ``exported.Runtime`` has it, for any number of photos of a size that it takes."""
+        step = self._step or max(1, len(batch))
+        parts = [self._run(batch[i : i + step]) for i in range(0, max(1, len(batch)), step)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def close(self) -> None:
+        """Let go of the session and its memory."""
+        del self._session
+
+    def _run(self, photos: np.ndarray, options: Any = None) -> list[np.ndarray]:
+        n = len(photos)
+        if self._batch and n < self._batch:
+            photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
+        if self._dtype == np.uint8 and not self.photos:
+            photos = np.clip(np.rint(photos), 0, 255)
+        if self._channels_last:
+            photos = photos.transpose(0, 2, 3, 1)
+        try:
+            # contiguous by itself where it is not
+            photos = photos.astype(self._dtype, copy=False)
+            with self._environment.computing():
+                outputs = self._session.run(self._outputs, {self._input: photos}, options)
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise MemoryError(str(error)) from None
+            raise ModelError(f"{self._file} does not run on {len(photos)} photos: {_why(error)}", _EXPORT) from error
+        outputs = [_rows(output) for output in outputs]
+        for found in outputs:
+            if found.ndim != 2 or len(found) != len(photos):
+                raise ModelError(
+                    f"{self._file} gives an output of shape {found.shape} for {len(photos)} photos, not (N, classes)",
+                    _EXPORT,
+                )
+        return [np.asarray(found[:n], np.float32) for found in outputs]
+
+    def _open(self, model: Path | bytes, device: str, threads: int) -> Any:
+        if isinstance(model, Path) and not model.is_file():
+            raise ModelError(f"{model} is not a file", "name an .onnx file")
+        wished, why = _providers(device), ""
+        try:
+            session = _session(model, wished, threads)
+        except Exception as error:  # its exceptions have no common base
+            if len(wished) == 1:
+                raise self._refusal(error) from error
+            session, why = self._open(model, "cpu", threads), f": {_why(error)}"  # so the file is not to blame
+        if len(wished) > 1 and session.get_providers()[0] != _CUDA:
+            what = f"ONNX Runtime could not start the GPU{why}"
+            hint = "its CUDA and cuDNN must fit: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            if device != "auto":
+                raise UnavailableError(what, f"{hint}; or take -d cpu")
+            self.notes.append(f"{what}; the CPU runs it ({hint})")
+        return session
+
+    def _refusal(self, error: Exception) -> ModelError:
+        why, kind = _why(error), type(error).__name__
+        if "opset" in why.lower():
+            return ModelError(
+                f"{self._file} names no opset that ONNX Runtime {ort.__version__} knows: {why}",
+                "pip install --upgrade onnxruntime, or export it again with opset_version 20",
+            )
+        if kind in ("InvalidProtobuf", "DecodeError") or "No graph was found" in why:
+            return ModelError(f"{self._file} is damaged or no ONNX file: {why}", "fetch or export it again")
+        if kind == "NotImplemented" or "No Op registered" in why or "not a registered function/op" in why:
+            return ModelError(
+                f"{self._file} has an operation that ONNX Runtime {ort.__version__} lacks: {why}",
+                "pip install --upgrade onnxruntime, or export it without operations of its own",
+            )
+        return ModelError(
+            f"ONNX Runtime cannot load {self._file}: {why}",
+            "fetch or export it again, with the files of weights beside it, if any",
+        )
+
+    def _input_of(self, foreign: Foreign | None) -> tuple[str, Any, int | None, tuple[int | None, ...]]:
+        """Name, dtype, and what is fixed of the batch and of (height, width)."""
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(repr(one.name) for one in inputs)
+            raise ModelError(
+                f"{self._file} has {len(inputs)} inputs{f' ({names})' if names else ''}, not one of photos", _EXPORT
+            )
+        found = inputs[0]
+        shape = [extent if isinstance(extent, int) and extent > 0 else None for extent in found.shape]
+        is_bytes = found.type == "tensor(uint8)"
+        if self.photos and is_bytes and len(shape) == 4:
+            return found.name, np.uint8, shape[0], (None, None)
+        if found.type not in _FLOATS and not (is_bytes and foreign is not None):
+            raise ModelError(
+                f"{self._file} takes {found.type}, not photos as tensor(float), tensor(float16) or tensor(uint8)",
+                _EXPORT,
+            )
+        if len(shape) != 4:
+            raise ModelError(f"{self._file} takes an input of {len(shape)} dimensions {found.shape}, not 4", _EXPORT)
+        self._channels_last = foreign is not None and foreign.channels_last(found.name, shape)
+        channels, edges = (shape[3], shape[1:3]) if self._channels_last else (shape[1], shape[2:])
+        if channels not in (None, 3):
+            raise ModelError(
+                f"{self._file} takes {channels}-channel photos; this program makes RGB photos",
+                "use a network for RGB photos",
+            )
+        if any(edge is not None and edge > MOST for edge in edges):
+            raise ModelError(
+                f"{self._file} takes photos of {_pixels(edges)} pixels; {MOST} an edge is the most here",
+                "export it with a smaller or an open height and width",
+            )
+        if 12 * (shape[0] or 1) * math.prod(edge or 1 for edge in edges) > _MOST_INPUT:
+            raise ModelError(
+                f"{self._file} takes {shape[0]:,} photos in each call, which is more than memory holds",
+                "export it with a smaller or an open batch",
+            )
+        return found.name, np.uint8 if is_bytes else _FLOATS[found.type], shape[0], tuple(edges)
+
+    def _output_of(self, foreign: Foreign | None) -> tuple[str, int | None]:
+        """Name of the output of scores, and its number of classes if said: one value a class, for each photo.
+
+        Outputs of one number a photo count only where there is no other, and those whose rank is not said after all.
+        """
+        outputs = [one for one in self._session.get_outputs() if one.type in _FLOATS]
+        flat = [one for one in outputs if _classes(one.shape) is not None]
+        candidates = [one for one in flat if _classes(one.shape) != 1] or flat
+        candidates = candidates or [one for one in outputs if not one.shape]
+        if not candidates:
+            given = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
+            raise ModelError(f"{self._file} has no output of scores (N, classes), only {given}", _EXPORT)
+        for one in candidates:
+            if isinstance(extent := _classes(one.shape), int):
+                check_classes(extent, self._file)
+        name = candidates[0].name
+        if foreign is not None:
+            name = foreign.output([one.name for one in candidates])
+        classes = next(_classes(one.shape) for one in candidates if one.name == name)
+        return name, classes if isinstance(classes, int) else None
+
+    def _metadata(self) -> dict[str, str]:
+        try:
+            return dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"{self._file} is damaged: its metadata is not text", "fetch or export it again"
+            ) from error
+
+    def _has_loops(self, model: Path | bytes) -> bool:
+        """Whether a file of the user's has loops. Raises ModelError for one that would cost too much."""
+        from contextlib import suppress
+
+        with suppress(UnavailableError, OSError):  # an export of ours needs no second library
+            from convnext_cli.runtimes.onnx import foreign_cost
+
+            return foreign_cost.check(model, self._file)
+        return False
+
+    def _try_once(self) -> None:
+        """Run one photo, for a bounded time: a loop may have no end. Raises ModelError then."""
+        from threading import Timer
+
+        from convnext_cli.runtimes.onnx.foreign_cost import SECONDS
+
+        options = ort.RunOptions()
+        clock = Timer(SECONDS, setattr, (options, "terminate", True))
+        clock.daemon = True
+        clock.start()
+        height, width = (edge or 224 for edge in self._size)
+        try:
+            self._run(np.zeros((self._batch or 1, 3, height, width), np.float32), options)
+        except ModelError:
+            if not options.terminate:
+                raise
+            raise ModelError(
+                f"{self._file} is refused: one photo takes more than {SECONDS:g} seconds", "export it without loops"
+            ) from None
+        finally:
+            clock.cancel()
+
+    def _read_graph(self, model: Path | bytes) -> Foreign:
+        from convnext_cli.runtimes.onnx.foreign import Foreign
+
+        try:
+            return Foreign(model, self._file)
+        except Exception as error:  # a file of ONNX Runtime's own format
+            raise self._refusal(error) from error
+
+    def _guess(self, foreign: Foreign, model: Path | bytes, classes: int | None) -> Card:
+        """A card of what the graph says, what it answers, and what is usual."""
+        size = (self._size[0] or 224, self._size[1] or 224)
+        recipe = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
+        if classes is None:
+            classes = self._run(np.zeros((self._batch or 1, 3, *size), np.float32))[0].shape[1]
+            check_classes(classes, self._file)
+        self._ending = foreign.kind(self._outputs[0], size, lambda photos: self.run(photos)[0])
+        return foreign.card(recipe, model.stem if isinstance(model, Path) else "", classes, self._ending)
+
+    def _fit(self, card: Card, classes: int | None) -> Card:
+        """The card with the size that the file takes. Raises ModelError when it is another network's."""
+        if classes and card.config.num_labels not in (0, classes):
+            raise ModelError(
+                f"{self._file} gives {classes} scores, but its card says {card.config.num_labels} classes",
+                "export it again, card and network together",
+            )
+        edges = (self._size[0] or card.recipe.size[0], self._size[1] or card.recipe.size[1])
+        return card if edges == card.recipe.size else card.replace(recipe=card.recipe.at_size(edges))
+
+
+def _classes(shape: Sequence[Any]) -> Any:
+    """The one extent of an output that may be other than 1, but for the batch: a number, or a name where it is open.
+
+    None for an output of another form.
+    """
+    rest = [extent for extent in shape[1:] if extent != 1]
+    if len(shape) < 2 or len(rest) > 1:
+        return None
+    return rest[0] if rest else 1
+
+
+def _rows(output: np.ndarray) -> np.ndarray:
+    """(N, classes) of an output that has axes of size 1 besides."""
+    if output.ndim > 2 and sum(extent != 1 for extent in output.shape[1:]) <= 1:
+        return output.reshape(len(output), -1)
+    return output
+
+
+def _providers(device: str) -> list[Any]:
+    """What to ask for, best first; always ends with the CPU. Raises UnavailableError for a device that is not there."""
+    there = ort.get_available_providers()
+    kind, _, index = device.partition(":")
+    if device == "cpu" or (device == "auto" and _CUDA not in there):
+        return [_CPU]
+    if kind in ("cuda", "auto") and _CUDA in there and index in ("", *map(str, range(64))):
+        # as its wheels leave it to others to find the libraries; and float32 means float32
+        ort.preload_dlls(msvc=False)
+        return [(_CUDA, {"device_id": index or "0", "use_tf32": "0"}), _CPU]
+    raise UnavailableError(
+        f"ONNX Runtime has no device {device!r} here; its providers are {', '.join(there)}",
+        "leave -d out to take the best; for an NVIDIA GPU: pip install onnxruntime-gpu, in place of onnxruntime",
+    )
+
+
+def _session(model: Path | bytes, providers: Sequence[Any], threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _SILENT
+    # decoders share the cores: threads that wait must not keep them busy
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    ort.set_default_logger_severity(_SILENT)
+    ort.disable_telemetry_events()  # of older builds for Windows; convnext_cli.__init__ stops that of the others
+    source = str(model) if isinstance(model, Path) else model
+    # its own way of falling back prints to standard output, and does not say which provider runs
+    return ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
+
+
+def _why(error: Exception) -> str:
+    """What ONNX Runtime says, in one line, without its codes and the places in its sources."""
+    words = " ".join(str(error).split()).rpartition("[ONNXRuntimeError] : ")[2]
+    return _CODES.sub("", words)[:200] or type(error).__name__
+
+
+def _pixels(size: Sequence[int | None]) -> str:
+    return "×".join(str(edge) if edge else "any" for edge in size)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    words = str(error)
+    signs = ("bad_alloc", "ailed to allocate", "out of memory", "ALLOC_FAILED", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in words for sign in signs)

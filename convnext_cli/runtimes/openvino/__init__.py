@@ -1,0 +1,1 @@
+"""OpenVINO: running a network, and exporting it as OpenVINO IR."""

@@ -1,0 +1,1 @@
+"""torch: running a network, and exporting it as TorchScript, torch.export and AOTInductor."""

@@ -1,0 +1,163 @@
+"""URLs as users type them: which are taken, what they need, and what of them must never be shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from urllib.parse import unquote
+
+from convnext_cli.base.errors import UsageError
+
+# Scheme: the extra that brings its library, or None where fsspec alone is enough.
+SCHEMES: dict[str, str | None] = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gs",
+    "gcs": "gs",
+    "az": "az",
+    "abfs": "az",
+    "abfss": "az",
+    "hf": "hf",
+    "file": None,
+    "local": None,
+    "memory": None,
+    "zip": None,
+}
+# What opens no connection.
+LOCAL = frozenset({"file", "local", "memory", "zip"})
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_DRIVE = re.compile(r"/[A-Za-z]:")
+# Between :// (:/ where it went through Path) and @: a user and a password, which may hold slashes (an ARN has colons,
+# too); or a lone token, but in schemes where what stands there is the name of a container or a repository.
+_USER = re.compile(
+    r"""(:/{1,2})(?!arn:)[^/@\s"<>]*:[^\s"<>]*@
+    |(?<![a-z0-9+.])(?!(?:az|abfss?|hf|zip|memory|file|local):)([a-z][a-z0-9+.-]+:/{1,2})[^/\s"<>]*@""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_SECRETS = r"(?:x-amz-\w+|x-goog-\w+|sig|signature|awsaccesskeyid|googleaccessid|\w*token|\w*secret|\w*key|password)"
+_QUERY = re.compile(rf"(?<![\w/-])({_SECRETS})=[^&\s\"'<>]+", re.IGNORECASE)
+# Keys that look like nothing else: of AWS and of the hub.
+_KEYS = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}\b|\bhf_[A-Za-z0-9]{16,}\b")
+_ENVIRONMENT = re.compile(
+    r"^(AWS|AZURE|GOOGLE|GCLOUD|HF|HUGGING_FACE|FSSPEC)_\w*(KEY|SECRET|TOKEN|PASSWORD|STRING|SAS)"
+)
+_JSON = re.compile(r'"([^"]*)"\s*:\s*"([^"]*)"')
+_SECRET_NAME = re.compile(r"key|secret|token|password|sas|string", re.IGNORECASE)
+_SHORTEST = 8  # characters; what is shorter is no secret, and may stand in any word
+
+
+def is_url(path: str) -> bool:
+    """Whether this is a URL, of whatever scheme; on no system does a path begin so."""
+    return _URL.match(path) is not None
+
+
+def links(url: str) -> list[str]:
+    """The parts of a chained URL, the inner one first: ``zip://a.jpg::s3://b/c.zip`` has two; the last may be a path.
+
+    Only what lies in an archive is chained: two colons in a key are a part of it.
+    """
+    inner, colons, outer = url.partition("::")
+    return [inner, *links(outer)] if colons and scheme(url) == "zip" else [url]
+
+
+def scheme(url: str) -> str:
+    """In small letters; "file" for a path."""
+    return url.partition("://")[0].lower() if is_url(url) else "file"
+
+
+def plain(path: str) -> str:
+    """A ``file://`` URL as the path that it stands for; anything else as it is."""
+    if scheme(path) not in ("file", "local") or not is_url(path):
+        return path
+    found = path.partition("://")[2].removeprefix("localhost/" if path.startswith("file://localhost/") else "")
+    if path.startswith("file://localhost/"):
+        found = f"/{found}"
+    if os.name == "nt" and _DRIVE.match(found):
+        found = found[1:]
+    decoded = unquote(found, errors="surrogateescape")
+    return decoded if not os.path.lexists(found) and os.path.lexists(decoded) else found
+
+
+def suffix(url: str) -> str:
+    """The suffix of what a URL or a path names, in lower case with the dot."""
+    return os.path.splitext(links(url)[0])[1].lower()  # noqa: PTH122 - URLs
+
+
+def opens_connection(url: str) -> bool:
+    return any(scheme(link) not in LOCAL for link in links(url))
+
+
+def check(url: str) -> None:
+    """Raises UsageError for a URL that is not taken: fetched from the web, of an unknown scheme, or with a password."""
+    for link in links(url):
+        name = scheme(link)
+        if name in ("http", "https"):
+            raise UsageError(
+                f"{scrub(url)} is a URL; photos are never fetched",
+                "download it first, or pipe it: curl … | convnext classify -",
+            )
+        if _USER.search(link) or _QUERY.search(link.partition("?")[2]):
+            raise UsageError(
+                f"{scrub(url)} holds a password or a key, which would stand in every row",
+                "leave it out: credentials are taken from where the store's own tools look for them (docs/remote.md)",
+            )
+        if name not in SCHEMES:
+            known = ", ".join(f"{name}://" for name in SCHEMES)
+            raise UsageError(f"{name}:// is no kind of URL that is known here", f"take one of {known}")
+
+
+def scrub(text: str) -> str:
+    """A text without passwords, keys and signatures: those of URLs, and those that the environment holds."""
+    for secret in _in_environment():
+        text = text.replace(secret, "…")
+    text = _USER.sub(r"\1\2…@", text)
+    text = _QUERY.sub(r"\1=…", text)
+    return _KEYS.sub("…", text)
+
+
+def _in_environment() -> list[str]:
+    """The longest first, since one may hold another."""
+    found = {value for name, value in os.environ.items() if _ENVIRONMENT.match(name)}
+    for name, value in os.environ.items():
+        if name.startswith("FSSPEC_") and value.startswith("{"):  # options of a library, as JSON
+            found |= {inner for key, inner in _JSON.findall(value) if _SECRET_NAME.search(key)}
+    return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
+
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST = 100_000  # names that one pattern may stand for
+
+
+def expanded(path: str) -> list[str]:
+    """``shard-{000..041}.tar`` as the names that it stands for, as a shell would; others as they are.
+
+    Raises UsageError when there are too many.
+    """
+    found = _RANGE.search(path)
+    if found is None:
+        return [path]
+    first, last = found[1], found[2]
+    width = len(first) if first.startswith("0") or last.startswith("0") else 0
+    step = 1 if int(first) <= int(last) else -1
+    numbers = range(int(first), int(last) + step, step)
+    rest = expanded(path[found.end() :]) if len(numbers) <= _MOST else []
+    if len(numbers) * len(rest) > _MOST or not rest:
+        raise UsageError(f"{scrub(path)} stands for more than {_MOST:,} names", "name a folder, or use a glob")
+    return [f"{path[: found.start()]}{number:0{width}d}{tail}" for number in numbers for tail in rest]
+
+
+def check_output(target: str) -> None:
+    """Raises UsageError for a URL: results are written here."""
+    if is_url(target):
+        raise UsageError(
+            f"{scrub(target)} is a URL; results go into a file on this machine", "copy it there afterwards"
+        )
+
+
+@cache
+def needed(name: str) -> str:
+    """The pip line for a scheme."""
+    extra = SCHEMES.get(name)
+    return f"pip install 'convnext-cli[{extra or 'remote'}]'"

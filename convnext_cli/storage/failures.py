@@ -1,0 +1,198 @@
+"""What the libraries of the stores raise, and what it means: to a photo, to a command, and to trying again.
+
+Each has exceptions of its own. What they share is looked at: Python's own kinds, the status of an HTTP answer, and the
+kinds' names, along the chain of causes.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+
+from convnext_cli.base.errors import ConvNextError, NetworkError, PhotoError, UnavailableError, UsageError
+from convnext_cli.storage.addresses import check, links, needed, scheme, scrub
+
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_BUSY_WORDS = ("SlowDown", "ServiceUnavailable", "Throttl", "RequestTimeout", "TooManyRequests", "reduce your request")
+
+
+def _kinds(names: str) -> frozenset[str]:
+    """Exceptions of the libraries by name: none of these has to be there."""
+    return frozenset(names.split())
+
+
+_TIMEOUTS = _kinds(
+    "ConnectTimeoutError ReadTimeoutError FSTimeoutError ServerTimeoutError ConnectTimeout ReadTimeout "
+    "SocketTimeoutError ConnectionTimeoutError"
+)
+_BROKEN = _kinds(
+    "ClientPayloadError IncompleteRead IncompleteReadError ServerDisconnectedError HTTPClientError ClientOSError "
+    "ConnectionClosedError ResponseStreamingError ContentLengthError ChunkedEncodingError ProtocolError "
+    "ResponseParserError RemoteProtocolError ServiceResponseError "
+    "EndpointConnectionError ClientConnectorError ServiceRequestError ConnectError ProxyConnectionError"
+)
+_NO_CREDENTIALS = _kinds(
+    "NoCredentialsError PartialCredentialsError DefaultCredentialsError ProfileNotFound CredentialRetrievalError "
+    "TokenRetrievalError UnauthorizedSSOTokenError RefreshError ClientAuthenticationError LocalTokenNotFoundError "
+    "GatedRepoError"
+)
+_GONE = _kinds("NoSuchKey NoSuchBucket ResourceNotFoundError RepositoryNotFoundError EntryNotFoundError")
+_CREDENTIALS = {
+    "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a public bucket takes "
+    "FSSPEC_S3='{\"anon\": true}'",
+    "gs": "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or az login",
+    "hf": "hf auth login, or set HF_TOKEN",
+}
+_ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came from."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for cause in causes(error) for kind in type(cause).__mro__}
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of the HTTP answer behind an exception."""
+    for cause in causes(error):
+        response = getattr(cause, "response", None)
+        values = [getattr(cause, name, None) for name in ("status", "status_code", "code")]
+        if isinstance(response, dict):  # botocore's
+            values.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+        elif response is not None:
+            values.append(getattr(response, "status_code", None))
+        for value in values:
+            if str(value).isdecimal() and 400 <= int(str(value)) < 600:
+                return int(str(value))
+    return None
+
+
+def is_throttled(error: BaseException) -> bool:
+    """Whether the store asks to come back later."""
+    if _status(error) in _BUSY:
+        return True
+    busy = any(isinstance(cause, OSError) and cause.errno == errno.EBUSY for cause in causes(error))
+    return busy or any(word in str(cause) for cause in causes(error) for word in _BUSY_WORDS)
+
+
+def is_timeout(error: BaseException) -> bool:
+    return bool(_names(error) & _TIMEOUTS) or any(isinstance(cause, TimeoutError) for cause in causes(error))
+
+
+def is_unknown_host(error: BaseException) -> bool:
+    return any(isinstance(cause, socket.gaierror) for cause in causes(error)) or "ClientConnectorDNSError" in _names(
+        error
+    )
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether there was no connection, or it broke."""
+    kinds = (ConnectionError, socket.gaierror, EOFError)
+    return bool(_names(error) & _BROKEN) or any(isinstance(cause, kinds) for cause in causes(error))
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether there is no such thing."""
+    return (
+        isinstance(error, FileNotFoundError | NotADirectoryError)
+        or bool(_names(error) & _GONE)
+        or _status(error) == 404
+    )
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether it may not be seen, or there is nothing to show that it may."""
+    return (
+        isinstance(error, PermissionError)
+        or bool(_names(error) & _NO_CREDENTIALS)
+        or _status(error) in (401, 403)
+        or any("Unable to locate credentials" in str(cause) for cause in causes(error))
+    )
+
+
+def is_past_end(error: BaseException) -> bool:
+    """Whether there are no bytes in the range that was asked for."""
+    return _status(error) == 416 or any("InvalidRange" in str(cause) for cause in causes(error))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether another try may succeed."""
+    if is_missing(error) or is_denied(error) or is_past_end(error) or is_unknown_host(error):
+        return False
+    return is_throttled(error) or is_timeout(error) or is_broken(error)
+
+
+def photo_error(error: BaseException) -> PhotoError:
+    """Why a photo has no row but a failed one, after the last try."""
+    if isinstance(error, PhotoError):
+        return error
+    if is_missing(error):
+        return PhotoError("missing", "there is no such object in the store, or not any more")
+    if is_denied(error):
+        return PhotoError("permission", "the store does not let this user read it")
+    if is_past_end(error):
+        return PhotoError("empty", "the file is empty")
+    if is_throttled(error):
+        return PhotoError("timeout", f"the store was too busy each time that it was asked ({_said(error)})")
+    if is_timeout(error):
+        return PhotoError("timeout", "the store did not answer in time, each time that it was asked")
+    if is_broken(error):
+        return PhotoError("timeout", f"the connection to the store failed each time ({_said(error)})")
+    if isinstance(error, IsADirectoryError):
+        return PhotoError("not_a_file", "it is a folder, not a file")
+    return PhotoError("corrupt", f"it cannot be read: {_said(error)}")
+
+
+def command_error(error: BaseException, url: str, *, writing: bool = False) -> ConvNextError:
+    """What ends a command that could not look at a URL, or not write there."""
+    shown = scrub(url)
+    if isinstance(error, ConvNextError):
+        return error
+    if is_missing(error):
+        return UsageError(f"{shown} does not exist", "check the spelling of the bucket and of what follows it")
+    if is_denied(error):
+        name = scheme(links(url)[-1])
+        how = _CREDENTIALS.get(_ALIASES.get(name, name), "")
+        done, may = ("written to", "write or remove there") if writing else ("looked at", "list or read it")
+        hint = "nobody is logged in" if _names(error) & _NO_CREDENTIALS else f"this user may not {may}"
+        return UsageError(f"{shown} may not be {done}: {_said(error)}", f"{hint}: {how}" if how else hint)
+    if is_unknown_host(error):
+        return NetworkError(
+            f"{shown}: the store's host is not known", "check the endpoint's address and the connection"
+        )
+    if is_throttled(error):
+        return NetworkError(f"{shown}: the store was too busy: {_said(error)}", "give the same command again later")
+    if is_broken(error) or is_timeout(error):
+        return NetworkError(
+            f"{shown}: the store was not reached: {_said(error)}",
+            "check the connection and, where one is set, the endpoint's address (AWS_ENDPOINT_URL)",
+        )
+    return UsageError(f"{shown} cannot be looked at: {_said(error)}", "check the URL")
+
+
+def missing_library(error: ImportError, url: str) -> UnavailableError:
+    """What to install for a URL."""
+    check(url)
+    try:
+        import fsspec  # noqa: F401
+    except ImportError:
+        return UnavailableError("reading from URLs needs fsspec", "pip install fsspec")
+    name = next((scheme(link) for link in links(url) if scheme(link) in str(error)), scheme(links(url)[-1]))
+    return UnavailableError(f"reading {name}:// needs another library: {scrub(str(error))}", needed(name))
+
+
+def _said(error: BaseException) -> str:
+    """An exception's words on one line, without secrets."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    told = " ".join(scrub(str(words)).split()) or type(error).__name__
+    return told if len(told) <= 200 else f"{told[:200]}…"

@@ -1,0 +1,93 @@
+"""Settings that nobody gave, by the size of the data and by what training begins with; each with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convnext_cli.model.card import Card
+from convnext_cli.model.preprocessing import Fit
+from convnext_cli.training.settings import SCRATCH, TrainingRecipe, make
+
+# Photos that a run sees in all, where no budget was given: enough to be done, no more than patience lasts.
+_TUNED, _SCRATCH = 100_000, 5_000_000
+_SCRATCH_ARCH = "convnext_atto"
+_RARE = 3.0  # times as many photos of one class as of another from which classes are weighed
+
+
+def choose(
+    given: dict[str, Any], *, photos: int, counts: list[int], card: Card | None, device: str, resize: Fit = "shortest"
+) -> TrainingRecipe:
+    """A whole recipe. given: settings that are fixed. photos: to train on. counts: of them, a class. card: of the
+    weights that training begins with, None for scratch. device: kind of it. resize: what suits the photos' shapes.
+
+    Raises UsageError for settings that make no sense together.
+    """
+    scratch = given.get("start") == SCRATCH
+    gpu = device != "cpu"
+    batch = given["batch_size"] if "batch_size" in given else _batch(photos, gpu=gpu, scratch=scratch)
+    values: dict[str, Any] = {"batch_size": min(batch, photos - photos % 2)}
+    values["resize"] = given.get("resize", resize)
+    if card is not None:
+        values["size"] = card.recipe.size[0]
+        values["crop_pct"] = round(min(1.0, card.recipe.crop_pct), 4)
+    if values["resize"] != "shortest" and values["resize"] != (card and card.recipe.resize):
+        values["crop_pct"] = 1.0  # all of the photo is the point
+    if "epochs" not in given and "minutes" not in given:
+        seen = _SCRATCH if scratch else _TUNED
+        least, most = (30, 300) if scratch else (5, 40)
+        values["epochs"] = float(min(most, max(least, round(seen / photos))))
+    if max(counts) >= _RARE * max(1, min(counts)):
+        values["class_weights"] = "balanced"
+    values |= _scratch(given, values["batch_size"], photos) if scratch else _tuned(given, values["batch_size"], card)
+    return make(values | given | {"batch_size": values["batch_size"]})
+
+
+def _batch(photos: int, *, gpu: bool, scratch: bool) -> int:
+    """Small data wants many steps; GPUs want large batches."""
+    if scratch and photos >= 50_000:
+        return 1024 if gpu else 256
+    if photos < 2_000:
+        return 32
+    return 128 if gpu and photos >= 20_000 else 64
+
+
+def _scratch(given: dict[str, Any], batch: int, photos: int) -> dict[str, Any]:
+    muon = given.get("optimiser", "muon") == "muon"
+    long = (given.get("epochs") or 30) >= 30
+    return {
+        "arch": _SCRATCH_ARCH,
+        "optimiser": "muon" if muon else "adamw",
+        "lr": round((2e-3 if muon else 1e-3) * (batch / 1024) ** 0.5, 6),
+        "weight_decay": 0.05,
+        "beta2": 0.98,
+        "warmup": 0.05,
+        "drop_path": 0.1 if long else 0.0,
+        "smoothing": 0.1,
+        # in a short run a network has enough to do with photos that are not mixed
+        "mixup": 0.2 if long else 0.0,
+        "cutmix": 1.0 if long else 0.0,
+        "mix_until": 0.9,
+        "erasing": 0.25 if long else 0.0,
+        "augment": "trivial",
+        "scale": 0.25,
+        "ema": 0.9995 if photos >= 50_000 else 0.999,
+        "search_size": True,
+    }
+
+
+def _tuned(given: dict[str, Any], batch: int, card: Card | None) -> dict[str, Any]:
+    # weights go on best with the optimiser that made them
+    made_by = "adamw" if card is None else card.training.get("optimiser", "adamw")
+    optimiser = given.get("optimiser") or made_by
+    muon = optimiser == "muon"
+    return {
+        "optimiser": optimiser,
+        "lr": round((1e-3 if muon else 5e-4) * (batch / 64) ** 0.5, 6),
+        "layer_decay": 0.85,
+        "warmup": 0.1,
+        "drop_path": 0.1,
+        "smoothing": 0.1,
+        "augment": "trivial",
+        "scale": 0.35,
+        "ema": 0.99,
+    }

@@ -1,0 +1,38 @@
+"""The model that comes of a run: canonical safetensors with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convnext_cli.checkpoints import canonical
+from convnext_cli.model.card import Card
+from convnext_cli.model.network import ConvNextForImageClassification
+from convnext_cli.training import setting_effects
+from convnext_cli.training.data import OWN, TrainingData
+from convnext_cli.training.initial_network import Start
+from convnext_cli.training.settings import TrainingRecipe
+
+
+def card(name: str, start: Start, data: TrainingData, settings: TrainingRecipe, **more: Any) -> Card:
+    """The card of weights of this run. more: fields that are known in the end, and win."""
+    labels = data.label_set()
+    return Card(
+        start.network.config.replace(drop_path_rate=0.0, image_size=settings.size),
+        name=name or "trained",
+        architecture=start.architecture,
+        labels=labels if labels.name == OWN else labels.name,
+        license=start.license,
+        description=f"trained by convnext train on {len(data.train):,} photos of {len(data.classes)} classes, "
+        f"beginning with {start.begun}",
+        # whoever trains these weights further goes on with the optimiser that made them, frozen or not
+        training=setting_effects.in_force(settings) | {"optimiser": settings.optimiser},
+        **{"recipe": start.recipe} | more,
+    )
+
+
+def write(path: Path, network: ConvNextForImageClassification, card: Card) -> None:
+    """Write the weights in float32, with the fingerprint in the card. Raises OutputError."""
+    state = network.state_dict()
+    tensors = {name: state[name].detach().float().cpu().contiguous() for name in card.config.shapes()}
+    canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))

@@ -1,0 +1,160 @@
+"""The folder of a run: what is in it, and how it is written so that a kill at any moment leaves it whole.
+
+recipe.toml               every setting, as it was used
+run.json                  data, classes, environment, command; and the results, when it is done
+splits.csv                path, label, split of every photo, where the splits were made here
+log.jsonl                 a line every few seconds and one an evaluation
+checkpoints/last.pt       all that is needed to go on
+checkpoints/ema.safetensors, best.safetensors
+                          the averaged weights, and those of the best evaluation, as models of their own
+model.safetensors         the best, with its card, when it is done
+curves.png confusion.png reliability.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext_cli.base.errors import ModelError, OutputError
+from convnext_cli.base.files import replacing
+from convnext_cli.base.text import json_value
+
+_NEEDED = {
+    "data",
+    "photos",
+    "photos_sha256",
+    "used_sha256",
+    "parting",
+    "asked",
+    "seed",
+    "dtype",
+    "classes",
+}  # of run.json
+_DAMAGED = "begin anew with --overwrite, or in another folder"
+
+
+def _is_part(name: str) -> bool:
+    """What a killed process left of a file that it wrote."""
+    return name.startswith(".convnext-") and name.endswith(".part")
+
+
+class RunFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe, self.facts, self.splits = path / "recipe.toml", path / "run.json", path / "splits.csv"
+        self.log, self.model = path / "log.jsonl", path / "model.safetensors"
+        self.last = path / "checkpoints" / "last.pt"
+        self.best, self.ema = (path / "checkpoints" / f"{name}.safetensors" for name in ("best", "ema"))
+        self.curves, self.confusion, self.reliability = (
+            path / f"{name}.png" for name in ("curves", "confusion", "reliability")
+        )
+
+    def begun(self) -> bool:
+        """Whether a run is in it."""
+        return self.facts.exists()
+
+    def free(self) -> bool:
+        """Whether a run may begin in it: nothing is there, or what one leaves that was cut before it began."""
+        if not self.path.exists():
+            return True
+        if not self.path.is_dir():
+            return False
+        names = {entry.name for entry in self.path.iterdir() if not _is_part(entry.name)}
+        inside = self.last.parent
+        return names <= {self.recipe.name, self.splits.name, inside.name} and not (
+            inside.is_dir() and any(not _is_part(entry.name) for entry in inside.iterdir())
+        )
+
+    def check(self) -> None:
+        """Raises OutputError where it cannot be made, for what can be known without making it."""
+        there = next(place for place in (self.path.absolute(), *self.path.absolute().parents) if place.exists())
+        if there.is_dir() and not os.access(there, os.W_OK):
+            raise OutputError(f"{self.path} cannot be written: {there} gives no permission", "name another folder")
+        if not there.is_dir() and there != self.path.absolute():
+            raise OutputError(f"{self.path} cannot be written: {there} is no folder", "name another folder")
+
+    def make(self) -> None:
+        """Raises OutputError where nothing can be written, before hours have gone into it."""
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}", "name another folder"
+            ) from error
+
+    def clear(self) -> None:
+        """Remove a run, and nothing else that lies in its folder."""
+        for path in (self.last, self.ema, self.best, self.recipe, self.splits, self.log, self.model, self.facts):
+            path.unlink(missing_ok=True)
+        for path in (self.curves, self.confusion, self.reliability):
+            path.unlink(missing_ok=True)
+        self.tidy()
+        for place in (self.last.parent, self.path):
+            with suppress(OSError):  # it holds something else
+                place.rmdir()
+
+    def tidy(self) -> None:
+        """Remove what killed processes left of files that they wrote."""
+        for place in (self.path, self.last.parent):
+            for path in place.glob(".convnext-*.part"):
+                path.unlink(missing_ok=True)
+
+    def read_facts(self) -> dict[str, Any]:
+        """Raises ModelError when they are damaged."""
+        try:
+            values = json_value(self.facts.read_text("utf-8", "surrogateescape"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.facts} cannot be read: {error}", _DAMAGED) from error
+        if not isinstance(values, dict) or not values.keys() >= _NEEDED:
+            raise ModelError(f"{self.facts} is damaged", _DAMAGED)
+        return values
+
+    def write_facts(self, values: dict[str, Any]) -> None:
+        with replacing(self.facts) as file:
+            file.write(
+                (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
+
+    def read_state(self) -> dict[str, Any] | None:
+        """What ``write_state`` wrote, None before the first. Raises ModelError when it is damaged."""
+        if not self.last.exists():
+            return None
+        try:
+            return torch.load(self.last, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except Exception as error:  # torch raises whatever the damage leads to
+            raise ModelError(f"{self.last} is damaged", _DAMAGED) from error
+
+    def write_state(self, values: dict[str, Any]) -> None:
+        with replacing(self.last) as file:
+            torch.save(values, file)
+
+    def cut_log(self, step: int) -> None:
+        """Forget what was logged after a step, which will be done again."""
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text("utf-8").splitlines():
+            try:
+                if json_value(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # half a line
+                break
+        with replacing(self.log) as file:
+            file.write("".join(f"{line}\n" for line in kept).encode())
+
+    def add_to_log(self, values: dict[str, Any]) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values, allow_nan=False) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        if not self.log.exists():
+            return []
+        return [json_value(line) for line in self.log.read_text("utf-8").splitlines()]

@@ -1,0 +1,134 @@
+"""What a network answers on photos that it does not learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convnext_cli.evaluation import figures
+from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.training.batches import judged
+from convnext_cli.training.distributed import Processes
+from convnext_cli.training.photo_cache import Pixels
+
+BATCH = 128  # photos that go through the network at once
+
+
+def normaliser(recipe: Recipe, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Bytes (N, 3, H, W) to what the network takes, as ``Recipe.apply`` does it."""
+    mean, std = np.array(recipe.mean), np.array(recipe.std)
+    scale = torch.from_numpy((recipe.rescale / std).astype(np.float32)).view(-1, 1, 1).to(device)
+    shift = torch.from_numpy((mean / std).astype(np.float32)).view(-1, 1, 1).to(device)
+
+    def apply(photos: Tensor) -> Tensor:
+        return (photos.to(device).float() * scale - shift).contiguous(memory_format=torch.channels_last)
+
+    return apply
+
+
+@torch.inference_mode()
+def logits(
+    forward: Callable[[Tensor], Any],
+    pixels: Pixels,
+    recipe: Recipe,
+    processes: Processes,
+    *,
+    dtype: torch.dtype = torch.float32,
+    workers: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """(N, classes) float32 on the CPU, in every process, each of which does its part. dtype: of the products.
+    progress: called with how many photos of the part are done."""
+    apply, device = normaliser(recipe, processes.device), processes.device
+    found, done = [], 0
+    for photos in judged(pixels, range(processes.rank, len(pixels), processes.world), BATCH, workers):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            found.append(forward(apply(photos)).logits.float().cpu())
+        done += len(photos)
+        progress(done)
+    parts = processes.gathered(torch.cat(found) if found else None)
+    if len(parts) == 1:
+        return parts[0]  # type: ignore[no-any-return]
+    whole = torch.empty((len(pixels), next(part for part in parts if part is not None).shape[1]))
+    for rank, part in enumerate(parts):
+        if part is not None:
+            whole[rank :: processes.world] = part
+    return whole
+
+
+def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float | None]:
+    """found: logits (N, classes) of one photo or more. labels: (N,) rows.
+
+    Gives top1, top5, loss and ece (15 bins); top5 is None of five classes or fewer, ece of fewer photos than bins.
+    """
+    found = found / temperature
+    ranks = (found > found.gather(1, labels[:, None])).sum(1)
+    scores, answers = found.softmax(1).max(1)
+    bins = figures.reliability(scores.double().numpy(), (answers == labels).numpy())
+    return {
+        "top1": float((answers == labels).double().mean()),
+        "top5": float((ranks < figures.TOP).double().mean()) if figures.means_top5(found.shape[1]) else None,
+        "loss": float(torch.nn.functional.cross_entropy(found, labels)),
+        "ece": figures.known_calibration_error(bins),
+    }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What logits are divided by, and the figures of val that decided it.
+
+    temperature: that is used. fitted: the one of the least loss, None where there are too few photos to judge one.
+    before, after: figures (``judge``) at 1 and at ``fitted``.
+    """
+
+    temperature: float
+    fitted: float | None
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+
+    @property
+    def used(self) -> dict[str, float | None]:
+        """The figures at the temperature that is used."""
+        return self.after if self.temperature == self.fitted else self.before
+
+
+def calibrate(found: Tensor, labels: Tensor) -> Calibration:
+    """Fit a temperature, and use it where scores are then right as often as they say, or more nearly so.
+
+    A fit lowers the loss on the photos that it is fitted to, whatever it does to the scores of best guesses: the
+    calibration error decides. Of so few photos that there is none, nothing can be decided, and logits stay as they are.
+    """
+    before = judge(found, labels)
+    if before["ece"] is None:
+        return Calibration(1.0, None, before, before)
+    fitted = fit_temperature(found, labels)
+    after = judge(found, labels, fitted)
+    assert after["ece"] is not None
+    return Calibration(fitted if after["ece"] <= before["ece"] else 1.0, fitted, before, after)
+
+
+def fit_temperature(found: Tensor, labels: Tensor) -> float:
+    """What logits are divided by so that scores mean most: least log loss (C. Guo et al., arXiv 1706.04599).
+
+    The loss is convex in its inverse, which a bisection of the slope finds. One photo more is counted, that may be of
+    any class: without a mistake among a few, all scores would become 1.
+    """
+    found = found.double()
+    any_class = 1 / (len(found) + 1)
+    true = (1 - any_class) * found.gather(1, labels[:, None])[:, 0] + any_class * found.mean(1)
+
+    def slope(sharpness: float) -> float:
+        weights = (found * sharpness).softmax(1)
+        return float(((weights * found).sum(1) - true).mean())
+
+    low, high = 1 / 64, 64.0
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / math.sqrt(low * high)
