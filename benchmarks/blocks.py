@@ -54,7 +54,7 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}, {usable_threads()} threads")
     print(f"Python {platform.python_version()}, pillow {version('pillow')}\n")
-    print("| MiB a block | kept | ms a photo | of them in the system, all threads | page faults |")
+    print("| MiB a block | kept | ms a photo | system ms, all threads | page faults |")
     print("| --- | --- | --- | --- | --- |")
     found: dict[tuple[int, int], list[tuple[float, ...]]] = {choice: [] for choice in CHOICES}
     with TemporaryDirectory() as place:

@@ -90,7 +90,7 @@ def _table(config: Any, arrays: Any, batch: int, edge: int, seconds: float, thre
     graphs = {
         "the network": (whole(engine.Ops()), all_macs),
         "with its weights in the cache": (whole(Cached()), all_macs),
-        "its pointwise layers alone, so": (layers, macs),
+        "its pointwise layers alone, likewise": (layers, macs),
     }
     core, properties = (
         ov.Core(),

@@ -141,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         images = given.images or fetch(place)
-        print("| input | rows | passed over | rows by kind | exit | seconds | peak MB | lines of noise |")
+        print("| input | rows | skipped | rows by kind | exit | seconds | peak MB | stray lines |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         run(f"Pillow's Tests/images ({sum(p.is_file() for p in images.rglob('*')):,} files)", ["-r", str(images)])
         run("a JPEG cut at every kilobyte", ["-r", str(truncations(place / "cut"))])

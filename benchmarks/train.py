@@ -144,7 +144,7 @@ def main() -> None:
             if round_:
                 rates[name].append(given.steps * given.batch / (time.perf_counter() - begun))
     print(f"{given.model}, {given.size} pixels, batches of {given.batch}, {dtype}{', compiled' * given.compile}\n")
-    print("| | photos a second (median; quickest) | convnext is so many times as fast |\n| --- | --- | --- |")
+    print("| | photos a second (median; fastest) | speed-up of convnext |\n| --- | --- | --- |")
     for name, found in rates.items():
         ratios = [a / b for a, b in zip(rates["convnext"], found, strict=True)]
         print(f"| {name} | {statistics.median(found):.1f}; {max(found):.1f} | {statistics.median(ratios):.2f} |")
