@@ -37,14 +37,14 @@ def one(folder: str, model: str, tell: Callable[[int], None]) -> None:
     from convnext_cli.jobs import job
     from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder
-    from convnext_cli.predict.predictor import open_pipeline
+    from convnext_cli.predict.predictor import open_predictor
 
-    pipeline = open_pipeline(model, job="throughput", prepare=True)
+    predictor = open_predictor(model, job="throughput", prepare=True)
     with tempfile.TemporaryDirectory() as place:
         store = Store(Path(place) / "job")
         settings = store.settings("m", "s", {})
         tally = job.look(store, Finder(recursive=True).named([folder]), [folder], settings)
-        job.run(store, pipeline, settings, tally, progress=lambda _: tell(tally.done))
+        job.run(store, predictor, settings, tally, progress=lambda _: tell(tally.done))
         store.close()
 
 
@@ -58,7 +58,7 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
     opener = partial(_opened, model)
     with tempfile.TemporaryDirectory() as place, connect.connected("auto", usable_threads()):
         shape = partial(connect.shape, gpu=None, threads=None)
-        described, preparation, _ = connect.looked_at(opener, shape())
+        described, preprocessor, _ = connect.looked_at(opener, shape())
         finder = Finder(recursive=True, shards="kept")
         ClusterJob(
             Source(finder, (folder,)),
@@ -66,7 +66,7 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
             shape=shape,
             opener=opener,
             described=described,
-            preparation=preparation,
+            preprocessor=preprocessor,
             folder=place,
             block=BLOCK,
             tell=lambda progress: tell(progress.done),
@@ -74,9 +74,9 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
 
 
 def _opened(model: str, threads: int | None) -> Any:
-    from convnext_cli.predict.predictor import open_pipeline
+    from convnext_cli.predict.predictor import open_predictor
 
-    return open_pipeline(model, job="throughput", prepare=True, threads=threads)
+    return open_predictor(model, job="throughput", prepare=True, threads=threads)
 
 
 def measure(kind: str, folder: str, model: str) -> None:

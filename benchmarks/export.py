@@ -27,7 +27,7 @@ from convnext_cli.base.machine import processor
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
 from tests.weights_made import random_tensors
 
@@ -53,7 +53,7 @@ def weights(name: str, folder: Path) -> str:
     if not path.exists():
         config = VARIANTS[name]
         tensors = random_tensors(config)
-        card = Card(config, Recipe.official(), name, name, "imagenet-1k", sha256=canonical.fingerprint(tensors))
+        card = Card(config, Preprocessing.official(), name, name, "imagenet-1k", sha256=canonical.fingerprint(tensors))
         canonical.write(path, tensors, card)
     return str(path)
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from convnext_cli.base import machine
 from convnext_cli.photos.decode import decode
-from convnext_cli.predict.predictor import open_pipeline, score
+from convnext_cli.predict.predictor import open_predictor, score
 
 EDGES = (3000, 940)
 
@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=400)
     given = parser.parse_args()
     rows = parquet.read_table(given.validation).slice(0, given.photos).to_pylist()
-    pipeline, rng = open_pipeline("default", job="throughput"), np.random.default_rng(0)
-    recipe, labels = pipeline.recipe, np.array([row["label"] for row in rows])
+    predictor, rng = open_predictor("default", job="throughput"), np.random.default_rng(0)
+    recipe, labels = predictor.recipe, np.array([row["label"] for row in rows])
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}")
     print(f"Python {platform.python_version()}, pillow {version('pillow')}; {len(rows)} photos\n")
     print(
@@ -61,12 +61,12 @@ def main() -> None:
                 kept.append(recipe.apply(image, fast=fast))
                 part = f"1/{round(edge / image.width)}"
         exact, fast_ = (
-            np.concatenate([pipeline.engine(np.stack(kept[i : i + 8])) for i in range(0, len(kept), 8)])
+            np.concatenate([predictor.engine(np.stack(kept[i : i + 8])) for i in range(0, len(kept), 8)])
             for kept in inputs.values()
         )
         best, other = exact.argmax(1), fast_.argmax(1)
         scores = [
-            np.stack([score(row, "softmax", pipeline.temperature) for row in logits]) for logits in (exact, fast_)
+            np.stack([score(row, "softmax", predictor.temperature) for row in logits]) for logits in (exact, fast_)
         ]
         apart = np.abs(scores[0] - scores[1]).max(1)
         print(

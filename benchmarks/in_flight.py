@@ -27,7 +27,7 @@ from convnext_cli.base.threads import usable_threads
 from convnext_cli.jobs import job, suspects
 from convnext_cli.jobs.store import Store
 from convnext_cli.photos.photo import Photo
-from convnext_cli.predict.predictor import Pipeline, open_pipeline
+from convnext_cli.predict.predictor import Predictor, open_predictor
 
 TINY = (64, 48)
 
@@ -45,7 +45,7 @@ class Nothing:
         return np.zeros((len(batch), self._engine.card.config.num_labels), np.float32)
 
 
-def seconds(pipeline: Pipeline, paths: list[str], *, noted: bool) -> float:
+def seconds(predictor: Predictor, paths: list[str], *, noted: bool) -> float:
     """How long one job takes."""
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         store = Store(Path(place) / "job")
@@ -53,8 +53,8 @@ def seconds(pipeline: Pipeline, paths: list[str], *, noted: bool) -> float:
         settings = store.settings("model", "sha256", {})
         tally = job.look(store, map(Photo, paths), [], settings)
         start = time.perf_counter()
-        those = stack.enter_context(suspects.opened(store, pipeline)) if noted else None
-        job.run(store, pipeline, settings, tally, suspects=those)
+        those = stack.enter_context(suspects.opened(store, predictor)) if noted else None
+        job.run(store, predictor, settings, tally, suspects=those)
         assert (tally.done, tally.failed) == (len(paths), 0)
         return time.perf_counter() - start
 
@@ -67,17 +67,17 @@ def main() -> None:
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}, {usable_threads()} threads")
     print("\n| network | photos/s without notes | with notes | ratio of times | smallest | largest |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
-    pipeline = open_pipeline(zoo.default_model(), job="throughput", prepare=True)
-    real = pipeline.engine
+    predictor = open_predictor(zoo.default_model(), job="throughput", prepare=True)
+    real = predictor.engine
     with tempfile.TemporaryDirectory() as place:
         paths = photos.make(Path(place) / "photos", TINY, given.photos, 24)
         for name, engine in (("the default", real), ("none", Nothing(real))):
-            pipeline.engine = engine
-            seconds(pipeline, paths[:200], noted=True)  # the first photos of a process are slow
+            predictor.engine = engine
+            seconds(predictor, paths[:200], noted=True)  # the first photos of a process are slow
             without, noted = [], []
             for _ in range(given.turns):
-                without.append(seconds(pipeline, paths, noted=False))
-                noted.append(seconds(pipeline, paths, noted=True))
+                without.append(seconds(predictor, paths, noted=False))
+                noted.append(seconds(predictor, paths, noted=True))
             ratios = [b / a for a, b in zip(without, noted, strict=True)]
             rates = [given.photos / statistics.median(each) for each in (without, noted)]
             print(f"| {name} | {rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.3f} "

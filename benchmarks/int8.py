@@ -27,7 +27,7 @@ from convnext_cli.base.machine import instruction_sets, processor
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import decode
 from convnext_cli.runtimes import Engine
 from convnext_cli.runtimes.int8 import comparison
@@ -39,7 +39,7 @@ DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "default.safetens
 SECONDS = 20.0  # for all precisions of one network and batch size
 
 
-def photos(parquet: Path, recipe: Recipe, limit: int | None) -> Iterator[np.ndarray]:
+def photos(parquet: Path, recipe: Preprocessing, limit: int | None) -> Iterator[np.ndarray]:
     for batch in pq.ParquetFile(parquet).iter_batches(256, columns=["image"]):
         for image in batch.column("image").to_pylist()[:limit]:
             yield recipe.apply(decode(image["bytes"]).image)
@@ -110,7 +110,7 @@ def main() -> None:
     draw(found, card.recipe.size, cells)
 
     config = VARIANTS["convnext_tiny"]
-    card = Card(config, Recipe(), "convnext_tiny, random weights")
+    card = Card(config, Preprocessing(), "convnext_tiny, random weights")
     noise = np.random.default_rng(1).standard_normal((32, 3, 224, 224)).astype(np.float32)
     found = engines(card, random_tensors(config), iter(noise))
     draw(found, card.recipe.size, dict.fromkeys(found, [""] * 3))

@@ -38,11 +38,11 @@ import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 folder, model, fast, part = sys.argv[1], sys.argv[2], sys.argv[3] == "fast", sys.argv[4]
-from convnext_cli.predict.predictor import open_pipeline
+from convnext_cli.predict.predictor import open_predictor
 from convnext_cli.photos.find import Finder
 from convnext_cli.jobs import job
 from convnext_cli.jobs.store import Store
-pipeline = open_pipeline(model, job="throughput", fast_decode=fast)
+pipeline = open_predictor(model, job="throughput", fast_decode=fast)
 x = np.random.default_rng(0).standard_normal((pipeline.batch_size, 3, 224, 224)).astype(np.float32)
 real = pipeline.engine
 real(x)

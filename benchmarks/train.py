@@ -36,7 +36,7 @@ from convnext_cli.training.loop import DTYPES, Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.precision import fastest
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import SCRATCH, TrainingRecipe
+from convnext_cli.training.settings import SCRATCH, TrainingSettings
 
 CLASSES, DROP_PATH = 1000, 0.1
 
@@ -47,7 +47,7 @@ class Silent:
 
 
 def ours(given: argparse.Namespace, dtype: str, device: str) -> Callable[[], None]:
-    recipe = TrainingRecipe(
+    recipe = TrainingSettings(
         start=SCRATCH,
         arch=given.model,
         size=given.size,
@@ -128,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(usable_threads())
     dtype = given.dtype
     if dtype == "auto":
-        recipe = TrainingRecipe(start=SCRATCH, arch=given.model, size=given.size, batch_size=given.batch)
+        recipe = TrainingSettings(start=SCRATCH, arch=given.model, size=given.size, batch_size=given.batch)
         dtype = fastest(scratch(recipe, CLASSES).network, recipe, join(given.device))
     steps = {
         "convnext": ours(given, dtype, given.device),

@@ -15,7 +15,7 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export, Problem
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
@@ -38,19 +38,19 @@ CONFIGS = {
     "test_convnext3": VARIANTS["test_convnext3"].replace(num_labels=37),
 }
 RECIPES = {
-    "shortest, bicubic": Recipe(size=(64, 64), resize_to=(73, 73)),
-    "oblong crop": Recipe(size=(63, 70), resize_to=(73, 73), crop_offset="round"),
-    "bilinear, floor": Recipe(size=(64, 64), resize_to=(81, 81), interpolation="bilinear", crop_offset="floor"),
-    "squash": Recipe(size=(64, 64), resize_to=(64, 64), resize="squash"),
-    "squash and crop": Recipe(size=(60, 64), resize_to=(71, 75), resize="squash", interpolation="bilinear"),
+    "shortest, bicubic": Preprocessing(size=(64, 64), resize_to=(73, 73)),
+    "oblong crop": Preprocessing(size=(63, 70), resize_to=(73, 73), crop_offset="round"),
+    "bilinear, floor": Preprocessing(size=(64, 64), resize_to=(81, 81), interpolation="bilinear", crop_offset="floor"),
+    "squash": Preprocessing(size=(64, 64), resize_to=(64, 64), resize="squash"),
+    "squash and crop": Preprocessing(size=(60, 64), resize_to=(71, 75), resize="squash", interpolation="bilinear"),
 }
 REFUSED = {
-    "longest": (Recipe(resize="longest"), "no resize 'longest'"),
-    "none": (Recipe(resize="none"), "no resize 'none'"),
-    "lanczos": (Recipe(interpolation="lanczos"), "not lanczos"),
-    "floats": (Recipe(float_resize=True), "as floats"),
-    "edges": (Recipe(resize_to=(256, 300)), "256 and 300 pixels"),
-    "padding": (Recipe(size=(300, 224)), "padded"),
+    "longest": (Preprocessing(resize="longest"), "no resize 'longest'"),
+    "none": (Preprocessing(resize="none"), "no resize 'none'"),
+    "lanczos": (Preprocessing(interpolation="lanczos"), "not lanczos"),
+    "floats": (Preprocessing(float_resize=True), "as floats"),
+    "edges": (Preprocessing(resize_to=(256, 300)), "256 and 300 pixels"),
+    "padding": (Preprocessing(size=(300, 224)), "padded"),
 }
 # (width, height): smaller and larger than the recipe's, portrait, landscape, tall, a pixel off, the same
 SIZES = [
@@ -72,14 +72,16 @@ def checkpoint(
     folder: Path,
     config: ConvNextConfig = SMALL,
     *,
-    recipe: Recipe | None = None,
+    recipe: Preprocessing | None = None,
     problem: Problem = "single_label",
     temperature: float | None = None,
     changed: dict[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Checkpoint:
     tensors = random_tensors(config, seed) | (changed or {})
-    card = Card(config, recipe or Recipe(size=(64, 64), resize_to=(73, 73)), problem=problem, temperature=temperature)
+    card = Card(
+        config, recipe or Preprocessing(size=(64, 64), resize_to=(73, 73)), problem=problem, temperature=temperature
+    )
     card = card.replace(sha256=canonical.fingerprint(tensors))
     canonical.write(folder / "weights.safetensors", tensors, card)
     return checkpoints.load(folder / "weights.safetensors")
@@ -136,7 +138,7 @@ def pictures(size: tuple[int, int]) -> list[Image.Image]:
     return [Image.open(path).convert("RGB").resize(size, Image.Resampling.LANCZOS) for path in SAMPLES]
 
 
-def crops(recipe: Recipe, each: int = 40) -> np.ndarray:
+def crops(recipe: Preprocessing, each: int = 40) -> np.ndarray:
     """Tensors of random crops of the samples."""
     rng, found = np.random.default_rng(0), []
     for path in SAMPLES:

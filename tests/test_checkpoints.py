@@ -27,7 +27,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.config import ConvNextConfig as ShapeConfig
-from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, Recipe
+from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, Preprocessing
 from convnext_cli.runtimes import open_engine
 
 SMALL: dict[str, Any] = {"depths": (1, 2, 1, 1), "hidden_sizes": (8, 12, 16, 24), "layer_norm_eps": 1e-6}
@@ -456,11 +456,11 @@ def tiny(name: str) -> Tensors:
 
 def test_a_bare_file_takes_its_librarys_recipe_and_labels(tmp_path: Path) -> None:
     theirs = checkpoints.load(save(tiny("torchvision"), tmp_path / "a.pth"))
-    assert theirs.card.recipe == Recipe.from_torchvision("tiny")
+    assert theirs.card.recipe == Preprocessing.from_torchvision("tiny")
     assert (theirs.card.architecture, theirs.card.labels) == ("convnext_tiny", "imagenet-1k")
     assert any("torchvision's usual" in note for note in theirs.notes)
     assert checkpoints.load(save(tiny("timm"), tmp_path / "b.pth")).card.recipe == timm.usual("convnext_tiny")
-    assert checkpoints.load(save(tiny("official"), tmp_path / "c.pth")).card.recipe == Recipe.official()
+    assert checkpoints.load(save(tiny("official"), tmp_path / "c.pth")).card.recipe == Preprocessing.official()
 
 
 def test_the_zoo_knows_a_file_by_its_name(tmp_path: Path) -> None:
@@ -552,7 +552,7 @@ def test_three_hundred_keys_are_not_listed(tmp_path: Path) -> None:
 
 def canonical_file(tmp_path: Path) -> tuple[checkpoints.Checkpoint, Path]:
     labels = LabelSet.from_names("insects", ["ant", "bee", "cat", "dog", "eel"])
-    card = Card(V1, Recipe(size=(96, 96)), name="mine", labels=labels, license="MIT", metrics={"top-1": 81.5})
+    card = Card(V1, Preprocessing(size=(96, 96)), name="mine", labels=labels, license="MIT", metrics={"top-1": 81.5})
     checkpoint = checkpoints.Checkpoint(draw(V1), card, "canonical", tmp_path)
     checkpoints.save(checkpoint, tmp_path / "mine.safetensors")
     return checkpoint, tmp_path / "mine.safetensors"

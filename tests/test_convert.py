@@ -31,12 +31,12 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
-from convnext_cli.model.preprocessing import CLIP_MEAN, CLIP_STD, Recipe
+from convnext_cli.model.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from tests.conftest import ROOT, Run
 from tests.weights_made import SMALL, random_tensors
 
 ANIMALS = LabelSet.from_names("animals", ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"])
-RECIPE = Recipe(size=(160, 160), resize_to=(168, 168), interpolation="bilinear", mean=CLIP_MEAN, std=CLIP_STD)
+RECIPE = Preprocessing(size=(160, 160), resize_to=(168, 168), interpolation="bilinear", mean=CLIP_MEAN, std=CLIP_STD)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_transformers_words(convnext: Run, tmp_path: Path) -> None:
     assert config["label2id"]["gnu"] == 6
     assert config["problem_type"] == "multi_label_classification"
     said = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
-    assert Recipe.from_huggingface(said) == RECIPE.changed(crop_offset="floor")
+    assert Preprocessing.from_huggingface(said) == RECIPE.changed(crop_offset="floor")
 
 
 def test_timms_words(convnext: Run, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_timms_words(convnext: Run, tmp_path: Path) -> None:
     assert said["label_names"][0] == "n01440764"
     assert said["label_descriptions"]["n01440764"] == "tench, Tinca tinca"
     assert (said["pretrained_cfg"]["license"], said["pretrained_cfg"]["tag"]) == ("mit", "mine")
-    assert Recipe.from_timm(said["pretrained_cfg"]) == RECIPE
+    assert Preprocessing.from_timm(said["pretrained_cfg"]) == RECIPE
 
 
 def test_groups_of_classes_become_one_name_a_class(convnext: Run, tmp_path: Path) -> None:
@@ -202,31 +202,35 @@ def test_meta_without_classes(meta: Any) -> None:
     ("recipe", "timm", "hf"),
     [
         (RECIPE, [], []),
-        (Recipe.official(384), [], []),
-        (Recipe.from_torchvision("tiny"), [], []),
+        (Preprocessing.official(384), [], []),
+        (Preprocessing.from_torchvision("tiny"), [], []),
         (RECIPE.changed(crop_offset="floor", test_size=(288, 288)), [], []),
         (RECIPE.changed(resize="longest"), [], ["resize_to", "resize"]),
         (RECIPE.changed(resize="longest", fill="black"), ["fill"], ["resize_to", "resize", "fill"]),
         (RECIPE.changed(rescale=1.0), ["rescale"], []),
         (RECIPE.changed(resize="none", resize_to=(160, 160)), ["resize"], []),
         (
-            Recipe.from_huggingface({"image_processor_type": "DINOv3ViTImageProcessorFast", "size": 224}),
+            Preprocessing.from_huggingface({"image_processor_type": "DINOv3ViTImageProcessorFast", "size": 224}),
             ["float_resize"],
             [],
         ),
     ],
 )
-def test_preprocessing_in_other_words(recipe: Recipe, timm: list[str], hf: list[str]) -> None:
-    assert foreign_preprocessing.unsaid(recipe, Recipe.from_timm(foreign_preprocessing.to_timm(recipe))) == timm
+def test_preprocessing_in_other_words(recipe: Preprocessing, timm: list[str], hf: list[str]) -> None:
+    assert foreign_preprocessing.unsaid(recipe, Preprocessing.from_timm(foreign_preprocessing.to_timm(recipe))) == timm
     assert (
-        foreign_preprocessing.unsaid(recipe, Recipe.from_huggingface(foreign_preprocessing.to_huggingface(recipe)))
+        foreign_preprocessing.unsaid(
+            recipe, Preprocessing.from_huggingface(foreign_preprocessing.to_huggingface(recipe))
+        )
         == hf
     )
 
 
 def test_the_size_that_scores_best_goes_to_timm() -> None:
     cfg = {"input_size": [3, 224, 224], "test_input_size": [3, 288, 288], "test_crop_pct": 1.0, "crop_pct": 0.95}
-    assert Recipe.from_timm(foreign_preprocessing.to_timm(Recipe.from_timm(cfg))) == Recipe.from_timm(cfg)
+    assert Preprocessing.from_timm(
+        foreign_preprocessing.to_timm(Preprocessing.from_timm(cfg))
+    ) == Preprocessing.from_timm(cfg)
 
 
 def test_preprocessing_without_words_is_said_and_not_written(convnext: Run, tmp_path: Path) -> None:

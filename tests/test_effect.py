@@ -9,7 +9,7 @@ import pytest
 
 from convnext_cli import classify
 from convnext_cli.base.errors import UsageError
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting.plan import Plan
 from tests import exports_made as made
 from tests.conftest import SAMPLES, Run
@@ -21,7 +21,7 @@ CAT, COFFEE, ROCKET = SAMPLES
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small files of OpenVINO: with preprocessing; of one size and batch; that give scores; in bfloat16."""
     folder = tmp_path_factory.mktemp("exports")
-    found = made.checkpoint(folder, recipe=Recipe(size=(64, 64), resize_to=(73, 73)))
+    found = made.checkpoint(folder, recipe=Preprocessing(size=(64, 64), resize_to=(73, 73)))
     for name, plan in {
         "whole": Plan(size=(64, 64), preprocessing=True),
         "fixed": Plan(size=(64, 64), batch=2),
@@ -156,7 +156,7 @@ def test_what_agrees_with_the_file_is_accepted(convnext: Run, exports: Path) -> 
     [
         ({"mean": 0.5}, "--mean cannot change it"),
         ({"size": 64}, "--size cannot change it"),
-        ({"recipe": Recipe(size=(32, 32), resize_to=(32, 32))}, "another recipe cannot change it"),
+        ({"recipe": Preprocessing(size=(32, 32), resize_to=(32, 32))}, "another recipe cannot change it"),
     ],
 )
 def test_python_refuses_preprocessing_that_is_inside(exports: Path, options: dict[str, object], words: str) -> None:
@@ -167,7 +167,7 @@ def test_python_refuses_preprocessing_that_is_inside(exports: Path, options: dic
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": 64, "recipe": Recipe()}, "exclude each other"),
+        ({"size": 64, "recipe": Preprocessing()}, "exclude each other"),
         ({"size": "big"}, "--size"),
         ({"size": True}, "--size"),
         ({"crop_pct": 95}, "--crop-pct must be"),

@@ -553,7 +553,7 @@ class TestFolder:
     def test_interrupted(
         self, convnext: Run, model: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ask = predictor.Pipeline._predict
+        ask = predictor.Predictor._predict
         calls = iter(range(100))
 
         def interrupt(*arguments: Any) -> Any:
@@ -561,7 +561,7 @@ class TestFolder:
                 raise KeyboardInterrupt
             return ask(*arguments)
 
-        monkeypatch.setattr(predictor.Pipeline, "_predict", interrupt)
+        monkeypatch.setattr(predictor.Predictor, "_predict", interrupt)
         before = sorted(tmp_path.iterdir())
         done = convnext(*EVALUATE, data, "-m", model, "-o", tmp_path / "out")
         assert done.status == 130 and not done.out

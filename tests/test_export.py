@@ -16,7 +16,7 @@ from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.cli import export as command
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card, Export
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import percent
 from tests.conftest import SAMPLES, Run
@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Path:
     """A small model with labels, a temperature and a licence of its own."""
     path = tmp_path / "small.safetensors"
     tensors = random_tensors(SMALL)
-    recipe = Recipe(size=(64, 64), resize_to=(73, 73))
+    recipe = Preprocessing(size=(64, 64), resize_to=(73, 73))
     card = Card(SMALL, recipe, "small", "", LABELS, license="mit", sha256=canonical.fingerprint(tensors))
     canonical.write(path, tensors, card.replace(temperature=1.7))
     return path
@@ -112,7 +112,7 @@ def overflowing(path: Path, factor: float) -> Path:
     """A model whose residual stream grows by ``factor`` in its last stage."""
     tensors = random_tensors(SMALL)
     tensors["downsample_layers.3.1.weight"] = tensors["downsample_layers.3.1.weight"] * factor
-    card = Card(SMALL, Recipe(size=(64, 64), resize_to=(64, 64)), "hot", sha256=canonical.fingerprint(tensors))
+    card = Card(SMALL, Preprocessing(size=(64, 64), resize_to=(64, 64)), "hot", sha256=canonical.fingerprint(tensors))
     canonical.write(path, tensors, card)
     return path
 

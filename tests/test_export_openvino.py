@@ -14,7 +14,7 @@ from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
@@ -168,7 +168,7 @@ def test_preprocessing_is_pillows_to_the_byte(name: str, precision: str) -> None
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_photos_are_no_further_off_than_tensors(interpolation: str, tmp_path: Path) -> None:
     """GRN makes much of small differences; and where the network is in bfloat16, its photos must not be."""
-    recipe = Recipe(size=(64, 64), resize_to=(73, 73), interpolation=interpolation)  # type: ignore[arg-type]
+    recipe = Preprocessing(size=(64, 64), resize_to=(73, 73), interpolation=interpolation)  # type: ignore[arg-type]
     found = made.checkpoint(tmp_path, VARIANTS["convnextv2_atto"].replace(num_labels=9), recipe=recipe)
     pictures = made.pictures((251, 333))
     for dtype in ("float32", "bfloat16"):

@@ -21,7 +21,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.onnx import graph as onnx_graph
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from convnext_cli.runtimes.onnx.graph import graph
@@ -111,7 +111,9 @@ def test_batch_and_size_are_open_and_photos_do_not_mix() -> None:
 
 
 def test_file_holds_its_card(tmp_path: Path) -> None:
-    card = Card(SMALL, Recipe.official(96), "mine", labels=LabelSet.from_names("mine", list("abcdefg")), sha256="12")
+    card = Card(
+        SMALL, Preprocessing.official(96), "mine", labels=LabelSet.from_names("mine", list("abcdefg")), sha256="12"
+    )
     path = tmp_path / "mine.onnx"
     onnx_graph.save(graph(SMALL, arrays(SMALL), card), path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.onnx"]
@@ -245,7 +247,7 @@ def test_card_of_a_bare_file_is_guessed_and_says_so() -> None:
     engine = opened(other())
     (note,) = engine.notes
     assert "has no card" in note and "224×224" in note and "none known for 5 classes" in note
-    assert engine.card.config.num_labels == 5 and engine.card.recipe == Recipe.official()
+    assert engine.card.config.num_labels == 5 and engine.card.recipe == Preprocessing.official()
     engine = opened(other(("n", 3, 64, 80), classes=1000))
     assert engine.card.labels == "imagenet-1k" and "imagenet-1k" in engine.notes[0]
     assert engine.card.recipe.size == (64, 80)

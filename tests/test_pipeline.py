@@ -15,9 +15,9 @@ from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.find import Photo
-from convnext_cli.predict.predictor import Pipeline, score
+from convnext_cli.predict.predictor import Predictor, score
 from convnext_cli.runtimes.fixed_shapes import Fixed
 from tests.conftest import SAMPLES
 
@@ -31,7 +31,7 @@ class MeanEngine:
     fixed = Fixed()
 
     def __init__(self, room: int = 1000, bad: float | None = None) -> None:
-        self.card = Card(ConvNextConfig(num_labels=3), Recipe(size=(8, 8), resize_to=(8, 8)))
+        self.card = Card(ConvNextConfig(num_labels=3), Preprocessing(size=(8, 8), resize_to=(8, 8)))
         self.room, self.bad = room, bad
         self.batches: list[int] = []
 
@@ -45,8 +45,8 @@ class MeanEngine:
     def close(self) -> None: ...
 
 
-def pipeline(engine: MeanEngine, **options: object) -> Pipeline:
-    return Pipeline(engine=engine, labels=LabelSet.numbered(3), recipe=engine.card.recipe, **options)
+def predictor(engine: MeanEngine, **options: object) -> Predictor:
+    return Predictor(engine=engine, labels=LabelSet.numbered(3), recipe=engine.card.recipe, **options)
 
 
 def photos(n: int) -> Iterator[Photo]:
@@ -54,21 +54,21 @@ def photos(n: int) -> Iterator[Photo]:
 
 
 def test_order_is_kept_and_nothing_is_lost() -> None:
-    rows = list(pipeline(MeanEngine(), workers=4, threads=4, batch_size=7).rows(photos(100)))
+    rows = list(predictor(MeanEngine(), workers=4, threads=4, batch_size=7).rows(photos(100)))
     assert [row.path for row in rows] == [str(i) for i in range(100)]
     assert {row.status for row in rows} == {"ok"}
 
 
 def test_out_of_memory_halves_the_batch_and_says_so_once() -> None:
     engine, said = MeanEngine(room=3), []
-    rows = list(pipeline(engine, batch_size=16, say=said.append).rows(photos(40)))
+    rows = list(predictor(engine, batch_size=16, say=said.append).rows(photos(40)))
     assert [row.status for row in rows] == ["ok"] * 40
     assert said == ["out of memory on cpu: going on with 2 photos at a time"]
     assert max(engine.batches) == 2
 
 
 def test_out_of_memory_even_for_one_photo() -> None:
-    rows = list(pipeline(MeanEngine(room=0), batch_size=4).rows(photos(3)))
+    rows = list(predictor(MeanEngine(room=0), batch_size=4).rows(photos(3)))
     assert [row.error and row.error.kind for row in rows] == ["out_of_memory"] * 3
 
 
@@ -78,12 +78,12 @@ def test_other_errors_of_the_engine_are_not_taken_for_memory() -> None:
             raise RuntimeError("x")
 
     with pytest.raises(RuntimeError, match="x"):
-        list(pipeline(Broken()).rows(photos(3)))
+        list(predictor(Broken()).rows(photos(3)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_a_failure(bad: float) -> None:
-    rows = list(pipeline(MeanEngine(bad=bad)).rows(photos(2)))
+    rows = list(predictor(MeanEngine(bad=bad)).rows(photos(2)))
     assert [(row.status, row.error and row.error.kind, row.predictions) for row in rows] == [
         ("failed", "not_finite", ())
     ] * 2
@@ -99,7 +99,7 @@ def test_the_first_row_comes_with_the_first_batch() -> None:
             taken += 1
             yield Photo("x", PHOTO)
 
-    rows = pipeline(MeanEngine(), batch_size=4, workers=2, threads=2).rows(endless())
+    rows = predictor(MeanEngine(), batch_size=4, workers=2, threads=2).rows(endless())
     for _ in range(3):
         next(rows)
     assert taken <= 4 * 3
@@ -107,7 +107,7 @@ def test_the_first_row_comes_with_the_first_batch() -> None:
 
 
 def test_failures_do_not_wait_for_a_batch() -> None:
-    rows = pipeline(MeanEngine(), batch_size=4).rows(Photo("x", b"no photo") for _ in iter(int, 1))
+    rows = predictor(MeanEngine(), batch_size=4).rows(Photo("x", b"no photo") for _ in iter(int, 1))
     assert next(rows).status == "failed"
     rows.close()
 
@@ -116,13 +116,13 @@ def test_decoding_overlaps_over_the_workers() -> None:
     """All workers are inside a decoder at once; were they one after the other, the barrier would break."""
     barrier = threading.Barrier(3, timeout=30)
 
-    class Together(Recipe):
+    class Together(Preprocessing):
         def apply(self, image: object, *, fast: bool = False) -> np.ndarray:
             barrier.wait()
             return np.zeros((3, 8, 8), np.float32)
 
     engine = MeanEngine()
-    stream = Pipeline(engine=engine, labels=LabelSet.numbered(3), recipe=Together(), workers=3, threads=3)
+    stream = Predictor(engine=engine, labels=LabelSet.numbered(3), recipe=Together(), workers=3, threads=3)
     assert len(list(stream.rows(photos(9)))) == 9
 
 
@@ -134,7 +134,7 @@ def test_times_name_the_limit() -> None:
                 pass
             return super().__call__(batch)
 
-    stream = pipeline(Slow())
+    stream = predictor(Slow())
     list(stream.rows(photos(3)))
     assert stream.times.limiting() == "engine"
     assert stream.times.photos == 3
@@ -159,7 +159,7 @@ def test_equal_scores_come_in_the_order_of_the_classes() -> None:
         def __call__(self, batch: np.ndarray) -> np.ndarray:
             return np.zeros((len(batch), 3), np.float32)
 
-    (row,) = pipeline(Flat()).rows(photos(1))
+    (row,) = predictor(Flat()).rows(photos(1))
     assert [p.index for p in row.predictions] == [0, 1, 2]
 
 

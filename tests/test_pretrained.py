@@ -19,7 +19,7 @@ from convnext_cli.base.errors import ConvNextError, ModelError
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig as ShapeConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from tests.photos_made import picture
 from tests.test_checkpoints import V1, V2, canonical_file, draw, same, save
 
@@ -252,7 +252,7 @@ def test_json_of_another_network_does_not_stay(tmp_path: Path) -> None:
     ConvNextForImageClassification(V1).save_pretrained(tmp_path)
     (tmp_path / "notes.json").write_text("{}")
     model = ConvNextForImageClassification(ODD)
-    model.card = model.config.card().replace(recipe=Recipe(resize="longest"))
+    model.card = model.config.card().replace(recipe=Preprocessing(resize="longest"))
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "notes.json"]
     assert ConvNextForImageClassification.from_pretrained(tmp_path).config == ODD

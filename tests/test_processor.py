@@ -12,13 +12,13 @@ from PIL import Image
 
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor, ConvNextImageProcessor
-from convnext_cli.model.preprocessing import IMAGENET_MEAN, Recipe
+from convnext_cli.model.preprocessing import IMAGENET_MEAN, Preprocessing
 from tests.photos_made import encoded, exif_orientation, picture
 
 
 def test_defaults() -> None:
     processor = ConvNextImageProcessor()
-    assert processor.recipe == Recipe((384, 384), (384, 384), "squash", crop_offset="floor")
+    assert processor.recipe == Preprocessing((384, 384), (384, 384), "squash", crop_offset="floor")
     assert processor.size == {"shortest_edge": 384} and processor.image_mean == list(IMAGENET_MEAN)
     assert ConvNextFeatureExtractor is ConvNextImageProcessor
 
@@ -27,7 +27,7 @@ def test_arguments() -> None:
     processor = ConvNextImageProcessor(
         size=224, crop_pct=0.95, resample="bilinear", do_rescale=False, image_mean=0.5, image_std=[0.1, 0.2, 0.3]
     )
-    assert processor.recipe == Recipe(
+    assert processor.recipe == Preprocessing(
         resize_to=(235, 235),
         interpolation="bilinear",
         crop_offset="floor",
@@ -114,15 +114,15 @@ def test_what_makes_no_batch_is_refused() -> None:
 @pytest.mark.parametrize(
     "recipe",
     [
-        Recipe(crop_offset="floor"),
-        Recipe(resize_to=(235, 235), interpolation="bilinear", crop_offset="floor", mean=(0.5,) * 3),
-        Recipe((384, 384), (384, 384), "squash", crop_offset="floor"),
-        Recipe((224, 224), (224, 224), "squash", "bilinear", "floor", float_resize=True),
-        Recipe((192, 256), (192, 256), "squash", crop_offset="floor", rescale=1.0),
-        Recipe(resize="none", resize_to=(224, 224), crop_offset="floor", mean=(0.0,) * 3, std=(1.0,) * 3),
+        Preprocessing(crop_offset="floor"),
+        Preprocessing(resize_to=(235, 235), interpolation="bilinear", crop_offset="floor", mean=(0.5,) * 3),
+        Preprocessing((384, 384), (384, 384), "squash", crop_offset="floor"),
+        Preprocessing((224, 224), (224, 224), "squash", "bilinear", "floor", float_resize=True),
+        Preprocessing((192, 256), (192, 256), "squash", crop_offset="floor", rescale=1.0),
+        Preprocessing(resize="none", resize_to=(224, 224), crop_offset="floor", mean=(0.0,) * 3, std=(1.0,) * 3),
     ],
 )
-def test_saved_and_loaded(recipe: Recipe, tmp_path: Path) -> None:
+def test_saved_and_loaded(recipe: Preprocessing, tmp_path: Path) -> None:
     file = ConvNextImageProcessor.from_recipe(recipe).save_pretrained(tmp_path / "new")
     assert ConvNextImageProcessor.from_pretrained(tmp_path / "new").recipe == recipe
     assert ConvNextImageProcessor.from_pretrained(file).recipe == recipe
@@ -131,14 +131,14 @@ def test_saved_and_loaded(recipe: Recipe, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "recipe",
     [
-        Recipe(resize_to=(235, 235), crop_offset="floor"),
-        Recipe((384, 384), (384, 384), "squash"),
-        Recipe((160, 160), (160, 160), "squash", mean=(0.5,) * 3),
-        Recipe((96, 64), (96, 64), "squash", "bilinear"),
+        Preprocessing(resize_to=(235, 235), crop_offset="floor"),
+        Preprocessing((384, 384), (384, 384), "squash"),
+        Preprocessing((160, 160), (160, 160), "squash", mean=(0.5,) * 3),
+        Preprocessing((96, 64), (96, 64), "squash", "bilinear"),
     ],
-    ids=Recipe.describe,
+    ids=Preprocessing.describe,
 )
-def test_transformers_reads_what_is_saved(recipe: Recipe, tmp_path: Path) -> None:
+def test_transformers_reads_what_is_saved(recipe: Preprocessing, tmp_path: Path) -> None:
     from transformers import AutoImageProcessor
 
     ours = ConvNextImageProcessor.from_recipe(recipe)
@@ -151,14 +151,14 @@ def test_transformers_reads_what_is_saved(recipe: Recipe, tmp_path: Path) -> Non
 
 def test_what_the_file_cannot_say_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="longest"):
-        ConvNextImageProcessor.from_recipe(Recipe(resize="longest")).save_pretrained(tmp_path)
+        ConvNextImageProcessor.from_recipe(Preprocessing(resize="longest")).save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_field_of_a_file_counts(tmp_path: Path) -> None:
     fields = {"size": 192, "crop_pct": 0.8, "resample": 2, "do_normalize": False, "rescale_factor": 0.01}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(fields))
-    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Recipe(
+    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Preprocessing(
         size=(192, 192),
         resize_to=(240, 240),
         interpolation="bilinear",
@@ -184,23 +184,23 @@ def test_fields_are_attributes() -> None:
 @pytest.mark.parametrize(
     ("changes", "recipe"),
     [
-        ({"size": 192}, Recipe((192, 192), (202, 202))),
-        ({"size": {"height": 64, "width": 96}}, Recipe((64, 96), (64, 96), "squash")),
-        ({"crop_pct": 0.875}, Recipe()),
-        ({"resample": 2}, Recipe(resize_to=(235, 235), interpolation="bilinear")),
-        ({"do_rescale": False, "image_mean": 0}, Recipe(resize_to=(235, 235), rescale=1.0, mean=(0.0,) * 3)),
-        ({"do_normalize": False}, Recipe(resize_to=(235, 235), mean=(0.0,) * 3, std=(1.0,) * 3)),
-        ({"do_resize": False}, Recipe((224, 224), (224, 224), "none")),
-        ({"size": None}, Recipe(resize_to=(235, 235))),
+        ({"size": 192}, Preprocessing((192, 192), (202, 202))),
+        ({"size": {"height": 64, "width": 96}}, Preprocessing((64, 96), (64, 96), "squash")),
+        ({"crop_pct": 0.875}, Preprocessing()),
+        ({"resample": 2}, Preprocessing(resize_to=(235, 235), interpolation="bilinear")),
+        ({"do_rescale": False, "image_mean": 0}, Preprocessing(resize_to=(235, 235), rescale=1.0, mean=(0.0,) * 3)),
+        ({"do_normalize": False}, Preprocessing(resize_to=(235, 235), mean=(0.0,) * 3, std=(1.0,) * 3)),
+        ({"do_resize": False}, Preprocessing((224, 224), (224, 224), "none")),
+        ({"size": None}, Preprocessing(resize_to=(235, 235))),
     ],
     ids=str,
 )
-def test_one_call_may_change_fields(changes: dict[str, Any], recipe: Recipe) -> None:
+def test_one_call_may_change_fields(changes: dict[str, Any], recipe: Preprocessing) -> None:
     """What has no field, here the crop's rounding, stays."""
-    processor = ConvNextImageProcessor.from_recipe(Recipe(resize_to=(235, 235)))
+    processor = ConvNextImageProcessor.from_recipe(Preprocessing(resize_to=(235, 235)))
     photo = picture(333, 500)
     assert np.array_equal(processor(photo, **changes).pixel_values[0], recipe.apply(photo))
-    assert np.array_equal(processor(photo).pixel_values[0], Recipe(resize_to=(235, 235)).apply(photo))
+    assert np.array_equal(processor(photo).pixel_values[0], Preprocessing(resize_to=(235, 235)).apply(photo))
 
 
 def test_switches_come_back_with_the_values_they_had() -> None:
@@ -226,7 +226,7 @@ def test_wrong_values_are_refused_by_name() -> None:
             ConvNextImageProcessor()(picture(9, 9), **wrong)
     with pytest.raises(TypeError, match="do_convert_rgb"):
         ConvNextImageProcessor()(picture(9, 9), do_convert_rgb=True)
-    border = ConvNextImageProcessor.from_recipe(Recipe(resize="longest"))
+    border = ConvNextImageProcessor.from_recipe(Preprocessing(resize="longest"))
     assert border(picture(90, 60), do_normalize=False).pixel_values[0].shape == (3, 224, 224)
     with pytest.raises(ModelError, match="longest"):
         border(picture(90, 60), size=192)
@@ -280,11 +280,11 @@ def test_the_card_of_the_weights_comes_before_the_file_beside_them(tmp_path: Pat
     config = ConvNextConfig(depths=(1, 1, 1, 1), hidden_sizes=(8, 8, 8, 8), num_labels=2)
     ConvNextForImageClassification(config).save_pretrained(tmp_path)
     assert (tmp_path / "preprocessor_config.json").is_file()
-    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Recipe()
+    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Preprocessing()
     named = ConvNextImageProcessor.from_pretrained(tmp_path / "preprocessor_config.json")
-    assert named.recipe == Recipe(crop_offset="floor")
+    assert named.recipe == Preprocessing(crop_offset="floor")
     (tmp_path / "preprocessor_config.json").unlink()
-    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Recipe()
+    assert ConvNextImageProcessor.from_pretrained(tmp_path).recipe == Preprocessing()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"size": {"depth": 3}}'])

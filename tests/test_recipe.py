@@ -19,7 +19,7 @@ from convnext_cli.model.preprocessing import (
     IMAGENET_STD,
     INCEPTION_MEAN,
     INCEPTION_STD,
-    Recipe,
+    Preprocessing,
 )
 from tests.photos_made import picture
 
@@ -33,28 +33,28 @@ def test_recipe_imports_nothing_heavy() -> None:
 
 
 def test_json_there_and_back() -> None:
-    recipe = Recipe(test_size=(288, 288), test_resize_to=(288, 288), fill="black", float_resize=True)
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    recipe = Preprocessing(test_size=(288, 288), test_resize_to=(288, 288), fill="black", float_resize=True)
+    assert Preprocessing.from_dict(recipe.to_dict()) == recipe
     with pytest.raises(TypeError):
-        Recipe.from_dict({"sise": [1, 1]})
+        Preprocessing.from_dict({"sise": [1, 1]})
 
 
 @pytest.mark.parametrize(
     ("recipe", "line"),
     [
-        (Recipe(), "224×224, shortest side 256, bicubic, centre crop"),
-        (Recipe.official(384), "384×384, squashed, bicubic"),
-        (Recipe(resize="squash"), "224×224, squashed to 256×256, bicubic, centre crop"),
-        (Recipe(resize="longest", resize_to=(224, 224)), "224×224, longest side 224, bicubic, padded"),
-        (Recipe(resize="none"), "as large as the photo"),
-        (Recipe(size=(256, 224), resize_to=(292, 256)), "256×224, shortest side 292×256, bicubic, centre crop"),
+        (Preprocessing(), "224×224, shortest side 256, bicubic, centre crop"),
+        (Preprocessing.official(384), "384×384, squashed, bicubic"),
+        (Preprocessing(resize="squash"), "224×224, squashed to 256×256, bicubic, centre crop"),
+        (Preprocessing(resize="longest", resize_to=(224, 224)), "224×224, longest side 224, bicubic, padded"),
+        (Preprocessing(resize="none"), "as large as the photo"),
+        (Preprocessing(size=(256, 224), resize_to=(292, 256)), "256×224, shortest side 292×256, bicubic, centre crop"),
         (
-            Recipe(resize="squash", resize_to=(224, 224), interpolation="bilinear", float_resize=True),
+            Preprocessing(resize="squash", resize_to=(224, 224), interpolation="bilinear", float_resize=True),
             "224×224, squashed, bilinear on floats",
         ),
     ],
 )
-def test_describe(recipe: Recipe, line: str) -> None:
+def test_describe(recipe: Preprocessing, line: str) -> None:
     assert recipe.describe() == line
 
 
@@ -72,60 +72,60 @@ def test_describe(recipe: Recipe, line: str) -> None:
     ],
 )
 def test_edges_met_in_practice(size: int, crop_pct: float, edge: int) -> None:
-    recipe = Recipe.from_timm({"input_size": [3, size, size], "crop_pct": crop_pct})
+    recipe = Preprocessing.from_timm({"input_size": [3, size, size], "crop_pct": crop_pct})
     assert recipe.resize_to == (edge, edge)
     assert recipe.crop_pct == crop_pct
 
 
 @given(st.integers(16, 1024), st.integers(16, 2048))
 def test_crop_pct_explains_the_edge(size: int, edge: int) -> None:
-    recipe = Recipe(size=(size, size), resize_to=(edge, edge))
+    recipe = Preprocessing(size=(size, size), resize_to=(edge, edge))
     assert recipe.at_size(size) == recipe
 
 
 def test_another_size_keeps_the_crop_and_the_test_size_is_used_on_request() -> None:
-    recipe = Recipe.from_timm({"crop_pct": 0.95, "test_input_size": [3, 288, 288], "test_crop_pct": 1.0})
+    recipe = Preprocessing.from_timm({"crop_pct": 0.95, "test_input_size": [3, 288, 288], "test_crop_pct": 1.0})
     assert recipe.at_size(288).resize_to == (303, 303)
     assert recipe.at_size((288, 224)).resize_to == (303, 235)
     assert recipe.at_size(288, crop_pct=1.0).resize_to == (288, 288)
     tested = recipe.at_test_size()
     assert (tested.size, tested.resize_to) == ((288, 288), (288, 288))
-    assert Recipe().at_test_size() == Recipe()
-    assert Recipe(test_size=(288, 288)).at_test_size().resize_to == (329, 329)
+    assert Preprocessing().at_test_size() == Preprocessing()
+    assert Preprocessing(test_size=(288, 288)).at_test_size().resize_to == (329, 329)
     assert recipe.changed(crop_pct=1.0, resize="squash").resize_to == (224, 224)
 
 
 def test_official() -> None:
-    assert Recipe.official() == Recipe()
-    assert Recipe.official(320).resize_to == (365, 365)
-    assert Recipe.official(384).resize == "squash"
+    assert Preprocessing.official() == Preprocessing()
+    assert Preprocessing.official(320).resize_to == (365, 365)
+    assert Preprocessing.official(384).resize == "squash"
 
 
 def test_torchvision() -> None:
-    recipe = Recipe.from_torchvision("convnext_small")
+    recipe = Preprocessing.from_torchvision("convnext_small")
     assert (recipe.resize_to, recipe.interpolation) == ((230, 230), "bilinear")
-    assert Recipe.from_torchvision("large").resize_to == (232, 232)
+    assert Preprocessing.from_torchvision("large").resize_to == (232, 232)
     with pytest.raises(ModelError, match="xlarge"):
-        Recipe.from_torchvision("convnext_xlarge")
+        Preprocessing.from_torchvision("convnext_xlarge")
 
 
 def test_timm() -> None:
-    assert Recipe.from_timm({}) == Recipe()
-    recipe = Recipe.from_timm(
+    assert Preprocessing.from_timm({}) == Preprocessing()
+    recipe = Preprocessing.from_timm(
         {"input_size": [3, 384, 384], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear"}
         | {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "test_input_size": None, "test_crop_pct": None}
     )
-    assert recipe == Recipe((384, 384), (384, 384), "squash", "bilinear", mean=INCEPTION_MEAN, std=INCEPTION_STD)
-    assert Recipe.from_timm({"crop_mode": "border"}).resize == "longest"
+    assert recipe == Preprocessing((384, 384), (384, 384), "squash", "bilinear", mean=INCEPTION_MEAN, std=INCEPTION_STD)
+    assert Preprocessing.from_timm({"crop_mode": "border"}).resize == "longest"
     for wrong in ({"crop_mode": "spiral"}, {"interpolation": "magic"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            Recipe.from_timm(wrong)
+            Preprocessing.from_timm(wrong)
 
 
 def test_open_clip() -> None:
-    recipe = Recipe.from_open_clip(256)
+    recipe = Preprocessing.from_open_clip(256)
     assert (recipe.size, recipe.resize_to, recipe.mean) == ((256, 256), (256, 256), CLIP_MEAN)
-    recipe = Recipe.from_open_clip(
+    recipe = Preprocessing.from_open_clip(
         [320, 320], {"interpolation": "bilinear", "resize_mode": "squash", "mean": [0.1] * 3}
     )
     assert (recipe.resize, recipe.interpolation, recipe.mean) == ("squash", "bilinear", (0.1, 0.1, 0.1))
@@ -181,35 +181,35 @@ NEW: dict[str, Any] = {"image_processor_type": "ConvNextImageProcessor", "do_res
     ],
 )
 def test_huggingface(file: dict[str, Any], size: int, edge: int, resize: str, interpolation: str, mean: Any) -> None:
-    recipe = Recipe.from_huggingface(file)
+    recipe = Preprocessing.from_huggingface(file)
     assert (recipe.size, recipe.resize_to) == ((size, size), (edge, edge))
     assert (recipe.resize, recipe.interpolation, recipe.mean) == (resize, interpolation, mean)
     assert recipe.crop_offset == "floor" and not recipe.float_resize
 
 
 def test_huggingface_switches() -> None:
-    assert Recipe.from_huggingface({"do_resize": False}).resize == "none"
-    assert Recipe.from_huggingface({"do_rescale": False}).rescale == 1.0
-    assert Recipe.from_huggingface({"rescale_factor": 0.5}).rescale == 0.5
-    assert Recipe.from_huggingface({"do_normalize": False}).std == (1.0, 1.0, 1.0)
-    assert Recipe.from_huggingface({}, image_size=288).size == (288, 288)
-    assert Recipe.from_huggingface({"size": {"shortest_edge": 160}}, image_size=288).size == (160, 160)
-    dino = Recipe.from_huggingface(
+    assert Preprocessing.from_huggingface({"do_resize": False}).resize == "none"
+    assert Preprocessing.from_huggingface({"do_rescale": False}).rescale == 1.0
+    assert Preprocessing.from_huggingface({"rescale_factor": 0.5}).rescale == 0.5
+    assert Preprocessing.from_huggingface({"do_normalize": False}).std == (1.0, 1.0, 1.0)
+    assert Preprocessing.from_huggingface({}, image_size=288).size == (288, 288)
+    assert Preprocessing.from_huggingface({"size": {"shortest_edge": 160}}, image_size=288).size == (160, 160)
+    dino = Preprocessing.from_huggingface(
         {"image_processor_type": "DINOv3ViTImageProcessorFast", "size": {"height": 224, "width": 224}, "resample": 2}
     )
     assert dino.float_resize and dino.resize == "squash" and dino.mean == IMAGENET_MEAN
-    assert Recipe.from_huggingface({"image_mean": 0, "image_std": 1}).mean == (0.0, 0.0, 0.0)
+    assert Preprocessing.from_huggingface({"image_mean": 0, "image_std": 1}).mean == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, 100_000, True, "big", [], [224, None], {"longest": 3}, float("nan")])
 def test_sizes_that_are_none(size: Any) -> None:
     for make in (
-        lambda: Recipe(size=size),
-        lambda: Recipe.from_huggingface({"size": size}),
-        lambda: Recipe.from_huggingface({"size": {"shortest_edge": size}}),
-        lambda: Recipe.from_huggingface({"size": {"height": 224, "width": size}}),
-        lambda: Recipe.from_timm({"input_size": [3, size, 224]}),
-        lambda: Recipe.from_open_clip(size),
+        lambda: Preprocessing(size=size),
+        lambda: Preprocessing.from_huggingface({"size": size}),
+        lambda: Preprocessing.from_huggingface({"size": {"shortest_edge": size}}),
+        lambda: Preprocessing.from_huggingface({"size": {"height": 224, "width": size}}),
+        lambda: Preprocessing.from_timm({"input_size": [3, size, 224]}),
+        lambda: Preprocessing.from_open_clip(size),
     ):
         with pytest.raises(ValueError, match="size must be whole numbers of pixels from 1 to 4096"):
             make()
@@ -233,7 +233,7 @@ NO_NUMBERS = [None, "x", True, float("nan"), float("inf")]
 def test_values_of_a_file_that_make_no_recipe_are_refused_by_name(field: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(ValueError, match=f"^{field} must be"):
-            Recipe.from_huggingface({field: value})
+            Preprocessing.from_huggingface({field: value})
 
 
 @pytest.mark.parametrize(
@@ -250,20 +250,20 @@ def test_values_of_a_file_that_make_no_recipe_are_refused_by_name(field: str, va
 )
 def test_a_recipe_checks_itself(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
-        Recipe(**wrong)
+        Preprocessing(**wrong)
 
 
 def test_numbers_and_arrays_stand_for_channels() -> None:
-    assert Recipe(mean=0, std=1).mean == (0.0, 0.0, 0.0)  # type: ignore[arg-type]
-    found = Recipe(mean=np.array([0.1, 0.2, 0.3]), std=np.float64(0.5))  # type: ignore[arg-type]
+    assert Preprocessing(mean=0, std=1).mean == (0.0, 0.0, 0.0)  # type: ignore[arg-type]
+    found = Preprocessing(mean=np.array([0.1, 0.2, 0.3]), std=np.float64(0.5))  # type: ignore[arg-type]
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
-    assert Recipe(size=192).size == (192, 192)  # type: ignore[arg-type]
+    assert Preprocessing(size=192).size == (192, 192)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="crop_pct"):
-        Recipe().at_size(224, crop_pct=0)
+        Preprocessing().at_size(224, crop_pct=0)
 
 
 def test_a_grey_photo_is_normalised() -> None:
-    found = Recipe().apply(Image.new("RGB", (300, 200), (51, 102, 204)))
+    found = Preprocessing().apply(Image.new("RGB", (300, 200), (51, 102, 204)))
     assert found.shape == (3, 224, 224) and found.dtype == np.float32 and found.flags.c_contiguous
     wanted = (np.array([0.2, 0.4, 0.8]) - IMAGENET_MEAN) / IMAGENET_STD
     assert np.abs(found - wanted[:, None, None]).max() < 1e-6
@@ -272,28 +272,28 @@ def test_a_grey_photo_is_normalised() -> None:
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
 def test_only_rgb_is_taken(mode: str) -> None:
     with pytest.raises(ValueError, match=mode):
-        Recipe().apply(Image.new(mode, (3, 3)))
+        Preprocessing().apply(Image.new(mode, (3, 3)))
 
 
 @pytest.mark.parametrize(("rule", "starts"), [("round", [0, 0, 1, 2, 2, 2, 3, 4]), ("floor", [0, 0, 1, 1, 2, 2, 3, 3])])
 def test_crop_offsets(rule: Any, starts: list[int]) -> None:
     for excess, start in enumerate(starts):
         row = np.arange(8 + excess, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2)
-        recipe = Recipe((8, 8), (8, 8), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
+        recipe = Preprocessing((8, 8), (8, 8), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
         assert recipe.apply(Image.fromarray(row))[0, 0, 0] == start
         assert recipe.apply(Image.fromarray(row.transpose(1, 0, 2).copy()))[0, 0, 0] == start
 
 
 @pytest.mark.parametrize(("rule", "before"), [("round", 1), ("floor", 2)])
 def test_padding_is_black_and_the_odd_pixel_is_each_librarys(rule: Any, before: int) -> None:
-    recipe = Recipe((8, 8), (5, 5), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
+    recipe = Preprocessing((8, 8), (5, 5), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
     found = recipe.apply(Image.new("RGB", (5, 5), "white"))[0]
     assert found[before : before + 5, before : before + 5].min() == 255
     assert found.sum() == 25 * 255
 
 
 def test_border_is_filled_with_the_mean() -> None:
-    recipe = Recipe(resize="longest", resize_to=(224, 224))
+    recipe = Preprocessing(resize="longest", resize_to=(224, 224))
     found = recipe.apply(Image.new("RGB", (200, 100), "white"))
     assert np.abs(found[:, :50]).max() < 0.01  # the mean is zero after normalising, but for the rounding to bytes
     assert found[:, 112].min() > 2
@@ -303,33 +303,33 @@ def test_border_is_filled_with_the_mean() -> None:
 
 def test_the_photo_is_left_as_it_is() -> None:
     photo = picture(37, 21)
-    found = Recipe(resize="none", **PLAIN).apply(photo)  # type: ignore[arg-type]
+    found = Preprocessing(resize="none", **PLAIN).apply(photo)  # type: ignore[arg-type]
     assert np.array_equal(found.transpose(1, 2, 0), np.asarray(photo))
 
 
 def test_an_exact_photo_is_not_resized() -> None:
     photo = picture(224, 224)
-    recipe = Recipe(resize_to=(224, 224), **PLAIN)  # type: ignore[arg-type]
+    recipe = Preprocessing(resize_to=(224, 224), **PLAIN)  # type: ignore[arg-type]
     assert np.array_equal(recipe.apply(photo).transpose(1, 2, 0), np.asarray(photo))
 
 
 def test_the_photo_itself_stays_untouched() -> None:
     photo = picture(300, 200)
     before = photo.tobytes()
-    Recipe().apply(photo)
+    Preprocessing().apply(photo)
     assert photo.tobytes() == before
 
 
 @pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1), (40_000, 2)])
 @pytest.mark.parametrize("resize", ["shortest", "longest", "squash"])
 def test_threads_cost_no_memory(size: tuple[int, int], resize: Any) -> None:
-    assert Recipe(resize=resize).apply(Image.new("RGB", size)).shape == (3, 224, 224)
+    assert Preprocessing(resize=resize).apply(Image.new("RGB", size)).shape == (3, 224, 224)
 
 
 def test_what_the_crop_keeps_is_the_same_when_only_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     for photo in (picture(900, 31), picture(480, 640), picture(640, 480)):
-        whole = Recipe(**PLAIN).apply(photo)  # type: ignore[arg-type]
+        whole = Preprocessing(**PLAIN).apply(photo)  # type: ignore[arg-type]
         monkeypatch.setattr("convnext_cli.photos.resize.WHOLE_BELOW", 0)
-        part = Recipe(**PLAIN).apply(photo)  # type: ignore[arg-type]
+        part = Preprocessing(**PLAIN).apply(photo)  # type: ignore[arg-type]
         monkeypatch.undo()
         assert np.abs(whole - part).max() <= 1  # of 255 levels

@@ -22,7 +22,7 @@ pytest.importorskip("watchfiles")
 LIMIT = 60.0  # seconds until a test gives up
 
 
-class Changes:
+class PreprocessingChanges:
     """The batches of changes of a folder, gathered by a thread."""
 
     def __init__(self, folder: Path) -> None:
@@ -46,8 +46,8 @@ class Changes:
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Iterator[tuple[Path, Changes]]:
-    made = Changes(tmp_path)
+def watched(tmp_path: Path) -> Iterator[tuple[Path, PreprocessingChanges]]:
+    made = PreprocessingChanges(tmp_path)
     ready = tmp_path / "ready"
     for _ in range(30):  # until the watcher is there; a file that is touched all the time never stands still
         ready.touch()
@@ -60,7 +60,7 @@ def watched(tmp_path: Path) -> Iterator[tuple[Path, Changes]]:
     made.close()
 
 
-def test_new_renamed_and_removed_files_come(watched: tuple[Path, Changes]) -> None:
+def test_new_renamed_and_removed_files_come(watched: tuple[Path, PreprocessingChanges]) -> None:
     folder, found = watched
     (folder / "a.jpg").write_bytes(b"1")
     found.until(lambda paths: str(folder / "a.jpg") in paths)
@@ -72,7 +72,7 @@ def test_new_renamed_and_removed_files_come(watched: tuple[Path, Changes]) -> No
     found.until(lambda paths: str(folder / "b.jpg") in paths)
 
 
-def test_a_file_that_grows_comes_when_it_has_stopped(watched: tuple[Path, Changes]) -> None:
+def test_a_file_that_grows_comes_when_it_has_stopped(watched: tuple[Path, PreprocessingChanges]) -> None:
     folder, found = watched
     sizes = []
     with (folder / "slow.jpg").open("wb") as file:

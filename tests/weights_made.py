@@ -10,7 +10,7 @@ import torch
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 SMALL = ConvNextConfig(depths=(1, 1, 2, 1), hidden_sizes=(8, 16, 24, 32), num_labels=7, layer_norm_eps=1e-6)
 
@@ -32,6 +32,6 @@ def random_tensors(config: ConvNextConfig, seed: int = 0) -> dict[str, torch.Ten
 def write_model(path: Path, config: ConvNextConfig = SMALL, seed: int = 0, size: int = 64) -> Path:
     """A canonical file of random weights, whose photos have ``size`` pixels."""
     tensors = random_tensors(config, seed)
-    recipe = Recipe(size=(size, size), resize_to=(size, size))
+    recipe = Preprocessing(size=(size, size), resize_to=(size, size))
     canonical.write(path, tensors, Card(config, recipe, path.stem, sha256=canonical.fingerprint(tensors)))
     return path

@@ -25,7 +25,7 @@ from convnext_cli.base.files import replacing
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.datasets import Dataset, LabelledPhoto, open_data
 from convnext_cli.datasets.decoding import decoded
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.data import arrange
 from convnext_cli.training.photo_cache import Judged
 from convnext_cli.training.setup import identity_of
@@ -75,7 +75,7 @@ def features(dataset: Dataset, photos: Sequence[LabelledPhoto], folder: Path, na
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     threads = usable_threads()
     trunk = compiled(threads) if missing else None
-    shape = Judged(Recipe().at_size(SIZE, crop_pct=1.0))
+    shape = Judged(Preprocessing().at_size(SIZE, crop_pct=1.0))
     for number in missing:
         some = photos[number * PART : (number + 1) * PART]
         pixels = []

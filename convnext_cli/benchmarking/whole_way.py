@@ -13,7 +13,7 @@ from convnext_cli.base import memory
 from convnext_cli.base.errors import UsageError
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.photos.find import Finder, Photo
-from convnext_cli.predict.predictor import Pipeline, open_pipeline
+from convnext_cli.predict.predictor import Predictor, open_predictor
 from convnext_cli.predict.rows import WRITERS, Row
 from convnext_cli.predict.stage_times import Times
 
@@ -39,7 +39,7 @@ class _Timed:
 
 
 def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Run the folder through ``Pipeline`` ``runs`` times, then a part of it stage by stage.
+    """Run the folder through ``Predictor`` ``runs`` times, then a part of it stage by stage.
 
     The first run reads what may not be in the system's cache yet, and compiles; it is told apart. Rows are written as
     JSON lines into memory. ``stages`` are seconds a photo with nothing beside each other, so that they add up to
@@ -47,7 +47,7 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
     Photos that cannot be read are no speed. Raises UsageError when the folder holds no photo.
     """
     photos = list(Finder(recursive=True).named([folder]))
-    pipeline = open_pipeline(
+    predictor = open_predictor(
         setting.path,
         engine=setting.engine,
         device=setting.device,
@@ -62,13 +62,13 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
     )
     if not photos:
         raise UsageError(f"there is no photo in {folder}", "name a folder with photos")
-    engine = _Timed(pipeline.engine)
-    pipeline.engine = engine
+    engine = _Timed(predictor.engine)
+    predictor.engine = engine
     walls, failed = [], 0
     for i in range(max(2, runs)):
         say(f"run {i + 1} over {len(photos)} photos")
         start = time.perf_counter()
-        failed, _ = _write(pipeline, pipeline.rows(photos))
+        failed, _ = _write(predictor, predictor.rows(photos))
         walls.append(time.perf_counter() - start)
     again = median(walls[1:])
     found = {
@@ -78,14 +78,14 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
         "runs_s": walls[1:],
         "images_per_second": (len(photos) - failed) / again,
         "first_run_images_per_second": (len(photos) - failed) / walls[0],
-        "partial_batch_ratio": partial_batch(engine.calls, pipeline.batch_size),
-        "batch_size": pipeline.batch_size,
-        "workers": pipeline.workers,
+        "partial_batch_ratio": partial_batch(engine.calls, predictor.batch_size),
+        "batch_size": predictor.batch_size,
+        "workers": predictor.workers,
         "engine": engine.name,
         "device": engine.device,
         "dtype": engine.dtype,
-        "image_size": list(pipeline.recipe.size),
-        **stage_by_stage(pipeline, photos[:MOST_ALONE]),
+        "image_size": list(predictor.recipe.size),
+        **stage_by_stage(predictor, photos[:MOST_ALONE]),
         "peak_memory_bytes": memory.peak(),
     }
     found["warnings"] = []
@@ -105,12 +105,12 @@ def partial_batch(calls: list[tuple[int, float]], batch_size: int) -> float | No
 
 
 def stage_by_stage(
-    pipeline: Pipeline, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
+    predictor: Predictor, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Any]:
     """Seconds a photo of each stage and of the whole, in the pipeline's own steps by one thread: then no photo is read
     or decoded while the network runs, and the stages add up."""
-    engine = _Timed(pipeline.engine)
-    alone = replace(pipeline, engine=engine, workers=1, threads=1, times=Times())
+    engine = _Timed(predictor.engine)
+    alone = replace(predictor, engine=engine, workers=1, threads=1, times=Times())
     start = clock()
     writing = _write(alone, alone.rows_in_turn(photos), clock)[1]
     whole = clock() - start
@@ -126,10 +126,10 @@ def stage_by_stage(
 
 
 def _write(
-    pipeline: Pipeline, rows: Iterable[Row], clock: Callable[[], float] = time.perf_counter
+    predictor: Predictor, rows: Iterable[Row], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[int, float]:
     """Write rows as JSON lines into memory: how many failed, and the seconds that the writing took."""
-    writer = WRITERS["jsonl"](io.BytesIO(), max(1, pipeline.k))
+    writer = WRITERS["jsonl"](io.BytesIO(), max(1, predictor.k))
     failed, writing = 0, 0.0
     for row in rows:
         start = clock()

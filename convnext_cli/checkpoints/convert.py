@@ -27,7 +27,7 @@ from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.checkpoints.targets import CONFIG, PROCESSOR, WEIGHTS
 from convnext_cli.labels.label_set import tell_apart
 from convnext_cli.model.card import Card
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,10 +143,10 @@ def _described(card: Card, layout: str, names: list[str] | None, dtype: str) -> 
     if layout == "timm":
         cfg = foreign_preprocessing.to_timm(card.recipe, card.config.num_channels)
         files = {CONFIG: timm.describe(card, cfg, names)}
-        unsaid = _unsaid(card.recipe, Recipe.from_timm, cfg)
+        unsaid = _unsaid(card.recipe, Preprocessing.from_timm, cfg)
     else:
         cfg = foreign_preprocessing.to_huggingface(card.recipe)
-        unsaid = _unsaid(card.recipe, Recipe.from_huggingface, cfg)
+        unsaid = _unsaid(card.recipe, Preprocessing.from_huggingface, cfg)
         files = {CONFIG: _transformers(card)[1] | _transformers_words(card, names, dtype)}
         if not unsaid:
             files[PROCESSOR] = cfg
@@ -157,7 +157,7 @@ def _described(card: Card, layout: str, names: list[str] | None, dtype: str) -> 
     ]
 
 
-def _unsaid(recipe: Recipe, read: Any, cfg: dict[str, Any]) -> list[str]:
+def _unsaid(recipe: Preprocessing, read: Any, cfg: dict[str, Any]) -> list[str]:
     try:
         return foreign_preprocessing.unsaid(recipe, read(cfg))
     except ValueError as error:

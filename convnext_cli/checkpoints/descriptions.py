@@ -16,7 +16,7 @@ from convnext_cli.checkpoints.layouts import huggingface
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Problem, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig, Norm
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 Json = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Description:
 
     by: str
     config: dict[str, Any] = field(default_factory=dict)
-    recipe: Recipe | None = None
+    recipe: Preprocessing | None = None
     labels: str | LabelSet | None = None
     name: str = ""
     architecture: str = ""
@@ -84,9 +84,9 @@ def reading(file: str) -> Iterator[None]:
         raise ModelError(f"{file} has a wrong value: {error}", "mend it, or fetch the model again") from error
 
 
-def _recipe(processor: Json, image_size: int | None = None) -> Recipe:
+def _recipe(processor: Json, image_size: int | None = None) -> Preprocessing:
     with reading(PROCESSOR):
-        return Recipe.from_huggingface(processor, image_size)
+        return Preprocessing.from_huggingface(processor, image_size)
 
 
 def _huggingface(config: Json, processor: Json | None) -> Description:
@@ -137,7 +137,7 @@ def _timm(config: Json) -> Description:
             f"config.json describes a {architecture or 'nameless'!r} model, not a ConvNeXt",
             "name the folder of a ConvNeXt",
         )
-    recipe = Recipe.from_timm(cfg)
+    recipe = Preprocessing.from_timm(cfg)
     changes: dict[str, Any] = {"image_size": recipe.size[0]}
     if variant:
         known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
@@ -196,7 +196,7 @@ def _openclip(config: Json) -> Description:
     if "convnext" not in architecture:
         what = architecture or "a network of OpenCLIP's own"
         raise ModelError(f"open_clip_config.json describes {what}, not a ConvNeXt", "use a convnext_* tower")
-    recipe = Recipe.from_open_clip(vision.get("image_size", 224), preprocess)
+    recipe = Preprocessing.from_open_clip(vision.get("image_size", 224), preprocess)
     changes: dict[str, Any] = {"image_size": recipe.size[0]}
     if variant := VARIANTS.get(architecture):
         known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")

@@ -1,20 +1,21 @@
-"""A recipe in other libraries' words: timm's ``pretrained_cfg`` and transformers' preprocessor_config.json.
+"""Preprocessing in other libraries' words: timm's ``pretrained_cfg`` and transformers' preprocessor_config.json.
 
-The inverses are ``Recipe.from_timm`` and ``Recipe.from_huggingface``; ``unsaid`` holds the two against each other.
+The inverses are ``Preprocessing.from_timm`` and ``Preprocessing.from_huggingface``; ``unsaid`` compares the
+two.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, SQUASH_FROM, Recipe
+from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, SQUASH_FROM, Preprocessing
 
 _TIMM_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 # Each library rounds the crop in its own way, by a pixel at most, and the test size is advice: no file says either.
 _ADVICE = ("crop_offset", "test_size", "test_resize_to")
 
 
-def to_timm(recipe: Recipe, channels: int = 3) -> dict[str, Any]:
+def to_timm(recipe: Preprocessing, channels: int = 3) -> dict[str, Any]:
     """The fields of timm's ``pretrained_cfg`` that come nearest to a recipe. channels: of the photo."""
     cfg: dict[str, Any] = {
         "input_size": [channels, *recipe.size],
@@ -30,7 +31,7 @@ def to_timm(recipe: Recipe, channels: int = 3) -> dict[str, Any]:
     return cfg
 
 
-def to_huggingface(recipe: Recipe) -> dict[str, Any]:
+def to_huggingface(recipe: Preprocessing) -> dict[str, Any]:
     """The fields of preprocessor_config.json that come nearest to a recipe."""
     normalized = recipe.mean != (0.0,) * 3 or recipe.std != (1.0,) * 3
     rescaled, height, width = recipe.rescale != 1.0, *recipe.size
@@ -52,7 +53,7 @@ def to_huggingface(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def unsaid(recipe: Recipe, said: Recipe) -> list[str]:
+def unsaid(recipe: Preprocessing, said: Preprocessing) -> list[str]:
     """The fields in which what a library's file says differs from the recipe that it was to say."""
     wanted, found = recipe.to_dict(), said.to_dict()
     passed = _ADVICE if recipe.resize == "longest" else (*_ADVICE, "fill")  # nothing else is padded with it

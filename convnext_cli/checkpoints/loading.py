@@ -27,7 +27,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.labels.label_set import tell_apart
 from convnext_cli.model.card import Card, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -251,18 +251,18 @@ def _with_name(card: Card, asked: Path, weights: Path) -> Card:
     return card.replace(name=zoo.local_files.repository(folder / "_") or folder.name or weights.stem)
 
 
-def _usual_recipe(layout: Layout, architecture: str) -> Recipe:
+def _usual_recipe(layout: Layout, architecture: str) -> Preprocessing:
     """The recipe of a bare file: the layout says whose."""
     if layout.name == "torchvision":
         published = architecture in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
-        return Recipe.from_torchvision(architecture if published else "convnext_base")
+        return Preprocessing.from_torchvision(architecture if published else "convnext_base")
     if layout.name == "openclip":
-        return Recipe.from_open_clip(224)
+        return Preprocessing.from_open_clip(224)
     if layout.name == "dinov3":
-        return Recipe.from_huggingface(DINO_PROCESSOR)
+        return Preprocessing.from_huggingface(DINO_PROCESSOR)
     if layout.name == "timm" or architecture.startswith(_TIMMS_OWN):
         return timm.usual(architecture)
-    return Recipe.official()
+    return Preprocessing.official()
 
 
 def _size(labels: str | LabelSet) -> int:

@@ -18,7 +18,7 @@ from convnext_cli.cli import label_view, model_options, options, render, row_str
 
 if TYPE_CHECKING:
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
     from convnext_cli.predict.stage_times import Times
     from convnext_cli.runtimes import Engine
@@ -74,21 +74,21 @@ def classify(**given: Any) -> int:
         if given["verbose"] < 2:
             stack.enter_context(render.c_libraries_silenced())
         finder, photos = _photos(given)
-        pipeline = _open(given)
-        stack.callback(pipeline.engine.close)
+        predictor = _open(given)
+        stack.callback(predictor.engine.close)
         if not _is_one(given):  # its name is known
             from convnext_cli.cli import witness
 
-            stack.enter_context(witness.of_classify(pipeline))
+            stack.enter_context(witness.of_classify(predictor))
         failures = _Failures()
         if form == "table":
-            _print_tables(pipeline, failures.kept(pipeline.rows(photos)))
+            _print_tables(predictor, failures.kept(predictor.rows(photos)))
         else:
-            _write(pipeline, failures.kept(_counted(pipeline, photos, bool(given["output"]))), form, given)
-        failures.report(pipeline.times.photos, quiet=given["quiet"])
-        _summary(pipeline, finder, given, time.perf_counter() - start)
-        _prepare(pipeline, given)
-        return 1 if pipeline.times.failed else 0
+            _write(predictor, failures.kept(_counted(predictor, photos, bool(given["output"]))), form, given)
+        failures.report(predictor.times.photos, quiet=given["quiet"])
+        _summary(predictor, finder, given, time.perf_counter() - start)
+        _prepare(predictor, given)
+        return 1 if predictor.times.failed else 0
 
 
 def _format(given: dict[str, Any]) -> str:
@@ -169,10 +169,10 @@ def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
     return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
 
 
-def _open(given: dict[str, Any]) -> Pipeline:
+def _open(given: dict[str, Any]) -> Predictor:
     few = not given["recursive"] and given["files_from"] is None and len(given["paths"]) <= FEW
     few = few and not any(_holds_many(path) for path in given["paths"])
-    return model_options.pipeline(
+    return model_options.predictor(
         given,
         job="latency" if few else "throughput",
         photos=len(given["paths"]) if few else None,
@@ -197,13 +197,13 @@ def _holds_many(path: str) -> bool:
     return is_container(path) or os.path.isdir(path) or (is_url(path) and (is_glob(path) or path.endswith("/")))  # noqa: PTH112
 
 
-def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
+def _prepare(predictor: Predictor, given: dict[str, Any]) -> None:
     """After the answer of torch: make the engine that gives the next one without it."""
     from convnext_cli import zoo
     from convnext_cli.base.errors import ConvNextError
     from convnext_cli.runtimes import cache
 
-    engine = pipeline.engine
+    engine = predictor.engine
     if given["engine"] != "auto" or given["compiled"] or (engine.name, engine.device) != ("torch", "cpu"):
         return
     path = zoo.resolve(given["model"] or zoo.default_model())
@@ -214,7 +214,7 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     from convnext_cli.runtimes.build import prepare
 
     try:
-        done = prepare(path, dtype=engine.dtype, threads=pipeline.threads)
+        done = prepare(path, dtype=engine.dtype, threads=predictor.threads)
     except (KeyboardInterrupt, ConvNextError, OSError, MemoryError) as error:
         render.note(f"not prepared: {str(error) or 'stopped'}")
         return
@@ -224,19 +224,19 @@ def _prepare(pipeline: Pipeline, given: dict[str, Any]) -> None:
     render.note(f"prepared in {done.seconds:.1f} s: {done.choice.best('latency')} from now on")
 
 
-def _print_tables(pipeline: Pipeline, rows: Iterator[Row]) -> None:
+def _print_tables(predictor: Predictor, rows: Iterator[Row]) -> None:
     console = render.out()
-    bars = console.is_terminal and not console.is_dumb_terminal and pipeline.scores != "logits"
+    bars = console.is_terminal and not console.is_dumb_terminal and predictor.scores != "logits"
     for row in rows:
         render.print_row(row, bars=bars)
         sys.stdout.flush()
 
 
-def _write(pipeline: Pipeline, rows: Iterator[Row], form: str, given: dict[str, Any]) -> None:
+def _write(predictor: Predictor, rows: Iterator[Row], form: str, given: dict[str, Any]) -> None:
     from convnext_cli.cli.plain_lines import LinesWriter
     from convnext_cli.predict.rows import WRITERS
 
-    k = min(pipeline.k or len(pipeline.labels.names), len(pipeline.labels.names))
+    k = min(predictor.k or len(predictor.labels.names), len(predictor.labels.names))
     if form == "lines" and "top" not in options.typed(click.get_current_context()):
         k = 1
     with row_stream.opened(given["output"]) as stream:
@@ -250,9 +250,9 @@ def _write(pipeline: Pipeline, rows: Iterator[Row], form: str, given: dict[str, 
             writer.close()
 
 
-def _counted(pipeline: Pipeline, photos: Iterator[Photo], to_file: bool) -> Iterator[Row]:
+def _counted(predictor: Predictor, photos: Iterator[Photo], to_file: bool) -> Iterator[Row]:
     """The rows, with a count on the terminal when they go to a file."""
-    rows = pipeline.rows(photos)
+    rows = predictor.rows(photos)
     if not (to_file and render.err().is_terminal) or render.err().quiet:
         yield from rows
         return
@@ -263,7 +263,7 @@ def _counted(pipeline: Pipeline, photos: Iterator[Photo], to_file: bool) -> Iter
         task = progress.add_task("", total=None, failed=0)
         for row in rows:
             yield row
-            progress.update(task, advance=1, failed=pipeline.times.failed)
+            progress.update(task, advance=1, failed=predictor.times.failed)
 
 
 def _measured(engine: Engine) -> str:
@@ -285,14 +285,14 @@ def _readers(times: Times) -> str:
     return f" (over {times.readers} threads)" if times.readers > times.workers else ""
 
 
-def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds: float) -> None:
-    times, engine, card = pipeline.times, pipeline.engine, pipeline.engine.card
-    recipe = pipeline.recipe
+def _summary(predictor: Predictor, finder: Finder, given: dict[str, Any], seconds: float) -> None:
+    times, engine, card = predictor.times, predictor.engine, predictor.engine.card
+    recipe = predictor.recipe
     if finder.passed_over:
         render.note(label_view.passed_over(finder))
-    names = pipeline.labels.name or "own labels"
+    names = predictor.labels.name or "own labels"
     render.note(
-        f"{card.name or pipeline.model}: {card.architecture or 'ConvNeXt'}, {len(pipeline.labels.names)} labels "
+        f"{card.name or predictor.model}: {card.architecture or 'ConvNeXt'}, {len(predictor.labels.names)} labels "
         f"({names}), {recipe.size[1]}×{recipe.size[0]} · {times.photos} photo{'s' * (times.photos != 1)}"
         + (f", {times.failed} failed" if times.failed else "")
         + (f", {times.unknown} unknown" if times.unknown else "")
@@ -301,9 +301,9 @@ def _summary(pipeline: Pipeline, finder: Finder, given: dict[str, Any], seconds:
     if given["verbose"]:
         compiled = ", compiled," if getattr(engine, "compiled", False) else ""
         render.note(
-            f"recipe: {recipe.describe()}; logits divided by {pipeline.temperature:g}\n"
-            f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {pipeline.batch_size}, "
-            f"{pipeline.threads} threads, {pipeline.workers} of them decode{_measured(engine)}\n"
+            f"recipe: {recipe.describe()}; logits divided by {predictor.temperature:g}\n"
+            f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {predictor.batch_size}, "
+            f"{predictor.threads} threads, {predictor.workers} of them decode{_measured(engine)}\n"
             f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
             f"decode {times.decode:.2f} s, "
             f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnext_cli.datasets import Dataset, LabelledPhoto
     from convnext_cli.evaluation.document import Judged
     from convnext_cli.evaluation.truth import Chosen, Truth
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
 
 # Options of other commands that share ``opening``: an evaluation looks at all answers.
 MOST_FAILURES = 10  # that are named, and of classes as many
@@ -106,20 +106,20 @@ def evaluate(**given: Any) -> int:
         split, photos = _split(dataset, given["split"])
         _tell_problems(dataset)
         models = [given["model"], given["against"]] if given["against"] else [given["model"]]
-        pipelines = [_open(given | {"model": name}, stack) for name in models]
-        if len({pipeline.model for pipeline in pipelines}) < len(pipelines):  # two files of one name
-            for pipeline, name in zip(pipelines, models, strict=True):
-                pipeline.model = name or pipeline.model
-        chosen = _choose(dataset, photos, pipelines, reassessed, given)
-        document, judged, failed = _measure(dataset, chosen, pipelines, split, target, given)
+        predictors = [_open(given | {"model": name}, stack) for name in models]
+        if len({predictor.model for predictor in predictors}) < len(predictors):  # two files of one name
+            for predictor, name in zip(predictors, models, strict=True):
+                predictor.model = name or predictor.model
+        chosen = _choose(dataset, photos, predictors, reassessed, given)
+        document, judged, failed = _measure(dataset, chosen, predictors, split, target, given)
     _tell_failures(judged, chosen, skipped=given["skip_bad"])
     evaluate_view.print_document(document, as_json=given["as_json"])
     if target is not None:
         render.note(f"written: {target}")
     render.note(f"{len(chosen.photos):,} photos in {time.perf_counter() - start:.1f} s")
     if given["verbose"]:
-        for pipeline in pipelines:
-            render.note(f"{pipeline.model}: {pipeline.times.limiting()} limits ({pipeline.times.shares()})")
+        for predictor in predictors:
+            render.note(f"{predictor.model}: {predictor.times.limiting()} limits ({predictor.times.shares()})")
     return _status(document, given, failed=failed)
 
 
@@ -172,16 +172,16 @@ def _tell_problems(dataset: Dataset) -> None:
         render.note(f"note: passed over, because they are no photos: {kinds}")
 
 
-def _open(given: dict[str, Any], stack: ExitStack) -> Pipeline:
-    pipeline = model_options.pipeline(given | _NOT_OFFERED, job="throughput", prepare=True)
-    stack.callback(pipeline.engine.close)
-    return pipeline
+def _open(given: dict[str, Any], stack: ExitStack) -> Predictor:
+    predictor = model_options.predictor(given | _NOT_OFFERED, job="throughput", prepare=True)
+    stack.callback(predictor.engine.close)
+    return predictor
 
 
 def _choose(
     dataset: Dataset,
     photos: tuple[LabelledPhoto, ...],
-    pipelines: list[Pipeline],
+    predictors: list[Predictor],
     reassessed: list[list[int]] | None,
     given: dict[str, Any],
 ) -> Chosen:
@@ -191,9 +191,9 @@ def _choose(
     if reassessed is None:
         folder_drawing.check(dataset)
     models = []
-    for pipeline in pipelines:
-        found = truth.find(dataset, pipeline.labels, by_index=given["by_index"], only_these=given["only_these"])
-        pipeline.labels = found[0]
+    for predictor in predictors:
+        found = truth.find(dataset, predictor.labels, by_index=given["by_index"], only_these=given["only_these"])
+        predictor.labels = found[0]
         models.append(found)
     chosen = truth.choose(photos, models, skip_unmatched=given["skip_unmatched"], reassessed=reassessed)
     if chosen.left_out:
@@ -207,7 +207,7 @@ def _choose(
 def _measure(
     dataset: Dataset,
     chosen: Chosen,
-    pipelines: list[Pipeline],
+    predictors: list[Predictor],
     split: str | None,
     target: Path | None,
     given: dict[str, Any],
@@ -219,15 +219,15 @@ def _measure(
     with ExitStack() as stack:
         place = stack.enter_context(replacing_folder(target)) if target is not None else None
         whole = [
-            _answers(dataset, chosen, truth, pipeline, place and place / name)
-            for truth, pipeline, name in zip(
-                chosen.truths, pipelines, (output_folder.PREDICTIONS, output_folder.AGAINST), strict=False
+            _answers(dataset, chosen, truth, predictor, place and place / name)
+            for truth, predictor, name in zip(
+                chosen.truths, predictors, (output_folder.PREDICTIONS, output_folder.AGAINST), strict=False
             )
         ]
         judged, photos = whole, chosen.photos
         if given["skip_bad"]:
             judged, photos = document.without_failures(whole, photos)
-        values = document.whole(dataset, split, chosen, photos, pipelines, judged, precision=given["precision"])
+        values = document.whole(dataset, split, chosen, photos, predictors, judged, precision=given["precision"])
         if place is not None:
             title, facts = evaluate_view.title(values), evaluate_view.facts(values)
             undrawn = output_folder.write(
@@ -238,12 +238,12 @@ def _measure(
     return values, whole, 0 if given["skip_bad"] else len(set().union(*(each.answers.errors for each in whole)))
 
 
-def _answers(dataset: Dataset, chosen: Chosen, truth: Truth, pipeline: Pipeline, predictions: Path | None) -> Judged:
+def _answers(dataset: Dataset, chosen: Chosen, truth: Truth, predictor: Predictor, predictions: Path | None) -> Judged:
     from convnext_cli.evaluation import answers, output_folder
     from convnext_cli.evaluation.document import Judged
 
     with ExitStack() as stack:
-        tell = stack.enter_context(_progress(len(chosen.photos), pipeline))
+        tell = stack.enter_context(_progress(len(chosen.photos), predictor))
         rows = output_folder.Predictions(stack.enter_context(predictions.open("wb")), truth) if predictions else None
 
         def keep(photo: LabelledPhoto, row: Any) -> None:
@@ -251,11 +251,11 @@ def _answers(dataset: Dataset, chosen: Chosen, truth: Truth, pipeline: Pipeline,
             if rows is not None:
                 rows.keep(photo, row)
 
-        return Judged(truth, answers.answer(pipeline, dataset, chosen.photos, keep))
+        return Judged(truth, answers.answer(predictor, dataset, chosen.photos, keep))
 
 
 @contextmanager
-def _progress(total: int, pipeline: Pipeline) -> Iterator[Callable[[], None]]:
+def _progress(total: int, predictor: Predictor) -> Iterator[Callable[[], None]]:
     """A bar on a terminal."""
     if not render.err().is_terminal or render.err().quiet:
         yield lambda: None
@@ -270,10 +270,10 @@ def _progress(total: int, pipeline: Pipeline) -> Iterator[Callable[[], None]]:
         TextColumn("{task.fields[failed]}"),
     )
     with Progress(*columns, console=render.err(), transient=True) as progress:
-        task = progress.add_task(render.clean(pipeline.model), total=total, failed="")
+        task = progress.add_task(render.clean(predictor.model), total=total, failed="")
 
         def tell() -> None:
-            failed = f"[red]{pipeline.times.failed} failed[/]" if pipeline.times.failed else ""
+            failed = f"[red]{predictor.times.failed} failed[/]" if predictor.times.failed else ""
             progress.update(task, advance=1, failed=failed)
 
         yield tell

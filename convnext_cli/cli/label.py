@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from convnext_cli.jobs.output_pair import Pair
     from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 
@@ -115,9 +115,9 @@ def label(**given: Any) -> int:
             stack.callback(earlier.close)
         if not is_named and earlier is not None:
             _refuse_other_source(earlier, pair, given)
-        pipeline = model_options.pipeline(given, job="throughput", prepare=True)
-        stack.callback(pipeline.engine.close)
-        session = _session(pair, earlier, pipeline, finder, given)
+        predictor = model_options.predictor(given, job="throughput", prepare=True)
+        stack.callback(predictor.engine.close)
+        session = _session(pair, earlier, predictor, finder, given)
         stack.callback(session.close)
         if not is_named:
             session.store.note(source=_source(given))
@@ -156,7 +156,7 @@ def _rewrite(pair: Pair) -> int:
 
 
 def _session(
-    pair: Pair, earlier: Store | None, pipeline: Pipeline, finder: Finder, given: dict[str, Any]
+    pair: Pair, earlier: Store | None, predictor: Predictor, finder: Finder, given: dict[str, Any]
 ) -> label_session.Session:
     """The job of this run: an earlier one, a new one, or one that takes the place of an earlier one."""
     store, replaces = earlier, False
@@ -169,7 +169,7 @@ def _session(
         # copies that this run or an earlier one has sorted are not photos to label again
         into = [str(Path(given["sort_into"]).absolute())] if given["sort_into"] else []
         finder.skip = frozenset([*into, *(store.value("sorted") or [])])
-        return label_session.Session(store, pipeline, finder, pair, given, replaces=replaces)
+        return label_session.Session(store, predictor, finder, pair, given, replaces=replaces)
     except BaseException:
         store.close()
         raise

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnext_cli.jobs.actions.sort import Plan
     from convnext_cli.jobs.store import Store
     from convnext_cli.jobs.view import View
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
 
 MOST_SHOWN = 1000  # steps of a plan; a table of more is read by nobody
 
@@ -110,7 +110,9 @@ def _is_report(page: Path) -> bool:
         return b'<meta name="generator" content="convnext">' in file.read(4096)
 
 
-def act(store: Store, pipeline: Pipeline, view: View, given: dict[str, Any], rate: float | None, *, whole: bool) -> int:
+def act(
+    store: Store, predictor: Predictor, view: View, given: dict[str, Any], rate: float | None, *, whole: bool
+) -> int:
     """Do what was asked for with the photos that this round looked at; how many of them it failed with.
 
     whole: the first round, and not what arrived under --watch.
@@ -119,7 +121,7 @@ def act(store: Store, pipeline: Pipeline, view: View, given: dict[str, Any], rat
     if given["xmp"]:
         failed += _keywords(store, given)
     if given["report"]:
-        _report(store, pipeline, given, rate)
+        _report(store, predictor, given, rate)
     if given["sort_into"]:
         failed += _sort(store, view, given, whole=whole)
     return failed
@@ -163,7 +165,7 @@ def _keywords(store: Store, given: dict[str, Any]) -> int:
     return written.counts["failed"]
 
 
-def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float | None) -> None:
+def _report(store: Store, predictor: Predictor, given: dict[str, Any], rate: float | None) -> None:
     from convnext_cli.jobs.report import Summary, small_jpeg, write
 
     made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
@@ -172,10 +174,10 @@ def _report(store: Store, pipeline: Pipeline, given: dict[str, Any], rate: float
         store.entries(),
         Path(given["report"]),
         title=names,
-        summary=Summary(store.statuses(), pipeline.model, made, rate, pipeline.scores),
-        picture=partial(small_jpeg, max_pixels=pipeline.max_pixels),
-        threads=pipeline.threads,
-        timeout=pipeline.timeout,
+        summary=Summary(store.statuses(), predictor.model, made, rate, predictor.scores),
+        picture=partial(small_jpeg, max_pixels=predictor.max_pixels),
+        threads=predictor.threads,
+        timeout=predictor.timeout,
     )
     render.note(f"report: {given['report']}")
 

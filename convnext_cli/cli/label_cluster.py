@@ -17,7 +17,7 @@ from convnext_cli.cli import label_view, options, render
 if TYPE_CHECKING:
     from convnext_cli.jobs.cluster.run import Progress
     from convnext_cli.photos.find import Finder
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
 
 # What is about files of this machine, or about one job's order.
 _NOT_THERE = (
@@ -55,7 +55,7 @@ def label(given: dict[str, Any], finder: Finder) -> int:
         gpu = None if given["device"] == "auto" else given["device"].startswith("cuda")
         shape = partial(connect.shape, gpu=gpu, threads=given["threads"])
         opener = _Opener({name: value for name, value in given.items() if name != "files_from"}, here)
-        found, preparation, notes = connect.looked_at(opener, shape())
+        found, preprocessor, notes = connect.looked_at(opener, shape())
         for note in notes:
             render.note(f"note: {note}")
         begun = time.monotonic()
@@ -66,7 +66,7 @@ def label(given: dict[str, Any], finder: Finder) -> int:
                 shape=shape,
                 opener=opener,
                 described=found,
-                preparation=preparation,
+                preprocessor=preprocessor,
                 folder=here,
                 relabel=given["relabel"],
                 retry_failed=given["retry_failed"],
@@ -106,14 +106,14 @@ class _Opener:
     def __init__(self, given: dict[str, Any], folder: str) -> None:
         self._given, self._folder = given, folder
 
-    def __call__(self, threads: int | None) -> Pipeline:
+    def __call__(self, threads: int | None) -> Predictor:
         from contextlib import suppress
 
         from convnext_cli.cli import model_options
 
         with suppress(OSError):
             os.chdir(self._folder)  # a node that has no such folder has no files named from it either
-        return model_options.pipeline(
+        return model_options.predictor(
             {**self._given, "threads": threads, "workers": None}, job="throughput", prepare=True
         )
 

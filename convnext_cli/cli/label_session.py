@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convnext_cli.jobs.output_pair import Pair
     from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder, Photo
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
 
 
 @dataclass
@@ -27,12 +27,12 @@ class Session:
     """One job while the command runs: the first round over all, and under --watch one for each batch of changes."""
 
     store: Store
-    opened: Pipeline  # as the options ask for it
+    opened: Predictor  # as the options ask for it
     finder: Finder
     pair: Pair
     given: dict[str, Any]
     replaces: bool = False  # whether the job is going to take the place of an older pair
-    pipeline: Pipeline = field(init=False)  # whose rows are kept
+    predictor: Predictor = field(init=False)  # whose rows are kept
     failed: int = field(default=0, init=False)  # photos of which something else than labelling failed
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Session:
         from convnext_cli.jobs.view import View
 
         self.view = View.of(self.opened)
-        self.settings, self.pipeline, self.mixing = choose(
+        self.settings, self.predictor, self.mixing = choose(
             self.store,
             self.opened,
             self.view,
@@ -56,7 +56,7 @@ class Session:
             mix=self.given["mix"],
             ask=_asked,
         )
-        self.suspects = self._stack.enter_context(suspects.opened(self.store, self.pipeline))
+        self.suspects = self._stack.enter_context(suspects.opened(self.store, self.predictor))
         self._stack.enter_context(witness.watching(suspects.file_beside(self.store.path), "label"))
 
     def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
@@ -83,7 +83,7 @@ class Session:
             with label_view.labelling(tally) as tell:
                 job.run(
                     self.store,
-                    self.pipeline,
+                    self.predictor,
                     self.settings,
                     tally,
                     members=self.finder.members,
@@ -111,9 +111,9 @@ class Session:
             raise
         self._write(tally)
         seconds = time.perf_counter() - start
-        label_view.summary(self.store, self.pipeline, self.finder, tally, seconds, self.pair.target)
+        label_view.summary(self.store, self.predictor, self.finder, tally, seconds, self.pair.target)
         rate = tally.done / seconds if tally.done else None
-        self.failed = label_actions.act(self.store, self.pipeline, self.view, self.given, rate, whole=whole)
+        self.failed = label_actions.act(self.store, self.predictor, self.view, self.given, rate, whole=whole)
 
     def close(self) -> None:
         """Commit and close the job."""

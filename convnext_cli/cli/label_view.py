@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from convnext_cli.jobs.job import Tally
     from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
 
 EVERY = 30.0  # seconds between lines where there is no terminal
@@ -110,7 +110,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seconds: float, target: Path) -> None:
+def summary(store: Store, predictor: Predictor, finder: Finder, tally: Tally, seconds: float, target: Path) -> None:
     """Labels, failures, what was passed over, the rate and what limited it, and where everything lies."""
     labels, statuses, failures = store.labels(), store.statuses(), store.failures()
     if render.err().quiet:
@@ -135,12 +135,12 @@ def summary(store: Store, pipeline: Pipeline, finder: Finder, tally: Tally, seco
     if not tally.done:
         render.note(f"nothing new among {counted(tally.found, 'photo')}, in {duration(seconds)}")
         return
-    times = pipeline.times
+    times = predictor.times
     render.note(
         f"{counted(tally.done, 'photo')} looked at in {duration(seconds)}, "
         f"{tally.done / max(seconds, 1e-9):.1f}/s; "
         f"{times.limiting()} limits ({times.shares()})"
-        + (f"; scores by temperature {pipeline.temperature:g}" if pipeline.temperature != 1.0 else "")
+        + (f"; scores by temperature {predictor.temperature:g}" if predictor.temperature != 1.0 else "")
     )
 
 

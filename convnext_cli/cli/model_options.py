@@ -9,17 +9,17 @@ import click
 from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
-    from convnext_cli.model.preprocessing_changes import Changes
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+    from convnext_cli.predict.predictor import Predictor
     from convnext_cli.runtimes import Job
 
 
-def pipeline(
+def predictor(
     given: dict[str, Any], *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
-) -> Pipeline:
+) -> Predictor:
     """Open what the options of a command ask for, and say what is remarkable about it.
 
-    job, prepare, photos: as for ``open_pipeline``. Raises what that raises.
+    job, prepare, photos: as for ``open_predictor``. Raises what that raises.
     """
     from convnext_cli import zoo
 
@@ -30,9 +30,9 @@ def pipeline(
         pull_if_missing(given["model"], offline=given["offline"])
     model = given["model"] or zoo.default_model()
     zoo.resolve(model)  # what is not there is said before torch is loaded
-    from convnext_cli.predict.predictor import open_pipeline
+    from convnext_cli.predict.predictor import open_predictor
 
-    made = open_pipeline(
+    made = open_predictor(
         model,
         labels=given["labels"],
         classes=given["classes"],
@@ -105,16 +105,16 @@ def _refuse_percentages() -> None:
         raise click.UsageError("--min-score is a percentage, and logits are not: write it as a number.")
 
 
-def _changes(given: dict[str, Any]) -> Changes:
+def _changes(given: dict[str, Any]) -> PreprocessingChanges:
     """What the user wants otherwise than the card's recipe."""
-    from convnext_cli.model.preprocessing_changes import Changes
+    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 
     size = given["size"]
     if size not in (None, "test"):
         if not (size.isascii() and size.isdecimal() and len(size) < 10):
             raise click.BadParameter(f"{size!r} is neither `test` nor a number of pixels", param_hint="--size")
         size = int(size)
-    return Changes(
+    return PreprocessingChanges(
         size=size,
         crop_pct=given["crop_pct"],
         resize_mode=given["resize_mode"],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from convnext_cli.training.settings import TrainingRecipe
+    from convnext_cli.training.settings import TrainingSettings
 
 _COLUMNS = ("epoch", "loss", "val loss", "top-1", "top-5", "ECE", "time")
 _SHOWN = 12  # evaluations in the live table
@@ -86,7 +86,7 @@ class Teller:
             self._action_noted = now
             render.note(self._line)
 
-    def begins(self, recipe: TrainingRecipe, facts: dict[str, Any]) -> None:
+    def begins(self, recipe: TrainingSettings, facts: dict[str, Any]) -> None:
         self._minutes = recipe.minutes
         self._step_noted = self._clock()
         if self._quiet:

@@ -23,7 +23,7 @@ from convnext_cli import cli
 from convnext_cli.jobs import in_flight
 
 if TYPE_CHECKING:
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
 
 # Nothing is imported before the end: it must not take a processor from the photos.
 _START = """
@@ -44,19 +44,19 @@ HINTS = {
 
 
 @contextlib.contextmanager
-def of_classify(pipeline: Pipeline) -> Iterator[None]:
+def of_classify(predictor: Predictor) -> Iterator[None]:
     """Say which photos ``classify`` worked on, should the process be ended."""
     if not cli.owns_process():
         yield
         return
     with tempfile.TemporaryDirectory(prefix="convnext-") as folder:
         notes = in_flight.InFlight(Path(folder) / "notes")
-        pipeline.in_flight = notes
+        predictor.in_flight = notes
         try:
             with watching(notes.path, "classify"):
                 yield
         finally:
-            pipeline.in_flight = None
+            predictor.in_flight = None
             notes.close()
 
 

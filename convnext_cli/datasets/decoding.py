@@ -31,7 +31,7 @@ def decoded(
 ) -> Iterator[tuple[LabelledPhoto, T | PhotoError]]:
     """What ``use`` makes of each upright RGB photo, in a thread; or why it cannot be decoded.
 
-    enough: as for ``decode``. timeout: as for ``Preparation``.
+    enough: as for ``decode``. timeout: as for ``Preprocessor``.
     """
 
     def work(photo: LabelledPhoto, task: Task[LabelledPhoto, T | PhotoError]) -> T | PhotoError:

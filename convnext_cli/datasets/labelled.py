@@ -102,7 +102,7 @@ class Dataset:
             return 0
 
     def stream(self, photos: Iterable[LabelledPhoto]) -> Iterator[Photo]:
-        """The photos for ``Pipeline.rows``, each read when it is its turn; what cannot be read says so in its row."""
+        """The photos for ``Predictor.rows``, each read when it is its turn; what cannot be read says so in its row."""
         for photo in photos:
             if self.source is None:  # the pipeline's threads read files
                 yield Photo(photo.path)

@@ -11,7 +11,7 @@ from convnext_cli.base.errors import ModelError, PhotoError
 from convnext_cli.datasets import Dataset, LabelledPhoto
 from convnext_cli.evaluation.figures import TOP
 from convnext_cli.evaluation.truth import NONE
-from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Row
 
 
@@ -33,7 +33,7 @@ class Answers:
 
 
 def answer(
-    pipeline: Pipeline,
+    predictor: Predictor,
     dataset: Dataset,
     photos: Sequence[LabelledPhoto],
     keep: Callable[[LabelledPhoto, Row], None] = lambda *_: None,
@@ -42,14 +42,14 @@ def answer(
 
     keep: told each row, in order. Raises ModelError for a model whose outputs are no scores of classes.
     """
-    if pipeline.scores == "logits":
+    if predictor.scores == "logits":
         raise ModelError("this model was trained for a quantity, not for classes", "take a classifier")
-    pipeline.k = TOP
-    numbers = {name: number for number, name in enumerate(pipeline.labels.names)}
+    predictor.k = TOP
+    numbers = {name: number for number, name in enumerate(predictor.labels.names)}
     top = np.full((len(photos), TOP), NONE, np.int32)
     scores = np.full((len(photos), TOP), np.nan)
     errors: dict[int, PhotoError] = {}
-    rows = pipeline.rows(dataset.stream(photos))
+    rows = predictor.rows(dataset.stream(photos))
     for place, (photo, row) in enumerate(zip(photos, rows, strict=True)):
         if row.error is not None:
             errors[place] = row.error

@@ -15,7 +15,7 @@ from convnext_cli.evaluation import figures
 from convnext_cli.evaluation.answers import Answers
 from convnext_cli.evaluation.truth import NONE, Chosen, Truth
 from convnext_cli.labels import LabelSet
-from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.predictor import Predictor
 
 Values = dict[str, Any]
 
@@ -39,19 +39,19 @@ class Judged:
         return self.truth.right(self.answers.top[:, :1])
 
 
-def model(pipeline: Pipeline) -> Values:
+def model(predictor: Predictor) -> Values:
     """Which model this is, and how it was run."""
-    engine = pipeline.engine
+    engine = predictor.engine
     return {
-        "model": pipeline.model,
+        "model": predictor.model,
         "model_sha256": engine.card.sha256,
-        "labels": {"name": pipeline.labels.name, "count": len(pipeline.labels.names)},
+        "labels": {"name": predictor.labels.name, "count": len(predictor.labels.names)},
         "engine": engine.name,
         "device": engine.device,
         "dtype": engine.dtype,
-        "scores": pipeline.scores,
-        "temperature": pipeline.temperature,
-        "recipe": pipeline.recipe.to_dict() | {"description": pipeline.recipe.describe()},
+        "scores": predictor.scores,
+        "temperature": predictor.temperature,
+        "recipe": predictor.recipe.to_dict() | {"description": predictor.recipe.describe()},
     }
 
 
@@ -60,15 +60,15 @@ def whole(
     split: str | None,
     chosen: Chosen,
     photos: Sequence[LabelledPhoto],
-    pipelines: Sequence[Pipeline],
+    predictors: Sequence[Predictor],
     judged: Sequence[Judged],
     *,
     precision: float,
 ) -> Values:
     """The document, of one model or of two and their difference. photos: those of ``chosen`` that count."""
     described = [
-        model(pipeline) | describe(photos, each, precision=precision)
-        for pipeline, each in zip(pipelines, judged, strict=True)
+        model(predictor) | describe(photos, each, precision=precision)
+        for predictor, each in zip(predictors, judged, strict=True)
     ]
     values = {"data": _data(dataset, split, chosen, photos)} | described[0]
     if len(judged) > 1:

@@ -1,4 +1,4 @@
-"""ConvNextImageProcessor, as on the model's documentation page of transformers; its pixels are a Recipe's."""
+"""ConvNextImageProcessor, as on the model's documentation page of transformers; its pixels are a Preprocessing's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.checkpoints.foreign_preprocessing import to_huggingface
-from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Recipe
+from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,9 +88,9 @@ class ConvNextImageProcessor:
             "image_mean": IMAGENET_MEAN if image_mean is None else image_mean,
             "image_std": IMAGENET_STD if image_std is None else image_std,
         }
-        self._use(Recipe.from_huggingface({"image_processor_type": _KIND, **given}), given)
+        self._use(Preprocessing.from_huggingface({"image_processor_type": _KIND, **given}), given)
 
-    def _use(self, recipe: Recipe, given: dict[str, Any]) -> None:
+    def _use(self, recipe: Preprocessing, given: dict[str, Any]) -> None:
         """given: what the recipe was made of; it knows what a switch that is off leaves unused."""
         self._recipe = recipe
         self._fields = to_huggingface(recipe)
@@ -99,7 +99,7 @@ class ConvNextImageProcessor:
                 self._fields |= {name: _plain(given[name]) for name in names if given.get(name) is not None}
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe) -> ConvNextImageProcessor:
+    def from_recipe(cls, recipe: Preprocessing) -> ConvNextImageProcessor:
         """A processor that makes exactly this recipe's pixels."""
         processor = cls()
         processor._use(recipe, {})
@@ -130,7 +130,7 @@ class ConvNextImageProcessor:
         with reading(str(file)):
             if not isinstance(values, dict):
                 raise TypeError("it holds no JSON object")
-            processor = cls.from_recipe(Recipe.from_huggingface(values))
+            processor = cls.from_recipe(Preprocessing.from_huggingface(values))
             processor._use(processor.recipe, values)
         return processor
 
@@ -150,7 +150,7 @@ class ConvNextImageProcessor:
         recipe = self._recipe
         # What is read back must be the same recipe, but for the crop's rounding and the test size, which have no field.
         same = {"crop_offset": "floor", "test_size": None, "test_resize_to": None, "fill": "mean"}
-        if Recipe.from_huggingface(self._fields) != dataclasses.replace(recipe, **same):  # type: ignore[arg-type]
+        if Preprocessing.from_huggingface(self._fields) != dataclasses.replace(recipe, **same):  # type: ignore[arg-type]
             raise ModelError(
                 f"preprocessor_config.json has no words for this recipe: {recipe.describe()}",
                 "save the model in the canonical layout, which keeps it",
@@ -158,7 +158,7 @@ class ConvNextImageProcessor:
         return dict(self._fields)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> Preprocessing:
         return self._recipe
 
     def __call__(self, images: Any, return_tensors: Literal["pt", "np"] | None = None, **changes: Any) -> BatchFeature:
@@ -202,16 +202,16 @@ class ConvNextImageProcessor:
 
         return BatchFeature(pixel_values=torch.from_numpy(stacked))
 
-    def _changed(self, changes: dict[str, Any]) -> Recipe:
+    def _changed(self, changes: dict[str, Any]) -> Preprocessing:
         """The recipe with other fields. What they do not touch stays, also what has no field."""
         if unknown := sorted(changes.keys() - self._fields.keys()):
             raise TypeError(f"{unknown[0]!r} is no field of a processor; known are {', '.join(self._fields)}")
         changes = {name: value for name, value in changes.items() if value is not None}
         kept, geometry = {"crop_offset", "fill", "float_resize"}, {"do_resize", "size", "crop_pct"}
         if changes.keys() & geometry:
-            new = Recipe.from_huggingface(self.to_dict() | changes)
+            new = Preprocessing.from_huggingface(self.to_dict() | changes)
         else:
-            new = Recipe.from_huggingface(self._fields | changes)
+            new = Preprocessing.from_huggingface(self._fields | changes)
             kept |= {"resize", "size", "resize_to"}
         return dataclasses.replace(new, **{name: getattr(self._recipe, name) for name in kept})
 
@@ -226,7 +226,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _pixels(recipe: Recipe, photo: Any) -> Any:
+def _pixels(recipe: Preprocessing, photo: Any) -> Any:
     """(3, height, width) float32 of any kind of photo."""
     from PIL import Image
 

@@ -20,7 +20,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model import network as model
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig as Shape
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,7 +179,9 @@ def _described(folder: Path) -> Card | None:
         rows = 0 if bodies else len(given.get("id2label") or ()) or given.get("num_labels", 2)  # transformers' default
         labels = said.labels if rows else None
         config = Shape(**said.config, num_labels=rows)
-        return Card(config, recipe=said.recipe or Recipe(), labels=labels, problem=said.problem or "single_label")
+        return Card(
+            config, recipe=said.recipe or Preprocessing(), labels=labels, problem=said.problem or "single_label"
+        )
 
 
 class _Pretrained(_Base):

@@ -19,7 +19,7 @@ from typing import IO, Any
 from convnext_cli.base.errors import PhotoError, UnavailableError
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.decode_threads import CROWD, USUAL, Limit
-from convnext_cli.predict.preprocess import Preparation, Ready
+from convnext_cli.predict.preprocess import Preprocessor, Ready
 
 _LOOK = 0.25  # seconds between looks at the time that it takes
 _TRIES = 3  # processes that may be ended from outside before it is the photo that ended them
@@ -56,10 +56,10 @@ class Isolated:
     preparation: how photos become tensors; its limit holds here too. still: called now and then while a photo is read.
     """
 
-    def __init__(self, preparation: Preparation, still: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, preprocessor: Preprocessor, still: Callable[[], None] = lambda: None) -> None:
         self._still = still
-        self._preparation = preparation.half()
-        self._limit = Limit.of(preparation.timeout)
+        self._preparation = preprocessor.half()
+        self._limit = Limit.of(preprocessor.timeout)
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: Queue[Any] = Queue(_AHEAD)
 
@@ -69,7 +69,7 @@ class Isolated:
         at: Callable[[str], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
         memory: int | None = None,
     ) -> Ready:
-        """What ``Preparation.prepare`` makes of it, or of its end.
+        """What ``Preprocessor.prepare`` makes of it, or of its end.
 
         at: around the time in which the photo is read. memory: bytes that it may take, where the system can see to it.
         """

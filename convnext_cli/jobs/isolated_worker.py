@@ -18,7 +18,7 @@ from convnext_cli.base.threads import Budget
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
 from convnext_cli.predict.decode_threads import Limit, Task
-from convnext_cli.predict.preprocess import Preparation
+from convnext_cli.predict.preprocess import Preprocessor
 
 _MORE = 4  # times the limit after which the system ends this process, should the parent be gone
 
@@ -31,7 +31,7 @@ def serve() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for printed in (1, 2):  # libraries print as they like
         os.dup2(nowhere, printed)
-    preparation, limit = pickle.load(sys.stdin.buffer)
+    preprocessor, limit = pickle.load(sys.stdin.buffer)
     import PIL.JpegImagePlugin  # noqa: F401 - before a photo is begun
 
     def say(*words: Any) -> None:
@@ -45,18 +45,18 @@ def serve() -> None:
         except EOFError:
             return
         _limit(limit)
-        for answer in _answers(preparation, what, value):
+        for answer in _answers(preprocessor, what, value):
             say("answer", answer)
             _limit(limit)
         say("end")
 
 
-def _answers(preparation: Preparation, what: str, value: Any) -> Iterator[Any]:
+def _answers(preprocessor: Preprocessor, what: str, value: Any) -> Iterator[Any]:
     if what == "photo":
         photo, memory = value
         _allow(memory)
         task: Task[Any, Any] = Task(photo, Budget(1))
-        ready = preparation.prepare(photo, task)
+        ready = preprocessor.prepare(photo, task)
         ready.photo = Photo(photo.path)  # the parent has the bytes
         yield ready
     else:

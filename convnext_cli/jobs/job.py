@@ -15,7 +15,7 @@ from convnext_cli.jobs.photo_state import Found, state_of
 from convnext_cli.jobs.store import Store
 from convnext_cli.jobs.suspects import Suspects
 from convnext_cli.photos.photo import Photo
-from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Row
 from convnext_cli.storage.addresses import is_url
 from convnext_cli.storage.listing import overlapped
@@ -43,19 +43,19 @@ class Tally:
     vanished: int = 0
 
 
-def made_with(pipeline: Pipeline) -> dict[str, Any]:
+def made_with(predictor: Predictor) -> dict[str, Any]:
     """What else than the weights decides what a row says."""
-    labels = pipeline.labels
+    labels = predictor.labels
     return {
-        "recipe": pipeline.recipe.to_dict(),
+        "recipe": predictor.recipe.to_dict(),
         "labels": f"{labels.name} ({sha256(json.dumps(labels.to_dict()).encode()).hexdigest()[:12]})",
-        "scores": pipeline.scores,
-        "temperature": pipeline.temperature,
-        "top": pipeline.k,
-        "min_score": pipeline.min_score,
-        "floors": dict(pipeline.floors),
-        "dtype": pipeline.engine.dtype,
-        "fast_decode": pipeline.fast_decode,
+        "scores": predictor.scores,
+        "temperature": predictor.temperature,
+        "top": predictor.k,
+        "min_score": predictor.min_score,
+        "floors": dict(predictor.floors),
+        "dtype": predictor.engine.dtype,
+        "fast_decode": predictor.fast_decode,
     }
 
 
@@ -113,7 +113,7 @@ class _End:
 
 def run(
     store: Store,
-    pipeline: Pipeline,
+    predictor: Predictor,
     settings: int,
     tally: Tally,
     *,
@@ -130,7 +130,7 @@ def run(
     tally: counted while it goes. members: opens a shard. mixing, retry_failed: as for ``look``. progress: told each
     row. strict: raise StopAtFailure at the first failure. suspects: come after all others.
     """
-    _Run(store, pipeline, settings, tally, members, mixing, retry_failed, strict, suspects, progress, clock).all()
+    _Run(store, predictor, settings, tally, members, mixing, retry_failed, strict, suspects, progress, clock).all()
 
 
 @dataclass
@@ -138,7 +138,7 @@ class _Run:
     """One run over what is to do; the fields are the arguments of ``run``."""
 
     store: Store
-    pipeline: Pipeline
+    predictor: Predictor
     settings: int
     tally: Tally
     members: Callable[[Photo], Iterator[Photo]]
@@ -169,7 +169,7 @@ class _Run:
             self.store.commit()
 
     def _label(self, photos: Iterator[Photo]) -> None:
-        for row in self.pipeline.rows(photos):
+        for row in self.predictor.rows(photos):
             self._close_shards()
             of = self._underway.popleft()
             assert isinstance(of, Found)

@@ -14,7 +14,7 @@ from convnext_cli.jobs import view as views
 from convnext_cli.jobs.job import differences
 from convnext_cli.jobs.view import Kept, View
 from convnext_cli.labels import LabelSet
-from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.store import Store
@@ -31,28 +31,28 @@ class Reusable:
     obstacles: dict[int, str]
 
 
-def network_of(pipeline: Pipeline) -> dict[str, Any]:
+def network_of(predictor: Predictor) -> dict[str, Any]:
     """What the network's answers depend on, besides the weights."""
     return {
-        "recipe": pipeline.recipe.to_dict(),
-        "scores": pipeline.scores,
-        "temperature": pipeline.temperature,
-        "dtype": pipeline.engine.dtype,
-        "fast_decode": pipeline.fast_decode,
+        "recipe": predictor.recipe.to_dict(),
+        "scores": predictor.scores,
+        "temperature": predictor.temperature,
+        "dtype": predictor.engine.dtype,
+        "fast_decode": predictor.fast_decode,
     }
 
 
-def reusable(store: Store, pipeline: Pipeline, view: View, known: Iterable[LabelSet]) -> Reusable:
+def reusable(store: Store, predictor: Predictor, view: View, known: Iterable[LabelSet]) -> Reusable:
     """Which rows of a job this view can be derived from. known: sets that the rows of earlier releases may have.
 
     Raises ModelError for a job that is damaged.
     """
-    network, sha256 = network_of(pipeline), pipeline.engine.card.sha256
+    network, sha256 = network_of(predictor), predictor.engine.card.sha256
     found = Reusable({}, {})
     for number, values in store.settings_used().items():
         now = {"model_sha256": sha256, **network}
         differs = differences({name: values.get(name) for name in now}, now)
-        kept = _kept(values, pipeline, (view.labels, *known))
+        kept = _kept(values, predictor, (view.labels, *known))
         if kept is None:
             differs.append(f"labels {values.get('labels')} → {view.names}")
         elif obstacle := view.obstacle(kept):
@@ -64,7 +64,7 @@ def reusable(store: Store, pipeline: Pipeline, view: View, known: Iterable[Label
     return found
 
 
-def _kept(values: dict[str, Any], pipeline: Pipeline, known: Iterable[LabelSet]) -> Kept | None:
+def _kept(values: dict[str, Any], predictor: Predictor, known: Iterable[LabelSet]) -> Kept | None:
     """What a job keeps. Earlier releases noted a checksum of the labels instead of the classes; None where it is that
     of no known set."""
     if "classes" in values:
@@ -76,14 +76,14 @@ def _kept(values: dict[str, Any], pipeline: Pipeline, known: Iterable[LabelSet])
     return None
 
 
-def new(store: Store, pipeline: Pipeline, view: View) -> tuple[int, Kept]:
+def new(store: Store, predictor: Predictor, view: View) -> tuple[int, Kept]:
     """The number of the settings that rows of this run have where no others can be gone on with."""
     labels = view.labels
-    kept = Kept(view.k, len(labels), labels.groups, pipeline.scores)
-    made_with = {**network_of(pipeline), **views.to_json(kept)}
-    return store.settings(pipeline.model, pipeline.engine.card.sha256, made_with), kept
+    kept = Kept(view.k, len(labels), labels.groups, predictor.scores)
+    made_with = {**network_of(predictor), **views.to_json(kept)}
+    return store.settings(predictor.model, predictor.engine.card.sha256, made_with), kept
 
 
-def keeping(pipeline: Pipeline, kept: Kept, view: View) -> Pipeline:
+def keeping(predictor: Predictor, kept: Kept, view: View) -> Predictor:
     """The pipeline whose rows hold what is to be kept; the view is derived from them."""
-    return replace(pipeline, labels=kept.labels(view), k=kept.k, min_score=None, floors={})
+    return replace(predictor, labels=kept.labels(view), k=kept.k, min_score=None, floors={})

@@ -8,31 +8,31 @@ from convnext_cli.jobs import settings
 from convnext_cli.jobs.store import Store
 from convnext_cli.jobs.view import View
 from convnext_cli.labels import LabelSet
-from convnext_cli.predict.predictor import Pipeline
+from convnext_cli.predict.predictor import Predictor
 
 
 def choose(
     store: Store,
-    pipeline: Pipeline,
+    predictor: Predictor,
     view: View,
     known: Iterable[LabelSet],
     *,
     relabel: bool,
     mix: bool,
     ask: Callable[[str], bool],
-) -> tuple[int, Pipeline, bool]:
+) -> tuple[int, Predictor, bool]:
     """Show a view of a job's rows, and choose what new ones are made with.
 
     known: as for ``settings.reusable``. relabel, mix: label the rows that other settings made again, or keep them.
     ask: called, where neither was given now or before, with the difference in words; whether they stay.
     Gives the number of the settings, the pipeline that makes such rows, and whether rows of others stay.
     """
-    rows = settings.reusable(store, pipeline, view, known)
+    rows = settings.reusable(store, predictor, view, known)
     kept = dict(rows.kept)
     if kept:
         number = max(kept)
     else:
-        number, kept[number] = settings.new(store, pipeline, view)
+        number, kept[number] = settings.new(store, predictor, view)
     decided = store.value("decided") or {}
     if relabel or mix:
         decided = {"for": number, "mix": mix}
@@ -41,5 +41,5 @@ def choose(
     elif not rows.obstacles:
         decided = {"for": number, "mix": False}
     store.note(decided=decided)
-    store.show(view, kept, pipeline.model)
-    return number, settings.keeping(pipeline, kept[number], view), bool(decided["mix"])
+    store.show(view, kept, predictor.model)
+    return number, settings.keeping(predictor, kept[number], view), bool(decided["mix"])

@@ -28,7 +28,7 @@ from convnext_cli.predict.preprocess import Ready
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.store import Store
-    from convnext_cli.predict.predictor import Pipeline
+    from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
 
 _DECIDES = 3  # times that the program was ended as soon as it worked on nothing but this photo
@@ -75,8 +75,8 @@ class Suspects:
     file: of the notes that the process before left, and this one writes.
     """
 
-    def __init__(self, store: Store, pipeline: Pipeline, file: Path) -> None:
-        self._store, self._pipeline = store, pipeline
+    def __init__(self, store: Store, predictor: Predictor, file: Path) -> None:
+        self._store, self._predictor = store, predictor
         notes = in_flight.read(file)
         kept = list((store.value("suspects") or {}).items())[-_MOST:]
         self._records = {path: _Record(*counts) for path, counts in kept}  # by absolute path
@@ -91,15 +91,15 @@ class Suspects:
         if notes.paths:
             self._say(notes.paths)
         self._notes = in_flight.InFlight(file)
-        self._isolated = Isolated(pipeline, self._notes.still_alone)
-        pipeline.in_flight = self._notes
+        self._isolated = Isolated(predictor, self._notes.still_alone)
+        predictor.in_flight = self._notes
         self._again: frozenset[bytes] = frozenset()
         self.photos: list[Found] = []  # those that this round has come by
         self.shards: list[Found] = []
 
     def _say(self, paths: tuple[str, ...]) -> None:
         named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
-        self._pipeline.say(
+        self._predictor.say(
             f"an earlier run was ended while it worked on {named}; these photos come last, in another process"
         )
 
@@ -165,22 +165,22 @@ class Suspects:
         else:
             ready = self._isolated.ready(photo, self._notes.alone, record.memory)
         with self._notes.alone(photo.path):
-            (row,) = self._pipeline.answer([ready], Budget(1))
+            (row,) = self._predictor.answer([ready], Budget(1))
         return row
 
     def close(self) -> None:
         self._isolated.close()
         self._notes.close()
-        self._pipeline.in_flight = None
+        self._predictor.in_flight = None
 
     def _keep(self) -> None:
         self._store.note(suspects={path: list(astuple(record)) for path, record in self._records.items()})
 
 
 @contextmanager
-def opened(store: Store, pipeline: Pipeline) -> Iterator[Suspects]:
+def opened(store: Store, predictor: Predictor) -> Iterator[Suspects]:
     """The suspects of a job, and from now on notes for the next run; the notes lie beside the job's file."""
-    with closing(Suspects(store, pipeline, file_beside(store.path))) as suspects:
+    with closing(Suspects(store, predictor, file_beside(store.path))) as suspects:
         yield suspects
 
 

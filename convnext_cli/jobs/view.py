@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from convnext_cli.labels import LabelSet
-from convnext_cli.predict.predictor import Pipeline, Scores, floor_of, ranked
+from convnext_cli.predict.predictor import Predictor, Scores, floor_of, ranked
 from convnext_cli.predict.rows import Prediction
 
 Groups = tuple[tuple[int, ...], ...] | None
@@ -60,7 +60,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class View:
-    """k: guesses a photo, from 1. min_score, floors: as for ``Pipeline``."""
+    """k: guesses a photo, from 1. min_score, floors: as for ``Predictor``."""
 
     labels: LabelSet
     k: int
@@ -68,10 +68,10 @@ class View:
     floors: Mapping[str, float]
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> View:
+    def of(cls, predictor: Predictor) -> View:
         """What the options of a run ask for."""
-        names = len(pipeline.labels.names)
-        return cls(pipeline.labels, min(pipeline.k or names, names), pipeline.min_score, dict(pipeline.floors))
+        names = len(predictor.labels.names)
+        return cls(predictor.labels, min(predictor.k or names, names), predictor.min_score, dict(predictor.floors))
 
     @cached_property
     def names(self) -> str:

@@ -13,7 +13,7 @@ from convnext_cli.base.errors import ModelError
 from convnext_cli.base.text import json_value, well_formed
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 SCHEMA_VERSION = 1
 _FETCH = "fetch or export the file again"
@@ -69,7 +69,7 @@ class Card:
     """
 
     config: ConvNextConfig
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Preprocessing = field(default_factory=Preprocessing)
     name: str = ""
     architecture: str = ""
     labels: str | LabelSet | None = None
@@ -165,7 +165,10 @@ class Card:
                     f"the model's card has schema version {version}, this program reads up to {SCHEMA_VERSION}",
                     "upgrade: pip install --upgrade convnext-cli",
                 )
-            config, recipe = ConvNextConfig.from_dict(values.pop("config")), Recipe.from_dict(values.pop("recipe"))
+            config, recipe = (
+                ConvNextConfig.from_dict(values.pop("config")),
+                Preprocessing.from_dict(values.pop("recipe")),
+            )
             if min(recipe.size) < config.stride:
                 raise ValueError(f"photos of {min(recipe.size)} pixels are below the network's stride, {config.stride}")
             return cls(

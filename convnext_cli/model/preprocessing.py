@@ -1,4 +1,4 @@
-"""Recipe: how an upright RGB photo becomes the (3, H, W) float32 tensor that a network was trained on.
+"""Preprocessing: how an upright RGB photo becomes the (3, H, W) float32 tensor that a network was trained on.
 
 A recipe is data; a card carries one. The pixels must be those of the library that made the weights, because a
 crop that is one pixel off changes scores (docs/preprocessing.md names every difference between libraries).
@@ -42,7 +42,7 @@ _TORCHVISION_EDGES = {"tiny": 236, "small": 230, "base": 232, "large": 232}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preprocessing:
     """Resize, crop and normalise.
 
     size: (height, width) in pixels of the tensor.
@@ -97,7 +97,7 @@ class Recipe:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """A recipe from a card's JSON; unknown keys raise TypeError."""
         return cls(**values)
 
@@ -145,19 +145,19 @@ class Recipe:
             words += ["centre crop"]
         return ", ".join(words)
 
-    def changed(self, *, crop_pct: float | None = None, **changes: Any) -> Recipe:
+    def changed(self, *, crop_pct: float | None = None, **changes: Any) -> Preprocessing:
         """With other fields; ``crop_pct`` sets ``resize_to`` to floor(size / crop_pct), as timm does."""
         recipe = dataclasses.replace(self, **changes)
         if crop_pct is None:
             return recipe
         return dataclasses.replace(recipe, resize_to=_before_crop(recipe.size, crop_pct))
 
-    def at_size(self, size: int | tuple[int, int], *, crop_pct: float | None = None) -> Recipe:
+    def at_size(self, size: int | tuple[int, int], *, crop_pct: float | None = None) -> Preprocessing:
         """For another input size, in pixels; keeps the crop_pct, the way of resizing and all else."""
         edges = (size, size) if isinstance(size, int) else size
         return self.changed(size=edges, crop_pct=self.crop_pct if crop_pct is None else crop_pct)
 
-    def at_test_size(self) -> Recipe:
+    def at_test_size(self) -> Preprocessing:
         """At the size that the makers measured best at; the same recipe where none is known."""
         if self.test_size is None:
             return self
@@ -166,14 +166,14 @@ class Recipe:
         return self.changed(size=self.test_size, resize_to=self.test_resize_to)
 
     @classmethod
-    def official(cls, size: int = 224) -> Recipe:
+    def official(cls, size: int = 224) -> Preprocessing:
         """Of the authors' evaluation (facebookresearch/ConvNeXt, datasets.py): crop below 384, squash from there."""
         if size >= SQUASH_FROM:
             return cls(size=(size, size), resize_to=(size, size), resize="squash")
         return cls(size=(size, size), resize_to=_before_crop((size, size), 224 / 256))
 
     @classmethod
-    def from_torchvision(cls, variant: str) -> Recipe:
+    def from_torchvision(cls, variant: str) -> Preprocessing:
         """Of torchvision's weights for "tiny", "small", "base" or "large" (with or without "convnext_").
 
         Raises ModelError for another variant.
@@ -184,7 +184,7 @@ class Recipe:
         return cls(resize_to=(edge, edge), interpolation="bilinear")
 
     @classmethod
-    def from_timm(cls, cfg: dict[str, Any]) -> Recipe:
+    def from_timm(cls, cfg: dict[str, Any]) -> Preprocessing:
         """Of a ``pretrained_cfg`` (timm's config.json). Absent and null fields take timm's defaults.
 
         Raises ValueError, with the name of the field, for a value that timm does not know or that makes no recipe.
@@ -206,7 +206,7 @@ class Recipe:
         )
 
     @classmethod
-    def from_open_clip(cls, image_size: int | list[int], cfg: dict[str, Any] | None = None) -> Recipe:
+    def from_open_clip(cls, image_size: int | list[int], cfg: dict[str, Any] | None = None) -> Preprocessing:
         """Of an OpenCLIP tower: ``image_size`` of its vision_cfg, and its preprocess_cfg; only the overhang is cut.
 
         Raises ValueError as ``from_timm`` does.
@@ -224,7 +224,7 @@ class Recipe:
         )
 
     @classmethod
-    def from_huggingface(cls, cfg: dict[str, Any], image_size: int | None = None) -> Recipe:
+    def from_huggingface(cls, cfg: dict[str, Any], image_size: int | None = None) -> Preprocessing:
         """Of a preprocessor_config.json in any spelling since transformers 4.17; see docs/preprocessing.md.
 
         image_size: of config.json; taken where the file names no size.

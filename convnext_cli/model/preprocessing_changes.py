@@ -6,17 +6,17 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.model.preprocessing import MOST, Interpolation, Recipe, Resize
+from convnext_cli.model.preprocessing import MOST, Interpolation, Preprocessing, Resize
 
 _LEAVE_OUT = "leave it out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
+class PreprocessingChanges:
     """Fields as the options of the command line; None leaves the card's value.
 
     size: pixels of an edge, or "test" for the size that the makers measured best at. crop_pct: share of the photo that
-    is kept. resize_mode: ``Recipe.resize``. mean, std: one number for all channels, or three.
+    is kept. resize_mode: ``Preprocessing.resize``. mean, std: one number for all channels, or three.
     """
 
     size: int | Literal["test"] | None = None
@@ -31,7 +31,7 @@ class Changes:
         """The options that say something, as they are typed."""
         return [f"--{field.name.replace('_', '-')}" for field in fields(self) if getattr(self, field.name) is not None]
 
-    def apply(self, recipe: Recipe, *, stride: int) -> Recipe:
+    def apply(self, recipe: Preprocessing, *, stride: int) -> Preprocessing:
         """The recipe with these changes. stride: the smallest input of the network, in pixels.
 
         Raises UsageError for a value out of range, and for a change that would change nothing.
@@ -55,7 +55,7 @@ class Changes:
             )
         return _changed(recipe, **changes)
 
-    def _sized(self, recipe: Recipe, stride: int) -> Recipe:
+    def _sized(self, recipe: Preprocessing, stride: int) -> Preprocessing:
         size = self.size
         if size is None:
             return recipe
@@ -72,7 +72,7 @@ class Changes:
         return recipe.at_size(size)
 
 
-def _changed(recipe: Recipe, **changes: object) -> Recipe:
+def _changed(recipe: Preprocessing, **changes: object) -> Preprocessing:
     try:
         return recipe.changed(**changes)  # type: ignore[arg-type]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The pixel work of a Recipe: resize, crop, pad, normalise.
+"""The pixel work of a Preprocessing: resize, crop, pad, normalise.
 
 Pillow resizes bytes, as timm, torchvision and the authors' code do on photos: in two passes, each rounded to bytes,
 antialiased when it shrinks. Torch resizes floats, as DINOv3's processor does.
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from convnext_cli.model.preprocessing import Recipe
+    from convnext_cli.model.preprocessing import Preprocessing
 
     Floats = np.ndarray[Any, np.dtype[np.float32]]
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WHOLE_BELOW = 16_000_000
 
 
-def apply(recipe: Recipe, image: Image.Image, *, fast: bool = False) -> Floats:
-    """See ``Recipe.apply``."""
+def apply(recipe: Preprocessing, image: Image.Image, *, fast: bool = False) -> Floats:
+    """See ``Preprocessing.apply``."""
     if image.mode != "RGB":
         raise ValueError(f"a recipe takes images in mode RGB, not {image.mode}")
     if recipe.float_resize:
@@ -32,12 +32,12 @@ def apply(recipe: Recipe, image: Image.Image, *, fast: bool = False) -> Floats:
     return _normalised(as_bytes(recipe, image, fast=fast), recipe, rescale=recipe.rescale)
 
 
-def as_bytes(recipe: Recipe, image: Image.Image, *, fast: bool = False) -> Bytes:
+def as_bytes(recipe: Preprocessing, image: Image.Image, *, fast: bool = False) -> Bytes:
     """(height, width, 3): resized and cropped, before it is normalised; of a recipe that resizes bytes."""
     return _cropped(_resized_bytes(recipe, image, fast), recipe)  # type: ignore[no-any-return]
 
 
-def apply_floats(recipe: Recipe, values: Floats) -> Floats:
+def apply_floats(recipe: Preprocessing, values: Floats) -> Floats:
     """The same for an array of floats (height, width, 3), which nothing rounds to bytes.
 
     torchvision resizes, as transformers' processor does. Raises ValueError for a filter that it lacks for floats.
@@ -56,7 +56,7 @@ def apply_floats(recipe: Recipe, values: Floats) -> Floats:
     return _normalised(_cropped(values, recipe), recipe, rescale=recipe.rescale)
 
 
-def resized_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
+def resized_size(recipe: Preprocessing, height: int, width: int) -> tuple[int, int]:
     """(height, width) of a photo after the resize and before the crop.
 
     The long side is cut to a whole number by torchvision and transformers, and rounded by timm's resize that keeps the
@@ -76,7 +76,7 @@ def resized_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _offsets(recipe: Recipe, have: int, want: int) -> tuple[int, int]:
+def _offsets(recipe: Preprocessing, have: int, want: int) -> tuple[int, int]:
     """Where along one edge the crop begins in the photo, and where the photo begins in the result."""
     excess = have - want
     if excess >= 0:
@@ -85,7 +85,7 @@ def _offsets(recipe: Recipe, have: int, want: int) -> tuple[int, int]:
     return 0, (-(excess // 2) if recipe.crop_offset == "floor" else -excess // 2)
 
 
-def _resized_bytes(recipe: Recipe, image: Image.Image, fast: bool) -> Bytes:
+def _resized_bytes(recipe: Preprocessing, image: Image.Image, fast: bool) -> Bytes:
     """(height, width, 3): as large as ``resized_size`` says, or already cropped to no more than the recipe's size."""
     height, width = resized_size(recipe, image.height, image.width)
     filter = Image.Resampling[recipe.interpolation.upper()]
@@ -103,7 +103,7 @@ def _resized_bytes(recipe: Recipe, image: Image.Image, fast: bool) -> Bytes:
     return np.asarray(image.crop((left, top, right, bottom)))
 
 
-def _resized_floats(recipe: Recipe, image: Image.Image) -> Floats:
+def _resized_floats(recipe: Preprocessing, image: Image.Image) -> Floats:
     """(height, width, 3), rescaled before the resize."""
     values = np.asarray(image).astype(np.float32) * np.float32(recipe.rescale)
     height, width = resized_size(recipe, image.height, image.width)
@@ -120,7 +120,7 @@ def _resized_floats(recipe: Recipe, image: Image.Image) -> Floats:
     return resized.transpose(1, 2, 0)
 
 
-def _cropped(pixels: Any, recipe: Recipe) -> Any:
+def _cropped(pixels: Any, recipe: Preprocessing) -> Any:
     """The middle (height, width) of the recipe, padded where the photo is smaller."""
     if recipe.resize == "none" or pixels.shape[:2] == recipe.size:
         return pixels
@@ -137,7 +137,7 @@ def _cropped(pixels: Any, recipe: Recipe) -> Any:
     return padded
 
 
-def _normalised(pixels: Any, recipe: Recipe, rescale: float) -> Floats:
+def _normalised(pixels: Any, recipe: Preprocessing, rescale: float) -> Floats:
     """(3, height, width) float32: (pixels * rescale - mean) / std, with one rounding less than in that order."""
     mean, std = np.array(recipe.mean), np.array(recipe.std)
     scale = (rescale / std).astype(np.float32)

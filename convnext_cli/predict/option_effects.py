@@ -1,4 +1,4 @@
-"""Whether each option of a pipeline can take effect on the engine that it was given to; one that cannot is refused."""
+"""Whether each option of a predictor can take effect on the engine that it was given to; one that cannot is refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.model.preprocessing import Recipe
-from convnext_cli.model.preprocessing_changes import Changes
+from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.runtimes import Engine
 
 
-def check_changes(changes: Changes, engine: Engine) -> None:
+def check_changes(changes: PreprocessingChanges, engine: Engine) -> None:
     """Raises UsageError for preprocessing that is asked for, and that is inside the model file."""
     if engine.photos and changes.options:
         raise UsageError(
@@ -20,7 +20,7 @@ def check_changes(changes: Changes, engine: Engine) -> None:
         )
 
 
-def check_recipe(recipe: Recipe, engine: Engine, *, fast_decode: bool) -> None:
+def check_recipe(recipe: Preprocessing, engine: Engine, *, fast_decode: bool) -> None:
     """Raises UsageError for preprocessing that the engine cannot take, or that it would not look at."""
     if engine.photos:
         if recipe != engine.card.recipe:

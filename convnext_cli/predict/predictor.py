@@ -24,11 +24,11 @@ from convnext_cli.base.errors import ModelError, PhotoError, UsageError
 from convnext_cli.base.text import well_formed
 from convnext_cli.base.threads import Budget, usable_threads
 from convnext_cli.labels import LabelSet
-from convnext_cli.model.preprocessing_changes import Changes
+from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict import option_effects
 from convnext_cli.predict.decode_threads import Task
-from convnext_cli.predict.preprocess import Preparation, Ready
+from convnext_cli.predict.preprocess import Preprocessor, Ready
 from convnext_cli.predict.rows import Prediction, Row
 from convnext_cli.runtimes import DTYPES, ENGINES, Engine, Job, open_engine
 
@@ -39,7 +39,7 @@ BATCH_SIZE = 8  # photos, on a CPU
 
 
 @dataclass(kw_only=True)
-class Pipeline(Preparation):
+class Predictor(Preprocessor):
     """How photos become rows.
 
     engine: gives the logits. labels: the names.
@@ -213,7 +213,7 @@ def _shortest(value: np.floating[Any]) -> float:
     return float(str(np.float32(value)))
 
 
-def open_pipeline(
+def open_predictor(
     model: str | Path,
     *,
     labels: str | Path | None = None,
@@ -226,23 +226,25 @@ def open_pipeline(
     photos: int | None = None,
     compiled: bool = False,
     prepare: bool = False,
-    changes: Changes | None = None,
+    changes: PreprocessingChanges | None = None,
     **options: Any,
-) -> Pipeline:
+) -> Predictor:
     """The pipeline of a model: a name, a file or a folder.
 
     labels: a label file or the name of a bundled set, instead of the card's. classes: only these of them, parted by
     commas (``labels.select``). floors, of the options: a file too. threads: None for all that this process
     may use. photos: how many will come, where that is known. engine, device, dtype, job, compiled, prepare: as for
     ``open_engine``. changes: of the card's preprocessing; its fields may also be given one by one (``size=96``).
-    options: fields of ``Pipeline``; the rest come from the card and the machine.
+    options: fields of ``Predictor``; the rest come from the card and the machine.
     Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
     is not there; UsageError for an option that is not there, out of range, or without effect on this model.
     """
-    single = {name: options.pop(name) for name in [entry.name for entry in fields(Changes)] if name in options}
+    single = {
+        name: options.pop(name) for name in [entry.name for entry in fields(PreprocessingChanges)] if name in options
+    }
     if single and changes is not None:
         raise UsageError("changes and its fields exclude each other", "give one of the two")
-    changes = changes or Changes(**single)
+    changes = changes or PreprocessingChanges(**single)
     if changes.options and options.get("recipe") is not None:
         raise UsageError("recipe and changes of the card's recipe exclude each other", "give one of the two")
     if options.get("scores") not in (None, *get_args(Scores)):
@@ -256,8 +258,8 @@ def open_pipeline(
         value = options.get(name)
         if value is not None and (not isinstance(value, int) or value < (name != "k")):
             raise UsageError(f"{name} must be a whole number from {int(name != 'k')}, not {value!r}")
-    if unknown := options.keys() - {entry.name for entry in fields(Pipeline)}:
-        raise UsageError(f"there is no option {', '.join(sorted(unknown))}", "see the fields of Pipeline")
+    if unknown := options.keys() - {entry.name for entry in fields(Predictor)}:
+        raise UsageError(f"there is no option {', '.join(sorted(unknown))}", "see the fields of Predictor")
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     threads = threads or usable_threads()
@@ -299,7 +301,7 @@ def open_pipeline(
     }
     settings |= {name: value for name, value in options.items() if value is not None}
     settings["workers"] = min(settings["workers"], threads)
-    return Pipeline(engine=runs, labels=names, threads=threads, **settings)
+    return Predictor(engine=runs, labels=names, threads=threads, **settings)
 
 
 def classify(
@@ -308,7 +310,7 @@ def classify(
     """Label photos from Python.
 
     photos: one, or several, as paths or as the bytes of files. model: a name, a file or a folder; None for the default.
-    options: those of ``open_pipeline``, and with them any field of ``Pipeline``, such as ``k``.
+    options: those of ``open_predictor``, and with them any field of ``Predictor``, such as ``k``.
     Raises ConvNextError when the model cannot be used; a photo that cannot be read is a row that says so.
     """
     if isinstance(photos, str | Path | bytes):
@@ -316,8 +318,8 @@ def classify(
     if isinstance(photos, io.IOBase) or not isinstance(photos, Iterable):  # a file's lines are no photos
         raise UsageError(f"photos are paths or the bytes of files, not {type(photos).__name__}", "pass a list of them")
     found = [Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in photos]
-    pipeline = open_pipeline(zoo.default_model() if model is None else model, photos=len(found), **options)
+    predictor = open_predictor(zoo.default_model() if model is None else model, photos=len(found), **options)
     try:
-        return list(pipeline.rows(found))
+        return list(predictor.rows(found))
     finally:
-        pipeline.engine.close()
+        predictor.engine.close()

@@ -1,4 +1,4 @@
-"""Preparation: from photos to tensors, on threads; the half of a pipeline that needs no network."""
+"""Decoding and preprocessing of photos, on threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.byte_budget import ByteBudget, room_for
@@ -57,7 +57,7 @@ class InFlight(Protocol):
 
 
 @dataclass(kw_only=True)
-class Preparation:
+class Preprocessor:
     """How photos become tensors.
 
     recipe: the card's, or the user's own. as_photos: the recipe is in the model, which takes uint8 photos.
@@ -67,7 +67,7 @@ class Preparation:
     kept in a row, or 0. times: is added to. in_flight: is informed of what is being worked on.
     """
 
-    recipe: Recipe
+    recipe: Preprocessing
     as_photos: bool = False
     workers: int = 1
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -133,10 +133,10 @@ class Preparation:
     def _late(self, photo: Photo) -> Ready:
         return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
 
-    def half(self) -> Preparation:
+    def half(self) -> Preprocessor:
         """This half of a pipeline by itself, which can go to other processes."""
-        values = {each.name: getattr(self, each.name) for each in fields(Preparation)}
-        return Preparation(**values | {"in_flight": None})
+        values = {each.name: getattr(self, each.name) for each in fields(Preprocessor)}
+        return Preprocessor(**values | {"in_flight": None})
 
     def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         """Read, decode and prepare one photo."""

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from convnext_cli.model.preprocessing import IMAGENET_MEAN
 from convnext_cli.training.seeds import generator, seed_of
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 _RATIO = (3 / 4, 4 / 3)  # sides of random crops
 _FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
@@ -25,7 +25,7 @@ _ANGLE, _SHEAR, _COLOUR, _GREY, _ERASED = 0.35, 0.3, 0.4, 0.1, 0.5
 class OnePhoto:
     """Random crop, flip, RandAugment or TrivialAugment, erasing; the same draws whichever process makes them."""
 
-    def __init__(self, recipe: TrainingRecipe) -> None:
+    def __init__(self, recipe: TrainingSettings) -> None:
         self._recipe = recipe
 
     def __call__(self, pixels: Tensor, size: int, *key: int) -> Tensor:
@@ -36,7 +36,7 @@ class OnePhoto:
 
 
 @cache
-def _chain(recipe: TrainingRecipe, size: int) -> Any:
+def _chain(recipe: TrainingSettings, size: int) -> Any:
     steps: list[Any] = [v2.RandomResizedCrop(size, (recipe.scale, 1.0), _RATIO, v2.InterpolationMode.BICUBIC)]
     if recipe.flip:
         steps.append(v2.RandomHorizontalFlip())
@@ -49,12 +49,12 @@ def _chain(recipe: TrainingRecipe, size: int) -> Any:
     return v2.Compose(steps)
 
 
-def draw(recipe: TrainingRecipe, photos: int, step: int) -> Tensor:
+def draw(recipe: TrainingSettings, photos: int, step: int) -> Tensor:
     """What ``affine`` needs for a batch over all processes: (photos, DRAWN), uniform in 0 to 1."""
     return torch.rand((photos, DRAWN), generator=generator(recipe.seed, "batch", step))
 
 
-def affine(pixels: Tensor, drawn: Tensor, size: int, recipe: TrainingRecipe) -> Tensor:
+def affine(pixels: Tensor, drawn: Tensor, size: int, recipe: TrainingSettings) -> Tensor:
     """Change a whole batch: crop, flip, rotation and shear in one sampling, then colours and erasing.
 
     pixels: (N, 3, edge, edge) uint8. drawn: (N, DRAWN), this part of ``draw``. Gives (N, 3, size, size), 0 to 1.

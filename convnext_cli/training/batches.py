@@ -19,7 +19,7 @@ from convnext_cli.photos.pillow_warnings import quiet_pillow
 from convnext_cli.training import augment
 from convnext_cli.training.photo_cache import Pixels, Streamed
 from convnext_cli.training.seeds import generator
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 _Key = tuple[int, int, int]  # epoch, photo, size
 
@@ -61,7 +61,7 @@ class Batches:
     def __init__(
         self,
         pixels: Pixels,
-        recipe: TrainingRecipe,
+        recipe: TrainingSettings,
         plan: Plan,
         size_at: Callable[[int], int],
         *,
@@ -119,7 +119,7 @@ class _Keys:
 
 
 class _Changed(Dataset[Any]):
-    def __init__(self, pixels: Pixels, recipe: TrainingRecipe) -> None:
+    def __init__(self, pixels: Pixels, recipe: TrainingSettings) -> None:
         self._pixels, self._change = pixels, augment.OnePhoto(recipe)
 
     def __getitem__(self, key: _Key) -> tuple[Tensor | None, int, str | None]:

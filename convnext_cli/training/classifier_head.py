@@ -22,7 +22,7 @@ from convnext_cli.training.features import Features
 from convnext_cli.training.initial_network import Start
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 POWERS = range(-1, -7, -1)  # of ten: the penalties that are always tried
 # How far the search goes on where the best penalty is the last one on its side.
@@ -126,7 +126,7 @@ def search(fit: Callable[[float], Fit]) -> Iterator[Fit]:
 
 
 def solve(
-    recipe: TrainingRecipe,
+    recipe: TrainingSettings,
     start: Start,
     photos: Photos,
     weights: Tensor | None,

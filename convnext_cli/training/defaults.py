@@ -6,7 +6,7 @@ from typing import Any
 
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Fit
-from convnext_cli.training.settings import SCRATCH, TrainingRecipe, make
+from convnext_cli.training.settings import SCRATCH, TrainingSettings, make
 
 # Photos that a run sees in all, where no budget was given: enough to be done, no more than patience lasts.
 _TUNED, _SCRATCH = 100_000, 5_000_000
@@ -16,7 +16,7 @@ _RARE = 3.0  # times as many photos of one class as of another from which classe
 
 def choose(
     given: dict[str, Any], *, photos: int, counts: list[int], card: Card | None, device: str, resize: Fit = "shortest"
-) -> TrainingRecipe:
+) -> TrainingSettings:
     """A whole recipe. given: settings that are fixed. photos: to train on. counts: of them, a class. card: of the
     weights that training begins with, None for scratch. device: kind of it. resize: what suits the photos' shapes.
 

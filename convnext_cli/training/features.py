@@ -14,7 +14,7 @@ from torch import Tensor
 from convnext_cli.base.errors import PhotoError, UnavailableError
 from convnext_cli.model.card import Card
 from convnext_cli.model.network import ConvNextForImageClassification
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.predict.predictor import BATCH_SIZE
 from convnext_cli.runtimes.reference import TOLERANCE, difference, reference_input
 from convnext_cli.training.batches import gone, judged
@@ -34,7 +34,7 @@ class Features:
     def __init__(
         self,
         network: ConvNextForImageClassification,
-        recipe: Recipe,
+        recipe: Preprocessing,
         device: torch.device,
         *,
         dtype: str = "float32",
@@ -78,7 +78,7 @@ class Features:
         if waiting:
             yield torch.stack(waiting)
 
-    def _agrees(self, extract: Extract, recipe: Recipe, dtype: str) -> bool:
+    def _agrees(self, extract: Extract, recipe: Preprocessing, dtype: str) -> bool:
         """Whether an engine gives the features of ``model/network.py``."""
         x = torch.from_numpy(reference_input(*recipe.size, 2))
         return difference(extract(x).numpy(), self._extract(x).float().numpy()) <= TOLERANCE[dtype]
@@ -109,7 +109,9 @@ def by_torch(network: ConvNextForImageClassification, device: torch.device, dtyp
     return extract
 
 
-def by_openvino(network: ConvNextForImageClassification, recipe: Recipe, *, dtype: str, threads: int) -> Extract | None:
+def by_openvino(
+    network: ConvNextForImageClassification, recipe: Preprocessing, *, dtype: str, threads: int
+) -> Extract | None:
     """By OpenVINO's graph of the network without its classifier; None where this processor lacks the precision."""
     from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
 

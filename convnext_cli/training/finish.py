@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from convnext_cli import checkpoints
 from convnext_cli.evaluation import figures
 from convnext_cli.evaluation import plots as pictures
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training import model_file, plots
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.distributed import Processes
@@ -21,7 +21,7 @@ from convnext_cli.training.job import Job, Teller
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.photo_cache import Judged, Pixels, load
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.setup import Prepared
 from convnext_cli.training.validation import Calibration, calibrate, judge, logits
 
@@ -37,7 +37,7 @@ def finish(
     network = checkpoints.build(checkpoints.load(folder.best)).requires_grad_(False)
     network = network.to(alone.device).to(memory_format=torch.channels_last)
 
-    def of(split: str, rule: Recipe) -> tuple[torch.Tensor, set[str]]:
+    def of(split: str, rule: Preprocessing) -> tuple[torch.Tensor, set[str]]:
         """Logits in float32, as ``convnext evaluate`` computes them; and paths that cannot be read any more."""
         some, pixels, bad = getattr(data, split), photos.val, list[Any]()
         if split != "val" or rule != start.recipe:
@@ -56,9 +56,9 @@ def finish(
             teller.say(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
         return logits_of(pixels, rule, split) if len(pixels) else torch.empty(0, 0), gone
 
-    engines: dict[Recipe, Features] = {}
+    engines: dict[Preprocessing, Features] = {}
 
-    def logits_of(pixels: Pixels, rule: Recipe, split: str) -> torch.Tensor:
+    def logits_of(pixels: Pixels, rule: Preprocessing, split: str) -> torch.Tensor:
         def tell(done: int) -> None:
             teller.progress(f"computing the answers for {split} at {rule.size[0]} pixels", done, len(pixels))
 
@@ -101,12 +101,12 @@ def finish(
 
 
 def _size(
-    recipe: TrainingRecipe,
-    rule: Recipe,
+    recipe: TrainingSettings,
+    rule: Preprocessing,
     labels: torch.Tensor,
     stride: int,
-    of: Callable[[str, Recipe], tuple[torch.Tensor, set[str]]],
-) -> tuple[Recipe, torch.Tensor, dict[int, float]]:
+    of: Callable[[str, Preprocessing], tuple[torch.Tensor, set[str]]],
+) -> tuple[Preprocessing, torch.Tensor, dict[int, float]]:
     """The photos' recipe with the most right answers on val, its logits, and the share of them for each size that was
     tried. of: logits of a split, and the photos that are gone."""
     found, _ = of("val", rule)

@@ -13,9 +13,9 @@ from convnext_cli.base.errors import ModelError
 from convnext_cli.evaluation.class_matching import match
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import ConvNextForImageClassification, DropPath, build
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.seeds import generator, seed_of
-from convnext_cli.training.settings import SCRATCH, TrainingRecipe
+from convnext_cli.training.settings import SCRATCH, TrainingSettings
 
 _HEAD = ("head.weight", "head.bias")
 
@@ -26,7 +26,7 @@ class Start:
     the weights were, and license: theirs, for the card. new_head: whether the classifier is new. notes: for people."""
 
     network: ConvNextForImageClassification
-    recipe: Recipe
+    recipe: Preprocessing
     architecture: str
     begun: str
     license: str = ""
@@ -34,7 +34,7 @@ class Start:
     notes: tuple[str, ...] = field(default=())
 
 
-def scratch(recipe: TrainingRecipe, classes: int) -> Start:
+def scratch(recipe: TrainingSettings, classes: int) -> Start:
     """New weights, drawn by the seed."""
     config = VARIANTS[recipe.arch].replace(num_labels=classes, drop_path_rate=recipe.drop_path, image_size=recipe.size)
     if recipe.patch_size is not None:
@@ -46,11 +46,11 @@ def scratch(recipe: TrainingRecipe, classes: int) -> Start:
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         network = ConvNextForImageClassification(config)
     _scale_head(network, recipe)
-    photos = Recipe(resize=recipe.resize).at_size(recipe.size, crop_pct=recipe.crop_pct)
+    photos = Preprocessing(resize=recipe.resize).at_size(recipe.size, crop_pct=recipe.crop_pct)
     return Start(network, photos, recipe.arch, "new weights")
 
 
-def from_weights(recipe: TrainingRecipe, path: Path, classes: tuple[str, ...]) -> Start:
+def from_weights(recipe: TrainingSettings, path: Path, classes: tuple[str, ...]) -> Start:
     """Weights of any layout. Their classifier's rows are kept for classes that it knows when it knows all of them.
 
     Raises ModelError for weights that cannot be trained.
@@ -84,7 +84,7 @@ def from_weights(recipe: TrainingRecipe, path: Path, classes: tuple[str, ...]) -
     return Start(network, photos, card.architecture, card.name or str(path), card.license, rows is None, tuple(notes))
 
 
-def begin(recipe: TrainingRecipe, path: Path | None, classes: tuple[str, ...]) -> Start:
+def begin(recipe: TrainingSettings, path: Path | None, classes: tuple[str, ...]) -> Start:
     """path: of the weights that ``recipe.start`` names; None for scratch."""
     return (
         scratch(recipe, len(classes))
@@ -103,12 +103,12 @@ def _known_rows(checkpoint: checkpoints.Checkpoint, classes: tuple[str, ...]) ->
     return rows if len(rows) == len(classes) == len(set(rows)) else None
 
 
-def _scale_head(network: ConvNextForImageClassification, recipe: TrainingRecipe) -> None:
+def _scale_head(network: ConvNextForImageClassification, recipe: TrainingSettings) -> None:
     with torch.no_grad():
         network.head.weight.mul_(recipe.head_scale)
 
 
-def _fits(config: ConvNextConfig, recipe: TrainingRecipe) -> None:
+def _fits(config: ConvNextConfig, recipe: TrainingSettings) -> None:
     """Raise ModelError for photos that are smaller than one position of the last feature map."""
     smallest = min([recipe.size, *(size for _, size in recipe.sizes)])
     if smallest < config.stride:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from convnext_cli.training.loop import Told
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 
 class Teller(Told, Protocol):
@@ -22,7 +22,7 @@ class Teller(Told, Protocol):
         """action: such as "reading train". done, total: photos."""
         ...
 
-    def begins(self, recipe: TrainingRecipe, facts: dict[str, Any]) -> None: ...
+    def begins(self, recipe: TrainingSettings, facts: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)

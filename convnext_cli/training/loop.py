@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from convnext_cli.base.errors import ModelError
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training import augment, mixup, schedule
 from convnext_cli.training import optimiser as optimise
 from convnext_cli.training.batches import Batches, Plan
@@ -25,7 +25,7 @@ from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import KeptPaths, Start
 from convnext_cli.training.photo_cache import Pixels
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.teacher import divergence
 from convnext_cli.training.validation import judge, logits, normaliser
 
@@ -90,7 +90,7 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: TrainingRecipe,
+        recipe: TrainingSettings,
         start: Start,
         photos: Photos,
         processes: Processes,
@@ -117,7 +117,7 @@ class Trainer:
         self.state = Progress()
         self.stop = False  # asked to end, by a signal
         self.stopped = False  # ended so, as the first process was asked to
-        self._recipe: Recipe = start.recipe
+        self._recipe: Preprocessing = start.recipe
         self._normalise = normaliser(start.recipe, device)
         self._labels = photos.train_labels.to(device)
         self._dtype, self._workers, self._write = DTYPES[dtype], workers, write

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from convnext_cli.training.seeds import numpy
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Mix:
         return share * values + (1 - share) * neighbours(values)
 
 
-def draw(recipe: TrainingRecipe, step: int, done: float) -> Mix | None:
+def draw(recipe: TrainingSettings, step: int, done: float) -> Mix | None:
     """What is done to the batch of a step; None for nothing."""
     if not (recipe.mixup or recipe.cutmix) or done >= recipe.mix_until:
         return None

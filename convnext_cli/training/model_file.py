@@ -11,10 +11,10 @@ from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training import setting_effects
 from convnext_cli.training.data import OWN, TrainingData
 from convnext_cli.training.initial_network import Start
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 
-def card(name: str, start: Start, data: TrainingData, settings: TrainingRecipe, **more: Any) -> Card:
+def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings, **more: Any) -> Card:
     """The card of weights of this run. more: fields that are known in the end, and win."""
     labels = data.label_set()
     return Card(

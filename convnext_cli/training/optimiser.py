@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training.muon import Muon
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 _GROUP = 3  # blocks of a stage that share a learning rate, as the authors' fine-tuning has them
 
@@ -40,7 +40,7 @@ def decays(parameter: Tensor, name: str) -> bool:
     return parameter.ndim > 1 and ".grn." not in name
 
 
-def optimisers(network: ConvNextForImageClassification, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
+def optimisers(network: ConvNextForImageClassification, recipe: TrainingSettings) -> list[torch.optim.Optimizer]:
     """Each group of parameters carries ``share``, the part of the learning rate that it gets."""
     config = network.config
     top = _top("head", config)

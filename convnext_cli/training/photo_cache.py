@@ -16,7 +16,7 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.memory import available
 from convnext_cli.datasets import Dataset, LabelledPhoto, open_data
 from convnext_cli.datasets.decoding import decoded
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import decode
 from convnext_cli.photos.resize import as_bytes
 
@@ -29,7 +29,7 @@ Shape = Callable[[Image.Image], np.ndarray]
 class Judged:
     """Photos as the recipe of the card wants them, before they are normalised: (height, width, 3)."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Preprocessing) -> None:
         self.recipe, self.enough = recipe, None
 
     def __call__(self, image: Image.Image) -> np.ndarray:
@@ -43,7 +43,7 @@ class Shrunk:
     fits photos into squares; where it keeps all of a photo, so do these, and random crops are made of that.
     """
 
-    def __init__(self, size: int, *, square: bool, recipe: Recipe) -> None:
+    def __init__(self, size: int, *, square: bool, recipe: Preprocessing) -> None:
         self.edge, self.square = round(size * (1.0 if square else _ROOM)), square
         self.enough = 2 * self.edge
         self._whole = recipe.resize if recipe.resize in ("squash", "longest") else None

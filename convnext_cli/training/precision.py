@@ -12,7 +12,7 @@ from convnext_cli.base import machine
 from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training.depthwise import replace_depthwise
 from convnext_cli.training.distributed import Processes
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 _PHOTOS, _PAIRS = 16, 4
 _LONGEST = 30.0  # seconds for all pairs, after which the pairs so far decide
@@ -23,7 +23,7 @@ NATIVE = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # of ``machine.instruct
 
 def fastest(
     network: ConvNextForImageClassification,
-    recipe: TrainingRecipe,
+    recipe: TrainingSettings,
     processes: Processes,
     say: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -52,7 +52,7 @@ def may_be_native(instruction_sets: tuple[str, ...]) -> bool:
 
 def _ratio(
     network: ConvNextForImageClassification,
-    recipe: TrainingRecipe,
+    recipe: TrainingSettings,
     device: torch.device,
     progress: Callable[[int, int], None],
 ) -> float | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 
 
-def lr_factor(recipe: TrainingRecipe, done: float) -> float:
+def lr_factor(recipe: TrainingSettings, done: float) -> float:
     """The learning rate as a share of the highest: a straight rise, then half a cosine (appendix A of the paper)."""
     if done < recipe.warmup:
         return done / recipe.warmup
@@ -15,11 +15,11 @@ def lr_factor(recipe: TrainingRecipe, done: float) -> float:
     return recipe.min_lr + (1 - recipe.min_lr) * 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def size_at(recipe: TrainingRecipe, done: float) -> int:
+def size_at(recipe: TrainingSettings, done: float) -> int:
     """The edge of the photos in pixels."""
     return next((size for until, size in recipe.sizes if done < until), recipe.size)
 
 
-def ema_decay(recipe: TrainingRecipe, step: int) -> float:
+def ema_decay(recipe: TrainingSettings, step: int) -> float:
     """How much the average keeps at a step: little at first, so that the first weights are soon forgotten."""
     return min(recipe.ema, (1 + step) / (10 + step))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.training.settings import SCRATCH, TrainingRecipe
+from convnext_cli.training.settings import SCRATCH, TrainingSettings
 
 _SHOWN = 6  # names in a message
 
@@ -19,7 +19,7 @@ class Need:
     chosen: whether it depends on settings that the data may choose, and is known only when they are.
     """
 
-    holds: Callable[[TrainingRecipe], bool]
+    holds: Callable[[TrainingSettings], bool]
     otherwise: str
     chosen: bool = False
 
@@ -67,17 +67,17 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
     "compile": (TRAINED,),
     "seed": (),
 }
-_DEFAULTS = {field.name: field.default for field in fields(TrainingRecipe)}
+_DEFAULTS = {field.name: field.default for field in fields(TrainingSettings)}
 _OPTIONS = {"start": "--from", "resize": "--resize-mode", "minutes": "--time", "batch_size": "--batch-size"}
 _PLAIN_OPTIONS = ("arch", "epochs", "size", "lr", "freeze", "teacher", "dtype", "compile", "seed")
 
 
-def in_force(recipe: TrainingRecipe) -> dict[str, Any]:
+def in_force(recipe: TrainingSettings) -> dict[str, Any]:
     """The settings that have an effect, as plain values for TOML and JSON."""
     return {name: value for name, value in recipe.to_dict().items() if all(need.holds(recipe) for need in NEEDS[name])}
 
 
-def check(recipe: TrainingRecipe, named: Mapping[str, str], *, chosen: bool = True) -> None:
+def check(recipe: TrainingSettings, named: Mapping[str, str], *, chosen: bool = True) -> None:
     """Raise UsageError for settings that were asked for and have no effect.
 
     named: the file that names a setting, "" for the command itself, by the setting's name. chosen: whether the recipe
@@ -93,7 +93,7 @@ def check(recipe: TrainingRecipe, named: Mapping[str, str], *, chosen: bool = Tr
         refuse(*next(iter(found.items())))
 
 
-def asked_for(recipe: TrainingRecipe, named: Mapping[str, str], name: str) -> bool:
+def asked_for(recipe: TrainingSettings, named: Mapping[str, str], name: str) -> bool:
     """Whether a setting is named: by the command, or by a file with a value that is not the default.
 
     The recipes of earlier runs list defaults, which ask for nothing.

@@ -1,4 +1,4 @@
-"""TrainingRecipe: all that decides what comes out of a training run, as data, written to and read from TOML.
+"""TrainingSettings: all that decides what comes out of a training run, as data, written to and read from TOML.
 
 The names are the field's: those of "A ConvNet for the 2020s" (arXiv 2201.03545), appendix A, where it has them.
 """
@@ -25,7 +25,7 @@ _MOST_PIXELS = 4096
 
 
 @dataclass(frozen=True)
-class TrainingRecipe:
+class TrainingSettings:
     """How a network is trained.
 
     start: the weights to begin with (a name or a path), or "scratch". arch: the variant, for scratch. patch_size: of
@@ -170,7 +170,7 @@ class TrainingRecipe:
         """The largest edge that photos are trained at."""
         return max(self.size, *(size for _, size in self.sizes)) if self.sizes else self.size
 
-    def replace(self, **changes: Any) -> TrainingRecipe:
+    def replace(self, **changes: Any) -> TrainingSettings:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class TrainingRecipe:
         return {name: value for name, value in values.items() if value is not None}
 
 
-NAMES = tuple(field.name for field in dataclasses.fields(TrainingRecipe))
+NAMES = tuple(field.name for field in dataclasses.fields(TrainingSettings))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -221,10 +221,10 @@ def parse(text: str) -> tuple[str, Any]:
         return name, value.strip()
 
 
-def make(values: dict[str, Any]) -> TrainingRecipe:
+def make(values: dict[str, Any]) -> TrainingSettings:
     """A recipe of these values. Raises UsageError for one that makes no sense."""
     try:
-        return TrainingRecipe(**values)
+        return TrainingSettings(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the recipe does not work: {error}", "docs/train.md says what each setting means") from error
 

@@ -22,7 +22,7 @@ from convnext_cli.training.initial_network import Start, begin
 from convnext_cli.training.job import Job, Teller
 from convnext_cli.training.loop import DTYPES, Photos, Teacher
 from convnext_cli.training.photo_cache import Judged, Pixels, Shrunk, load
-from convnext_cli.training.settings import SCRATCH, TrainingRecipe, make
+from convnext_cli.training.settings import SCRATCH, TrainingSettings, make
 from convnext_cli.training.teacher import open_teacher
 
 _SHOWN = 10  # photos in a message
@@ -33,7 +33,7 @@ class Prepared:
     """recipe: every setting. data: without the photos that cannot be used. photos: their pixels. dtype: of the
     products."""
 
-    recipe: TrainingRecipe
+    recipe: TrainingSettings
     data: TrainingData
     photos: Photos
     start: Start
@@ -62,7 +62,7 @@ class Prepared:
         }
 
 
-def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller) -> TrainingRecipe:
+def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller) -> TrainingSettings:
     """Those that were given, and for the rest what the data asks for. Raises UsageError."""
     card = checkpoints.read_card(job.start) if job.start is not None else None
     fitted = (
@@ -98,7 +98,7 @@ def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller)
     return recipe
 
 
-def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingRecipe:
+def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingSettings:
     """The recipe that the run began with. Raises UsageError when other settings are asked for now."""
     if "resize" not in values and job.start is not None:  # of a run that an earlier version began
         own = checkpoints.read_card(job.start).recipe.resize
@@ -117,7 +117,7 @@ def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> T
 
 def prepare(
     job: Job,
-    recipe: TrainingRecipe,
+    recipe: TrainingSettings,
     data: TrainingData,
     processes: Processes,
     teller: Teller,
@@ -160,7 +160,7 @@ def prepare(
     return Prepared(recipe, data, photos, start, teacher, dtype)
 
 
-def _check_batch(recipe: TrainingRecipe, processes: Processes, photos: int) -> None:
+def _check_batch(recipe: TrainingSettings, processes: Processes, photos: int) -> None:
     """Raise UsageError for a batch that passes and processes cannot share, or whose parts have no pairs to mix."""
     if recipe.freeze:  # no step is taken
         return
@@ -188,7 +188,7 @@ def _check_batch(recipe: TrainingRecipe, processes: Processes, photos: int) -> N
 
 
 def _load(
-    job: Job, data: TrainingData, recipe: TrainingRecipe, start: Start, teller: Teller
+    job: Job, data: TrainingData, recipe: TrainingSettings, start: Start, teller: Teller
 ) -> tuple[Photos, TrainingData]:
     """Photos in memory where they fit, without bad ones. Raises ModelError for bad ones, unless they are skipped."""
     judged = Judged(start.recipe)
@@ -255,7 +255,7 @@ def identity_of(data: TrainingData) -> str:
 
 def _teacher(
     job: Job,
-    recipe: TrainingRecipe,
+    recipe: TrainingSettings,
     data: TrainingData,
     start: Start,
     processes: Processes,

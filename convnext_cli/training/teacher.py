@@ -18,7 +18,7 @@ from convnext_cli import checkpoints
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.evaluation.class_matching import match
 from convnext_cli.model.card import Card
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes import Engine, is_program, open_engine
 
 _LEAST = 2  # classes in common; the scores of one alone are always 1
@@ -74,7 +74,7 @@ class ModelTeacher:
         self,
         path: Path,
         classes: tuple[str, ...],
-        recipe: Recipe,
+        recipe: Preprocessing,
         device: torch.device,
         dtype: torch.dtype,
         *,
@@ -108,7 +108,7 @@ class EngineTeacher:
         self,
         engine: Engine,
         classes: tuple[str, ...],
-        recipe: Recipe,
+        recipe: Preprocessing,
         device: torch.device,
         *,
         labels: str | None = None,
@@ -121,7 +121,7 @@ class EngineTeacher:
         self._classes = Classes(card, labels, classes, say)
         self.columns: Tensor | None = self._classes.columns
         self._size = card.recipe.size
-        bytes_ = Recipe(rescale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+        bytes_ = Preprocessing(rescale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
         self._scale, self._shift = _normalisation(recipe, bytes_ if engine.photos else card.recipe, device)
 
     @torch.no_grad()
@@ -178,7 +178,7 @@ def open_teacher(
     *,
     photos: int,
     classes: tuple[str, ...],
-    recipe: Recipe,
+    recipe: Preprocessing,
     device: torch.device,
     dtype: torch.dtype,
     threads: int,
@@ -213,7 +213,7 @@ def divergence(found: Tensor, answers: Tensor, columns: Tensor | None, temperatu
     return kl_div((found / temperature).log_softmax(1), answers, reduction="none").sum(1)
 
 
-def _normalisation(recipe: Recipe, other: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalisation(recipe: Preprocessing, other: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
     """Factor and addend from one normalisation to another."""
     mean, std = (np.array(values) for values in (recipe.mean, recipe.std))
     ratio = other.rescale / recipe.rescale

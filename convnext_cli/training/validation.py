@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convnext_cli.evaluation import figures
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.batches import judged
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.photo_cache import Pixels
@@ -20,8 +20,8 @@ from convnext_cli.training.photo_cache import Pixels
 BATCH = 128  # photos that go through the network at once
 
 
-def normaliser(recipe: Recipe, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Bytes (N, 3, H, W) to what the network takes, as ``Recipe.apply`` does it."""
+def normaliser(recipe: Preprocessing, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Bytes (N, 3, H, W) to what the network takes, as ``Preprocessing.apply`` does it."""
     mean, std = np.array(recipe.mean), np.array(recipe.std)
     scale = torch.from_numpy((recipe.rescale / std).astype(np.float32)).view(-1, 1, 1).to(device)
     shift = torch.from_numpy((mean / std).astype(np.float32)).view(-1, 1, 1).to(device)
@@ -36,7 +36,7 @@ def normaliser(recipe: Recipe, device: torch.device) -> Callable[[Tensor], Tenso
 def logits(
     forward: Callable[[Tensor], Any],
     pixels: Pixels,
-    recipe: Recipe,
+    recipe: Preprocessing,
     processes: Processes,
     *,
     dtype: torch.dtype = torch.float32,

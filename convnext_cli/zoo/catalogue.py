@@ -18,7 +18,7 @@ from convnext_cli.model.preprocessing import (
     IMAGENET_STD,
     INCEPTION_MEAN,
     INCEPTION_STD,
-    Recipe,
+    Preprocessing,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Entry:
     name: str
     architecture: str
     config: ConvNextConfig
-    recipe: Recipe
+    recipe: Preprocessing
     labels: str | None
     task: Literal["classification", "embedding", "features"]
     metrics: dict[str, float]
@@ -155,14 +155,14 @@ def _short_names(architecture: str) -> list[str]:
     return [architecture, size] if family == "convnext" else [architecture]
 
 
-def _recipe(row: dict[str, Any], norm: str) -> Recipe:
+def _recipe(row: dict[str, Any], norm: str) -> Preprocessing:
     edge, to, squash, bilinear = _view(row["input"])
     test: tuple[int, int] | None = None
     # A test size that scores worse is none: convnext_tiny.fb_in22k_ft_in1k loses four points at 288.
     if "test" in row and row["test_top"][0] > row["top"][0]:
         test = _view(row["test"])[:2]
     mean, std = NORMS[norm]
-    return Recipe(
+    return Preprocessing(
         size=(edge, edge),
         resize_to=(to, to),
         resize="squash" if squash else "shortest",

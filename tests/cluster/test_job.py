@@ -22,7 +22,7 @@ from convnext_cli.jobs.cluster.source import Source
 from convnext_cli.jobs.photo_state import Found
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
-from convnext_cli.predict.predictor import open_pipeline
+from convnext_cli.predict.predictor import open_predictor
 from tests.conftest import Run
 from tests.photos_made import encoded, picture
 from tests.test_remote import parquet_of, tar_of
@@ -36,7 +36,7 @@ PHOTO = [encoded(picture(50, 40, seed=seed), "JPEG") for seed in range(4)]
 
 
 def opener(model: str, threads: int | None, **options: Any) -> Any:
-    return open_pipeline(model, engine="torch", threads=threads, **options)
+    return open_predictor(model, engine="torch", threads=threads, **options)
 
 
 class Here(ClusterJob):
@@ -45,7 +45,7 @@ class Here(ClusterJob):
     broken: Exception | None = None
 
     def _tables(self, parts: list[stages.Unit]) -> Iterator[Any]:
-        decode = pickle.loads(pickle.dumps(stages.Decode(self.preparation, self.source.finder, self.folder)))
+        decode = pickle.loads(pickle.dumps(stages.Decode(self.preprocessor, self.source.finder, self.folder)))
         answer = stages.Answer(self.opener, self.shape().threads, self.described)
         tables = []
         for unit in parts:
@@ -83,15 +83,15 @@ def model(tmp_path: Path) -> str:
 def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = Here, **values: Any) -> ClusterJob:
     finder = Finder(recursive=True, shards="kept", **values.pop("finder", {}))
     options = values.pop("options", {})
-    pipeline = opener(model, 1, **options)
+    predictor = opener(model, 1, **options)
     paths = paths or ["photos"]
     return kind(
         Source(finder, tuple(paths)),
         target=values.pop("target", "out"),
         shape=lambda: Shape(1, 1, 0, 0.5, 0.5),
         opener=partial(opener, model, **options),
-        described=stages.described(pipeline),
-        preparation=pipeline.half(),
+        described=stages.described(predictor),
+        preprocessor=predictor.half(),
         folder=str(Path.cwd()),
         block=values.pop("block", 8),
         **values,

@@ -1,4 +1,4 @@
-"""The pixels of a Recipe against those of the libraries that the weights come from."""
+"""The pixels of a Preprocessing against those of the libraries that the weights come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from convnext_cli.huggingface.image_processor import ConvNextImageProcessor
-from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Recipe
+from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Preprocessing
 from convnext_cli.photos.decode import decode
 from tests.photos_made import parity_photos, picture
 
@@ -26,7 +26,7 @@ def photos() -> list[tuple[Image.Image, Image.Image]]:
     return [(decode(data).image, Image.open(io.BytesIO(data)).convert("RGB")) for data in parity_photos()]
 
 
-def furthest(recipe: Recipe, peer: Peer, step: int = 1) -> float:
+def furthest(recipe: Preprocessing, peer: Peer, step: int = 1) -> float:
     """The largest absolute difference over all photos, or over each ``step``-th, in normalised units."""
     worst = 0.0
     for ours, theirs in photos()[::step]:
@@ -62,8 +62,8 @@ def test_there_are_at_least_200_photos() -> None:
     ids=["center-bicubic", "center-bilinear", "center-160", "squash-384", "squash-crop", "oblong"],
 )
 def test_timm(cfg: dict[str, Any]) -> None:
-    cfg = {"interpolation": "bicubic", "mean": Recipe().mean, "std": Recipe().std, **cfg}
-    recipe, peer = Recipe.from_timm(cfg), timm_peer(cfg)
+    cfg = {"interpolation": "bicubic", "mean": Preprocessing().mean, "std": Preprocessing().std, **cfg}
+    recipe, peer = Preprocessing.from_timm(cfg), timm_peer(cfg)
     if cfg["input_size"][1] == cfg["input_size"][2]:
         assert furthest(recipe, peer, 1 if "crop_mode" not in cfg else 3) <= 1e-6
     else:  # timm rounds the short side of a thread to nothing, and fails
@@ -75,7 +75,10 @@ def test_timm(cfg: dict[str, Any]) -> None:
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])
 def test_timm_border(crop_pct: float) -> None:
     cfg = {"input_size": (3, 224, 224), "crop_pct": crop_pct, "crop_mode": "border", "interpolation": "bicubic"}
-    recipe, peer = Recipe.from_timm(cfg), timm_peer({**cfg, "mean": Recipe().mean, "std": Recipe().std})
+    recipe, peer = (
+        Preprocessing.from_timm(cfg),
+        timm_peer({**cfg, "mean": Preprocessing().mean, "std": Preprocessing().std}),
+    )
     for ours, theirs in photos()[::3]:
         if max(ours.size) < 2 * 224 * min(ours.size):  # else timm rounds the short side to nothing, and fails
             assert np.abs(recipe.apply(ours) - np.asarray(peer(theirs))).max() <= 1e-6
@@ -92,7 +95,7 @@ def test_timms_usual_recipe_of_every_architecture() -> None:
     assert len(known) > 25
     for name in known:
         cfg = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-        assert layout.usual(name) == Recipe.from_timm(cfg), name
+        assert layout.usual(name) == Preprocessing.from_timm(cfg), name
 
 
 @pytest.mark.parametrize("variant", ["tiny", "small", "base", "large"])
@@ -100,7 +103,9 @@ def test_torchvision(variant: str) -> None:
     import torchvision.models as models
 
     weights = models.get_model_weights(f"convnext_{variant}").DEFAULT
-    assert furthest(Recipe.from_torchvision(variant), weights.transforms(), 1 if variant == "tiny" else 3) <= 1e-6
+    assert (
+        furthest(Preprocessing.from_torchvision(variant), weights.transforms(), 1 if variant == "tiny" else 3) <= 1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,8 +123,8 @@ def test_transformers(fields: dict[str, Any]) -> None:
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
     theirs = ConvNextImageProcessorPil(**fields)
-    recipe = Recipe.from_huggingface({**theirs.to_dict(), "image_processor_type": "ConvNextImageProcessor"})
-    step = 1 if recipe == Recipe(mean=recipe.mean, std=recipe.std, crop_offset="floor") else 3
+    recipe = Preprocessing.from_huggingface({**theirs.to_dict(), "image_processor_type": "ConvNextImageProcessor"})
+    step = 1 if recipe == Preprocessing(mean=recipe.mean, std=recipe.std, crop_offset="floor") else 3
     assert furthest(recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], step) <= 1e-6
 
 
@@ -127,7 +132,7 @@ def test_transformers_dinov3() -> None:
     from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
 
     theirs = DINOv3ViTImageProcessor()
-    recipe = Recipe.from_huggingface({**theirs.to_dict(), "image_processor_type": "DINOv3ViTImageProcessorFast"})
+    recipe = Preprocessing.from_huggingface({**theirs.to_dict(), "image_processor_type": "DINOv3ViTImageProcessorFast"})
     assert recipe.float_resize
     assert furthest(recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], 2) <= 1e-6
 
@@ -136,7 +141,7 @@ def test_transformers_dinov3() -> None:
 def test_open_clip(mode: str) -> None:
     from open_clip.transform import image_transform
 
-    recipe = Recipe.from_open_clip(224, {"resize_mode": mode})
+    recipe = Preprocessing.from_open_clip(224, {"resize_mode": mode})
     assert recipe.mean == CLIP_MEAN
     peer = image_transform(224, is_train=False, resize_mode=mode)
     for ours, theirs in photos()[::3]:
@@ -147,7 +152,7 @@ def test_open_clip(mode: str) -> None:
 def test_our_processor_is_theirs() -> None:
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
-    mean, std = list(Recipe().mean), list(Recipe().std)
+    mean, std = list(Preprocessing().mean), list(Preprocessing().std)
     theirs = ConvNextImageProcessorPil(size={"shortest_edge": 224}, image_mean=mean, image_std=std)
     ours = ConvNextImageProcessor(size={"shortest_edge": 224})
     batch = [picture(640, 480), picture(224, 231), picture(90, 100)]
@@ -158,8 +163,8 @@ def test_our_processor_is_theirs() -> None:
 
 def test_transformers_and_torchvision_crop_apart_where_the_excess_leaves_3_by_4() -> None:
     photo = picture(227, 224)
-    rounded = Recipe(resize_to=(224, 224)).apply(photo)
-    floored = Recipe(resize_to=(224, 224), crop_offset="floor").apply(photo)
+    rounded = Preprocessing(resize_to=(224, 224)).apply(photo)
+    floored = Preprocessing(resize_to=(224, 224), crop_offset="floor").apply(photo)
     assert np.array_equal(rounded[:, :, :-1], floored[:, :, 1:])
     assert not np.array_equal(rounded, floored)
 
@@ -169,9 +174,14 @@ def test_peers_ignore_orientation() -> None:
     from tests.photos_made import encoded, exif_orientation
 
     data = encoded(picture(300, 200), "JPEG", exif=exif_orientation(6))
-    cfg = {"input_size": (3, 224, 224), "mean": Recipe().mean, "std": Recipe().std, "interpolation": "bicubic"}
+    cfg = {
+        "input_size": (3, 224, 224),
+        "mean": Preprocessing().mean,
+        "std": Preprocessing().std,
+        "interpolation": "bicubic",
+    }
     theirs = np.asarray(timm_peer(cfg)(Image.open(io.BytesIO(data)).convert("RGB")))
-    ours = Recipe().apply(decode(data).image)
+    ours = Preprocessing().apply(decode(data).image)
     assert np.abs(ours - theirs).max() > 0.1
     # The same picture lying down, but for the order of the resize's two passes: a few of 255 levels.
     assert np.abs(np.rot90(ours, axes=(1, 2)) - theirs).mean() < 0.01

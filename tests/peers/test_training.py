@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext_cli import checkpoints
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training import mixup
 from convnext_cli.training import optimiser as optimise
 from convnext_cli.training.distributed import Processes
@@ -19,7 +19,7 @@ from convnext_cli.training.initial_network import Start
 from convnext_cli.training.loop import Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.validation import normaliser
 from tests.peers.test_logits import randomise, save_state, timm_net
 from tests.photos_made import picture
@@ -67,8 +67,8 @@ def trainer(theirs: nn.Module, folder: Path, **settings: Any) -> Trainer:
         for parameter in network.parameters():  # a mapped file is not written to
             parameter.data = parameter.detach().clone()
     given: dict[str, Any] = {"start": "x", "size": SIZE, "batch_size": PHOTOS, "epochs": 10.0, "optimiser": "adamw"}
-    recipe = TrainingRecipe(**given | {"augment": "none", "drop_path": 0.0, "smoothing": 0.1, "ema": 0.0} | settings)
-    start = Start(network, Recipe(size=(SIZE, SIZE), resize_to=(SIZE, SIZE)), "", "timm's")
+    recipe = TrainingSettings(**given | {"augment": "none", "drop_path": 0.0, "smoothing": 0.1, "ema": 0.0} | settings)
+    start = Start(network, Preprocessing(size=(SIZE, SIZE), resize_to=(SIZE, SIZE)), "", "timm's")
     return Trainer(
         *(recipe, start, photos(), ALONE, RunFolder(folder), _Silent()),
         dtype="float32",
@@ -79,7 +79,7 @@ def trainer(theirs: nn.Module, folder: Path, **settings: Any) -> Trainer:
 
 def batch(ours: Trainer) -> tuple[Tensor, Tensor]:
     """Normalised photos, and their labels."""
-    x = normaliser(Recipe(), ALONE.device)(torch.stack([ours.photos.train[number] for number in range(PHOTOS)]))
+    x = normaliser(Preprocessing(), ALONE.device)(torch.stack([ours.photos.train[number] for number in range(PHOTOS)]))
     return x, ours.photos.train_labels
 
 
@@ -204,7 +204,7 @@ def test_lower_layers_learn_more_slowly() -> None:
     scale = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
     names = {name: scale[id(parameter)] for name, parameter in theirs.named_parameters()}
     network = ConvNextForImageClassification(VARIANTS["convnext_atto"])
-    recipe = TrainingRecipe(start="x", layer_decay=0.8, optimiser="adamw")
+    recipe = TrainingSettings(start="x", layer_decay=0.8, optimiser="adamw")
     (made,) = optimise.optimisers(network, recipe)
     share = {id(parameter): group["share"] for group in made.param_groups for parameter in group["params"]}
     ours = {name: share[id(parameter)] for name, parameter in network.named_parameters()}

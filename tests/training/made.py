@@ -25,13 +25,13 @@ from convnext_cli.cli import render, run
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.network import ConvNextForImageClassification
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import Start
 from convnext_cli.training.loop import Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 from tests.conftest import Done
 from tests.photos_made import encoded, picture
 from tests.weights_made import SMALL, random_tensors
@@ -138,7 +138,7 @@ def write_labelled(path: Path, names: tuple[str, ...], *, size: int = 32, seed: 
     """A model of random weights that knows these classes."""
     config = SMALL.replace(num_labels=len(names))
     tensors = random_tensors(config, seed)
-    recipe = Recipe(size=(size, size), resize_to=(size, size), **more)
+    recipe = Preprocessing(size=(size, size), resize_to=(size, size), **more)
     card = Card(config, recipe, path.stem, labels=LabelSet.from_names("own", names))
     canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
     return path
@@ -223,8 +223,8 @@ def without_clock(folder: Path) -> list[str]:
     return [line for line in (folder / "recipe.toml").read_text().splitlines() if not line.startswith("minutes")]
 
 
-def recipe_of(**changes: Any) -> TrainingRecipe:
-    return TrainingRecipe(**{"start": "scratch", "arch": "test_convnext2", "size": 32, "batch_size": 4} | changes)
+def recipe_of(**changes: Any) -> TrainingSettings:
+    return TrainingSettings(**{"start": "scratch", "arch": "test_convnext2", "size": 32, "batch_size": 4} | changes)
 
 
 def start_of(classes: int = 4, **changes: Any) -> Start:
@@ -232,7 +232,7 @@ def start_of(classes: int = 4, **changes: Any) -> Start:
     config = SMALL.replace(num_labels=classes, **changes)
     network = ConvNextForImageClassification(config)
     network.load_state_dict(random_tensors(config))
-    return Start(network, Recipe(size=(32, 32), resize_to=(32, 32)), "", "random weights")
+    return Start(network, Preprocessing(size=(32, 32), resize_to=(32, 32)), "", "random weights")
 
 
 def photos_of(count: int = 8, classes: int = 4) -> Photos:
@@ -249,7 +249,7 @@ class Silent:
     def judged(self, done: float, values: dict[str, Any]) -> None: ...
 
 
-def trainer_of(recipe: TrainingRecipe, folder: Path, *, start: Start | None = None, **more: Any) -> Trainer:
+def trainer_of(recipe: TrainingSettings, folder: Path, *, start: Start | None = None, **more: Any) -> Trainer:
     return Trainer(
         *(recipe.replace(epochs=1.0), start or start_of(), photos_of(), ALONE, RunFolder(folder), Silent()),
         dtype="float32",

@@ -13,8 +13,8 @@ from PIL import Image
 
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
-from convnext_cli.model.preprocessing import Recipe
-from convnext_cli.predict.predictor import open_pipeline
+from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.predict.predictor import open_predictor
 from convnext_cli.runtimes import open_engine
 from convnext_cli.training import mixup
 from convnext_cli.training.teacher import Classes, EngineTeacher, ModelTeacher, open_teacher
@@ -80,10 +80,10 @@ def test_an_engine_sees_what_classify_sees(convnext: Run, folders: Path, tmp_pat
     pixels = [Image.open(photo).convert("RGB").resize((SIZE, SIZE)) for photo in photos[:5]]
     for number, picture in enumerate(pixels):
         picture.save(tmp_path / f"{number}.png")
-    pipeline = open_pipeline(file, k=0, scores="logits", threads=1)
-    rows = list(pipeline.rows(pipeline_photos([tmp_path / f"{number}.png" for number in range(5)])))
+    predictor = open_predictor(file, k=0, scores="logits", threads=1)
+    rows = list(predictor.rows(pipeline_photos([tmp_path / f"{number}.png" for number in range(5)])))
     expected = [{guess.label: guess.score for guess in row.predictions} for row in rows]
-    recipe = Recipe(size=(SIZE, SIZE), mean=(0.5, 0.45, 0.4), std=(0.2, 0.25, 0.3))
+    recipe = Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.45, 0.4), std=(0.2, 0.25, 0.3))
     teacher = open_teacher(
         file, photos=5, classes=tuple(COLOURS), recipe=recipe, device=ALONE.device, dtype=torch.float32, threads=1
     )
@@ -104,7 +104,7 @@ def test_photos_of_other_sizes_are_resized_for_it(tmp_path: Path) -> None:
     write_foreign(tmp_path / "t.onnx", np.eye(3, 4), np.zeros(4))
     engine = open_engine(tmp_path / "t.onnx")
     engine.card = engine.card.replace(labels=LabelSet.from_names("own", ["a", "b", "c", "d"]))
-    teacher = EngineTeacher(engine, ("c", "a"), Recipe.official(), ALONE.device)
+    teacher = EngineTeacher(engine, ("c", "a"), Preprocessing.official(), ALONE.device)
     x = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     means = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).mean((2, 3))
     torch.testing.assert_close(teacher(x, torch.arange(2)), means[:, [2, 0]], rtol=1e-5, atol=1e-5)
@@ -145,7 +145,7 @@ def test_a_label_of_several_classes_has_their_probability() -> None:
     object.__setattr__(labels, "groups", ((0, 2), (1,)))
     object.__setattr__(labels, "lemmas", ("cat", "dog", "kitten"))
     object.__setattr__(labels, "ids", (None, None, None))
-    card = Card(config, Recipe(), "grouped", labels=labels)
+    card = Card(config, Preprocessing(), "grouped", labels=labels)
     logits = torch.tensor([[1.0, 2.0, 3.0]])
     found = Classes(card, None, ("dog", "cat"))(logits)
     torch.testing.assert_close(found.softmax(1), logits.softmax(1) @ torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]))

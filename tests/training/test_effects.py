@@ -15,7 +15,7 @@ from convnext_cli.base.errors import UsageError
 from convnext_cli.training import classifier_head, setting_effects
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.setting_effects import NEEDS, Need
-from convnext_cli.training.settings import NAMES, TrainingRecipe
+from convnext_cli.training.settings import NAMES, TrainingSettings
 from tests.conftest import ROOT, Run
 from tests.training.made import (
     ALONE,
@@ -112,13 +112,13 @@ def cases() -> Iterator[tuple[str, Need]]:
 class TestTable:
     def test_it_has_every_setting(self) -> None:
         assert set(NEEDS) == set(NAMES) == set(OTHER)
-        defaults = TrainingRecipe().to_dict()
+        defaults = TrainingSettings().to_dict()
         assert not [name for name, value in OTHER.items() if defaults.get(name) == value]
         assert {need for needs in NEEDS.values() for need in needs} == set(AGAINST)
 
     @pytest.mark.parametrize(("name", "need"), [(n, d) for n, d in cases()])
     def test_a_setting_whose_need_is_not_met(self, name: str, need: Need) -> None:
-        recipe = TrainingRecipe(**{name: OTHER[name]} | AGAINST[need])
+        recipe = TrainingSettings(**{name: OTHER[name]} | AGAINST[need])
         with pytest.raises(UsageError, match="no effect") as caught:
             setting_effects.check(recipe, {name: ""})
         assert setting_effects.option(name) in str(caught.value)
@@ -132,19 +132,19 @@ class TestTable:
         beside: dict[str, Any] = {}
         for need in NEEDS[name]:
             beside |= FOR.get(need, {})
-        recipe = TrainingRecipe(**{"start": "x"} | beside | {name: OTHER[name]})
+        recipe = TrainingSettings(**{"start": "x"} | beside | {name: OTHER[name]})
         setting_effects.check(recipe, {name: ""})
         setting_effects.check(recipe, {name: "mine.toml"})
         assert setting_effects.in_force(recipe)[name] == OTHER[name]
 
     def test_a_file_of_an_earlier_version_lists_defaults(self) -> None:
-        recipe = TrainingRecipe(start="x", freeze=True)
+        recipe = TrainingSettings(start="x", freeze=True)
         setting_effects.check(recipe, dict.fromkeys(NAMES, "old.toml"))
         with pytest.raises(UsageError, match="lr has no effect"):
             setting_effects.check(recipe, {"lr": ""})
 
     def test_all_of_one_cause_are_named(self) -> None:
-        recipe = TrainingRecipe(freeze=True)
+        recipe = TrainingSettings(freeze=True)
         with pytest.raises(UsageError) as caught:
             setting_effects.check(recipe, dict.fromkeys(("minutes", "mixup", "compile"), ""))
         assert caught.value.message == (
@@ -164,7 +164,7 @@ class TestTable:
         for number, changes in enumerate(({}, {name: OTHER[name] for name in TRAINED})):
             start, folder = start_of(), RunFolder(tmp_path / str(number))
             folder.make()
-            recipe = TrainingRecipe(**{"start": "x", "size": 32, "batch_size": 4, "freeze": True} | changes)
+            recipe = TrainingSettings(**{"start": "x", "size": 32, "batch_size": 4, "freeze": True} | changes)
             given = (recipe, start, photos_of(), None, ALONE, folder, Quiet())
             classifier_head.solve(*given, dtype="float32", threads=1)
             solved.append(start.network.state_dict())
@@ -173,7 +173,7 @@ class TestTable:
     def test_the_recipe_of_the_default_has_no_idle_setting(self) -> None:
         values = tomllib.loads((ROOT / "weights" / "recipe.toml").read_text())
         values["teacher"] = "logits.npy"  # of the command
-        setting_effects.check(TrainingRecipe(**values), dict.fromkeys(values, "weights/recipe.toml"))
+        setting_effects.check(TrainingSettings(**values), dict.fromkeys(values, "weights/recipe.toml"))
 
 
 class TestCommand:

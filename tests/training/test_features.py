@@ -16,7 +16,7 @@ from convnext_cli.base.errors import ModelError, UnavailableError
 from convnext_cli.datasets import open_data
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import ConvNextForImageClassification
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.openvino import engine as openvino
 from convnext_cli.training import features, finish
 from convnext_cli.training.features import Features
@@ -25,7 +25,7 @@ from tests.conftest import Run
 from tests.training.made import ALONE, TRAIN, facts, photos_of, place, tensors_of
 from tests.weights_made import SMALL, random_tensors
 
-RECIPE = Recipe(size=(32, 32), resize_to=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+RECIPE = Preprocessing(size=(32, 32), resize_to=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 CONFIGS = {
     "v1": SMALL,
     "v2": SMALL.replace(use_grn=True, layer_scale_init_value=0.0),

@@ -19,14 +19,14 @@ from convnext_cli.datasets import Dataset, LabelledPhoto
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.network import ConvNextForImageClassification, DropPath
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training import augment, defaults, mixup, muon, schedule, seeds
 from convnext_cli.training import optimiser as optimise
 from convnext_cli.training.batches import Batches, Plan
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.initial_network import from_weights
 from convnext_cli.training.loop import Trainer
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.validation import fit_temperature, judge
 from tests.conftest import Run
 from tests.photos_made import picture
@@ -406,10 +406,10 @@ class TestJudge:
 class TestChoose:
     def chosen(
         self, photos: int, *, device: str = "cpu", counts: list[int] | None = None, **given: Any
-    ) -> TrainingRecipe:
+    ) -> TrainingSettings:
         counts = counts or [photos // 10] * 10
         start = given.setdefault("start", "scratch")
-        card = None if start == "scratch" else Card(SMALL, Recipe(size=(64, 64), resize_to=(64, 64)))
+        card = None if start == "scratch" else Card(SMALL, Preprocessing(size=(64, 64), resize_to=(64, 64)))
         return defaults.choose(given, photos=photos, counts=counts, card=card, device=device)
 
     def test_small_data_with_weights(self) -> None:
@@ -454,7 +454,7 @@ class TestChoose:
 class TestRecipe:
     def test_there_and_back(self) -> None:
         recipe = recipe_of(sizes=[[0.3, 32]], teacher="x.npy", minutes=3.5, patch_size=2)
-        assert TrainingRecipe(**tomllib.loads(tomli_w.dumps(recipe.to_dict()))) == recipe
+        assert TrainingSettings(**tomllib.loads(tomli_w.dumps(recipe.to_dict()))) == recipe
 
     @pytest.mark.parametrize("name", ["warmup", "min_lr", "mix_share", "mix_until", "erasing", "distil", "smoothing"])
     def test_shares(self, name: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from convnext_cli import checkpoints
 from convnext_cli.datasets import open_data
 from convnext_cli.model.card import Card
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training import aspect_ratios
 from convnext_cli.training.photo_cache import Judged, Shrunk
 from tests.conftest import Run
@@ -110,7 +110,7 @@ class TestChoice:
 
     def test_weights_keep_a_way_that_loses_nothing(self, tmp_path: Path) -> None:
         data = open_data(str(place(tmp_path / "square", 2)))
-        squashing = Card(SMALL, Recipe(size=(64, 64), resize_to=(64, 64), resize="squash"))
+        squashing = Card(SMALL, Preprocessing(size=(64, 64), resize_to=(64, 64), resize="squash"))
         assert aspect_ratios.suggest(data, data.photos, squashing) == aspect_ratios.Fitting("squash")
         assert aspect_ratios.suggest(data, data.photos, Card(SMALL)) == aspect_ratios.Fitting("shortest")
 
@@ -131,7 +131,7 @@ class TestShrunk:
         ramp[..., 0] = np.linspace(0, 255, size[0])[None, :]
         ramp[..., 1] = np.linspace(0, 255, size[1])[:, None]
         image = Image.fromarray(ramp)
-        recipe = Recipe(size=(64, 64), resize_to=(64, 64), resize=resize, mean=(0.25, 0.5, 0.75))
+        recipe = Preprocessing(size=(64, 64), resize_to=(64, 64), resize=resize, mean=(0.25, 0.5, 0.75))
         kept = Shrunk(64, square=square, recipe=recipe)(image)
         assert kept.shape[0] == kept.shape[1] <= (64 if square else round(1.15 * 64)) and kept.dtype == np.uint8
         again = np.asarray(Image.fromarray(kept).resize((64, 64), Image.Resampling.BICUBIC)).astype(float)

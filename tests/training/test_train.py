@@ -26,7 +26,7 @@ from convnext_cli.training.initial_network import from_weights, scratch
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import TrainingRecipe
+from convnext_cli.training.settings import TrainingSettings
 from tests.conftest import Done, Run
 from tests.training.made import (
     COLOURS,
@@ -89,7 +89,7 @@ class TestFromScratch:
         steps = [line["step"] for line in log(target) if "loss" in line]
         assert {1, 10} < set(steps) == {1, 10} | {line["step"] for line in evaluations(target)}
         assert all("lr" in line and "size" in line for line in log(target) if "loss" in line)
-        recipe = TrainingRecipe(**tomllib.loads((target / "recipe.toml").read_text()))
+        recipe = TrainingSettings(**tomllib.loads((target / "recipe.toml").read_text()))
         for line in log(target):
             if "loss" in line:
                 # a step is taken at the rate of where it leads
@@ -106,7 +106,7 @@ class TestFromScratch:
         assert (found["seed"], found["device"], found["dtype"], found["processes"]) == (0, "cpu", "float32", 1)
         assert torch.__version__.startswith(found["environment"]["versions"]["torch"])
         recipe = tomllib.loads((target / "recipe.toml").read_text())
-        assert setting_effects.in_force(TrainingRecipe(**recipe)) == recipe
+        assert setting_effects.in_force(TrainingSettings(**recipe)) == recipe
         assert (recipe["arch"], recipe["epochs"], recipe["lr"], recipe["augment"]) == (
             *("test_convnext2", 12.0, 0.004, "none"),
         )

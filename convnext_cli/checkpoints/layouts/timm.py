@@ -10,7 +10,7 @@ from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.layouts.timm_trunk import CONV_MLP_SHAPES, FLAT_NAMES, NAMES, SHAPES
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
-from convnext_cli.model.preprocessing import CLIP_MEAN, CLIP_STD, INCEPTION_MEAN, INCEPTION_STD, Recipe
+from convnext_cli.model.preprocessing import CLIP_MEAN, CLIP_STD, INCEPTION_MEAN, INCEPTION_STD, Preprocessing
 
 _HEAD = (
     ("head.norm", "norm"),
@@ -48,9 +48,9 @@ _CONV_MLP = {
 }
 
 
-def usual(architecture: str) -> Recipe:
+def usual(architecture: str) -> Preprocessing:
     """What timm does to photos for bare weights of this architecture ("" for one that it has not)."""
-    return Recipe.from_timm(_USUAL.get(architecture, {}))
+    return Preprocessing.from_timm(_USUAL.get(architecture, {}))
 
 
 def written(config: ConvNextConfig, *, conv_mlp: bool) -> Layout:

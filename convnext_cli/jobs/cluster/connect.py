@@ -18,7 +18,7 @@ from convnext_cli.base.errors import ConvNextError, NetworkError, UnavailableErr
 from convnext_cli.jobs.cluster.resources import Shape, shape_of
 from convnext_cli.jobs.cluster.run import cause_of
 from convnext_cli.jobs.cluster.stages import Opener, described
-from convnext_cli.predict.preprocess import Preparation
+from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.storage.addresses import scrub
 
 T = TypeVar("T")
@@ -151,28 +151,28 @@ def shape(*, gpu: bool | None, threads: int | None) -> Shape:
     return shape_of(nodes(), gpu=gpu, threads=threads)
 
 
-def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preparation, list[str]]:
+def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preprocessor, list[str]]:
     """Open the pipeline on one node: what decides its rows, its first half, and its remarks.
 
     Raises what opening raises there, and UsageError when that node has another release.
     """
 
-    def look() -> tuple[str, dict[str, Any], Preparation, list[str]]:
+    def look() -> tuple[str, dict[str, Any], Preprocessor, list[str]]:
         import convnext_cli  # of that node: a name of this module would be sent there with its value
 
-        pipeline = opener(shape.threads)
+        predictor = opener(shape.threads)
         try:
-            return convnext_cli.__version__, described(pipeline), pipeline.half(), list(pipeline.engine.notes)
+            return convnext_cli.__version__, described(predictor), predictor.half(), list(predictor.engine.notes)
         finally:
-            pipeline.engine.close()
+            predictor.engine.close()
 
-    release, found, preparation, notes = on_a_node(look, shape)
+    release, found, preprocessor, notes = on_a_node(look, shape)
     if release != __version__:
         raise UsageError(
             f"the cluster has convnext {release}, and this is {__version__}", "install the same release on both"
         )
-    preparation.workers = 1
-    return found, preparation, notes
+    preprocessor.workers = 1
+    return found, preprocessor, notes
 
 
 def on_a_node(work: Callable[[], T], shape: Shape) -> T:

@@ -25,7 +25,7 @@ from convnext_cli.jobs.cluster.stages import Answer, Decode, Opener, Unit, units
 from convnext_cli.jobs.cluster.vanished import gone
 from convnext_cli.jobs.photo_state import Found, key_of, state_of
 from convnext_cli.photos.photo import Photo
-from convnext_cli.predict.preprocess import Preparation
+from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.storage.addresses import is_url
 from convnext_cli.storage.listing import overlapped
 
@@ -71,7 +71,7 @@ class ClusterJob:
     shape: Callable[[], Shape]
     opener: Opener
     described: dict[str, Any]
-    preparation: Preparation
+    preprocessor: Preprocessor
     folder: str
     block: int = PHOTOS
     relabel: bool = False
@@ -208,7 +208,7 @@ class ClusterJob:
         data = ray.data.from_items(
             [{"unit": pickle.dumps(unit)} for unit in parts], override_num_blocks=len(parts)
         ).map_batches(
-            Decode(self.preparation, self.source.finder, self.folder).__call__,
+            Decode(self.preprocessor, self.source.finder, self.folder).__call__,
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=shape.decode,

@@ -24,8 +24,8 @@ from convnext_cli.jobs.cluster.block import Block
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
-from convnext_cli.predict.predictor import Pipeline
-from convnext_cli.predict.preprocess import Preparation, Ready
+from convnext_cli.predict.predictor import Predictor
+from convnext_cli.predict.preprocess import Preprocessor, Ready
 from convnext_cli.predict.rows import arrow_schema, arrow_table
 from convnext_cli.storage.addresses import is_url
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PHOTOS = 128  # of a unit: what a task reads and decodes
 HANDED_ON = 32  # photos whose tensors go on together
-Opener = Callable[[int | None], Pipeline]  # from processor threads to a pipeline, on whatever node
+Opener = Callable[[int | None], Predictor]  # from processor threads to a pipeline, on whatever node
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def units(block: Block) -> list[Unit]:
 class Decode:
     """The first stage. preparation: how photos become tensors. finder: opens shards. folder: that paths begin from."""
 
-    preparation: Preparation
+    preprocessor: Preprocessor
     finder: Finder
     folder: str
 
@@ -80,7 +80,7 @@ class Decode:
 
         before = self.finder.passed_over.copy()  # by this process, which may have had other units
         count, kept = 0, list[dict[str, Any]]()
-        for ready in self.preparation.prepared(photos(), Budget(self.preparation.workers), HANDED_ON):
+        for ready in self.preprocessor.prepared(photos(), Budget(self.preprocessor.workers), HANDED_ON):
             kept.append({**_of_unit(unit), "place": count, **_of_photo(ready, named.popleft())})
             count += 1
             if len(kept) == HANDED_ON:
@@ -144,9 +144,9 @@ class Answer:
     """
 
     def __init__(self, opener: Opener, threads: int | None, expected: dict[str, Any]) -> None:
-        self.pipeline = opener(threads)
+        self.predictor = opener(threads)
         self._budget = Budget(1)
-        found = described(self.pipeline)
+        found = described(self.predictor)
         if found != expected:
             differs = "; ".join(job.differences(expected, found))
             raise ModelError(
@@ -161,7 +161,7 @@ class Answer:
 
         is_row = pc.is_valid(table["place"])
         rows, ends = table.filter(is_row), table.filter(pc.invert(is_row))
-        answers = arrow_table(list(self.pipeline.answer(list(_ready(rows)), self._budget)))
+        answers = arrow_table(list(self.predictor.answer(list(_ready(rows)), self._budget)))
         where = [name for name, _ in _place_fields()]
         for name in where:
             answers = answers.append_column(name, rows[name])
@@ -183,6 +183,6 @@ def _ready(table: pa.Table) -> Iterable[Ready]:
         yield Ready(Photo(os.fsdecode(values["path"])), values["width"], values["height"], tensor, error)
 
 
-def described(pipeline: Pipeline) -> dict[str, Any]:
+def described(predictor: Predictor) -> dict[str, Any]:
     """All that decides what a row says."""
-    return {"model": pipeline.model, "model_sha256": pipeline.engine.card.sha256, **job.made_with(pipeline)}
+    return {"model": predictor.model, "model_sha256": predictor.engine.card.sha256, **job.made_with(predictor)}

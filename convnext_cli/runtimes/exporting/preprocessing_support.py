@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 
 _HINT = "leave --with-preprocessing out, and give the file tensors that the recipe made"
 
 
-def refuse_recipe(recipe: Recipe) -> None:
+def refuse_recipe(recipe: Preprocessing) -> None:
     """Raise UsageError for a recipe that is more than a resize of bytes, a crop and a normalisation."""
     if recipe.resize in ("longest", "none"):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""A recipe in a TensorFlow Lite graph: photos of any size become the network's tensor as ``Recipe.apply`` makes it."""
+"""Preprocessing in a TensorFlow Lite graph: photos of any size become the tensor of ``Preprocessing.apply``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.litert.graph import Graph, Value, options, type_of
 
 _PARTS = 2**11  # squared, the parts of 1 that Pillow's weights are whole numbers of (its Resample.c)
 
 
-def tensor_of(photos: Value, graph: Graph, recipe: Recipe) -> Value:
+def tensor_of(photos: Value, graph: Graph, recipe: Preprocessing) -> Value:
     """uint8 photos (N, height, width, 3) of any one size -> float32 (N, H, W, 3), normalised.
 
     Pillow's resize of bytes is two products with matrices, along one edge and then the other, each rounded to bytes.
@@ -22,7 +22,7 @@ def tensor_of(photos: Value, graph: Graph, recipe: Recipe) -> Value:
 
 
 class _Photos:
-    def __init__(self, graph: Graph, recipe: Recipe) -> None:
+    def __init__(self, graph: Graph, recipe: Preprocessing) -> None:
         self._graph, self._recipe = graph, recipe
 
     def tensor(self, photos: Value) -> Value:

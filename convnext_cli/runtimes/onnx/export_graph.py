@@ -11,7 +11,7 @@ from onnx import TensorProto
 from convnext_cli.base.errors import UsageError
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.int8.onnx import RoundingOps, ranges
 from convnext_cli.runtimes.int8.quantise import Range
@@ -90,7 +90,7 @@ def runs(opset: int, dtype: str, preprocessing: bool) -> bool:
     x: dict[str, np.ndarray] = {INPUT: np.ones((1, 3, 32, 32), np.float32)}
     if preprocessing:
         x = {export_preprocessing.INPUT: np.ones((1, 40, 32, 3), np.uint8)}
-    card = Card(_TINY, Recipe(size=(32, 32), resize_to=(32, 32)))
+    card = Card(_TINY, Preprocessing(size=(32, 32), resize_to=(32, 32)))
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     try:

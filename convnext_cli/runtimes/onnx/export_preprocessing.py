@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.onnx.graph import Ops
 
 INPUT = "photos"
@@ -20,7 +20,7 @@ _ONE = 2.0**22  # what Pillow's weights are whole parts of
 _CUBIC = -0.5  # its a
 
 
-def tensors(ops: Ops, recipe: Recipe) -> str:
+def tensors(ops: Ops, recipe: Preprocessing) -> str:
     """Add what makes (N, 3, height, width) float32 of "photos", (N, H, W, 3) uint8; the name of it."""
     shape = ops.op("Shape", INPUT)
     edges = [ops.op("Gather", shape, ops.constant(axis)) for axis in (1, 2)]
@@ -48,7 +48,7 @@ def tensors(ops: Ops, recipe: Recipe) -> str:
     return ops.op("Sub", x, ops.constant(shift))
 
 
-def _matrix(ops: Ops, recipe: Recipe, edge: str, to: str, size: int) -> str:
+def _matrix(ops: Ops, recipe: Preprocessing, edge: str, to: str, size: int) -> str:
     """Pillow's weights of the crop's rows, in parts of _ONE: (size, edge) float64. to: the edge after the resize."""
     whole, half = ops.constant(1), ops.constant(2)
     excess = ops.op("Sub", to, ops.constant(size))

@@ -12,7 +12,7 @@ from convnext_cli import labels as label_sets
 from convnext_cli.base.errors import ModelError
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.onnx import foreign_meaning, foreign_trial, graph
 from convnext_cli.runtimes.onnx.foreign_meaning import Kind, Scope
 
@@ -62,10 +62,10 @@ class Foreign:
             self.notes.append(f"{self._file} has {len(candidates)} outputs; {last[0]!r} is taken for the scores")
         return last[0]
 
-    def recipe(self, name: str, size: tuple[int, int], *, bytes_wanted: bool) -> Recipe:
+    def recipe(self, name: str, size: tuple[int, int], *, bytes_wanted: bool) -> Preprocessing:
         """How photos are made for it: as the graph says, otherwise as usual."""
         height, width = size
-        usual = Recipe.official(height) if height == width else Recipe.official().at_size(size)
+        usual = Preprocessing.official(height) if height == width else Preprocessing.official().at_size(size)
         inside = foreign_meaning.pixels_of(foreign_meaning.input_of(self._proto.graph, name))
         if bytes_wanted or inside == "bytes":
             self._pixels = "bytes"
@@ -112,7 +112,7 @@ class Foreign:
             )
         return "logits"
 
-    def card(self, recipe: Recipe, name: str, classes: int, kind: Kind) -> Card:
+    def card(self, recipe: Preprocessing, name: str, classes: int, kind: Kind) -> Card:
         """A card of what is known or usual; of its config only num_labels and image_size mean anything."""
         labels = label_sets.for_size(classes)
         background = label_sets.for_size(classes - 1) if labels is None and classes > 1 else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from convnext_cli.model.preprocessing import Recipe
+from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.openvino.runtime import op, ov
 
 _PARTS = 22  # bits of Pillow's weights
@@ -23,7 +23,7 @@ _BITS = 13  # of a digit: products of two, and some of them summed, fit into 32 
 _FRACTION = 3  # digits behind the point; 39 bits, for weights of 22
 
 
-def tensors(photos: Any, recipe: Recipe) -> Any:
+def tensors(photos: Any, recipe: Preprocessing) -> Any:
     """(N, 3, height, width) float32 of (N, H, W, 3) uint8."""
     shape = op.shape_of(photos, "i32")
     edges = [op.gather(shape, _whole(axis), _whole(0)) for axis in (1, 2)]
@@ -90,7 +90,7 @@ def _tap_count(weights: Any) -> Any:
     return op.gather(op.shape_of(weights, "i32"), _whole(1), _whole(0))
 
 
-def _taps(recipe: Recipe, edge: Any, to: Any, size: int) -> tuple[Any, Any, Any]:
+def _taps(recipe: Preprocessing, edge: Any, to: Any, size: int) -> tuple[Any, Any, Any]:
     """Of the crop's rows: the first pixel that each takes (size,), Pillow's weights of that and the next ones, in parts
     of 2^-22 (size, taps), and the number of the last pixel there is. edge, to: before and after the resize.
     """

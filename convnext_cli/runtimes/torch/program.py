@@ -18,7 +18,7 @@ from convnext_cli.base.errors import UnavailableError, UsageError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card
 from convnext_cli.model.network import ConvNextForImageClassification, build
-from convnext_cli.model.preprocessing import MOST, Recipe
+from convnext_cli.model.preprocessing import MOST, Preprocessing
 from convnext_cli.runtimes.exporting.float16 import refuse_overflow
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.exporting.preprocessing_support import refuse_recipe
@@ -144,7 +144,7 @@ class Prepare(nn.Module):
     nothing that TorchScript does not know.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Preprocessing) -> None:
         super().__init__()
         self.shortest, self.cubic = recipe.resize == "shortest", recipe.interpolation == "bicubic"
         self.one, self.a = 2.0**22, -0.5  # what Pillow's weights are whole parts of, and its a of Keys' kernel
