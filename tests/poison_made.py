@@ -20,6 +20,8 @@ KINDS = {
     "stuck": "sum(iter(int, 1))",  # a loop that lets no other thread of Python run
     "hoard": "bytes(3 << 30)",  # zeros, which take no memory until they are read
     "exit": "import os; os._exit(7)",
+    "leave": "import ctypes; ctypes.CDLL(None).exit(0)",
+    "asleep": "import ctypes; ctypes.PyDLL(None).sleep(1000)",  # holds Python's lock, and takes no time of a processor
     # as where the system ends all processes of a container together
     "together": "import os, signal, sys\n"
     "if 'convnext_cli.jobs.isolated_worker' in sys.modules: os.kill(os.getppid(), signal.SIGKILL)\n"

@@ -10,20 +10,22 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
 
-# A lock that is taken twice: no signal makes this call return, and other threads go on meanwhile.
+# A lock that is taken twice: no signal makes this call return.
 STUCK = """
-import ctypes, signal, threading
-from convnext_cli import interruption
+import ctypes, signal, subprocess
+from convnext_cli.base import interruption
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 interruption.guard()
-libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(128)
-libc.pthread_mutex_lock(lock)
-threading.Timer(1, print, ["stuck"], {"flush": True}).start()  # when the main thread is in the call
+lock = ctypes.create_string_buffer(128)
+ctypes.CDLL(None).pthread_mutex_lock(lock)
+subprocess.Popen(["sh", "-c", "sleep 1; echo stuck"])  # when the main thread is in the call
 try:
-    libc.pthread_mutex_lock(lock)
+    ctypes.{library}(None).pthread_mutex_lock(lock)
 finally:
     print("returned", flush=True)
 """
+# Whether other threads of Python run meanwhile, and how the process ends. An exit status is for a thread to give.
+CALLS = pytest.mark.parametrize(("library", "status"), [("CDLL", 130), ("PyDLL", -signal.SIGKILL)])
 
 
 def begin(code: str) -> subprocess.Popen[str]:
@@ -33,30 +35,32 @@ def begin(code: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_sigterm_ends_a_stuck_call() -> None:
-    process = begin(STUCK)
+@CALLS
+def test_sigterm_ends_a_stuck_call(library: str, status: int) -> None:
+    process = begin(STUCK.format(library=library))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == ""
+    assert process.returncode == status and out == ""
     assert err == "interrupted within a step that did not end; finished work is kept\n"
 
 
+@CALLS
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_ends_a_stuck_call(second: signal.Signals) -> None:
-    process = begin(STUCK)
+def test_the_second_signal_ends_a_stuck_call(library: str, status: int, second: signal.Signals) -> None:
+    process = begin(STUCK.format(library=library))
     assert process.stderr is not None
     process.send_signal(signal.SIGINT)
     assert "Ctrl-C again ends it at once" in process.stderr.readline()
     assert process.poll() is None
     process.send_signal(second)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
 
 
 # The first signal is handled; what follows takes longer than the patience with a call that does not return.
 FINISHING = """
 import signal, time
-from convnext_cli import interruption
+from convnext_cli.base import interruption
 signal.signal(signal.SIGINT, signal.default_int_handler)
 interruption.PATIENCE = 0.2
 interruption.guard()
@@ -95,7 +99,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
     """As ``nohup`` and shells' background jobs start it."""
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from convnext_cli import interruption; interruption.guard()\n"
+        "from convnext_cli.base import interruption; interruption.guard()\n"
         "assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -104,7 +108,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 def test_a_library_that_breaks_when_it_is_interrupted_is_an_interruption() -> None:
     code = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from convnext_cli import cli, interruption\n"
+        "from convnext_cli import cli; from convnext_cli.base import interruption\n"
         "interruption.guard()\n"
         "def call(*_, **__):\n"
         "    try: os.kill(os.getpid(), signal.SIGINT)\n"

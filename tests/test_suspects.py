@@ -255,6 +255,14 @@ def kill_at_random(job: Job, folder: Path, moment: Callable[[float], float], tim
 
 
 @pytest.mark.slow
+def test_a_photo_that_keeps_all_of_python_from_running(job: Job, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 4, {1: "asleep", 2: "leave"})
+    runs = job.until_done(folder, "--timeout", 1)
+    assert job.kinds() == {"000.jpg": None, "001.jpg": "timeout", "002.jpg": "crashed", "003.jpg": None}
+    assert all(status in (-signal.SIGKILL, 70, 1) for status, _ in runs)
+
+
+@pytest.mark.slow
 def test_three_hundred_photos_with_ten_that_end_the_process(
     job: Job, tmp_path: Path, random_moment: Callable[[float], float]
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from convnext_cli.jobs import in_flight
 from tests.photos_made import encoded, picture
 from tests.poison_made import command, environment, poisoned
 from tests.weights_made import write_model
@@ -73,6 +74,51 @@ def test_a_run_that_ends_as_it_should_has_no_last_words(tmp_path: Path, home: Pa
     )
     assert done.returncode == 0
     assert "error" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("classify", "-r", "-f", "csv"), ("label", "-o", "labels.csv")])
+def test_a_library_that_ends_the_process_does_not_end_it_well(
+    tmp_path: Path, home: Path, arguments: tuple[str, ...]
+) -> None:
+    status, err = run(tmp_path, home, "leave", *arguments, "photos")
+    assert status == 70
+    assert "the program was ended while it worked on photos/2\\x1b.jpg" in err
+
+
+def test_a_program_in_which_no_python_runs_is_ended_though_it_takes_no_time(tmp_path: Path) -> None:
+    notes = in_flight.InFlight(tmp_path / "notes")
+    notes.begin("/asleep.jpg")
+    code = (
+        "import ctypes, sys; from pathlib import Path\n"
+        "from convnext_cli import cli; from convnext_cli.base import interruption\n"
+        "from convnext_cli.cli import witness\n"
+        "cli._owns_process, witness._LEAST = True, 0.1\n"
+        "interruption.guard(cli._speak)\n"
+        "with witness.watching(Path(sys.argv[1]), 'label', 0.1):\n"
+        "    ctypes.PyDLL(None).sleep(1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "notes"], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL
+    assert "because nothing else could run any more while it worked on /asleep.jpg" in done.stderr
+
+
+def test_a_program_that_is_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("other systems do not show that a process is stopped")
+    code = (
+        "import os, signal, subprocess, sys, time; from pathlib import Path\n"
+        "from convnext_cli import cli; from convnext_cli.base import interruption\n"
+        "from convnext_cli.cli import witness\n"
+        "cli._owns_process, witness._LEAST = True, 0.1\n"
+        "interruption.guard(cli._speak)\n"
+        "with witness.watching(Path(sys.argv[1]), 'label', 0.3):\n"
+        "    subprocess.Popen(['sh', '-c', f'sleep 5; kill -CONT {os.getpid()}'])\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "    print('goes on', flush=True)\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "notes"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
 
 
 def test_a_loop_that_lets_no_thread_run_ends_the_process() -> None:

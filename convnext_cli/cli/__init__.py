@@ -24,6 +24,8 @@ from convnext_cli.photos.pillow_warnings import quiet_pillow
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from convnext_cli.base.guardian import LastWords
+
 # Name, and the line that --help shows; the command is the object of the same name in the module of that name.
 COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
@@ -170,12 +172,12 @@ def main(args: Sequence[str] | None = None) -> None:
     global _owns_process
     _owns_process = True
     open_closed_streams()  # first, so that nothing else takes the place of a stream
-    interruption.guard()  # asked to stop is asked to stop: finished work is kept
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a screen that lacks a sign shows another, and stops nothing
             stream.reconfigure(errors="replace")
+    interruption.guard(_speak)  # asked to stop is asked to stop: finished work is kept
     status = run(list(sys.argv[1:] if args is None else args))
-    if "torch" in sys.modules or status == 130 or _threads_hang():
+    if "torch" in sys.modules or status == 130 or _threads_hang() or _ends_by_status():
         # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing, and
         # after an interruption, or beside a decoder that hangs, threads may still be at work, which can crash.
         with suppress(OSError, ValueError):
@@ -183,6 +185,12 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _speak(last: LastWords) -> None:
+    from convnext_cli.cli import witness
+
+    witness.speak(last)
 
 
 def owns_process() -> bool:
@@ -199,6 +207,12 @@ def _threads_hang() -> bool:
     """Whether decoders of photos that were given up are still at work."""
     decoders = sys.modules.get("convnext_cli.predict.decode_threads")
     return decoders is not None and decoders.left_alone() > 0
+
+
+def _ends_by_status() -> bool:
+    """Whether the C library's own way to end the process has a status of its own."""
+    witness = sys.modules.get("convnext_cli.cli.witness")
+    return witness is not None and witness.ends_by_status
 
 
 def run(args: list[str]) -> int:

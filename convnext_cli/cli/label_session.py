@@ -57,7 +57,8 @@ class Session:
             ask=_asked,
         )
         self.suspects = self._stack.enter_context(suspects.opened(self.store, self.predictor))
-        self._stack.enter_context(witness.watching(suspects.file_beside(self.store.path), "label"))
+        notes = suspects.file_beside(self.store.path)
+        self._stack.enter_context(witness.watching(notes, "label", self.predictor.timeout))
 
     def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
         """Label what is new among the photos, write the output, tell, and do what else is asked for.

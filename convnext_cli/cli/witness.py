@@ -1,8 +1,8 @@
 """Last words: which photos the program worked on when it was ended, whatever ended it.
 
-A process that crashes or is killed cannot say anything any more. So another one waits for its end, reads its notes
-(``jobs/in_flight.py``), and says it. And where a decoder computes for ever and lets no other thread run, so that
-nobody can give its photo up, the system ends the process.
+A process that crashes or is killed cannot say anything any more. So its guardian (``base/guardian.py``) reads its notes
+(``jobs/in_flight.py``) when it has ended, and reports them. And where a decoder lets no other thread run, so that
+nobody can give its photo up, the system or the guardian ends the process.
 """
 
 from __future__ import annotations
@@ -11,32 +11,29 @@ import contextlib
 import faulthandler
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from convnext_cli import cli
+from convnext_cli.base import interruption
+from convnext_cli.base.guardian import ALIVE
 from convnext_cli.jobs import in_flight
+from convnext_cli.predict.decode_threads import CROWD, Limit
 
 if TYPE_CHECKING:
+    from convnext_cli.base.guardian import Guardian, LastWords
     from convnext_cli.predict.predictor import Predictor
 
-# Nothing is imported before the end: it must not take a processor from the photos.
-_START = """
-import sys
-last_words = sys.stdin.buffer.read()
-sys.path[:] = {path!r}
-from convnext_cli.cli import witness
-witness.speak(last_words)
-"""
 _FATAL = b"Fatal Python error: "  # how faulthandler begins
 _NAMED = 10
-# Seconds of processor time, of all threads, in which no thread of Python could run. No sound call takes as long.
-_STANDSTILL = 300.0
+# Times the limit of a photo after which the system ends the process, if no thread of Python could run meanwhile.
+_STANDSTILL = 2.5
+_LEAST = 30.0  # seconds that every such call may take
+_UNASKED = 70  # exit status when a library ends the program
+ends_by_status = False  # whether the process has to be ended by ``os._exit``
 HINTS = {
     "classify": "convnext label goes on after such an end, and gives the photo that caused it a row of its own",
     "label": "give the same command again: it goes on, and tries these photos last, in another process",
@@ -53,7 +50,7 @@ def of_classify(predictor: Predictor) -> Iterator[None]:
         notes = in_flight.InFlight(Path(folder) / "notes")
         predictor.in_flight = notes
         try:
-            with watching(notes.path, "classify"):
+            with watching(notes.path, "classify", predictor.timeout):
                 yield
         finally:
             predictor.in_flight = None
@@ -61,63 +58,54 @@ def of_classify(predictor: Predictor) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watching(notes: Path, command: str) -> Iterator[None]:
-    """Have another process wait for the end of this one, and end this one where it stands still.
+def watching(notes: Path, command: str, timeout: float | None) -> Iterator[None]:
+    """Have the photos named if this process is ended, and end it where it stands still.
 
-    notes: where this process writes them. command: a key of ``HINTS``.
+    Args:
+        notes: where this process writes them.
+        command: a key of ``HINTS``.
+        timeout: seconds that one photo may take, as for ``Preparation``.
     """
-    if not cli.owns_process():
+    guardian = interruption.guardian
+    if not cli.owns_process() or guardian is None:
         yield
         return
-    with heartbeat(_STANDSTILL), _witness(notes, command):
-        yield
-
-
-@contextlib.contextmanager
-def _witness(notes: Path, command: str) -> Iterator[None]:
-    try:
-        stderr: int = sys.stderr.fileno()
-    except (OSError, AttributeError, ValueError):
-        stderr = subprocess.DEVNULL
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START.format(path=sys.path), str(notes.absolute()), command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,  # it outlives a signal to all processes of the terminal
-        )
-    except OSError:  # no process more: it goes without
-        yield
-        return
-    assert process.stdin is not None
+    seconds = Limit.of(timeout).computing
+    end_by_status()
     ours = not faulthandler.is_enabled()
-    if ours:  # it writes the kind of crash to the witness
-        faulthandler.enable(process.stdin, all_threads=False)
+    if ours:  # it writes the kind of crash to the guardian
+        faulthandler.enable(guardian.words, all_threads=False)
+    guardian.watch(str(notes.absolute()), command, max(_LEAST, CROWD * seconds))
     try:
-        yield
+        with heartbeat(max(_LEAST, _STANDSTILL * seconds), guardian):
+            yield
     finally:
         if ours:
             faulthandler.disable()
-        process.kill()  # there is nothing to say
-        process.wait()
-        process.stdin.close()
+        guardian.release()  # there is nothing to report
 
 
 @contextlib.contextmanager
-def heartbeat(seconds: float) -> Iterator[None]:
-    """Have the system end this process after so much processor time in which no thread of Python could run."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
+def heartbeat(seconds: float, guardian: Guardian | None = None) -> Iterator[None]:
+    """Have the system end this process after so much processor time in which no thread of Python could run.
+
+    Args:
+        seconds: of processor time of each processor.
+        guardian: learns that Python runs.
+    """
     limit = seconds * ((os.cpu_count() or 1) + 1)  # other threads, of the network for one, may compute meanwhile
+    set_timer: Callable[[float], object] = lambda _: None  # noqa: E731
+    if hasattr(signal, "setitimer"):
+        set_timer = lambda value: signal.setitimer(signal.ITIMER_VIRTUAL, value)  # noqa: E731
     ended = Event()
 
     def beat() -> None:
         while not ended.is_set():
-            signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+            set_timer(limit)
+            if guardian is not None:
+                guardian.send(ALIVE)
             ended.wait(min(1.0, seconds / 4))
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        set_timer(0.0)
 
     thread = Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -128,14 +116,31 @@ def heartbeat(seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def speak(last_words: bytes) -> None:
-    """Say what the process that started this one worked on. last_words: of its own, if it had any."""
-    path, command = sys.argv[1:]
-    notes = in_flight.read(Path(path))
-    if command == "classify":
+def end_by_status() -> None:
+    """Have a library that ends the process by ``exit(0)`` not end it as if all were done.
+
+    The process has to be ended by ``os._exit`` from now on.
+    """
+    global ends_by_status
+    if ends_by_status:
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        exit_at_once = ctypes.cast(libc._exit, ctypes.c_void_p)
+        libc.__cxa_atexit(exit_at_once, ctypes.c_void_p(_UNASKED), None)
+        ends_by_status = True
+
+
+def speak(last: LastWords) -> None:
+    """Report which photos the program worked on, in the guardian."""
+    path = Path(last.notes)
+    notes = in_flight.read(path)
+    if last.command == "classify":
         with contextlib.suppress(OSError):
-            Path(path).unlink()
-            Path(path).parent.rmdir()
+            path.unlink()
+            path.parent.rmdir()
     if not notes.paths:
         return
     from convnext_cli.cli import render
@@ -143,7 +148,9 @@ def speak(last_words: bytes) -> None:
     photos = [os.path.relpath(photo) if photo.startswith(os.getcwd() + "/") else photo for photo in notes.paths]  # noqa: PTH109
     more = f" and {len(photos) - _NAMED} more" if len(photos) > _NAMED else ""
     how = "the program was ended"
-    if _FATAL in last_words:
-        crash = last_words.split(_FATAL, 1)[1].split(b"\n", 1)[0].decode(errors="replace")
+    if last.stalled:
+        how = "the program was ended, because nothing else could run any more"
+    if _FATAL in last.crash:
+        crash = last.crash.split(_FATAL, 1)[1].split(b"\n", 1)[0].decode(errors="replace")
         how = f"a library crashed ({crash.strip().lower()})"
-    render.error(f"{how} while it worked on {', '.join(photos[:_NAMED])}{more}", HINTS[command])
+    render.error(f"{how} while it worked on {', '.join(photos[:_NAMED])}{more}", HINTS[last.command])
