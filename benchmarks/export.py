@@ -29,7 +29,7 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
-from tests.weights_made import random_tensors
+from tests.helpers.weights import random_tensors
 
 NETWORKS = (
     "default",

@@ -33,7 +33,7 @@ from convnext_cli.runtimes import Engine
 from convnext_cli.runtimes.int8 import comparison
 from convnext_cli.runtimes.int8.quantise import MOST, quantise
 from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
-from tests.weights_made import random_tensors
+from tests.helpers.weights import random_tensors
 
 DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "default.safetensors"
 SECONDS = 20.0  # for all precisions of one network and batch size

@@ -16,7 +16,7 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
 
 from convnext_cli.model.preprocessing import Preprocessing
-from tests.peers.test_preprocessing import Peer, furthest, photos, timm_peer
+from tests.helpers.peer_preprocessing import Peer, furthest, photos, timm_peer
 
 LIBRARIES = ("pillow", "timm", "torchvision", "transformers", "open_clip_torch", "torch")
 

@@ -25,8 +25,8 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report import Summary, small_jpeg, write
 from convnext_cli.predict.rows import Prediction, Row
-from tests import browser as browsers
-from tests.conftest import SAMPLES
+from tests.helpers import browser as browsers
+from tests.helpers.paths import SAMPLES
 
 # Scroll by so many pixels a frame, until the end or for so many frames; the milliseconds between frames.
 SCROLL = """

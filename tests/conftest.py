@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from tests.helpers.command import Done, Run
+
+if TYPE_CHECKING:
+    from tests.helpers.fake_hub import Hub
 
 # A processor of its own for each of the workers side by side: threads that wait for one another at each step of a
 # network are many times slower where another test has their processors. And no connection, whatever a library wants.
@@ -20,20 +26,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # no test is about the time that it takes
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-ROOT = Path(__file__).resolve().parent.parent
-SAMPLES = sorted(str(path) for path in (ROOT / "samples").glob("*.jpg"))
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
 
 
 @pytest.fixture
@@ -69,3 +61,33 @@ def random_moment() -> Callable[[float], float]:
 
     generator = random.Random(7)
     return lambda most: generator.uniform(0.0, most)
+
+
+@pytest.fixture
+def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with one model, reached as users reach a mirror; retries do not wait."""
+    from convnext_cli.zoo import fetch
+    from tests.helpers.fake_hub import REPOSITORY, WEIGHTS, Hub
+
+    for name in os.environ:
+        if name.lower().endswith("_proxy") or name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    with Hub() as server:
+        server.add(REPOSITORY, "model.safetensors", WEIGHTS, large=True)
+        server.add(REPOSITORY, "config.json", b'{"architecture": "convnext_tiny"}')
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """The address of moto's server, which ends with the file: its threads would not survive a fork in another test."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()

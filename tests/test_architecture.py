@@ -91,6 +91,16 @@ def test_siblings_stay_apart(folder: str) -> None:
         assert not imports(MODULES[f"{folder}.{name}"]) & others
 
 
+def test_no_test_file_is_imported() -> None:
+    """What several test files share is in tests/helpers."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [f"{getattr(node, 'module', '')}.{alias.name}" for alias in node.names]
+                parts = {part for name in names for part in name.split(".")}
+                assert not [part for part in parts if part.startswith("test_") or part == "conftest"], path
+
+
 HEAVY = ["torch", "torchvision", "numpy", "PIL", "rich", "pyarrow", "huggingface_hub", "safetensors"]
 HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib", "fsspec", "s3fs"]
 
@@ -127,6 +137,19 @@ def test_no_package_module_is_imported_with_the_package() -> None:
     code = "import sys, convnext_cli; print(sorted(m for m in sys.modules if m.startswith('convnext_cli')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == ["convnext_cli"]
+
+
+@pytest.mark.parametrize("path", sorted(p for p in MODULES.values() if "def __getattr__" in p.read_text()), ids=name_of)
+def test_no_lazy_name_is_a_modules(path: Path) -> None:
+    """Else it would be the module instead, as soon as that is imported."""
+    names = {
+        key.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert not names & {other.stem for other in path.parent.iterdir()}
 
 
 def test_public_names_exist() -> None:

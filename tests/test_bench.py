@@ -22,7 +22,8 @@ from convnext_cli.benchmarking.row import KEYS
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.config import VARIANTS
-from tests.conftest import ROOT, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import ROOT
 
 QUICK = ("--seconds", "0.05", "--no-checks", "-t", "1")
 LOW = {"flops": 1e12, "by": "by hand", "all": {}, "copy": 1e10, "disturbed": [], "device": "cpu", "dtype": "float32"}

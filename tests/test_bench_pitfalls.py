@@ -40,7 +40,7 @@ from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.predict.predictor import open_predictor
-from tests.conftest import ROOT, SAMPLES
+from tests.helpers.paths import ROOT, SAMPLES
 
 ROOM = Path(benchmarking.__file__).parent
 OPENED = {"macs": 10**9, "minimum_bytes": 10**6, "load_s": 0.1, "usable_threads": 2, "image_size": [80, 80]}

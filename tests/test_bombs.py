@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos import colour, jpeg
 from convnext_cli.photos.decode import decode
-from tests.photos_made import encoded, exif_orientation, picture
+from tests.helpers.photos import encoded, exif_orientation, picture
 
 _BEGUN = re.compile("damaged|ends too early")  # what is said of files that are let through, and have no picture
 EDGE = 14_100  # 199 megapixels, just below the limit

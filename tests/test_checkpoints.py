@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from convnext_cli import ConvNextForImageClassification, checkpoints
 from convnext_cli.base.errors import ModelError, OutputError
@@ -23,33 +22,12 @@ from convnext_cli.checkpoints.detect import LAYOUTS
 from convnext_cli.checkpoints.layouts import timm
 from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.rename import to_layout
-from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.config import ConvNextConfig as ShapeConfig
 from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, Preprocessing
 from convnext_cli.runtimes import open_engine
-
-SMALL: dict[str, Any] = {"depths": (1, 2, 1, 1), "hidden_sizes": (8, 12, 16, 24), "layer_norm_eps": 1e-6}
-V1 = ShapeConfig(**SMALL, num_labels=5)
-V2 = ShapeConfig(**SMALL, num_labels=5, use_grn=True, layer_scale_init_value=0.0)
-Tensors = dict[str, Tensor]
-
-
-def draw(config: ShapeConfig, seed: int = 0) -> Tensors:
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator) for name, shape in config.shapes().items()}
-
-
-def save(state: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    return path
-
-
-def same(ours: Tensors, theirs: Tensors) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
+from tests.helpers.checkpoints import V1, V2, Tensors, canonical_file, draw, same, save
 
 # Layouts --------------------------------------------------------------------------------------------------------------
 
@@ -548,14 +526,6 @@ def test_three_hundred_keys_are_not_listed(tmp_path: Path) -> None:
 
 
 # Our own format -------------------------------------------------------------------------------------------------------
-
-
-def canonical_file(tmp_path: Path) -> tuple[checkpoints.Checkpoint, Path]:
-    labels = LabelSet.from_names("insects", ["ant", "bee", "cat", "dog", "eel"])
-    card = Card(V1, Preprocessing(size=(96, 96)), name="mine", labels=labels, license="MIT", metrics={"top-1": 81.5})
-    checkpoint = checkpoints.Checkpoint(draw(V1), card, "canonical", tmp_path)
-    checkpoints.save(checkpoint, tmp_path / "mine.safetensors")
-    return checkpoint, tmp_path / "mine.safetensors"
 
 
 def test_canonical_files_come_back_exactly(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from convnext_cli.base.errors import FAILURE_KINDS
-from tests.conftest import ROOT, SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import ROOT, SAMPLES
 
 CAT, COFFEE, ROCKET = SAMPLES
 COMMAND = [sys.executable, "-m", "convnext_cli"]

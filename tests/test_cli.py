@@ -14,7 +14,8 @@ import pytest
 
 from convnext_cli.cli import COMMANDS, render
 from convnext_cli.cli import convnext as group
-from tests.conftest import ROOT, SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import ROOT, SAMPLES
 
 COMMAND = [sys.executable, "-m", "convnext_cli"]
 

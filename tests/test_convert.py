@@ -11,8 +11,6 @@ import os
 import pickle
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,10 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
 from convnext_cli.model.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
-from tests.conftest import ROOT, Run
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.command import Run
+from tests.helpers.disk import files_limited_to, listing
+from tests.helpers.paths import ROOT
+from tests.helpers.weights import SMALL, random_tensors
 
 ANIMALS = LabelSet.from_names("animals", ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"])
 RECIPE = Preprocessing(size=(160, 160), resize_to=(168, 168), interpolation="bilinear", mean=CLIP_MEAN, std=CLIP_STD)
@@ -50,10 +50,6 @@ def write(path: Path, config: ConvNextConfig = SMALL, **said: Any) -> Path:
     card = Card(config, RECIPE, labels=ANIMALS, license="mit", temperature=0.7).replace(**said)
     canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
     return path
-
-
-def listing(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(path), path.stat().st_size) for path in folder.rglob("*"))
 
 
 def test_the_command_knows_the_layouts() -> None:
@@ -544,19 +540,6 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
         interrupted()
     assert (tmp_path / "out" / "file").read_text() == "before"
     assert len(listing(tmp_path)) == 2
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """As if the disk were full: no file can grow beyond so many bytes."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # What goes in ---------------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import MOST_LABELS
 from convnext_cli.model.preprocessing import MOST
-from tests.conftest import Run
-from tests.weights_made import SMALL, random_tensors, write_model
+from tests.helpers.command import Run
+from tests.helpers.weights import SMALL, random_tensors, write_model
 
 
 def saved(value: Any, *, legacy: bool = False) -> bytes:

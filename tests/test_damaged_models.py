@@ -13,10 +13,11 @@ import torch
 from convnext_cli.checkpoints.detect import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.runtimes.onnx import graph
-from tests.conftest import ROOT, Run
-from tests.exports_made import Plan as ExportPlan
-from tests.exports_made import checkpoint, written
-from tests.weights_made import SMALL, random_tensors, write_model
+from tests.helpers.command import Run
+from tests.helpers.exports import Plan as ExportPlan
+from tests.helpers.exports import checkpoint, written
+from tests.helpers.paths import ROOT
+from tests.helpers.weights import SMALL, random_tensors, write_model
 
 SECONDS = 6  # for each kind of file
 EXPECTED = {0, 1, 2, 3, 4}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from convnext_cli.base.errors import ModelError, PhotoError, UnavailableError, UsageError
 from convnext_cli.datasets import Dataset, LabelledPhoto, hf_parquet, open_data, problems, split
-from tests.photos_made import encoded, picture
+from tests.helpers.photos import encoded, picture
 
 
 def photo(seed: int = 0, form: str = "PNG") -> bytes:

@@ -23,8 +23,8 @@ from PIL.PngImagePlugin import PngImageFile
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos import decode as decode_module
 from convnext_cli.photos.decode import decode, looks_like_image, read_file, sniff
-from tests import photos_made
-from tests.photos_made import encoded, exif_orientation, picture
+from tests.helpers import photos as made
+from tests.helpers.photos import encoded, exif_orientation, picture
 
 
 def heic(image: Image.Image, **options: Any) -> bytes:
@@ -414,7 +414,7 @@ def test_without_pillow_heif_the_message_says_how_to_get_it(monkeypatch: pytest.
 @pytest.mark.parametrize(("orientation", "size"), [(1, (400, 300)), (6, (300, 400)), (3, (400, 300)), (8, (300, 400))])
 def test_camera_raw_is_developed_upright(orientation: int, size: tuple[int, int]) -> None:
     pytest.importorskip("rawpy", reason="the extra raw is not installed")
-    decoded = decode(photos_made.dng(orientation))
+    decoded = decode(made.dng(orientation))
     assert (decoded.width, decoded.height) == decoded.image.size == size
     assert decoded.format == "raw" and decoded.image.mode == "RGB"
     grey = np.asarray(decoded.image.convert("L")).astype(int)
@@ -432,7 +432,7 @@ class TestFastRaw:
 
     def with_exif(self, orientation: int) -> bytes:
         """One that begins with EXIF, to which LibRaw adds none."""
-        data = self.preview(exif=photos_made.exif_orientation(orientation))
+        data = self.preview(exif=made.exif_orientation(orientation))
         return data[:2] + data[data.index(b"\xff\xe1") :]
 
     def corner(self, data: bytes, enough: int | None) -> str:
@@ -447,39 +447,39 @@ class TestFastRaw:
 
     @pytest.mark.parametrize(("orientation", "corner"), [(1, "red"), (6, "red"), (3, "blue"), (8, "blue")])
     def test_the_preview_is_taken_upright(self, orientation: int, corner: str) -> None:
-        data = photos_made.dng_with_preview(self.preview(), orientation)
+        data = made.dng_with_preview(self.preview(), orientation)
         assert self.corner(data, 150) == self.corner(data, 60) == corner
         assert self.corner(data, None) == "grey"
 
     def test_one_that_is_too_small_is_not(self) -> None:
-        data = photos_made.dng_with_preview(self.preview())
+        data = made.dng_with_preview(self.preview())
         assert self.corner(data, 151) == "grey"
 
     def test_one_of_another_shape_is_not(self) -> None:
-        assert self.corner(photos_made.dng_with_preview(self.preview(200, 112)), 60) == "grey"
+        assert self.corner(made.dng_with_preview(self.preview(200, 112)), 60) == "grey"
         # turned on its side, and by its own EXIF not to be turned
-        assert self.corner(photos_made.dng_with_preview(self.with_exif(1), 6), 60) == "grey"
+        assert self.corner(made.dng_with_preview(self.with_exif(1), 6), 60) == "grey"
 
     def test_one_that_may_be_upside_down_is_not(self) -> None:
-        assert self.corner(photos_made.dng_with_preview(self.with_exif(1), 3), 60) == "grey"
-        assert self.corner(photos_made.dng_with_preview(self.with_exif(3), 3), 60) == "blue"
+        assert self.corner(made.dng_with_preview(self.with_exif(1), 3), 60) == "grey"
+        assert self.corner(made.dng_with_preview(self.with_exif(3), 3), 60) == "blue"
 
     def test_a_damaged_one_is_not(self) -> None:
-        data = photos_made.dng_with_preview(self.preview())
+        data = made.dng_with_preview(self.preview())
         assert self.corner(data[:-200], 60) == "grey"
 
     @pytest.mark.parametrize(("enough", "height"), [(150, 150), (151, 300), (40, 150)])
     def test_half_the_size_without_a_preview(self, enough: int, height: int) -> None:
         pytest.importorskip("rawpy", reason="the extra raw is not installed")
-        decoded = decode(photos_made.dng(), enough=enough)
+        decoded = decode(made.dng(), enough=enough)
         assert decoded.image.size == (height * 4 // 3, height) and (decoded.width, decoded.height) == (400, 300)
-        turned = decode(photos_made.dng(6), enough=enough)
+        turned = decode(made.dng(6), enough=enough)
         assert turned.image.size == (height, height * 4 // 3) and (turned.width, turned.height) == (300, 400)
 
 
 def test_cut_camera_raw_is_truncated() -> None:
     pytest.importorskip("rawpy", reason="the extra raw is not installed")
-    data = photos_made.dng()
+    data = made.dng()
     assert {failure(data[:length]).kind for length in (300, 2000, len(data) // 2)} == {"truncated"}
 
 

@@ -24,11 +24,11 @@ from convnext_cli.base.errors import FAILURE_KINDS
 from convnext_cli.jobs.actions import folder_names
 from convnext_cli.predict.rows import arrow_table
 from convnext_cli.runtimes.onnx import graph
-from tests.conftest import ROOT, SAMPLES
-from tests.examples import BLOCKS, PAGES, Block, agrees
-from tests.photos_made import encoded, picture
-from tests.training.foreign import write_foreign
-from tests.weights_made import SMALL, random_tensors, write_model
+from tests.helpers.doc_examples import BLOCKS, PAGES, Block, agrees
+from tests.helpers.foreign_classifier import write_foreign
+from tests.helpers.paths import ROOT, SAMPLES
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import SMALL, random_tensors, write_model
 
 sys.path.insert(0, str(ROOT / "tools"))
 # Commands that a test must not run, by their first words

@@ -19,7 +19,7 @@ from convnext_cli.cli import render
 from convnext_cli.cli.doctor import draw
 from convnext_cli.diagnosis import Check, Diagnosis, diagnose, installed, probe, report
 from convnext_cli.runtimes import cache, open_engine
-from tests.conftest import Run
+from tests.helpers.command import Run
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from convnext_cli import classify
 from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting.plan import Plan
-from tests import exports_made as made
-from tests.conftest import SAMPLES, Run
+from tests.helpers import exports as made
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 CAT, COFFEE, ROCKET = SAMPLES
 

@@ -24,8 +24,9 @@ from convnext_cli.model.network import build
 from convnext_cli.runtimes import cache, open_engine, reference
 from convnext_cli.runtimes.build import prepare
 from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph, split
-from tests.conftest import ROOT, SAMPLES, Run
-from tests.weights_made import SMALL, random_tensors, write_model
+from tests.helpers.command import Run
+from tests.helpers.paths import ROOT, SAMPLES
+from tests.helpers.weights import SMALL, random_tensors, write_model
 
 CONFIGS = {
     "v1": SMALL,

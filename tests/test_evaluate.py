@@ -26,9 +26,9 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.evaluation import class_matching, figures, mistakes, plots, real_labels, truth
 from convnext_cli.labels import LabelSet
 from convnext_cli.predict import predictor
-from tests.conftest import Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import SMALL, random_tensors, write_model
+from tests.helpers.command import Run
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import SMALL, random_tensors, write_model
 
 EVALUATE = ("evaluate", "-e", "torch", "-t", "1")  # other engines would be prepared anew for each test
 TEDDY = "n04399382"

@@ -19,8 +19,9 @@ from convnext_cli.base import text
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
-from tests.conftest import ROOT, SAMPLES, Done, Run
-from tests.weights_made import write_model
+from tests.helpers.command import Done, Run
+from tests.helpers.paths import ROOT, SAMPLES
+from tests.helpers.weights import write_model
 
 CAT = SAMPLES[0]
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000

@@ -19,9 +19,10 @@ from convnext_cli.model.card import Card, Export
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import percent
-from tests.conftest import SAMPLES, Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import SMALL, random_tensors, write_model
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import SMALL, random_tensors, write_model
 
 pytest.importorskip("onnxruntime", reason="the check runs ONNX files")
 LABELS = LabelSet.from_names("own", [f"ein {name}" for name in ("Öl", 'a "b"', "c,d", "e", "f", "g", "h")])

@@ -22,8 +22,8 @@ from convnext_cli.runtimes.coreml import export as writer
 from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.reference import TOLERANCE, difference
-from tests import exports_made as made
-from tests.exports_made import CONFIGS, SMALL, V2, noise
+from tests.helpers import exports as made
+from tests.helpers.exports import CONFIGS, SMALL, V2, noise
 
 if sys.platform == "win32":
     pytest.skip("coremltools is for Linux and macOS", allow_module_level=True)

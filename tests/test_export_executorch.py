@@ -17,10 +17,11 @@ from convnext_cli.runtimes.executorch import export as writer
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.reference import TOLERANCE
-from tests import exports_made as made
-from tests.conftest import SAMPLES, Run
-from tests.exports_made import CONFIGS, SMALL, V2, noise, off
-from tests.weights_made import write_model
+from tests.helpers import exports as made
+from tests.helpers.command import Run
+from tests.helpers.exports import CONFIGS, SMALL, V2, noise, off
+from tests.helpers.paths import SAMPLES
+from tests.helpers.weights import write_model
 
 pytest.importorskip("executorch", reason="needs executorch")
 

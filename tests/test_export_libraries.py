@@ -12,8 +12,8 @@ import pytest
 from convnext_cli import checkpoints
 from convnext_cli.runtimes.executorch import export
 from convnext_cli.runtimes.exporting.plan import Plan
-from tests.conftest import Run
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.weights import write_model
 
 GONE = """
 import sys

@@ -21,9 +21,10 @@ from convnext_cli.photos.decode import decode, read_file
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
 from convnext_cli.runtimes.onnx import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
-from tests import exports_made as made
-from tests.conftest import ROOT, SAMPLES, Run
-from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers import exports as made
+from tests.helpers.command import Run
+from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.paths import ROOT, SAMPLES
 
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime")

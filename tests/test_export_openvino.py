@@ -20,9 +20,10 @@ from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
 from convnext_cli.runtimes.openvino import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
-from tests import exports_made as made
-from tests.conftest import ROOT, SAMPLES, Run
-from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers import exports as made
+from tests.helpers.command import Run
+from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.paths import ROOT, SAMPLES
 
 pytest.importorskip("openvino", reason="needs openvino")
 

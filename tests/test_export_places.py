@@ -12,9 +12,9 @@ import pytest
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import UsageError
 from convnext_cli.runtimes.exporting import FORMATS, placement
-from tests.conftest import Run
-from tests.test_convert import files_limited_to, listing
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.disk import files_limited_to, listing
+from tests.helpers.weights import write_model
 
 FORMS = {".onnx": "onnx", ".xml": "openvino", ".ts": "torchscript", ".pt2": "torch-export", ".mlpackage": "coreml"}
 

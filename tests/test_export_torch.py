@@ -26,10 +26,10 @@ from convnext_cli.runtimes.exporting.plan import Dtype, Plan
 from convnext_cli.runtimes.reference import TOLERANCE
 from convnext_cli.runtimes.torch import program as torch_program
 from convnext_cli.runtimes.torch import pt2_file
-from tests import exports_made as made
-from tests.conftest import Run
-from tests.exports_made import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
-from tests.weights_made import random_tensors
+from tests.helpers import exports as made
+from tests.helpers.command import Run
+from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.weights import random_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 RECORDED = {"torchscript": ".ts", "torch-export": ".pt2"}

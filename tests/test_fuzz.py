@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.conftest import SAMPLES
-from tests.weights_made import write_model
+from tests.helpers.paths import SAMPLES
+from tests.helpers.weights import write_model
 
 pytestmark = pytest.mark.slow
 CAT = SAMPLES[0]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from convnext_cli.cli import types
-from tests.conftest import SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 CAT, COFFEE, ROCKET = SAMPLES
 

@@ -12,7 +12,7 @@ import pytest
 
 from convnext_cli.cli import COMMANDS
 from convnext_cli.cli import convnext as cli
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 HOLE = "XX"  # what an f-string, or a call of format, puts in
 # "convnext" before a word, but in names such as convnext_tiny or ./convnext, and in "the convnext command"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 # What a process shares. Libraries that the host itself would load come first: their own traces are not ours.
 SNAPSHOT = """

@@ -15,9 +15,10 @@ import torch
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.runtimes import inspection
-from tests.conftest import ROOT, Run
-from tests.exports_made import Plan as ExportPlan
-from tests.exports_made import checkpoint, written
+from tests.helpers.command import Run
+from tests.helpers.exports import Plan as ExportPlan
+from tests.helpers.exports import checkpoint, written
+from tests.helpers.paths import ROOT
 
 FORMS = {"torchscript": "a.ts", "torch-export": "a.pt2", "onnx": "a.onnx", "openvino": "a.xml", "tflite": "a.tflite"}
 

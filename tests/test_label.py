@@ -20,9 +20,10 @@ import pytest
 from filelock import FileLock
 
 from convnext_cli.predict import predictor, preprocess
-from tests.conftest import SAMPLES, Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 FORMATS = ["jsonl", "json", "csv", "tsv", "parquet", "sqlite"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from convnext_cli.predict import preprocess
-from tests.conftest import SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from convnext_cli.jobs.output_pair import Pair
 from convnext_cli.jobs.store import Found, Store
 from convnext_cli.photos.find import Photo
 from convnext_cli.predict.rows import Prediction, Row
-from tests.conftest import SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 ROWS = 1200  # more than are read at once
 

@@ -11,9 +11,9 @@ import pytest
 
 from convnext_cli.cli import label_view, render
 from convnext_cli.predict import preprocess
-from tests.conftest import Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 
 @pytest.fixture

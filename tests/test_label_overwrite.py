@@ -15,9 +15,9 @@ import pytest
 from convnext_cli.jobs import job
 from convnext_cli.jobs.output_pair import Pair
 from convnext_cli.predict import preprocess
-from tests.conftest import Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 
 @pytest.fixture(scope="module")

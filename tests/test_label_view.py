@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from convnext_cli.predict import predictor, preprocess
-from tests.conftest import Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import SMALL, write_model
+from tests.helpers.command import Run
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import SMALL, write_model
 
 FILES = ("names.txt", "merged.csv", "floors.csv")
 NAMED = ("--labels", "names.txt", "--classes")

@@ -18,11 +18,11 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.onnx import graph
 from convnext_cli.zoo.recommendation import recommended
-from tests import exports_made
-from tests.conftest import SAMPLES, Run
-from tests.hub import Hub
-from tests.test_pull import NAME, REPOSITORY, WEIGHTS, hub  # noqa: F401
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers import exports
+from tests.helpers.command import Run
+from tests.helpers.fake_hub import NAME, REPOSITORY, WEIGHTS, Hub
+from tests.helpers.paths import SAMPLES
+from tests.helpers.weights import SMALL, random_tensors
 
 TEST_MODEL = "test_convnext.r160_in1k"
 
@@ -251,8 +251,8 @@ def test_info_of_a_bare_file_says_what_was_inferred(convnext: Run, tmp_path: Pat
 @pytest.mark.parametrize(("form", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
 def test_info_of_an_export(form: str, suffix: str, convnext: Run, tmp_path: Path) -> None:
     pytest.importorskip(form)
-    found, path = exports_made.checkpoint(tmp_path), tmp_path / f"mine{suffix}"
-    exports_made.written(form, found, Plan(batch=3, size=(64, 80), scores=True, features=True), path)
+    found, path = exports.checkpoint(tmp_path), tmp_path / f"mine{suffix}"
+    exports.written(form, found, Plan(batch=3, size=(64, 80), scores=True, features=True), path)
     told = json.loads(convnext("models", "info", str(path), "--json").out)
     assert (told["layout"], told["sha256"]) == (f"{form}, float32", found.card.sha256)
     assert (told["params"], told["export"]["batch"]) == (found.card.config.num_parameters, 3)
@@ -280,7 +280,7 @@ def test_info_of_nothing(convnext: Run) -> None:
 # pull, path, use, remove, verify --------------------------------------------------------------------------------------
 
 
-def test_from_pull_to_labels_and_away(convnext: Run, hub: Hub, home: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_from_pull_to_labels_and_away(convnext: Run, hub: Hub, home: Path, tmp_path: Path) -> None:
     hub.add(f"timm/{TEST_MODEL}", "model.safetensors", weights_of(TEST_MODEL, tmp_path / "m.safetensors"), large=True)
     path = home / "weights" / TEST_MODEL / "model.safetensors"
 
@@ -325,14 +325,14 @@ def test_from_pull_to_labels_and_away(convnext: Run, hub: Hub, home: Path, tmp_p
     assert convnext("models", "remove", TEST_MODEL).status == 3
 
 
-def test_classify_pulls_what_is_missing(convnext: Run, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+def test_classify_pulls_what_is_missing(convnext: Run, hub: Hub, tmp_path: Path) -> None:
     hub.add(f"timm/{TEST_MODEL}", "model.safetensors", weights_of(TEST_MODEL, tmp_path / "m.safetensors"), large=True)
     done = convnext("classify", "-m", TEST_MODEL, "--pull", SAMPLES[0], "--json")
     assert done.status == 0, done.err
     assert len(json.loads(done.out)[0]["predictions"]) == 5
 
 
-def test_terms_are_accepted_before_a_byte_comes(convnext: Run, hub: Hub) -> None:  # noqa: F811
+def test_terms_are_accepted_before_a_byte_comes(convnext: Run, hub: Hub) -> None:
     v2 = "convnextv2_tiny.fcmae_ft_in1k"
     hub.add(f"timm/{v2}", "model.safetensors", WEIGHTS, large=True)
     done = convnext("models", "pull", v2)
@@ -343,7 +343,7 @@ def test_terms_are_accepted_before_a_byte_comes(convnext: Run, hub: Hub) -> None
     assert convnext("models", "pull", v2, "--yes").status == 0
 
 
-def test_terms_of_all_models_are_asked_for_before_the_first_download(convnext: Run, hub: Hub) -> None:  # noqa: F811
+def test_terms_of_all_models_are_asked_for_before_the_first_download(convnext: Run, hub: Hub) -> None:
     done = convnext("models", "pull", NAME, "convnextv2_tiny.fcmae_ft_in1k")
     assert done.status == 2
     assert hub.log == []
@@ -354,7 +354,7 @@ def test_one_reading_of_the_offline_variable(
     value: str,
     status: int,
     convnext: Run,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
@@ -364,7 +364,7 @@ def test_one_reading_of_the_offline_variable(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 @pytest.mark.parametrize(("answer", "status"), [(b"y\n", 0), (b"n\n", 2)])
-def test_on_a_terminal_terms_are_asked_for_and_a_bar_is_drawn(answer: bytes, status: int, hub: Hub) -> None:  # noqa: F811
+def test_on_a_terminal_terms_are_asked_for_and_a_bar_is_drawn(answer: bytes, status: int, hub: Hub) -> None:
     import pty
 
     v2 = "convnextv2_tiny.fcmae_ft_in1k"
@@ -392,7 +392,7 @@ def test_on_a_terminal_terms_are_asked_for_and_a_bar_is_drawn(answer: bytes, sta
     assert bool(hub.log) == (status == 0)
 
 
-def test_a_pull_that_fails_is_status_5(convnext: Run, hub: Hub) -> None:  # noqa: F811
+def test_a_pull_that_fails_is_status_5(convnext: Run, hub: Hub) -> None:
     del hub.files[f"{REPOSITORY}/model.safetensors"]
     assert convnext("models", "pull", NAME).status == 5
     assert convnext("models", "pull", NAME, "--offline").status == 5

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from convnext_cli.base.errors import ModelError
 from convnext_cli.predict.predictor import SCORES, score
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
-from tests.conftest import SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 Nodes = list[onnx.NodeProto]
 node = helper.make_node

@@ -25,7 +25,7 @@ from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.onnx import graph as onnx_graph
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from convnext_cli.runtimes.onnx.graph import graph
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.weights import SMALL, random_tensors
 
 # Seen: 3e-7 of the range of the logits at most, where torch itself in float32 is at 2e-7.
 TOLERANCE = 2e-6

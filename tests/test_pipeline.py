@@ -19,7 +19,7 @@ from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.find import Photo
 from convnext_cli.predict.predictor import Predictor, score
 from convnext_cli.runtimes.fixed_shapes import Fixed
-from tests.conftest import SAMPLES
+from tests.helpers.paths import SAMPLES
 
 PHOTO = Path(SAMPLES[0]).read_bytes()
 

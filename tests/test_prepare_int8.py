@@ -10,7 +10,8 @@ from PIL import Image
 
 from convnext_cli.labels import LabelSet, load
 from convnext_cli.runtimes.int8 import calibration
-from tests.conftest import SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 
 @pytest.fixture

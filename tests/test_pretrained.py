@@ -20,8 +20,8 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig as ShapeConfig
 from convnext_cli.model.preprocessing import Preprocessing
-from tests.photos_made import picture
-from tests.test_checkpoints import V1, V2, canonical_file, draw, same, save
+from tests.helpers.checkpoints import V1, V2, canonical_file, draw, same, save
+from tests.helpers.photos import picture
 
 ODD = V1.replace(stem="overlap", stem_width=4, kernel_sizes=(7, 5, 5, 3))
 

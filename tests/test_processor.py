@@ -13,7 +13,7 @@ from PIL import Image
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor, ConvNextImageProcessor
 from convnext_cli.model.preprocessing import IMAGENET_MEAN, Preprocessing
-from tests.photos_made import encoded, exif_orientation, picture
+from tests.helpers.photos import encoded, exif_orientation, picture
 
 
 def test_defaults() -> None:

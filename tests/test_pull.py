@@ -6,10 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,25 +18,7 @@ from convnext_cli.zoo import fetch, http_client, record
 from convnext_cli.zoo import pull as puller
 from convnext_cli.zoo import remove as remover
 from convnext_cli.zoo.catalogue import Entry
-from tests.hub import COMMIT, Hub
-
-NAME = "convnext_tiny.fb_in1k"
-REPOSITORY = f"timm/{NAME}"
-WEIGHTS = random.Random(0).randbytes(3_000_000)
-
-
-@pytest.fixture
-def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with one model, reached as users reach a mirror; retries do not wait."""
-    for name in os.environ:
-        if name.lower().endswith("_proxy") or name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
-    with Hub() as server:
-        server.add(REPOSITORY, "model.safetensors", WEIGHTS, large=True)
-        server.add(REPOSITORY, "config.json", b'{"architecture": "convnext_tiny"}')
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
+from tests.helpers.fake_hub import COMMIT, NAME, REPOSITORY, WEIGHTS, Hub
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from convnext_cli.base.errors import ConvNextError, NetworkError, UsageError
 from convnext_cli.zoo import fetch, http_client
 from convnext_cli.zoo import pull as puller
 from convnext_cli.zoo.catalogue import Entry
-from tests.raw_server import RawServer, Request
+from tests.helpers.raw_server import RawServer, Request
 
 BODY = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(BODY).hexdigest()

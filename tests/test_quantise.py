@@ -22,8 +22,8 @@ from convnext_cli.runtimes.int8 import comparison, quantise
 from convnext_cli.runtimes.int8.comparison import Comparison
 from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
 from convnext_cli.runtimes.openvino.runtime import ov
-from tests.conftest import ROOT, SAMPLES
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.paths import ROOT, SAMPLES
+from tests.helpers.weights import SMALL, random_tensors
 
 DEFAULT = ROOT / "weights" / "default.safetensors"
 NETWORKS = {

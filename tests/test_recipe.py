@@ -21,7 +21,7 @@ from convnext_cli.model.preprocessing import (
     INCEPTION_STD,
     Preprocessing,
 )
-from tests.photos_made import picture
+from tests.helpers.photos import picture
 
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "rescale": 1.0}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -23,9 +22,12 @@ from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.storage import addresses, failures, filesystems, listing, reading
 from convnext_cli.storage.retry import Patience
-from tests.conftest import SAMPLES, Run
-from tests.photos_made import encoded, picture
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.containers import parquet_of, tar_of
+from tests.helpers.paths import SAMPLES
+from tests.helpers.photos import encoded, picture
+from tests.helpers.rows import failures_of, rows_of
+from tests.helpers.weights import write_model
 
 fsspec = pytest.importorskip("fsspec")
 PHOTOS = {f"{name}.jpg": encoded(picture(60, 50, seed=seed), "JPEG") for seed, name in enumerate("abcd")}
@@ -51,38 +53,8 @@ def memory() -> Iterator[object]:
     fs.pseudo_dirs[:] = [""]
 
 
-def tar_of(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def parquet_of(files: dict[str, bytes]) -> bytes:
-    pa = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    stream = io.BytesIO()
-    cells = [{"bytes": data, "path": name} for name, data in files.items()]
-    column = pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
-    parquet.write_table(pa.table({"image": column}), stream, row_group_size=2)
-    return stream.getvalue()
-
-
 def paths(photos: object) -> list[str]:
     return [photo.path for photo in photos]
-
-
-def rows_of(text: str) -> list[dict]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def said(rows: list[dict]) -> list[tuple[str, str | None]]:
-    """Name and kind of failure of each row."""
-    return [(row["path"].rpartition("/")[2], row["error"] and row["error"]["kind"]) for row in rows]
 
 
 # listing
@@ -225,7 +197,7 @@ def test_offline_forbids_what_needs_a_connection(convnext: Run, folder: Path, mo
     assert convnext("classify", "memory://photos/a.jpg", "-m", model, "--offline").status == 0
     (tmp_path / "list").write_text("s3://bucket/x.jpg\n")
     done = convnext("classify", "--files-from", tmp_path / "list", "-m", model, "--offline", "-f", "jsonl")
-    assert said(rows_of(done.out)) == [("x.jpg", "missing")]
+    assert failures_of(rows_of(done.out)) == [("x.jpg", "missing")]
 
 
 def test_large_objects_are_not_read(memory: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +273,7 @@ def test_a_tar_shard_is_a_folder(convnext: Run, memory: object, model: str, tmp_
     done = convnext("classify", f"{root}/x.tar", "-m", model, *ONE)
     rows = rows_of(done.out)
     assert [row["path"] for row in rows] == [f"{root}/x.tar/{name}" for name in ("1.jpg", "2.jpg", "d/3.png")]
-    assert [kind for _, kind in said(rows)] == [None, None, "empty"]
+    assert [kind for _, kind in failures_of(rows)] == [None, None, "empty"]
     (tmp_path / "1.jpg").write_bytes(PHOTOS["a.jpg"])
     alone = rows_of(convnext("classify", tmp_path / "1.jpg", "-m", model, *ONE).out)[0]
     assert rows[0] == alone | {"path": rows[0]["path"]}
@@ -320,7 +292,7 @@ def test_an_image_parquet_file_is_a_folder(
     memory.pipe("/s/t.parquet", data)
     rows = rows_of(convnext("classify", f"{root}/t.parquet", "-m", model, "-f", "jsonl").out)
     assert [row["path"] for row in rows] == [f"{root}/t.parquet/{n}" for n in ("0/a.jpg", "1/b.jpg", "2/c.jpg")]
-    assert [kind for _, kind in said(rows)] == [None, None, "truncated"]
+    assert [kind for _, kind in failures_of(rows)] == [None, None, "truncated"]
 
 
 @pytest.mark.parametrize("cut", [1800, "marker", "header"])
@@ -334,7 +306,7 @@ def test_a_shard_that_is_cut_keeps_what_was_before(
     done = convnext("classify", "memory://s/x.tar", "-m", model, "-f", "jsonl")
     assert done.status == 1
     rows = rows_of(done.out)
-    assert said(rows) == [("1.jpg", None), ("x.tar", "corrupt")]
+    assert failures_of(rows) == [("1.jpg", None), ("x.tar", "corrupt")]
     assert "1.jpg" in rows[1]["error"]["message"]
 
 
@@ -350,7 +322,7 @@ def test_a_shard_with_a_damaged_header_keeps_what_was_before(
     (tmp_path / "x.tar").write_bytes(whole)
     done = convnext("classify", tmp_path / "x.tar", "-m", model, "-f", "jsonl")
     rows = rows_of(done.out)
-    assert (done.status, said(rows)) == (1, [("1.jpg", None), ("x.tar", "corrupt")])
+    assert (done.status, failures_of(rows)) == (1, [("1.jpg", None), ("x.tar", "corrupt")])
     assert "after 1.jpg" in rows[1]["error"]["message"]
 
 
@@ -372,7 +344,7 @@ def test_damaged_shards_are_rows(convnext: Run, memory: object, model: str) -> N
     memory.pipe("/s/c.parquet", parquet_of({"a.jpg": PHOTOS["a.jpg"]})[:-50])
     memory.pipe("/s/d.parquet", b"")
     done = convnext("classify", "-r", "memory://s", "-m", model, "-f", "jsonl")
-    assert said(rows_of(done.out)) == [
+    assert failures_of(rows_of(done.out)) == [
         *(("a.tar", "corrupt"), ("b.tar", "empty"), ("c.parquet", "corrupt"), ("d.parquet", "corrupt")),
     ]
 
@@ -390,9 +362,9 @@ def test_a_table_is_no_shard(convnext: Run, model: str, tmp_path: Path) -> None:
     parquet.write_table(pa.table({"path": ["a.jpg"]}), tmp_path / "t.parquet")
     (tmp_path / "a.jpg").write_bytes(PHOTOS["a.jpg"])
     named = rows_of(convnext("classify", tmp_path / "t.parquet", "-m", model, "-f", "jsonl").out)
-    assert said(named) == [("t.parquet", "not_an_image")]
+    assert failures_of(named) == [("t.parquet", "not_an_image")]
     walked = convnext("classify", "-r", tmp_path, "-m", model, "-f", "jsonl")
-    assert said(rows_of(walked.out)) == [("a.jpg", None)]
+    assert failures_of(rows_of(walked.out)) == [("a.jpg", None)]
     assert ".parquet" in walked.err
     job = convnext("label", tmp_path, "-o", tmp_path / "labels.parquet", "-m", model)
     assert job.status == 0
@@ -475,11 +447,11 @@ def test_a_job_that_broke_off_within_a_shard_goes_on_there(
     monkeypatch.setattr(shards, "members", breaking)
     command = ("label", "memory://s", "-o", target, "-m", model)
     assert convnext(*command).status == 1
-    assert said(rows_of(target.read_text())) == [("x.tar", "timeout"), ("0.jpg", None), ("1.jpg", None)]
+    assert failures_of(rows_of(target.read_text())) == [("x.tar", "timeout"), ("0.jpg", None), ("1.jpg", None)]
     monkeypatch.setattr(shards, "members", real)
     done = convnext(*command)
     assert "2 photos looked at" in done.err
-    assert said(rows_of(target.read_text())) == [(f"{n}.jpg", None) for n in range(4)]
+    assert failures_of(rows_of(target.read_text())) == [(f"{n}.jpg", None) for n in range(4)]
 
 
 def test_a_job_of_the_version_before_goes_on(convnext: Run, folder: Path, model: str, tmp_path: Path) -> None:

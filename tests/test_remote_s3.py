@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
 import subprocess
@@ -18,32 +17,21 @@ import pytest
 
 from convnext_cli.photos.find import Finder
 from convnext_cli.storage import filesystems, retry
-from tests.conftest import ROOT, Run
-from tests.photos_made import encoded, picture
-from tests.test_remote import parquet_of, rows_of, said, tar_of
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.containers import parquet_of, tar_of
+from tests.helpers.paths import ROOT
+from tests.helpers.photos import encoded, picture
+from tests.helpers.rows import failures_of, rows_of
+from tests.helpers.weights import write_model
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 pytest.importorskip("flask_cors")
 
-from tests.store import BUCKET, KEY, SECRET, Fault, Store
+from tests.helpers.fake_s3 import BUCKET, KEY, SECRET, Fault, Store
 
 PHOTOS = {f"{name}.jpg": encoded(picture(60, 50, seed=seed), "JPEG") for seed, name in enumerate("abcd")}
 ALL = f"s3://{BUCKET}"
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of moto's server."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
 
 
 @pytest.fixture
@@ -57,11 +45,11 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def store(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> Iterator[Store]:
+def store(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> Iterator[Store]:
     """A bucket behind a proxy with faults, and the credentials for it where everyone has them."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
         monkeypatch.delenv(name)
-    with Store(server) as made:
+    with Store(s3_server) as made:
         values = {"ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET, "ENDPOINT_URL": made.url, "REGION": "us-east-1"}
         values |= {"EC2_METADATA_DISABLED": "true", "CONFIG_FILE": str(tmp_path / "none")}
         values |= {"SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "DEFAULT_REGION": "us-east-1"}
@@ -165,7 +153,11 @@ def test_lists_of_urls_are_labelled_and_known_again(
     target = tmp_path / "labels.jsonl"
     command = ("label", "--files-from", tmp_path / "list", "-o", target, "-m", model)
     assert convnext(*command).status == 1
-    assert sorted(said(rows_of(target.read_text()))) == [("a.jpg", None), ("b.jpg", None), ("gone.jpg", "missing")]
+    assert sorted(failures_of(rows_of(target.read_text()))) == [
+        ("a.jpg", None),
+        ("b.jpg", None),
+        ("gone.jpg", "missing"),
+    ]
     store.log.clear()
     assert "nothing new" in convnext(*command).err
     assert not store.asked("GET /photos/a.jpg")
@@ -255,7 +247,7 @@ def test_a_shard_is_read_on_after_a_broken_connection(
     assert (status, len(rows), len(pauses)) == (0, 5, 2)
     store.faults = [Fault("GET /photos/x.tar", status=503, code="SlowDown")]
     status, rows, _ = classify(convnext, f"{ALL}/x.tar", "-m", model)
-    assert (status, said(rows)) == (1, [("x.tar", "timeout")])
+    assert (status, failures_of(rows)) == (1, [("x.tar", "timeout")])
 
 
 def test_evaluate_reads_a_bucket(convnext: Run, store: Store) -> None:
@@ -312,7 +304,11 @@ def test_one_that_may_not_be_read_is_a_row(convnext: Run, photos: Path, store: S
     store.faults = [Fault("GET /photos/b.jpg", status=403, code="AccessDenied")]
     status, rows, _ = classify(convnext, "-r", ALL, "-m", model)
     assert status == 1
-    assert dict(said(rows)) == {**dict.fromkeys((*PHOTOS, "e.png")), "b.jpg": "permission", "bad.jpg": "truncated"}
+    assert dict(failures_of(rows)) == {
+        **dict.fromkeys((*PHOTOS, "e.png")),
+        "b.jpg": "permission",
+        "bad.jpg": "truncated",
+    }
     assert len(store.asked("GET /photos/b.jpg")) == 1
 
 
@@ -322,7 +318,7 @@ def test_one_that_goes_between_listing_and_reading_is_missing(
     store.after = lambda line: store.delete("c.jpg") if "list-type=2" in line else None
     status, rows, _ = classify(convnext, "-r", ALL, "-m", model)
     assert status == 1
-    assert dict(said(rows))["c.jpg"] == "missing"
+    assert dict(failures_of(rows))["c.jpg"] == "missing"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +336,7 @@ def test_faults_that_pass_are_waited_for(
 ) -> None:
     store.faults = [Fault("GET /photos/a.jpg", fault.times, fault.status, fault.code, fault.cut)]
     _, rows, _ = classify(convnext, "-r", ALL, "-m", model)
-    assert dict(said(rows))["a.jpg"] is None
+    assert dict(failures_of(rows))["a.jpg"] is None
     assert pauses == [0.5, 1.0, 2.0]
 
 
@@ -368,7 +364,7 @@ def test_faults_that_stay_are_a_row_that_says_so(
     assert row["error"]["kind"] == "timeout"
     assert ("too busy" if fault.status else "connection") in row["error"]["message"]
     assert len(store.asked("GET /photos/a.jpg")) == retry.patience.tries
-    assert dict(said(rows))["d.jpg"] is None
+    assert dict(failures_of(rows))["d.jpg"] is None
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid"])

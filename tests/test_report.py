@@ -24,8 +24,8 @@ from convnext_cli.base.errors import FAILURE_KINDS, OutputError, PhotoError
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report import Summary, page, small_jpeg, write
 from convnext_cli.predict.rows import Prediction, Row, Status
-from tests import browser as browsers
-from tests.photos_made import encoded, exif_orientation, picture
+from tests.helpers import browser as browsers
+from tests.helpers.photos import encoded, exif_orientation, picture
 
 SUMMARY = Summary({"ok": 3, "failed": 1, "unknown": 0}, "convnext_tiny", "2025-11-25", 41.25)
 HOSTILE = [

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from convnext_cli.storage.addresses import scrub
-from tests.conftest import SAMPLES, Run
+from tests.helpers.command import Run
+from tests.helpers.paths import SAMPLES
 
 SECRET = "s3cr3tPassw0rd"
 URLS = [

@@ -62,7 +62,7 @@ def test_a_set_of_groups_survives_its_json() -> None:
 
 def test_probabilities_are_added() -> None:
     from convnext_cli import classify
-    from tests.conftest import SAMPLES
+    from tests.helpers.paths import SAMPLES
 
     whole = classify(SAMPLES[0], k=0)[0]
     (row,) = classify(SAMPLES[0], k=0, classes="dog,cat")

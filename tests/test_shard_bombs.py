@@ -29,7 +29,7 @@ from convnext_cli.photos.photo import Photo
 from convnext_cli.predict import byte_budget, preprocess
 from convnext_cli.predict.byte_budget import ByteBudget
 from convnext_cli.predict.preprocess import Preprocessor
-from tests.photos_made import encoded, picture
+from tests.helpers.photos import encoded, picture
 
 PHOTO = encoded(picture(20, 16))
 

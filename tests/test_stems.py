@@ -11,7 +11,7 @@ import pytest
 from convnext_cli.base.errors import ModelError
 from convnext_cli.datasets import open_data, problems
 from convnext_cli.training.data import arrange
-from tests.photos_made import encoded, picture
+from tests.helpers.photos import encoded, picture
 
 
 def shard(path: Path, files: list[tuple[str, str]]) -> Path:

@@ -18,9 +18,9 @@ from PIL import Image
 
 from convnext_cli.jobs import in_flight
 from convnext_cli.jobs.in_flight import InFlight
-from tests.photos_made import encoded, picture
-from tests.poison_made import command, environment, poisoned
-from tests.weights_made import write_model
+from tests.helpers.deadly_photos import command, environment, poisoned
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 PHOTO = encoded(picture(60, 50), "JPEG")
 RUNS = 30  # more than any of these jobs needs

@@ -13,8 +13,8 @@ from convnext_cli.checkpoints.detect import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.network import build
-from tests.conftest import Run
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.command import Run
+from tests.helpers.weights import SMALL, random_tensors
 
 V2 = SMALL.replace(use_grn=True, layer_scale_init_value=0.0)
 ISOTROPIC = ConvNextConfig(

@@ -15,8 +15,8 @@ import pytest
 
 from convnext_cli.jobs.watch import changes
 from convnext_cli.photos.find import Finder
-from tests.photos_made import encoded, picture
-from tests.weights_made import write_model
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 pytest.importorskip("watchfiles")
 LIMIT = 60.0  # seconds until a test gives up

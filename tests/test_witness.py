@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from convnext_cli.jobs import in_flight
-from tests.photos_made import encoded, picture
-from tests.poison_made import command, environment, poisoned
-from tests.weights_made import write_model
+from tests.helpers.deadly_photos import command, environment, poisoned
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 
 def run(tmp_path: Path, home: Path, kind: str, *arguments: object) -> tuple[int, str]:

@@ -30,7 +30,7 @@ from convnext_cli.jobs.keywords import words as keywords
 from convnext_cli.jobs.keywords.words import Keywords
 from convnext_cli.labels import wordnet
 from convnext_cli.predict.rows import Prediction, Row, Status
-from tests.photos_made import encoded, exif_orientation, picture
+from tests.helpers.photos import encoded, exif_orientation, picture
 
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 needs_exiv2 = pytest.mark.skipif(shutil.which("exiv2") is None, reason="exiv2 is not installed")

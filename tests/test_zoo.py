@@ -14,7 +14,7 @@ from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import CLIP_MEAN, IMAGENET_MEAN, INCEPTION_MEAN
 from convnext_cli.zoo import local_files, settings
 from convnext_cli.zoo.catalogue import Entry, sha256_prefix
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
 

@@ -16,9 +16,9 @@ from PIL import Image
 from convnext_cli import classify
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report import Summary, small_jpeg, write
-from tests import browser as browsers
-from tests.conftest import SAMPLES
-from tests.photos_made import encoded, picture
+from tests.helpers import browser as browsers
+from tests.helpers.paths import SAMPLES
+from tests.helpers.photos import encoded, picture
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "images" / "report.png"

@@ -23,10 +23,10 @@ from convnext_cli.jobs.photo_state import Found
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.predict.predictor import open_predictor
-from tests.conftest import Run
-from tests.photos_made import encoded, picture
-from tests.test_remote import parquet_of, tar_of
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.containers import parquet_of, tar_of
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

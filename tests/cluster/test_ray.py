@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Run
-from tests.photos_made import encoded, picture
-from tests.test_remote import tar_of
-from tests.weights_made import write_model
+from tests.helpers.command import Run
+from tests.helpers.containers import tar_of
+from tests.helpers.paths import ROOT
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import write_model
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
@@ -28,8 +29,7 @@ pytest.importorskip("flask_cors")
 
 import pyarrow.parquet as pq
 
-from tests.store import BUCKET, KEY, SECRET, Fault, Store
-from tests.test_remote_s3 import server as server
+from tests.helpers.fake_s3 import BUCKET, KEY, SECRET, Fault, Store
 
 PHOTO = [encoded(picture(60, 50, seed=seed), "JPEG") for seed in range(4)]
 SOURCE, TARGET = f"s3://{BUCKET}/photos", f"s3://{BUCKET}/labels"
@@ -37,8 +37,8 @@ COUNT = 600
 
 
 @pytest.fixture(scope="module")
-def bucket(server: str) -> Iterator[Store]:
-    with Store(server) as made:
+def bucket(s3_server: str) -> Iterator[Store]:
+    with Store(s3_server) as made:
         for number in range(COUNT):
             data = PHOTO[number % 4] if number % 100 else b"no photo"
             made.put(f"photos/{number % 3}/{number:04d}.jpg", data)

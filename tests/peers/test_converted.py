@@ -25,9 +25,9 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
-from tests.conftest import Run
-from tests.peers.test_logits import Isotropic
-from tests.weights_made import random_tensors
+from tests.helpers.command import Run
+from tests.helpers.peers import Isotropic
+from tests.helpers.weights import random_tensors
 
 pytestmark = pytest.mark.peers
 Tensors = dict[str, Tensor]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,35 +12,10 @@ from PIL import Image
 from convnext_cli.huggingface.image_processor import ConvNextImageProcessor
 from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Preprocessing
 from convnext_cli.photos.decode import decode
-from tests.photos_made import parity_photos, picture
+from tests.helpers.peer_preprocessing import furthest, photos, timm_peer
+from tests.helpers.photos import picture
 
 pytestmark = pytest.mark.peers
-Peer = Callable[[Image.Image], Any]
-
-
-@functools.cache
-def photos() -> list[tuple[Image.Image, Image.Image]]:
-    """Each photo as this project decodes it, and as its peers do."""
-    return [(decode(data).image, Image.open(io.BytesIO(data)).convert("RGB")) for data in parity_photos()]
-
-
-def furthest(recipe: Preprocessing, peer: Peer, step: int = 1) -> float:
-    """The largest absolute difference over all photos, or over each ``step``-th, in normalised units."""
-    worst = 0.0
-    for ours, theirs in photos()[::step]:
-        expected = np.asarray(peer(theirs))
-        found = recipe.apply(ours)
-        assert found.shape == expected.shape and found.dtype == np.float32
-        worst = max(worst, float(np.abs(found - expected).max()))
-    return worst
-
-
-def timm_peer(cfg: dict[str, Any]) -> Peer:
-    from timm.data import create_transform
-
-    known = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
-    transform: Peer = create_transform(**{name: cfg[name] for name in known if name in cfg}, is_training=False)
-    return transform
 
 
 def test_there_are_at_least_200_photos() -> None:
@@ -171,7 +144,7 @@ def test_transformers_and_torchvision_crop_apart_where_the_excess_leaves_3_by_4(
 
 def test_peers_ignore_orientation() -> None:
     """What docs/preprocessing.md says of timm, torchvision and transformers' processor."""
-    from tests.photos_made import encoded, exif_orientation
+    from tests.helpers.photos import encoded, exif_orientation
 
     data = encoded(picture(300, 200), "JPEG", exif=exif_orientation(6))
     cfg = {

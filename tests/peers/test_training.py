@@ -21,8 +21,8 @@ from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.validation import normaliser
-from tests.peers.test_logits import randomise, save_state, timm_net
-from tests.photos_made import picture
+from tests.helpers.peers import randomise, save_state, timm_net
+from tests.helpers.photos import picture
 
 pytestmark = pytest.mark.peers
 CLASSES, SIZE, PHOTOS = 37, 64, 8
@@ -197,7 +197,7 @@ def test_lower_layers_learn_more_slowly() -> None:
 
     from convnext_cli.model.config import VARIANTS
     from convnext_cli.model.network import ConvNextForImageClassification
-    from tests.peers.test_logits import timm_named
+    from tests.helpers.peers import timm_named
 
     theirs = timm_named("convnext_atto")
     groups = param_groups_layer_decay(theirs, 0.05, layer_decay=0.8)

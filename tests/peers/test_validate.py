@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import Run
-from tests.peers.test_logits import randomise, save_timm, timm_named
-from tests.photos_made import encoded, picture
+from tests.helpers.command import Run
+from tests.helpers.peers import randomise, save_timm, timm_named
+from tests.helpers.photos import encoded, picture
 
 pytestmark = pytest.mark.peers
 CLASSES, PHOTOS = 12, 240

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convnext_cli.training import plots
-from tests.training.made import (
+from tests.helpers.training import (
     split,
     write_labelled,
 )

@@ -16,8 +16,8 @@ from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training import precision, setup
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.loop import Trainer
-from tests.conftest import Run
-from tests.training.made import ALONE, ONE_STEP, TRAIN, log, recipe_of, start_of, started, trainer_of
+from tests.helpers.command import Run
+from tests.helpers.training import ALONE, ONE_STEP, TRAIN, log, recipe_of, start_of, started, trainer_of
 
 LACKING, NATIVE = ("avx2", "fma"), ("avx512_bf16", "avx512f", "avx2")
 

@@ -22,8 +22,8 @@ from convnext_cli.training import classifier_head, finish
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.run_folder import RunFolder
-from tests.conftest import Run
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.training import (
     ONE_STEP,
     RANDOM,
     SAME,

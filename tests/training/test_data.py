@@ -17,8 +17,8 @@ import pytest
 from convnext_cli.datasets import open_data
 from convnext_cli.training.data import arrange
 from convnext_cli.training.loop import Trainer
-from tests.conftest import Run
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.training import (
     COLOURS,
     ONE_STEP,
     SAME,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from convnext_cli.training import depthwise
 from convnext_cli.training.depthwise import DepthwiseConvolution, replace_depthwise, weight_gradient
-from tests.training.made import recipe_of, start_of, trainer_of
+from tests.helpers.training import recipe_of, start_of, trainer_of
 
 
 def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

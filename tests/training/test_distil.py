@@ -19,9 +19,9 @@ from convnext_cli.runtimes import open_engine
 from convnext_cli.training import mixup
 from convnext_cli.training.teacher import Classes, EngineTeacher, ModelTeacher, open_teacher
 from convnext_cli.training.validation import normaliser
-from tests.conftest import Run
-from tests.training.foreign import SIZE, train_foreign, write_foreign
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.foreign_classifier import SIZE, train_foreign, write_foreign
+from tests.helpers.training import (
     ALONE,
     COLOURS,
     LEARN,
@@ -33,7 +33,7 @@ from tests.training.made import (
     trainer_of,
     write_labelled,
 )
-from tests.weights_made import SMALL
+from tests.helpers.weights import SMALL
 
 NAMES = ("scarf", *reversed(COLOURS))  # a class more than the data has, in another order
 

@@ -16,8 +16,9 @@ from convnext_cli.training import classifier_head, setting_effects
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.setting_effects import NEEDS, Need
 from convnext_cli.training.settings import NAMES, TrainingSettings
-from tests.conftest import ROOT, Run
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.paths import ROOT
+from tests.helpers.training import (
     ALONE,
     ONE_STEP,
     SCRATCH,

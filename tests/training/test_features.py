@@ -21,9 +21,9 @@ from convnext_cli.runtimes.openvino import engine as openvino
 from convnext_cli.training import features, finish
 from convnext_cli.training.features import Features
 from convnext_cli.training.photo_cache import InMemory, Judged, Pixels, Streamed
-from tests.conftest import Run
-from tests.training.made import ALONE, TRAIN, facts, photos_of, place, tensors_of
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.command import Run
+from tests.helpers.training import ALONE, TRAIN, facts, photos_of, place, tensors_of
+from tests.helpers.weights import SMALL, random_tensors
 
 RECIPE = Preprocessing(size=(32, 32), resize_to=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 CONFIGS = {

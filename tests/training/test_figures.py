@@ -14,8 +14,8 @@ from convnext_cli import checkpoints
 from convnext_cli.evaluation.figures import BINS
 from convnext_cli.training import classifier_head, finish, plots
 from convnext_cli.training.validation import Calibration, calibrate, fit_temperature, judge
-from tests.conftest import Run
-from tests.training.made import EVALUATE, TRAIN, evaluations, facts, place, sets, split
+from tests.helpers.command import Run
+from tests.helpers.training import EVALUATE, TRAIN, evaluations, facts, place, sets, split
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -66,7 +66,7 @@ class TestTop5:
 
     def test_a_model_of_more_labels_keeps_its_own(self, convnext: Run, folders: Path, tmp_path: Path) -> None:
         """Four classes of data among six of the model: an answer may be any of the six."""
-        from tests.training.made import COLOURS, write_labelled
+        from tests.helpers.training import COLOURS, write_labelled
 
         path = write_labelled(tmp_path / "six.safetensors", (*COLOURS, "x", "y"))
         found = json.loads(convnext(*EVALUATE, folders, "-m", path, "--json").out)

@@ -18,8 +18,8 @@ from convnext_cli.training import classifier_head, mixup
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.teacher import FileTeacher, ModelTeacher
 from convnext_cli.training.validation import normaliser
-from tests.conftest import Run
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.training import (
     ALONE,
     COLOURS,
     EVALUATE,

@@ -15,8 +15,8 @@ from convnext_cli.training import finish, plots
 from convnext_cli.training.photo_cache import load
 from convnext_cli.training.splits import parted
 from convnext_cli.training.validation import fit_temperature
-from tests.conftest import Run
-from tests.training.made import EVALUATE, TRAIN, facts, place, sets, split
+from tests.helpers.command import Run
+from tests.helpers.training import EVALUATE, TRAIN, facts, place, sets, split
 
 FROZEN = ("--freeze", *sets("search_size=false"))
 

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from convnext_cli.base.errors import UnavailableError
-from tests.training.made import COLOURS
+from tests.helpers.training import COLOURS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -28,9 +28,9 @@ from convnext_cli.training.initial_network import from_weights
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.validation import fit_temperature, judge
-from tests.conftest import Run
-from tests.photos_made import picture
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.photos import picture
+from tests.helpers.training import (
     ALONE,
     TRAIN,
     photos_of,
@@ -38,7 +38,7 @@ from tests.training.made import (
     start_of,
     trainer_of,
 )
-from tests.weights_made import SMALL
+from tests.helpers.weights import SMALL
 
 
 class TestSchedule:

@@ -17,10 +17,10 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training import aspect_ratios
 from convnext_cli.training.photo_cache import Judged, Shrunk
-from tests.conftest import Run
-from tests.photos_made import encoded
-from tests.training.made import COLOURS, EVALUATE, ONE_STEP, SCRATCH, TRAIN, facts, place, sets, write_labelled
-from tests.weights_made import SMALL
+from tests.helpers.command import Run
+from tests.helpers.photos import encoded
+from tests.helpers.training import COLOURS, EVALUATE, ONE_STEP, SCRATCH, TRAIN, facts, place, sets, write_labelled
+from tests.helpers.weights import SMALL
 
 
 def at_an_end(name: str, seed: int, width: int, height: int) -> bytes:

@@ -27,8 +27,8 @@ from convnext_cli.training.loop import Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
-from tests.conftest import Done, Run
-from tests.training.made import (
+from tests.helpers.command import Done, Run
+from tests.helpers.training import (
     COLOURS,
     EVALUATE,
     LEARN,

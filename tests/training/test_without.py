@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from convnext_cli import checkpoints
-from tests.conftest import Run
-from tests.training.made import (
+from tests.helpers.command import Run
+from tests.helpers.training import (
     EVALUATE,
     TRAIN,
     evaluations,
@@ -79,7 +79,7 @@ class TestVal:
     def test_from_scratch_without_a_search_of_sizes(
         self, convnext: Run, data: Path, tmp_path: Path, undrawn: None
     ) -> None:
-        from tests.training.made import SCRATCH
+        from tests.helpers.training import SCRATCH
 
         done = convnext(*TRAIN, data, "-o", tmp_path / "run", *SCRATCH, "--epochs", "1", "-b", "8", *NONE)
         assert done.status == 0 and facts(tmp_path / "run")["results"]["size"] == 32

@@ -19,8 +19,8 @@ from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
-from tests.conftest import SAMPLES
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.paths import SAMPLES
+from tests.helpers.weights import SMALL, random_tensors
 
 V2 = SMALL.replace(use_grn=True, layer_scale_init_value=0.0)
 CONFIGS = {

@@ -32,9 +32,9 @@ from convnext_cli.training.loop import Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
-from tests.conftest import Done
-from tests.photos_made import encoded, picture
-from tests.weights_made import SMALL, random_tensors
+from tests.helpers.command import Done
+from tests.helpers.photos import encoded, picture
+from tests.helpers.weights import SMALL, random_tensors
 
 COLOURS = {"blue": (40, 70, 220), "green": (60, 190, 70), "grey": (150, 150, 150), "red": (210, 50, 50)}
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+NAME = "convnext_tiny.fb_in1k"
+REPOSITORY = f"timm/{NAME}"
+WEIGHTS = random.Random(0).randbytes(3_000_000)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
