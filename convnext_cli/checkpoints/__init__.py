@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convnext_cli.checkpoints.checkpoint import Checkpoint
     from convnext_cli.checkpoints.loading import load, own_card, read_card
-    from convnext_cli.checkpoints.save import build, save
+    from convnext_cli.checkpoints.saving import build, save
 
 __all__ = ["Checkpoint", "build", "load", "own_card", "read_card", "save"]
 
 _HOME = {
     "Checkpoint": "checkpoint",
-    "build": "save",
+    "build": "saving",
     "load": "loading",
     "own_card": "loading",
     "read_card": "loading",
-    "save": "save",
+    "save": "saving",
 }
 
 
