@@ -16,15 +16,17 @@ from tests.helpers.photos import encoded, picture
 from tests.helpers.weights import write_model
 
 
-def run(tmp_path: Path, home: Path, kind: str, *arguments: object) -> tuple[int, str]:
-    (tmp_path / "photos").mkdir()
+def run(tmp_path: Path, home: Path, kind: str, *arguments: object, folders: tuple[str, ...] = ("",)) -> tuple[int, str]:
+    """How a command ends, and what it says, where one of four photos is poison. folders: that they are in, in turn."""
     for number in range(4):
         data = encoded(picture(60, 50, seed=number), "JPEG")
-        (tmp_path / "photos" / f"{number}\x1b.jpg").write_bytes(poisoned(data, kind) if number == 2 else data)
+        photo = tmp_path / "photos" / folders[number % len(folders)] / f"{number}\x1b.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(poisoned(data, kind) if number == 2 else data)
     (tmp_path / "temporary").mkdir()
     model = write_model(tmp_path / "small.safetensors")
     process = subprocess.Popen(
-        command(*arguments, "-m", model, "-t", 1, "-b", 1),
+        command(*arguments, "-t", 1, *([] if arguments[0] == "train" else ["-m", model, "-b", 1])),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,6 +54,17 @@ def test_classify_names_the_photos_that_it_was_at(
     assert f"error: {how} while it worked on photos/2\\x1b.jpg" in err
     assert "hint: convnext label" in err
     assert "Traceback" not in err and "File " not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("evaluate", "--by-index", "photos"), ("train", "photos", "-o", "run", "--from", "small.safetensors")],
+)
+def test_commands_for_labelled_photos_name_them_too(tmp_path: Path, home: Path, arguments: tuple[str, ...]) -> None:
+    status, err = run(tmp_path, home, "segfault", *arguments, folders=("0", "1"))
+    assert status == -signal.SIGSEGV, err
+    assert "while it worked on photos/0/2\\x1b.jpg" in err
+    assert "hint: take these photos away" in err
 
 
 def test_label_says_how_it_goes_on(tmp_path: Path, home: Path) -> None:

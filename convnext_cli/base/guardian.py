@@ -80,9 +80,11 @@ class Guardian:
 
     def leave(self) -> None:
         """This process is another copy of the program, whose end is not the program's."""
-        for descriptor in (self.signals, self.orders, self.words):
-            with suppress(OSError):
-                os.close(descriptor)
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (self.signals, self.orders, self.words):  # whose numbers are known to handlers of crashes
+                os.dup2(nowhere, descriptor, inheritable=False)
+            os.close(nowhere)
 
 
 def start(patience: float, speak: Speak) -> Guardian | None:

@@ -79,7 +79,7 @@ def classify(**given: Any) -> int:
         if not _is_one(given):  # its name is known
             from convnext_cli.cli import witness
 
-            stack.enter_context(witness.of_classify(predictor))
+            predictor.in_flight = stack.enter_context(witness.noting("classify", given["timeout"]))
         failures = _Failures()
         if form == "table":
             _print_tables(predictor, failures.kept(predictor.rows(photos)))

@@ -88,6 +88,7 @@ def evaluate(**given: Any) -> int:
     for name in ("mistakes", "overwrite"):
         if name in options.typed(click.get_current_context()) and given["output"] is None:
             raise click.UsageError(f"--{name} is for -o FOLDER.")
+    from convnext_cli.cli import witness
     from convnext_cli.datasets import open_data
     from convnext_cli.evaluation import output_folder, real_labels
 
@@ -111,6 +112,9 @@ def evaluate(**given: Any) -> int:
             for predictor, name in zip(predictors, models, strict=True):
                 predictor.model = name or predictor.model
         chosen = _choose(dataset, photos, predictors, reassessed, given)
+        notes = stack.enter_context(witness.noting("evaluate", given["timeout"]))
+        for predictor in predictors:
+            predictor.in_flight = notes
         document, judged, failed = _measure(dataset, chosen, predictors, split, target, given)
     _tell_failures(judged, chosen, skipped=given["skip_bad"])
     evaluate_view.print_document(document, as_json=given["as_json"])

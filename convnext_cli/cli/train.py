@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,13 +159,14 @@ def train(**given: Any) -> int:
     if given["overwrite"] and folder.begun() and "RANK" in os.environ:
         raise UsageError("--overwrite is for one process", "remove the folder first")
     job = _job(given, folder, paths, begun=folder.begun() and not given["overwrite"])
+    from convnext_cli.cli import witness
     from convnext_cli.training import distributed, run
 
     group = distributed.join(given["device"])
     teller = train_view.Teller(quiet=given["quiet"] or not group.first)
     try:
-        with closing(open_data(paths)) as dataset, teller:
-            outcome = run.train(job, dataset, group, teller)
+        with closing(open_data(paths)) as dataset, teller, witness.noting("train", given["timeout"]) as notes:
+            outcome = run.train(job, replace(dataset, in_flight=notes), group, teller)
     except KeyboardInterrupt:
         render.note(_INTERRUPTED.format(job.folder) if folder.begun() else "interrupted before the run began")
         return 130

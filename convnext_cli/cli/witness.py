@@ -25,7 +25,6 @@ from convnext_cli.predict.decode_threads import CROWD, Limit
 
 if TYPE_CHECKING:
     from convnext_cli.base.guardian import Guardian, LastWords
-    from convnext_cli.predict.predictor import Predictor
 
 _FATAL = b"Fatal Python error: "  # how faulthandler begins
 _NAMED = 10
@@ -34,26 +33,32 @@ _STANDSTILL = 2.5
 _LEAST = 30.0  # seconds that every such call may take
 _UNASKED = 70  # exit status when a library ends the program
 ends_by_status = False  # whether the process has to be ended by ``os._exit``
+_TAKE_AWAY = "take these photos away, or find the one that causes it by convnext label, and give the command again"
 HINTS = {
     "classify": "convnext label goes on after such an end, and gives the photo that caused it a row of its own",
+    "evaluate": _TAKE_AWAY,
+    "train": _TAKE_AWAY,
     "label": "give the same command again: it goes on, and tries these photos last, in another process",
 }
 
 
 @contextlib.contextmanager
-def of_classify(predictor: Predictor) -> Iterator[None]:
-    """Say which photos ``classify`` worked on, should the process be ended."""
+def noting(command: str, timeout: float | None) -> Iterator[in_flight.InFlight | None]:
+    """Have the photos named that a command works on if this process is ended; yields where they are to be noted.
+
+    Args:
+        command: a key of ``HINTS``, other than ``label``, which keeps its notes.
+        timeout: seconds that one photo may take, as for ``Preprocessor``.
+    """
     if not cli.owns_process():
-        yield
+        yield None
         return
     with tempfile.TemporaryDirectory(prefix="convnext-") as folder:
         notes = in_flight.InFlight(Path(folder) / "notes")
-        predictor.in_flight = notes
         try:
-            with watching(notes.path, "classify", predictor.timeout):
-                yield
+            with watching(notes.path, command, timeout):
+                yield notes
         finally:
-            predictor.in_flight = None
             notes.close()
 
 
@@ -64,7 +69,7 @@ def watching(notes: Path, command: str, timeout: float | None) -> Iterator[None]
     Args:
         notes: where this process writes them.
         command: a key of ``HINTS``.
-        timeout: seconds that one photo may take, as for ``Preparation``.
+        timeout: seconds that one photo may take, as for ``Preprocessor``.
     """
     guardian = interruption.guardian
     if not cli.owns_process() or guardian is None:
@@ -137,7 +142,7 @@ def speak(last: LastWords) -> None:
     """Report which photos the program worked on, in the guardian."""
     path = Path(last.notes)
     notes = in_flight.read(path)
-    if last.command == "classify":
+    if last.command != "label":
         with contextlib.suppress(OSError):
             path.unlink()
             path.parent.rmdir()

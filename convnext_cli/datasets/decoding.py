@@ -34,7 +34,10 @@ def decoded(
     enough: as for ``decode``. timeout: as for ``Preprocessor``.
     """
 
+    notes = dataset.in_flight
+
     def work(photo: LabelledPhoto, task: Task[LabelledPhoto, T | PhotoError]) -> T | PhotoError:
+        slot = -1 if notes is None else notes.begin(photo.path)
         try:
             with room_for(dataset.size(photo), task):
                 data = dataset.read(photo)
@@ -44,6 +47,9 @@ def decoded(
             return error
         except MemoryError:
             return PhotoError("out_of_memory", "there is not enough memory to decode it")
+        finally:
+            if notes is not None:
+                notes.end(slot)
 
     with closing(Decoders(threads, work, Budget(threads), timeout).in_order(photos)) as tasks:
         for task in tasks:

@@ -12,6 +12,7 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.text import well_formed
 from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Photo
+from convnext_cli.predict.preprocess import InFlight
 from convnext_cli.storage.addresses import is_url
 
 SPLITS = ("train", "val", "test")
@@ -64,7 +65,7 @@ class Dataset:
     path: as the user named it. classes: every class of the data, also those without a photo: sorted by name, or in the
     data's own order where it has one. source: where the bytes are, None for files. passed_over: by type, what is no
     photo. aside: folders beside the splits that are none, whose photos are left out. contradictory: paths of photos to
-    which the data gives several labels, which have none here.
+    which the data gives several labels, which have none here. in_flight: is informed of what is being decoded.
     """
 
     path: str
@@ -75,6 +76,7 @@ class Dataset:
     passed_over: Counter[str] = field(default_factory=Counter)
     aside: tuple[str, ...] = ()
     contradictory: tuple[str, ...] = ()
+    in_flight: InFlight | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(dict.fromkeys(map(well_formed, self.classes))))

@@ -125,6 +125,10 @@ class InFlight:
             with suppress(ValueError):
                 notes[place : place + _HEAD.size] = _NONE
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Another process has no notes: slots are given out in this one."""
+        return type(None), ()
+
     def close(self) -> None:
         """An orderly end: only what was being worked on for long is left for the next run."""
         self._clear(_ALONE)
