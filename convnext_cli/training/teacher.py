@@ -156,7 +156,9 @@ class FileTeacher:
 
                 found = load_file(path)["logits"]
         except Exception as error:  # whatever the damage leads to
-            raise ModelError(f"{path} cannot be read as logits: {error}", "docs/distill.md describes such a file") from error
+            raise ModelError(
+                f"{path} cannot be read as logits: {error}", "docs/distill.md describes the file"
+            ) from error
         if tuple(found.shape) != (photos, classes) or not found.is_floating_point():
             raise ModelError(
                 f"{path} has logits of {tuple(found.shape)}, but there are {photos} photos and {classes} classes",
