@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
-from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, Decoded, decode
 from convnext_cli.predict.byte_budget import room_for
 from convnext_cli.predict.decode_threads import Decoders, Limit, Task
 
@@ -29,11 +29,41 @@ def decoded(
     enough: int | None = None,
     timeout: float | None = None,
 ) -> Iterator[tuple[LabelledPhoto, T | PhotoError]]:
-    """What ``use`` makes of each upright RGB photo, in a thread; or why it cannot be decoded.
+    """The result of ``use`` for each upright RGB photo, in a thread; or why it cannot be decoded.
 
     enough: as for ``decode``. timeout: as for ``Preprocessor``.
     """
+    return _decoded(
+        dataset,
+        photos,
+        lambda result: use(result.image),
+        threads=threads,
+        max_pixels=max_pixels,
+        enough=enough,
+        timeout=timeout,
+    )
 
+
+def sizes(
+    dataset: Dataset, photos: Iterable[LabelledPhoto], *, enough: int
+) -> Iterator[tuple[LabelledPhoto, tuple[int, int] | PhotoError]]:
+    """The width and height of each photo as it is shown, at full size; or why it cannot be decoded.
+
+    enough: as for ``decode``.
+    """
+    return _decoded(dataset, photos, lambda result: (result.width, result.height), enough=enough)
+
+
+def _decoded(
+    dataset: Dataset,
+    photos: Iterable[LabelledPhoto],
+    use: Callable[[Decoded], T],
+    *,
+    threads: int = 1,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    enough: int | None = None,
+    timeout: float | None = None,
+) -> Iterator[tuple[LabelledPhoto, T | PhotoError]]:
     notes = dataset.in_flight
 
     def work(photo: LabelledPhoto, task: Task[LabelledPhoto, T | PhotoError]) -> T | PhotoError:
@@ -42,7 +72,7 @@ def decoded(
             with room_for(dataset.size(photo), task):
                 data = dataset.read(photo)
                 task.compute()
-                return use(decode(data, max_pixels=max_pixels, enough=enough).image)
+                return use(decode(data, max_pixels=max_pixels, enough=enough))
         except PhotoError as error:
             return error
         except MemoryError:

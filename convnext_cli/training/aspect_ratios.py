@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.datasets import Dataset, LabelledPhoto
+from convnext_cli.datasets.decoding import sizes
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Fit
-from convnext_cli.photos.decode import decode
 
 _MEASURED = 64  # photos, evenly spread over the data
 _ENOUGH = 32  # pixels of the shorter edge: the size in the file's header is what is read
@@ -52,12 +52,9 @@ def ratios(
     count = min(_MEASURED, len(photos))
     some = [photos[number * len(photos) // count] for number in range(count)]
     found = []
-    for number, photo in enumerate(some, 1):
-        try:
-            pixels = decode(dataset.read(photo), enough=_ENOUGH)
-            found.append(max(pixels.width, pixels.height) / min(pixels.width, pixels.height))
-        except (PhotoError, MemoryError):  # which is said when it is read
-            pass
+    for number, (_, size) in enumerate(sizes(dataset, some, enough=_ENOUGH), 1):
+        if not isinstance(size, PhotoError):  # which is reported when it is read
+            found.append(max(size) / min(size))
         progress("measuring the shapes of photos", number, count)
     return found
 
