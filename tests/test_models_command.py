@@ -137,20 +137,40 @@ def test_the_smallest_first(convnext: Run) -> None:
     assert sizes == sorted(sizes)  # type: ignore[type-var]
 
 
-def test_one_model_is_recommended_by_its_figures(convnext: Run) -> None:
-    def line(*arguments: str) -> str:
-        err = convnext("models", "list", *arguments).err
-        return next((line for line in err.splitlines() if line.startswith("take this one: ")), "")
+def recommendations(convnext: Run, *arguments: str) -> dict[str, str]:
+    """The lines below the list that recommend a model, by what they say that it is."""
+    lines = convnext("models", "list", *arguments).err.splitlines()
+    return dict(line.removeprefix("+ ").split(": ") for line in lines if line.startswith("+ "))
 
-    everything = line()
-    name = everything.split()[6]
-    known = zoo.find(name)
-    assert known is not None and not known.terms and known.labels == "imagenet-1k" and known.top1
-    assert f"{known.top1:.2f} %" in everything and known.license in everything
-    assert line("base") != everything, "of those that are listed"
-    assert line("convnextv2_*") == "", "no licence that asks for something is recommended"
-    assert line(NAME) == "", "there is no choice"
-    assert "take this one" not in convnext("models", "list", "--json").err
+
+def test_two_models_are_recommended_by_their_figures(convnext: Run) -> None:
+    lines, everything = recommendations(convnext), rows(convnext)
+    assert list(lines) == ["small", "accurate"]
+    marked = {row["recommended"]: name for name, row in everything.items() if row["recommended"]}
+    for kind, line in lines.items():
+        name = line.split()[3]
+        known = zoo.find(name)
+        assert known is not None and not known.terms and known.labels == "imagenet-1k" and known.top1
+        size = 4 * known.num_parameters / 1e6
+        assert line == f"convnext models pull {name} ({known.top1:.2f} %, ≈{size:.{0 if size > 100 else 1}f} MB, " + (
+            f"{known.license})"
+        )
+        assert marked[kind] == name
+    small, accurate = (everything[marked[kind]] for kind in ("small", "accurate"))
+    assert small["size"] < accurate["size"] and small["top1"] < accurate["top1"]  # type: ignore[operator]
+    drawn = [line.split()[0] for line in convnext("models", "list").out.splitlines() if line.rstrip().endswith(" +")]
+    assert drawn == [marked["small"], marked["accurate"]]
+
+
+def test_models_are_recommended_of_those_that_are_listed(convnext: Run, home: Path) -> None:
+    assert recommendations(convnext, "base") not in ({}, recommendations(convnext))
+    assert not recommendations(convnext, "convnextv2_*"), "no licence that asks for something is recommended"
+    done = convnext("models", "list", NAME)
+    assert "+" not in done.out + done.err, "there is no choice"
+    assert "recommended" not in convnext("models", "list", "--json").err
+    name = recommendations(convnext)["small"].split()[3]
+    weights_of(name, home / "weights" / f"{name}.safetensors")
+    assert recommendations(convnext)["small"].startswith(f"convnext classify -m {name} PHOTO (")
 
 
 def test_what_is_recommended_follows_from_the_figures() -> None:
@@ -158,13 +178,15 @@ def test_what_is_recommended_follows_from_the_figures() -> None:
     better = usual | {"name": "better", "top1": 83.0}
     huge = better | {"name": "huge", "top1": 84.0, "size": 1000e6, "gmacs": 40.0}
     slow = better | {"name": "slow", "top1": 83.5, "gmacs": 12.0}
-    small = usual | {"name": "small", "top1": 81.5, "size": 25e6, "gmacs": 1.0}
+    small = usual | {"name": "small", "top1": 79.5, "size": 25e6, "gmacs": 1.0}
+    close = small | {"name": "close", "top1": 81.5}
     asks = usual | {"name": "asks", "top1": 99.0, "terms": "non-commercial use only"}
     other = usual | {"name": "other", "top1": 99.0, "labels": "flowers"}
     unknown = usual | {"name": "unknown", "top1": None}
-    assert recommended([usual, better, huge, slow, asks, other, unknown]) == "better"
-    assert recommended([usual, better, small]) == "small"
-    assert recommended([asks, other, unknown]) is None
+    assert recommended([usual, better, huge, slow, asks, other, unknown]) == {"accurate": "better"}
+    assert recommended([usual, better, small]) == {"small": "small", "accurate": "better"}
+    assert recommended([usual, better, close]) == {"accurate": "close"}
+    assert recommended([asks, other, unknown]) == {}
 
 
 def test_a_pattern_that_nothing_has_is_told_the_near_names(convnext: Run) -> None:

@@ -34,6 +34,18 @@ def rows() -> Iterator[dict[str, Any]]:
         yield model_view.row(entry.name, entry, where, first, chosen in paths or awaited is entry)
 
 
+def mark_recommended(rows: list[dict[str, Any]]) -> None:
+    """Say of each row whether it is the "small" or the "accurate" one to take, among those of a list.
+
+    Nothing is recommended where there is no choice.
+    """
+    from convnext_cli.zoo.recommendation import recommended
+
+    kinds = {name: kind for kind, name in recommended(rows).items()} if len(rows) > 1 else {}
+    for row in rows:
+        row["recommended"] = kinds.get(row["name"])
+
+
 def default_path() -> Path | None:
     """Where the weights lie that answer when no -m is given; None when they are gone."""
     from convnext_cli import zoo

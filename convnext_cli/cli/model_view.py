@@ -28,7 +28,9 @@ def row(name: str, known: Card | Entry | None, where: str, path: Path | None, ch
         return found | dict.fromkeys(unknown) | {"metrics": {}, "source": ""}
     labels = known.labels if known.labels is None or isinstance(known.labels, str) else known.labels.name
     if path is None and where == "pull":
-        found["size"] = known.config.num_parameters * _BYTES
+        from convnext_cli.zoo.recommendation import download_size
+
+        found["size"] = download_size(known.config)
     return found | {
         "architecture": known.architecture,
         "params": known.config.num_parameters,
@@ -136,7 +138,6 @@ def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-_BYTES = 4  # of a parameter in the files that are published, all of them float32
 _TITLES = ("name", "MB", "params M", "GMACs", "input", "labels", "top-1", "licence", "where")
 _FIGURES = ("MB", "params M", "GMACs", "input", "top-1")
 # What goes first where the screen is narrow; names are never cut or folded.
@@ -145,8 +146,6 @@ _DISPENSABLE = ("params M", "GMACs", "licence", "labels", "input")
 
 def draw_list(rows: list[dict[str, Any]]) -> None:
     from rich.measure import Measurement
-
-    from convnext_cli.zoo.recommendation import recommended
 
     console = render.out()
     cells = [_cells(r) for r in rows]
@@ -164,14 +163,15 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
     else:
         _draw_stacked(titles[1:], cells)
     count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
-    render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · * answers when no -m is given")
+    marks = "* answers when no -m is given" + " · + recommended" * any(r["recommended"] for r in rows)
+    render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · {marks}")
     if any(row["size"] and row["size_is_estimate"] for row in rows):
         render.note("≈: what a download takes, computed from the parameters")
     if left_out:
         render.note(f"for a wider screen, or --json: {', '.join(left_out)}")
-    name = recommended(rows) if len(rows) > 1 else None
-    if name is not None:
-        render.note(_recommendation(next(row for row in rows if row["name"] == name)))
+    for r in rows:
+        if r["recommended"]:
+            render.note(_recommendation(r))
     render.note("pull one: convnext models pull NAME · licences in docs/models.md")
 
 
@@ -190,7 +190,7 @@ def _recommendation(r: dict[str, Any]) -> str:
     """The line that names a model for those who have no reason to take another."""
     name = r["name"]
     command = f"convnext models pull {name}" if r["path"] is None else f"convnext classify -m {name} PHOTO"
-    return f"take this one: {command} ({r['top1']:.2f} %, {_megabytes(r)} MB, {r['license']})"
+    return f"+ {r['recommended']}: {command} ({r['top1']:.2f} %, {_megabytes(r)} MB, {r['license']})"
 
 
 def _megabytes(r: dict[str, Any]) -> str:
@@ -206,9 +206,9 @@ def _cells(r: dict[str, Any]) -> dict[str, Any]:
 
     colours = {"bundled": "green", "local": "green", "pull": "dim"}
     cells: dict[str, Any] = {
-        "name": Text(render.plain(r["name"]), "bold" if r["default"] else ""),
+        "name": Text(render.plain(r["name"]), "bold" if r["default"] or r["recommended"] else ""),
         "licence": Text(render.plain(_short(r["license"])), "yellow" if r["terms"] else ""),
-        "where": Text(r["where"] + (" *" if r["default"] else ""), colours.get(r["where"], "")),
+        "where": Text(r["where"] + " *" * r["default"] + " +" * bool(r["recommended"]), colours.get(r["where"], "")),
     }
     cells["MB"] = _megabytes(r)
     if r["params"] is None:

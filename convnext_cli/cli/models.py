@@ -82,6 +82,7 @@ def list_(pattern: str | None, **given: Any) -> int:
         rows.sort(key=lambda row: row["name"])
     elif key != "family":
         rows.sort(key=lambda row: row[key] or 0)
+    model_rows.mark_recommended(rows)
     if given["as_json"]:
         click.echo(json.dumps(rows, indent=2))
     else:

@@ -6,25 +6,58 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from convnext_cli.config import ConvNextConfig
+from convnext_cli.zoo.entry import Entry, entries
+
 # In points of top-1 accuracy: what twice the bytes to download, and twice the work for a photo, have to gain each.
-# Below half a point the largest networks win, above one the smallest.
-_WORTH = 0.75
+# Below half a point the largest networks win, above two the smallest.
+_WORTH = {"small": 1.25, "accurate": 0.75}
 _COMPARABLE = "imagenet-1k"  # accuracies on other labels say something else
+_BYTES = 4  # of a parameter in the files that are published, all of them float32
 
 
-def recommended(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """The name of the row that gives most accuracy for its size and its work; None where no row can be compared.
+def recommended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The names of the rows that give most accuracy for their size and their work, by "small" and "accurate".
 
-    rows: with ``name``, ``labels``, ``terms``, ``top1``, ``size`` and ``gmacs``. Licences that ask for something count
-    as not to be had.
+    "small" is missing where it is the same row; the answer is empty where no row can be compared.
+
+    Args:
+        rows: with ``name``, ``labels``, ``terms``, ``top1``, ``size`` and ``gmacs``. Rows with a licence that asks for
+            something are never recommended.
     """
-    best = max((row for row in rows if _comparable(row)), key=_balance, default=None)
-    return None if best is None else best["name"]
+    candidates = [row for row in rows if _is_comparable(row)]
+    if not candidates:
+        return {}
+    names = {kind: max(candidates, key=lambda row: _balance(row, worth))["name"] for kind, worth in _WORTH.items()}
+    if names["small"] == names["accurate"]:
+        del names["small"]
+    return names
 
 
-def _comparable(row: Mapping[str, Any]) -> bool:
+def for_real_work() -> str:
+    """The name of the known checkpoint that is recommended as the accurate one."""
+    return recommended(_row(entry) for entry in entries() if entry.hub or entry.url)["accurate"]
+
+
+def download_size(config: ConvNextConfig) -> int:
+    """Bytes, computed from the parameters."""
+    return config.num_parameters * _BYTES
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "labels": entry.labels,
+        "terms": entry.terms,
+        "top1": entry.top1,
+        "size": download_size(entry.config),
+        "gmacs": entry.gmacs,
+    }
+
+
+def _is_comparable(row: Mapping[str, Any]) -> bool:
     return row["labels"] == _COMPARABLE and not row["terms"] and all(row[key] for key in ("top1", "size", "gmacs"))
 
 
-def _balance(row: Mapping[str, Any]) -> float:
-    return float(row["top1"]) - _WORTH * (math.log2(row["size"]) + math.log2(row["gmacs"]))
+def _balance(row: Mapping[str, Any], worth: float) -> float:
+    return float(row["top1"]) - worth * (math.log2(row["size"]) + math.log2(row["gmacs"]))
