@@ -275,7 +275,7 @@ def test_the_sets_of_the_labels_page() -> None:
 
 
 def test_the_log_of_a_sort(place: Path) -> None:
-    assert run_in(place, "convnext label holiday -o labels.csv --sort-into sorted --mode move").returncode == 0
+    assert run_in(place, "convnext label holiday -o labels.csv --sort-into sorted --mode move --yes").returncode == 0
     first = json.loads((place / "sorted.log").read_text().splitlines()[0])
     shown = json.loads(only_block("sorting.md", '{"log"'))
     assert list(shown) == list(first)

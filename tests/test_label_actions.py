@@ -37,12 +37,12 @@ def test_sort_and_undo_leave_the_tree_as_it_was(convnext: Run, photos: Path, tmp
     assert "pretzel" not in planned.out  # it is not sure
     assert "sorted/espresso/coffee.jpg" in planned.out
     assert tree(photos) == before
-    done = convnext(*command, "--min-score", "0.6")
+    done = convnext(*command, "--min-score", "0.6", "--yes")
     assert done.status == 1  # of the empty photo
     sorted_ = {str(p.relative_to(photos / "sorted")) for p in (photos / "sorted").rglob("*.jpg")}
     assert sorted_ == {"espresso/coffee.jpg", "unknown/cat.jpg", "unknown/rocket.jpg"}
     if mode != "move":
-        again = convnext(*command, "--min-score", "0.6")  # what is sorted is no photo anew
+        again = convnext(*command, "--min-score", "0.6", "--yes")  # what is sorted is no photo anew
         assert "nothing new among 4 photos" in again.err
         assert "already" in again.err
         assert "nothing new among 4 photos" in convnext("label", photos, "-o", target, "--min-score", "0.6").err
@@ -52,7 +52,7 @@ def test_sort_and_undo_leave_the_tree_as_it_was(convnext: Run, photos: Path, tmp
 
 
 def test_a_log_that_was_taken_back_takes_nothing_else(convnext: Run, photos: Path, tmp_path: Path) -> None:
-    command = ("label", photos, "-o", tmp_path / "labels.jsonl", "--sort-into", tmp_path / "sorted")
+    command = ("label", photos, "-o", tmp_path / "labels.jsonl", "--sort-into", tmp_path / "sorted", "--yes")
     convnext(*command)
     convnext("label", "--undo", tmp_path / "sorted.log")
     convnext(*command)
@@ -71,23 +71,24 @@ def test_a_photo_that_is_a_link_gets_no_keywords_inside(convnext: Run, photos: P
     shutil.move(photos / "cat.jpg", tmp_path / "cat.jpg")
     (photos / "cat.jpg").symlink_to(tmp_path / "cat.jpg")
     before = (tmp_path / "cat.jpg").read_bytes()
-    done = convnext("label", photos, "-o", tmp_path / "labels.jsonl", "--xmp", "embed")
+    done = convnext("label", photos, "-o", tmp_path / "labels.jsonl", "--xmp", "embed", "--yes")
     assert done.status == 1
     assert "it is a link" in done.err
     assert (tmp_path / "cat.jpg").read_bytes() == before
 
 
 def test_ids_name_folders_too(convnext: Run, photos: Path, tmp_path: Path) -> None:
-    convnext("label", photos, "-o", tmp_path / "l.csv", "--sort-into", tmp_path / "sorted", "--by", "id")
+    convnext("label", photos, "-o", tmp_path / "l.csv", "--sort-into", tmp_path / "sorted", "--by", "id", "-y")
     assert (tmp_path / "sorted" / "n07920052" / "coffee.jpg").read_bytes() == (photos / "coffee.jpg").read_bytes()
 
 
 def test_keywords_come_and_go(convnext: Run, photos: Path, tmp_path: Path) -> None:
     before, target = tree(photos), tmp_path / "labels.jsonl"
-    convnext("label", photos, "-o", target, "--xmp", "sidecar", "--xmp-naming", "replace", "--xmp-root", "Robots")
+    command = ("label", photos, "-o", target, "--xmp", "sidecar", "--xmp-root", "Robots")
+    convnext(*command, "--xmp-naming", "replace", "--yes")
     assert "Robots|food|drink|espresso" in (photos / "coffee.xmp").read_text()
     assert not (photos / "empty.xmp").exists()
-    convnext("label", photos, "-o", target, "--xmp", "sidecar", "--xmp-remove", "--xmp-root", "Robots")
+    convnext(*command, "--xmp-remove")
     assert tree(photos) == before
 
 
@@ -96,7 +97,7 @@ def test_a_photo_with_new_keywords_is_not_labelled_again(
     convnext: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "labels.jsonl"
-    convnext("label", photos, "-o", target, "--xmp", "embed")
+    convnext("label", photos, "-o", target, "--xmp", "embed", "--yes")
     assert b"espresso" in (photos / "coffee.jpg").read_bytes()
     seen: list[str] = []
     real = preprocess.read_file
@@ -156,6 +157,6 @@ def test_embedding_without_exiftool_is_told(
     convnext: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = convnext("label", photos, "-o", tmp_path / "l.csv", "--xmp", "embed")
+    done = convnext("label", photos, "-o", tmp_path / "l.csv", "--xmp", "embed", "--yes")
     assert done.status == 4
     assert "libimage-exiftool-perl" in done.err

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_view, model_options, options, render, row_stream
+from convnext_cli.cli import demonstration, label_view, model_options, options, render, row_stream
 
 if TYPE_CHECKING:
     from convnext_cli.photos.find import Finder, Photo
@@ -87,6 +87,7 @@ def classify(**given: Any) -> int:
             _write(predictor, failures.kept(_counted(predictor, photos, bool(given["output"]))), form, given)
         failures.report(predictor.times.photos, quiet=given["quiet"])
         _summary(predictor, finder, given, time.perf_counter() - start)
+        demonstration.introduce(given["model"])
         _prepare(predictor, given)
         return 1 if predictor.times.failed else 0
 

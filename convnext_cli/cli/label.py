@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import (
+    demonstration,
     label_actions,
     label_cluster,
     label_effect,
@@ -75,6 +76,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 @options.decoding
 @label_actions.sorting
 @label_actions.keywords
+@label_actions.yes
 @label_actions.report
 @options.verbosity("Times of each stage")
 def label(**given: Any) -> int:
@@ -115,6 +117,7 @@ def label(**given: Any) -> int:
             stack.callback(earlier.close)
         if not is_named and earlier is not None:
             _refuse_other_source(earlier, pair, given)
+        introduced = demonstration.confirm(given)
         predictor = model_options.predictor(given, job="throughput", prepare=True)
         stack.callback(predictor.engine.close)
         session = _session(pair, earlier, predictor, finder, given)
@@ -122,6 +125,8 @@ def label(**given: Any) -> int:
         if not is_named:
             session.store.note(source=_source(given))
         session.round(photos, _roots(given))
+        if not introduced:
+            demonstration.introduce(given["model"])
         if given["watch"]:
             session.watch([path for path in given["paths"] if os.path.isdir(path)])  # noqa: PTH112
         return 1 if session.store.statuses().get("failed") or session.failed else 0

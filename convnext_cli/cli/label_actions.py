@@ -39,6 +39,9 @@ sorting = options.together(
     click.option("--dry-run", is_flag=True, help="Print what a sort would do, and touch no photo."),
     click.option("--undo", type=options.PathName(), metavar="LOG", help="Take a sort back, and do nothing else."),
 )
+yes = click.option(
+    "-y", "--yes", is_flag=True, help="Sort and write keywords without a question even with the bundled model."
+)
 keywords = options.together(
     click.option("--xmp", type=click.Choice(["sidecar", "embed"]), help="Labels as keywords, beside or in the photos."),
     click.option(

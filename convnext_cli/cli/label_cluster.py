@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import label_view, options, render
+from convnext_cli.cli import demonstration, label_view, options, render
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.cluster.run import Progress
@@ -79,6 +79,7 @@ def label(given: dict[str, Any], finder: Finder) -> int:
                 raise
     finder.passed_over.update(passed_over if far else {})
     _summary(manifest, progress, finder, given["output"], begun - start, time.monotonic() - begun)
+    demonstration.introduce(given["model"])
     return 1 if manifest["statuses"].get("failed") else 0
 
 

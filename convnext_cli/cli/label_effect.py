@@ -36,6 +36,8 @@ def check(given: dict[str, Any], typed: set[str]) -> None:
     if walking and given["files_from"] is None and given["paths"] and not any(map(_is_walked, given["paths"])):
         raise click.UsageError(f"{_names(walking)} is for folders, and no folder is named.")
     _check_keywords(given, typed)
+    if given["yes"]:
+        _check_yes(given)
 
 
 def _check_keywords(given: dict[str, Any], typed: set[str]) -> None:
@@ -48,6 +50,15 @@ def _check_keywords(given: dict[str, Any], typed: set[str]) -> None:
         raise click.UsageError(f"--xmp-remove writes no keywords: leave {_names(without)} out.")
     if given["dry_run"] and given["xmp"]:
         raise click.UsageError("--dry-run touches no photo, and --xmp would write keywords: leave one of them out.")
+
+
+def _check_yes(given: dict[str, Any]) -> None:
+    if not (given["sort_into"] or given["xmp"]):
+        raise click.UsageError("--yes is for --sort-into and --xmp.")
+    if given["dry_run"]:
+        raise click.UsageError("--dry-run touches no photo, and asks nothing: leave --yes out.")
+    if given["xmp_remove"] and not given["sort_into"]:
+        raise click.UsageError("--xmp-remove asks nothing: leave --yes out.")
 
 
 def _is_walked(path: str) -> bool:

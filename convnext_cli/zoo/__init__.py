@@ -23,7 +23,7 @@ __all__ = [
     "entry_for_file",
     "find",
     "folders",
-    "local",
+    "local_files",
     "nearest",
     "owned",
     "resolve",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from convnext_cli.config import ConvNextConfig
-from convnext_cli.zoo.entry import Entry, entries
+from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.zoo.catalogue import Entry, entries
 
 # In points of top-1 accuracy: what twice the bytes to download, and twice the work for a photo, have to gain each.
 # Below half a point the largest networks win, above two the smallest.
