@@ -54,6 +54,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
                 "begin anew with --overwrite, or in another folder",
             )
         recipe = setup.same_settings(job, read(folder.recipe), former)
+        setup.same_teacher(job, former)
         if "results" in former:
             return Outcome(True, former, trained=False)
     else:

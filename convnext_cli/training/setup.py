@@ -24,6 +24,7 @@ from convnext_cli.training.loop import DTYPES, Photos, Teacher
 from convnext_cli.training.photo_cache import Judged, Pixels, Shrunk, load
 from convnext_cli.training.settings import SCRATCH, TrainingSettings, make
 from convnext_cli.training.teacher import open_teacher
+from convnext_cli.zoo.record import sha256
 
 _SHOWN = 10  # photos in a message
 
@@ -50,6 +51,7 @@ class Prepared:
             "used_sha256": identity_of(self.data),
             "parting": {"val": job.val, "test": job.test, "skip_bad": job.skip_bad},
             "asked": job.given,
+            "teacher_sha256": teacher_identity(job),
             "classes": list(self.data.classes),
             "architecture": self.start.architecture,
             "begun_with": self.start.begun,
@@ -251,6 +253,25 @@ def identity_of(data: TrainingData) -> str:
         for photo in getattr(data, name):
             digest.update(f"{name}\0{photo.label}\0{Path(photo.path).name}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def teacher_identity(job: Job) -> str | None:
+    """The sha256 of the teacher's file; None without one, and for a folder."""
+    return sha256(job.teacher) if job.teacher is not None and job.teacher.is_file() else None
+
+
+def same_teacher(job: Job, former: dict[str, Any]) -> None:
+    """Raise UsageError when the teacher's file does not hold what it held when the run began.
+
+    Args:
+        job: the command that goes on with the run.
+        former: the facts of the run; an earlier version did not note the file.
+    """
+    if "teacher_sha256" in former and former["teacher_sha256"] != teacher_identity(job):
+        raise UsageError(
+            f"the content of {job.teacher} is not what the run in {job.folder} began to learn from",
+            "put the earlier file back, or start again with --overwrite, or in another folder",
+        )
 
 
 def _teacher(

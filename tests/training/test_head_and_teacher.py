@@ -25,12 +25,16 @@ from tests.helpers.training import (
     EVALUATE,
     LEARN,
     ONE_STEP,
+    SCRATCH,
     TRAIN,
     body_of,
     evaluations,
     facts,
+    killed_at,
     log,
     moved,
+    nothing,
+    nth,
     recipe_of,
     sets,
     start_of,
@@ -206,6 +210,42 @@ class TestTeacher:
         assert tomllib.loads((tmp_path / "with" / "recipe.toml").read_text())["teacher"] == str(path)
         # going on wants the teacher again
         assert convnext(*TRAIN, folders, "-o", tmp_path / "with", "--from", model, "--teacher", path).status == 0
+
+    @pytest.mark.parametrize("done", [False, True], ids=["interrupted", "done"])
+    def test_a_run_goes_on_with_the_content_that_it_began_to_learn_from(
+        self, convnext: Run, folders: Path, tmp_path: Path, done: bool
+    ) -> None:
+        logits, target = tmp_path / "logits.npy", tmp_path / "run"
+        scores = np.random.default_rng(0).standard_normal((32, 4), np.float32)
+        np.save(logits, scores)
+        command = (*TRAIN, folders, "-o", target, *SCRATCH, *ONE_STEP, "--epochs", "1", "--teacher", logits)
+        if done:
+            assert convnext(*command).status == 0
+        else:
+            killed_at(lambda: nth(Trainer, "_step", 4, nothing), *command)
+        before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+        np.save(logits, scores[::-1])
+        refused = convnext(*command)
+        assert refused.status == 2
+        error, hint = refused.err.splitlines()[-2:]
+        assert error == f"error: the content of {logits} is not what the run in {target} began to learn from"
+        assert hint.startswith("hint: put the earlier file back, or start again with --overwrite")
+        assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+        np.save(logits, scores)
+        assert convnext(*command).status == 0
+        np.save(logits, scores[::-1])
+        assert convnext(*command, "--overwrite").status == 0
+
+    def test_a_run_of_an_earlier_version_did_not_note_it(self, convnext: Run, folders: Path, tmp_path: Path) -> None:
+        logits, target = tmp_path / "logits.npy", tmp_path / "run"
+        np.save(logits, np.zeros((32, 4), np.float32))
+        command = (*TRAIN, folders, "-o", target, *SCRATCH, *ONE_STEP, "--teacher", logits)
+        assert convnext(*command).status == 0
+        facts = json.loads((target / "run.json").read_text())
+        del facts["teacher_sha256"]
+        (target / "run.json").write_text(json.dumps(facts))
+        np.save(logits, np.ones((32, 4), np.float32))
+        assert convnext(*command).status == 0
 
     @pytest.mark.parametrize(
         ("make", "said"),
