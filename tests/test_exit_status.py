@@ -266,12 +266,23 @@ def test_too_little_memory_to_start(megabytes: int) -> None:
     assert "unexpected" not in done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems set no such limit")
+@pytest.mark.parametrize("kilobytes", [150_000, 160_000, 170_000, 180_000, 200_000, 220_000, 360_000])
+def test_too_little_memory_has_words(kilobytes: int) -> None:
+    """Also where the library behind NumPy would end the process, or raise the signal of Ctrl-C."""
+    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m convnext_cli classify {CAT}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 4, done.stderr
+    assert "error: there is not enough memory" in done.stderr and "hint: " in done.stderr
+
+
 @pytest.mark.parametrize("module", ["click", "convnext_cli.cli", "convnext_cli.cli.classify"])
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
         ("KeyboardInterrupt", 130, "interrupted"),
         ("MemoryError", 4, "error: there is not enough memory"),
+        ("RuntimeError('plugin.cpp:921: Resource temporarily unavailable')", 4, "error: there is not enough memory"),
         ("ImportError('x.so: failed to map segment from shared object')", 4, "error: there is not enough memory"),
     ],
 )

@@ -70,6 +70,8 @@ class OutputError(ConvNextError):
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether memory was out: the loader of libraries, threads and the system have no exception of their own for it."""
+    if isinstance(error, RuntimeError) and "Resource temporarily unavailable" in str(error):  # a thread of a runtime
+        return True
     return isinstance(error, MemoryError) or any(
         words in str(error)
         for words in (

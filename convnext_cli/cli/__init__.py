@@ -15,7 +15,7 @@ import click
 
 from convnext_cli import __version__
 from convnext_cli.base import interruption
-from convnext_cli.base.errors import ConvNextError, lacks_memory
+from convnext_cli.base.errors import ConvNextError, UnavailableError, lacks_memory
 from convnext_cli.cli import aliases
 from convnext_cli.cli.closed_streams import open_closed_streams
 from convnext_cli.cli.groups import Group
@@ -54,6 +54,8 @@ writable · 130 interrupted
 """
 
 
+_LIGHT = ("models", "completion")  # commands that run no network
+_LEAST_MEMORY = 500 * 10**6  # bytes of addresses
 _owns_process = False
 
 
@@ -139,7 +141,29 @@ class Commands(Group):
                 + (f" Did you mean {near[0]!r}?" if near else ""),
                 ctx,
             )
-        return super().resolve_command(ctx, args)
+        resolved, command, rest = super().resolve_command(ctx, args)
+        if resolved not in _LIGHT and not ctx.resilient_parsing and not {"-h", "--help"} & set(rest):
+            _check_memory()
+        return resolved, command, rest
+
+
+def _check_memory() -> None:
+    """Raise UnavailableError under a limit with which no network runs.
+
+    The library behind NumPy ends the process where it lacks memory, and where no thread can be started it raises the
+    signal of Ctrl-C. So this is found before NumPy is imported.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= limit < _LEAST_MEMORY:
+        raise UnavailableError(
+            f"there is not enough memory: the limit is {limit // 10**6} MB, and no network runs in less than "
+            f"{_LEAST_MEMORY // 10**6} MB",
+            "raise the limit (ulimit -v)",
+        )
 
 
 def _is_command(word: str) -> bool:
