@@ -37,9 +37,10 @@ def one(folder: str, model: str, tell: Callable[[int], None]) -> None:
     from convnext_cli.jobs import job
     from convnext_cli.jobs.store import Store
     from convnext_cli.photos.find import Finder
-    from convnext_cli.predict.predictor import open_predictor
+    from convnext_cli.predict.open import open_predictor
+    from convnext_cli.predict.options import PredictorOptions
 
-    predictor = open_predictor(model, job="throughput", prepare=True)
+    predictor = open_predictor(PredictorOptions.of(model=model), job="throughput", prepare=True)
     with tempfile.TemporaryDirectory() as place:
         store = Store(Path(place) / "job")
         settings = store.settings("m", "s", {})
@@ -74,9 +75,10 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
 
 
 def _opened(model: str, threads: int | None) -> Any:
-    from convnext_cli.predict.predictor import open_predictor
+    from convnext_cli.predict.open import open_predictor
+    from convnext_cli.predict.options import PredictorOptions
 
-    return open_predictor(model, job="throughput", prepare=True, threads=threads)
+    return open_predictor(PredictorOptions.of(model=model, threads=threads), job="throughput", prepare=True)
 
 
 def measure(kind: str, folder: str, model: str) -> None:

@@ -21,7 +21,8 @@ from PIL import Image
 
 from convnext_cli.base import machine
 from convnext_cli.photos.decode import decode
-from convnext_cli.predict.predictor import open_predictor, score
+from convnext_cli.predict.open import open_predictor, score
+from convnext_cli.predict.options import PredictorOptions
 
 EDGES = (3000, 940)
 
@@ -44,8 +45,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=400)
     given = parser.parse_args()
     rows = parquet.read_table(given.validation).slice(0, given.photos).to_pylist()
-    predictor, rng = open_predictor("default", job="throughput"), np.random.default_rng(0)
-    recipe, labels = predictor.recipe, np.array([row["label"] for row in rows])
+    predictor, rng = open_predictor(PredictorOptions.of(model="default"), job="throughput"), np.random.default_rng(0)
+    recipe, labels = predictor.preprocessor.preprocessing, np.array([row["label"] for row in rows])
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}")
     print(f"Python {platform.python_version()}, pillow {version('pillow')}; {len(rows)} photos\n")
     print(

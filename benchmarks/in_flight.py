@@ -15,19 +15,21 @@ import statistics
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import photos
-from convnext_cli import zoo
 from convnext_cli.base import machine
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.jobs import job, suspects
 from convnext_cli.jobs.store import Store
 from convnext_cli.photos.photo import Photo
-from convnext_cli.predict.predictor import Predictor, open_predictor
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
+from convnext_cli.predict.predictor import Predictor
 
 TINY = (64, 48)
 
@@ -54,7 +56,7 @@ def seconds(predictor: Predictor, paths: list[str], *, noted: bool) -> float:
         tally = job.look(store, map(Photo, paths), [], settings)
         start = time.perf_counter()
         those = stack.enter_context(suspects.opened(store, predictor)) if noted else None
-        job.run(store, predictor, settings, tally, suspects=those)
+        job.run(store, those.predictor if those else predictor, settings, tally, suspects=those)
         assert (tally.done, tally.failed) == (len(paths), 0)
         return time.perf_counter() - start
 
@@ -67,12 +69,12 @@ def main() -> None:
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}, {usable_threads()} threads")
     print("\n| network | photos/s without notes | with notes | ratio of times | smallest | largest |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
-    predictor = open_predictor(zoo.default_model(), job="throughput", prepare=True)
+    predictor = open_predictor(PredictorOptions.of(), job="throughput", prepare=True)
     real = predictor.engine
     with tempfile.TemporaryDirectory() as place:
         paths = photos.make(Path(place) / "photos", TINY, given.photos, 24)
         for name, engine in (("the default", real), ("none", Nothing(real))):
-            predictor.engine = engine
+            predictor = replace(predictor, engine=engine)
             seconds(predictor, paths[:200], noted=True)  # the first photos of a process are slow
             without, noted = [], []
             for _ in range(given.turns):

@@ -38,20 +38,23 @@ import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 folder, model, fast, part = sys.argv[1], sys.argv[2], sys.argv[3] == "fast", sys.argv[4]
-from convnext_cli.predict.predictor import open_predictor
+from convnext_cli.predict.options import PredictorOptions
+from convnext_cli.predict.open import open_predictor
 from convnext_cli.photos.find import Finder
+from dataclasses import replace
 from convnext_cli.jobs import job
 from convnext_cli.jobs.store import Store
-pipeline = open_predictor(model, job="throughput", fast_decode=fast)
-x = np.random.default_rng(0).standard_normal((pipeline.batch_size, 3, 224, 224)).astype(np.float32)
-real = pipeline.engine
+from convnext_cli.predict.stage_times import Times
+predictor = open_predictor(PredictorOptions.of(model=model, fast_decode=fast), job="throughput")
+x = np.random.default_rng(0).standard_normal((predictor.batch_size, 3, 224, 224)).astype(np.float32)
+real = predictor.engine
 real(x)
 found = list(Finder(recursive=True).named([folder]))
 if part == "engine":
     start = time.perf_counter()
-    for _ in range(max(4, 160 // pipeline.batch_size)):
+    for _ in range(max(4, 160 // predictor.batch_size)):
         real(x)
-    seconds = (time.perf_counter() - start) / max(4, 160 // pipeline.batch_size) / len(x)
+    seconds = (time.perf_counter() - start) / max(4, 160 // predictor.batch_size) / len(x)
     print(json.dumps({"seconds": seconds * len(found), "photos": len(found)}))
     raise SystemExit
 if part == "decode":
@@ -59,20 +62,20 @@ if part == "decode":
         name, device, dtype, notes, card = real.name, real.device, real.dtype, [], real.card
         def __call__(self, batch):
             return np.zeros((len(batch), real.card.config.num_labels), np.float32)
-    pipeline.engine = Nothing()
-list(pipeline.rows(found[:16]))
-pipeline.times = type(pipeline.times)()
+    predictor = replace(predictor, engine=Nothing())
+list(predictor.rows(found[:16]))
+predictor = replace(predictor, preprocessor=replace(predictor.preprocessor, times=Times()))
 with tempfile.TemporaryDirectory() as place:
     store = Store(Path(place) / "job")
     settings = store.settings("m", "s", {})
     start = time.perf_counter()
     tally = job.look(store, iter(found), [folder], settings)
-    job.run(store, pipeline, settings, tally)
+    job.run(store, predictor, settings, tally)
     seconds = time.perf_counter() - start
     top = {e.row.path: e.row.predictions[0].index for e in store.entries() if e.row.predictions}
     store.close()
 assert tally.done == len(found) and not tally.failed
-print(json.dumps({"seconds": seconds, "photos": len(found), "top": top, "shares": pipeline.times.shares()}))
+print(json.dumps({"seconds": seconds, "photos": len(found), "top": top, "shares": predictor.times.shares()}))
 """
 TIMM = """
 import json, sys, time, timm, torch

@@ -17,19 +17,33 @@ _HOME = {
     "ConvNextForImageClassification": "huggingface.pretrained",
     "ConvNextImageProcessor": "huggingface.image_processor",
     "ConvNextFeatureExtractor": "huggingface.image_processor",
-    "classify": "predict.predictor",
+    "classify": "predict.classify",
+    "ClassifyRequest": "predict.classify",
+    "PredictorOptions": "predict.options",
+    "ModelOptions": "predict.options",
+    "Scoring": "predict.options",
+    "Decoding": "predict.options",
+    "PreprocessingChanges": "model.preprocessing_changes",
+    "Listener": "base.listener",
     "Row": "predict.rows",
     "Prediction": "predict.rows",
 }
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
+    from convnext_cli.base.listener import Listener as Listener
     from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
     from convnext_cli.huggingface.image_processor import ConvNextImageProcessor as ConvNextImageProcessor
     from convnext_cli.huggingface.pretrained import ConvNextConfig as ConvNextConfig
     from convnext_cli.huggingface.pretrained import ConvNextForImageClassification as ConvNextForImageClassification
     from convnext_cli.huggingface.pretrained import ConvNextModel as ConvNextModel
-    from convnext_cli.predict.predictor import classify as classify
+    from convnext_cli.model.preprocessing_changes import PreprocessingChanges as PreprocessingChanges
+    from convnext_cli.predict.classify import ClassifyRequest as ClassifyRequest
+    from convnext_cli.predict.classify import classify as classify
+    from convnext_cli.predict.options import Decoding as Decoding
+    from convnext_cli.predict.options import ModelOptions as ModelOptions
+    from convnext_cli.predict.options import PredictorOptions as PredictorOptions
+    from convnext_cli.predict.options import Scoring as Scoring
     from convnext_cli.predict.rows import Prediction as Prediction
     from convnext_cli.predict.rows import Row as Row
 

@@ -39,7 +39,8 @@ from convnext_cli.benchmarking.process import Worker, WorkerError
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.config import VARIANTS
-from convnext_cli.predict.predictor import open_predictor
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
 from tests.helpers.paths import ROOT, SAMPLES
 
 ROOM = Path(benchmarking.__file__).parent
@@ -388,7 +389,7 @@ def test_19_the_precision_is_read_back_and_proven() -> None:
 
 
 def test_20_both_the_forward_and_the_whole_way_are_told() -> None:
-    predictor = open_predictor("default", threads=1, workers=1, batch_size=2)
+    predictor = open_predictor(PredictorOptions.of(model="default", threads=1, workers=1, batch_size=2))
     photos = list(whole_way.Finder(recursive=False).named(SAMPLES * 4))
     # other tests run beside this one, and take the processor between two stages
     several = [whole_way.stage_by_stage(predictor, photos) for _ in range(10)]

@@ -160,7 +160,7 @@ def test_what_agrees_with_the_file_is_accepted(convnext: Run, exports: Path) -> 
     [
         ({"mean": 0.5}, "--mean cannot change it"),
         ({"size": 64}, "--size cannot change it"),
-        ({"recipe": Preprocessing(size=(32, 32), resize_to=(32, 32))}, "another recipe cannot change it"),
+        ({"preprocessing": Preprocessing(size=(32, 32), resize_to=(32, 32))}, "other preprocessing cannot change it"),
     ],
 )
 def test_python_refuses_preprocessing_that_is_inside(exports: Path, options: dict[str, object], words: str) -> None:
@@ -171,7 +171,7 @@ def test_python_refuses_preprocessing_that_is_inside(exports: Path, options: dic
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": 64, "recipe": Preprocessing()}, "exclude each other"),
+        ({"size": 64, "preprocessing": Preprocessing()}, "exclude each other"),
         ({"size": "big"}, "--size"),
         ({"size": True}, "--size"),
         ({"crop_pct": 95}, "--crop-pct must be"),

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from convnext_cli.predict import predictor, preprocess
+from convnext_cli.predict import preprocess
+from convnext_cli.predict.classify import classify
 from tests.helpers.command import Run
 from tests.helpers.paths import SAMPLES
 from tests.helpers.photos import encoded, picture
@@ -485,7 +486,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(photo[: len(photo) // 2] if i in BAD else photo)
     answers: dict[str, tuple[str, float] | None] = {}
-    found = predictor.classify(sorted(map(str, (place / "photos").rglob("*.jpg"))), model=model, engine="torch")
+    found = classify(sorted(map(str, (place / "photos").rglob("*.jpg"))), model=model, engine="torch")
     for row in found:
         answers[row.path] = (row.predictions[0].label, row.predictions[0].score) if row.predictions else None
     scores = sorted(answer[1] for answer in answers.values() if answer)

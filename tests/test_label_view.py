@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from convnext_cli.predict import predictor, preprocess
+from convnext_cli.predict import preprocess
+from convnext_cli.predict.classify import classify
 from tests.helpers.command import Run
 from tests.helpers.photos import encoded, picture
 from tests.helpers.weights import SMALL, write_model
@@ -66,7 +67,7 @@ def content(target: Path) -> Any:
 def score(folder: Path) -> float:
     """One that about half of the photos have."""
     photos = sorted((folder / "photos").glob("?.jpg"))
-    answers = predictor.classify(photos, model=folder / "small.safetensors", engine="torch")
+    answers = classify(photos, model=folder / "small.safetensors", engine="torch")
     scores = sorted(row.predictions[0].score for row in answers)
     return scores[len(scores) // 2] - 1e-4
 

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from convnext_cli.base.errors import ModelError
-from convnext_cli.predict.predictor import SCORES, score
+from convnext_cli.predict.scoring import SCORES, score
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from tests.helpers.command import Run
 from tests.helpers.paths import SAMPLES

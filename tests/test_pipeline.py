@@ -17,7 +17,9 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.find import Photo
-from convnext_cli.predict.predictor import Predictor, score
+from convnext_cli.predict.predictor import Predictor
+from convnext_cli.predict.preprocess import Preprocessor
+from convnext_cli.predict.scoring import score
 from convnext_cli.runtimes.fixed_shapes import Fixed
 from tests.helpers.paths import SAMPLES
 
@@ -45,8 +47,11 @@ class MeanEngine:
     def close(self) -> None: ...
 
 
-def predictor(engine: MeanEngine, **options: object) -> Predictor:
-    return Predictor(engine=engine, labels=LabelSet.numbered(3), recipe=engine.card.recipe, **options)
+def predictor(
+    engine: MeanEngine, preprocessing: Preprocessing | None = None, *, workers: int = 1, **options: object
+) -> Predictor:
+    preprocessor = Preprocessor(preprocessing=preprocessing or engine.card.recipe, workers=workers)
+    return Predictor(engine=engine, labels=LabelSet.numbered(3), preprocessor=preprocessor, **options)
 
 
 def photos(n: int) -> Iterator[Photo]:
@@ -122,7 +127,7 @@ def test_decoding_overlaps_over_the_workers() -> None:
             return np.zeros((3, 8, 8), np.float32)
 
     engine = MeanEngine()
-    stream = Predictor(engine=engine, labels=LabelSet.numbered(3), recipe=Together(), workers=3, threads=3)
+    stream = predictor(engine, Together(), workers=3, threads=3)
     assert len(list(stream.rows(photos(9)))) == 9
 
 

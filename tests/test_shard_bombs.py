@@ -299,7 +299,7 @@ def test_photos_of_a_shard_wait_by_bytes_and_not_by_number(monkeypatch: pytest.M
                 most = max(most, alive)
             yield Photo(f"{number}", Data(PHOTO))
 
-    prepared = Preprocessor(recipe=Preprocessing(size=16), workers=2).prepared(photos(), Budget(2), ahead=20)
+    prepared = Preprocessor(preprocessing=Preprocessing(size=16), workers=2).prepared(photos(), Budget(2), ahead=20)
     rows = list(prepared)
     assert [ready.photo.path for ready in rows] == [f"{number}" for number in range(30)]
     assert all(ready.tensor is not None and ready.photo.data is None for ready in rows)
@@ -328,7 +328,7 @@ def test_large_files_are_held_by_their_bytes(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(preprocess, "decode", slow)
     photos = Finder(recursive=True).named([str(tmp_path)])
-    rows = list(Preprocessor(recipe=Preprocessing(size=16), workers=6).prepared(photos, Budget(6), ahead=9))
+    rows = list(Preprocessor(preprocessing=Preprocessing(size=16), workers=6).prepared(photos, Budget(6), ahead=9))
     assert len(rows) == 13 and all(ready.tensor is not None for ready in rows)
     assert most <= 11 * len(PHOTO)
     monkeypatch.setattr(decoding, "decode", slow)

@@ -12,8 +12,11 @@ from typing import Any
 from convnext_cli.base import memory
 from convnext_cli.base.errors import UsageError
 from convnext_cli.benchmarking.setting import Setting
+from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.find import Finder, Photo
-from convnext_cli.predict.predictor import Predictor, open_predictor
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import ModelOptions, PredictorOptions
+from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import WRITERS, Row
 from convnext_cli.predict.stage_times import Times
 
@@ -47,23 +50,23 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
     Photos that cannot be read are no speed. Raises UsageError when the folder holds no photo.
     """
     photos = list(Finder(recursive=True).named([folder]))
-    predictor = open_predictor(
-        setting.path,
-        engine=setting.engine,
-        device=setting.device,
-        dtype=setting.asked_dtype,
-        threads=setting.threads,
-        compiled=setting.compiled,
-        batch_size=setting.batch_size,
-        job="throughput",
-        prepare=True,
-        say=say,
-        size=setting.size,
+    options = PredictorOptions(
+        model=ModelOptions(
+            model=setting.path,
+            engine=setting.engine,
+            device=setting.device,
+            dtype=setting.asked_dtype,
+            threads=setting.threads,
+            compiled=setting.compiled,
+            batch_size=setting.batch_size,
+        ),
+        preprocessing=PreprocessingChanges(size=setting.size),
     )
+    predictor = open_predictor(options, job="throughput", prepare=True, say=say)
     if not photos:
         raise UsageError(f"there is no photo in {folder}", "name a folder with photos")
     engine = _Timed(predictor.engine)
-    predictor.engine = engine
+    predictor = replace(predictor, engine=engine)
     walls, failed = [], 0
     for i in range(max(2, runs)):
         say(f"run {i + 1} over {len(photos)} photos")
@@ -80,11 +83,11 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
         "first_run_images_per_second": (len(photos) - failed) / walls[0],
         "partial_batch_ratio": partial_batch(engine.calls, predictor.batch_size),
         "batch_size": predictor.batch_size,
-        "workers": predictor.workers,
+        "workers": predictor.preprocessor.workers,
         "engine": engine.name,
         "device": engine.device,
         "dtype": engine.dtype,
-        "image_size": list(predictor.recipe.size),
+        "image_size": list(predictor.preprocessor.preprocessing.size),
         **stage_by_stage(predictor, photos[:MOST_ALONE]),
         "peak_memory_bytes": memory.peak(),
     }
@@ -110,7 +113,8 @@ def stage_by_stage(
     """Seconds a photo of each stage and of the whole, in the pipeline's own steps by one thread: then no photo is read
     or decoded while the network runs, and the stages add up."""
     engine = _Timed(predictor.engine)
-    alone = replace(predictor, engine=engine, workers=1, threads=1, times=Times())
+    preprocessor = replace(predictor.preprocessor, workers=1, times=Times())
+    alone = replace(predictor, engine=engine, preprocessor=preprocessor, threads=1)
     start = clock()
     writing = _write(alone, alone.rows_in_turn(photos), clock)[1]
     whole = clock() - start

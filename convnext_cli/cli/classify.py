@@ -79,7 +79,7 @@ def classify(**given: Any) -> int:
         if not _is_one(given):  # its name is known
             from convnext_cli.cli import witness
 
-            predictor.in_flight = stack.enter_context(witness.noting("classify", given["timeout"]))
+            predictor = predictor.noting(stack.enter_context(witness.noting("classify", given["timeout"])))
         failures = _Failures()
         if form == "table":
             _print_tables(predictor, failures.kept(predictor.rows(photos)))
@@ -288,7 +288,7 @@ def _readers(times: Times) -> str:
 
 def _summary(predictor: Predictor, finder: Finder, given: dict[str, Any], seconds: float) -> None:
     times, engine, card = predictor.times, predictor.engine, predictor.engine.card
-    recipe = predictor.recipe
+    recipe = predictor.preprocessor.preprocessing
     if finder.passed_over:
         render.note(label_view.passed_over(finder))
     names = predictor.labels.name or "own labels"
@@ -304,7 +304,7 @@ def _summary(predictor: Predictor, finder: Finder, given: dict[str, Any], second
         render.note(
             f"recipe: {recipe.describe()}; logits divided by {predictor.temperature:g}\n"
             f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {predictor.batch_size}, "
-            f"{predictor.threads} threads, {predictor.workers} of them decode{_measured(engine)}\n"
+            f"{predictor.threads} threads, {predictor.preprocessor.workers} of them decode{_measured(engine)}\n"
             f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
             f"decode {times.decode:.2f} s, "
             f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,12 +110,13 @@ def evaluate(**given: Any) -> int:
         models = [given["model"], given["against"]] if given["against"] else [given["model"]]
         predictors = [_open(given | {"model": name}, stack) for name in models]
         if len({predictor.model for predictor in predictors}) < len(predictors):  # two files of one name
-            for predictor, name in zip(predictors, models, strict=True):
-                predictor.model = name or predictor.model
-        chosen = _choose(dataset, photos, predictors, reassessed, given)
+            predictors = [
+                replace(predictor, model=name or predictor.model)
+                for predictor, name in zip(predictors, models, strict=True)
+            ]
+        chosen, predictors = _choose(dataset, photos, predictors, reassessed, given)
         notes = stack.enter_context(witness.noting("evaluate", given["timeout"]))
-        for predictor in predictors:
-            predictor.in_flight = notes
+        predictors = [predictor.noting(notes) for predictor in predictors]
         document, judged, failed = _measure(dataset, chosen, predictors, split, target, given)
     _tell_failures(judged, chosen, skipped=given["skip_bad"])
     evaluate_view.print_document(document, as_json=given["as_json"])
@@ -188,7 +190,8 @@ def _choose(
     predictors: list[Predictor],
     reassessed: list[list[int]] | None,
     given: dict[str, Any],
-) -> Chosen:
+) -> tuple[Chosen, list[Predictor]]:
+    """The photos and what is right for each; the predictors with the labels that count."""
     from convnext_cli.datasets import folder_drawing
     from convnext_cli.evaluation import truth
 
@@ -197,7 +200,6 @@ def _choose(
     models = []
     for predictor in predictors:
         found = truth.find(dataset, predictor.labels, by_index=given["by_index"], only_these=given["only_these"])
-        predictor.labels = found[0]
         models.append(found)
     chosen = truth.choose(photos, models, skip_unmatched=given["skip_unmatched"], reassessed=reassessed)
     if chosen.left_out:
@@ -205,7 +207,8 @@ def _choose(
         more = ", …" if len(chosen.unmatched) > len(names) else ""
         told = f": {', '.join(names)}{more}" if names else ""
         render.note(f"note: left out: {truth.told(chosen.left_out)}{told}")
-    return chosen
+    named = [replace(predictor, labels=labels) for predictor, (labels, _) in zip(predictors, models, strict=True)]
+    return chosen, named
 
 
 def _measure(

@@ -178,9 +178,9 @@ def _report(store: Store, predictor: Predictor, given: dict[str, Any], rate: flo
         Path(given["report"]),
         title=names,
         summary=Summary(store.statuses(), predictor.model, made, rate, predictor.scores),
-        picture=partial(small_jpeg, max_pixels=predictor.max_pixels),
+        picture=partial(small_jpeg, max_pixels=predictor.preprocessor.max_pixels),
         threads=predictor.threads,
-        timeout=predictor.timeout,
+        timeout=predictor.preprocessor.timeout,
     )
     render.note(f"report: {given['report']}")
 

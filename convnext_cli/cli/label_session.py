@@ -57,8 +57,9 @@ class Session:
             ask=_asked,
         )
         self.suspects = self._stack.enter_context(suspects.opened(self.store, self.predictor))
+        self.predictor = self.suspects.predictor
         notes = suspects.file_beside(self.store.path)
-        self._stack.enter_context(witness.watching(notes, "label", self.predictor.timeout))
+        self._stack.enter_context(witness.watching(notes, "label", self.predictor.preprocessor.timeout))
 
     def round(self, photos: Iterable[Photo], roots: list[str], *, whole: bool = True) -> None:
         """Label what is new among the photos, write the output, tell, and do what else is asked for.

@@ -1,8 +1,8 @@
-"""From the options that several commands share to an open pipeline."""
+"""From the options that several commands share to typed requests, and to an open predictor."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -10,60 +10,82 @@ from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+    from convnext_cli.predict.options import PredictorOptions
     from convnext_cli.predict.predictor import Predictor
+    from convnext_cli.predict.scoring import ScoreKind
     from convnext_cli.runtimes import Job
+
+
+def predictor_options(given: dict[str, Any]) -> PredictorOptions:
+    """The request that the options of a command make. Raises UsageError for a value that is out of range."""
+    from convnext_cli.predict.options import Decoding, ModelOptions, PredictorOptions, Scoring
+
+    return PredictorOptions(
+        model=ModelOptions(
+            model=given["model"],
+            labels=given["labels"],
+            engine=given["engine"],
+            device=given["device"],
+            dtype=given["dtype"],
+            compiled=given["compiled"],
+            threads=given["threads"],
+            batch_size=given["batch_size"],
+        ),
+        scoring=Scoring(
+            k=given["top"],
+            scores=score_kind(given),
+            classes=given["classes"],
+            min_score=given["min_score"],
+            floors=given["floors"] or {},
+        ),
+        preprocessing=preprocessing_changes(given),
+        decoding=Decoding(
+            workers=given["workers"],
+            max_pixels=given["max_pixels"],
+            fast_decode=given["fast_decode"],
+            timeout=given["timeout"],
+        ),
+    )
 
 
 def predictor(
     given: dict[str, Any], *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
 ) -> Predictor:
-    """Open what the options of a command ask for, and say what is remarkable about it.
+    """Open the predictor that the options of a command ask for, and print its notes.
 
-    job, prepare, photos: as for ``open_predictor``. Raises what that raises.
+    job, prepare, photos, thumbnail: as for ``open_predictor``. Raises what that raises.
     """
     from convnext_cli import zoo
 
-    changes = _changes(given)
     if given["pull"]:
         from convnext_cli.cli.models import pull_if_missing
 
         pull_if_missing(given["model"], offline=given["offline"])
-    model = given["model"] or zoo.default_model()
-    zoo.resolve(model)  # what is not there is said before torch is loaded
-    from convnext_cli.predict.predictor import open_predictor
+    zoo.resolve(given["model"] or zoo.default_model())  # a missing model is reported before torch is loaded
+    return open_predictor(predictor_options(given), job=job, prepare=prepare, photos=photos, thumbnail=thumbnail)
 
-    made = open_predictor(
-        model,
-        labels=given["labels"],
-        classes=given["classes"],
-        engine=given["engine"],
-        compiled=given["compiled"],
+
+def open_predictor(
+    request: PredictorOptions, *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
+) -> Predictor:
+    """Open a predictor, and print its notes. Raises what ``predict.open.open_predictor`` raises."""
+    from convnext_cli.predict import open as opening
+
+    opened = opening.open_predictor(
+        request,
         job=job,
-        photos=photos,
         prepare=prepare,
-        device=given["device"],
-        dtype=given["dtype"],
-        threads=given["threads"],
-        k=given["top"],
-        scores=scores(given),
-        min_score=given["min_score"],
-        floors=given["floors"],
-        batch_size=given["batch_size"],
-        workers=given["workers"],
-        max_pixels=given["max_pixels"],
-        fast_decode=given["fast_decode"],
-        timeout=given["timeout"],
+        photos=photos,
         thumbnail=thumbnail,
-        changes=changes,
         say=lambda text: render.note(f"note: {text}"),
     )
-    if made.scores == "logits":
+    if opened.scores == "logits":
         _refuse_percentages()
-    if (given["workers"] or 0) > made.workers:
-        render.note(f"note: {made.workers} threads decode, as many as --threads allows")
-    for note in made.engine.notes:
+    if (request.decoding.workers or 0) > opened.preprocessor.workers:
+        render.note(f"note: {opened.preprocessor.workers} threads decode, as many as --threads allows")
+    for note in opened.engine.notes:
         render.note(f"note: {note}")
-    return made
+    return opened
 
 
 def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
@@ -80,8 +102,8 @@ def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
 
 def check(given: dict[str, Any]) -> None:
     """Refuse, before anything is opened, options that exclude each other. Raises UsageError."""
-    scores(given)
-    _changes(given)
+    score_kind(given)
+    preprocessing_changes(given)
     if given["logits"]:
         _refuse_percentages()
     options.not_offline(given)
@@ -91,11 +113,37 @@ def check(given: dict[str, Any]) -> None:
         )
 
 
-def scores(given: dict[str, Any]) -> str | None:
-    wished = [kind for kind in ("softmax", "sigmoid", "logits") if given[kind]]
-    if len(wished) > 1:
-        raise click.UsageError(f"--{wished[0]} and --{wished[1]} exclude each other.")
-    return wished[0] if wished else None
+def score_kind(given: dict[str, Any]) -> ScoreKind | None:
+    """The kind of score that was asked for; None for the model's own."""
+    kinds: tuple[ScoreKind, ...] = ("softmax", "sigmoid", "logits")
+    asked = [kind for kind in kinds if given[kind]]
+    if len(asked) > 1:
+        raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other.")
+    return asked[0] if asked else None
+
+
+def preprocessing_changes(given: dict[str, Any]) -> PreprocessingChanges:
+    """The changes to the model's preprocessing that were asked for."""
+    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+
+    return PreprocessingChanges(
+        size=_size(given["size"]),
+        crop_pct=given["crop_pct"],
+        resize_mode=given["resize_mode"],
+        interpolation=given["interpolation"],
+        mean=options.numbers(given["mean"], "--mean"),
+        std=options.numbers(given["std"], "--std", positive=True),
+    )
+
+
+def _size(text: str | None) -> int | Literal["test"] | None:
+    if text is None:
+        return None
+    if text == "test":
+        return "test"
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise click.BadParameter(f"{text!r} is neither `test` nor a number of pixels", param_hint="--size")
+    return int(text)
 
 
 def _refuse_percentages() -> None:
@@ -103,22 +151,3 @@ def _refuse_percentages() -> None:
     ctx = click.get_current_context(silent=True)
     if ctx is not None and "min_score" in ctx.meta.get(types.PERCENTAGES, ()):
         raise click.UsageError("--min-score is a percentage, and logits are not: write it as a number.")
-
-
-def _changes(given: dict[str, Any]) -> PreprocessingChanges:
-    """What the user wants otherwise than the card's recipe."""
-    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
-
-    size = given["size"]
-    if size not in (None, "test"):
-        if not (size.isascii() and size.isdecimal() and len(size) < 10):
-            raise click.BadParameter(f"{size!r} is neither `test` nor a number of pixels", param_hint="--size")
-        size = int(size)
-    return PreprocessingChanges(
-        size=size,
-        crop_pct=given["crop_pct"],
-        resize_mode=given["resize_mode"],
-        interpolation=given["interpolation"],
-        mean=options.numbers(given["mean"], "--mean"),
-        std=options.numbers(given["std"], "--std", positive=True),
-    )

@@ -111,7 +111,7 @@ def _refuse_program(path: Path) -> None:
 
 def _int8(path: Path, folder: str, threads: int, as_json: bool) -> int:
     from convnext_cli import checkpoints
-    from convnext_cli.predict.predictor import BATCH_SIZE
+    from convnext_cli.predict.open import BATCH_SIZE
     from convnext_cli.runtimes.int8.calibration import calibrate
 
     card = checkpoints.read_card(path)

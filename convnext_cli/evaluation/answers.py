@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def answer(
     """
     if predictor.scores == "logits":
         raise ModelError("this model was trained for a quantity, not for classes", "take a classifier")
-    predictor.k = TOP
+    predictor = replace(predictor, k=TOP)
     numbers = {name: number for number, name in enumerate(predictor.labels.names)}
     top = np.full((len(photos), TOP), NONE, np.int32)
     scores = np.full((len(photos), TOP), np.nan)

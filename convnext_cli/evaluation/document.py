@@ -41,7 +41,7 @@ class Judged:
 
 def model(predictor: Predictor) -> Values:
     """Which model this is, and how it was run."""
-    engine = predictor.engine
+    engine, preprocessing = predictor.engine, predictor.preprocessor.preprocessing
     return {
         "model": predictor.model,
         "model_sha256": engine.card.sha256,
@@ -51,7 +51,7 @@ def model(predictor: Predictor) -> Values:
         "dtype": engine.dtype,
         "scores": predictor.scores,
         "temperature": predictor.temperature,
-        "recipe": predictor.recipe.to_dict() | {"description": predictor.recipe.describe()},
+        "recipe": preprocessing.to_dict() | {"description": preprocessing.describe()},
     }
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Any
@@ -53,12 +54,12 @@ class DiedError(Exception):
 class Isolated:
     """Reads, decodes and prepares one photo at a time in another process.
 
-    preparation: how photos become tensors; its limit holds here too. still: called now and then while a photo is read.
+    preprocessor: its time limit holds here too. still: called now and then while a photo is read.
     """
 
     def __init__(self, preprocessor: Preprocessor, still: Callable[[], None] = lambda: None) -> None:
         self._still = still
-        self._preparation = preprocessor.half()
+        self._preprocessor = replace(preprocessor, in_flight=None)
         self._limit = Limit.of(preprocessor.timeout)
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: Queue[Any] = Queue(_AHEAD)
@@ -134,7 +135,7 @@ class Isolated:
         assert process.stdin is not None
         Thread(target=_listen, args=(process.stdout, self._answers), daemon=True).start()
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump((self._preparation, self._limit), process.stdin)
+            pickle.dump((self._preprocessor, self._limit), process.stdin)
             process.stdin.flush()
         try:
             self._answer(process, USUAL)

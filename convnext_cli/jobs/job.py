@@ -47,7 +47,7 @@ def made_with(predictor: Predictor) -> dict[str, Any]:
     """What else than the weights decides what a row says."""
     labels = predictor.labels
     return {
-        "recipe": predictor.recipe.to_dict(),
+        "recipe": predictor.preprocessor.preprocessing.to_dict(),
         "labels": f"{labels.name} ({sha256(json.dumps(labels.to_dict()).encode()).hexdigest()[:12]})",
         "scores": predictor.scores,
         "temperature": predictor.temperature,
@@ -55,7 +55,7 @@ def made_with(predictor: Predictor) -> dict[str, Any]:
         "min_score": predictor.min_score,
         "floors": dict(predictor.floors),
         "dtype": predictor.engine.dtype,
-        "fast_decode": predictor.fast_decode,
+        "fast_decode": predictor.preprocessor.fast_decode,
     }
 
 

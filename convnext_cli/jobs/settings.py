@@ -34,11 +34,11 @@ class Reusable:
 def network_of(predictor: Predictor) -> dict[str, Any]:
     """What the network's answers depend on, besides the weights."""
     return {
-        "recipe": predictor.recipe.to_dict(),
+        "recipe": predictor.preprocessor.preprocessing.to_dict(),
         "scores": predictor.scores,
         "temperature": predictor.temperature,
         "dtype": predictor.engine.dtype,
-        "fast_decode": predictor.fast_decode,
+        "fast_decode": predictor.preprocessor.fast_decode,
     }
 
 

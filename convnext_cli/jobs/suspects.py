@@ -76,7 +76,7 @@ class Suspects:
     """
 
     def __init__(self, store: Store, predictor: Predictor, file: Path) -> None:
-        self._store, self._predictor = store, predictor
+        self._store, self._say_once = store, predictor.say
         notes = in_flight.read(file)
         kept = list((store.value("suspects") or {}).items())[-_MOST:]
         self._records = {path: _Record(*counts) for path, counts in kept}  # by absolute path
@@ -91,15 +91,15 @@ class Suspects:
         if notes.paths:
             self._say(notes.paths)
         self._notes = in_flight.InFlight(file)
-        self._isolated = Isolated(predictor, self._notes.still_alone)
-        predictor.in_flight = self._notes
+        self._isolated = Isolated(predictor.preprocessor, self._notes.still_alone)
+        self.predictor = predictor.noting(self._notes)  # whose photos are noted while it works on them
         self._again: frozenset[bytes] = frozenset()
         self.photos: list[Found] = []  # those that this round has come by
         self.shards: list[Found] = []
 
     def _say(self, paths: tuple[str, ...]) -> None:
         named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
-        self._predictor.say(
+        self._say_once(
             f"an earlier run was ended while it worked on {named}; these photos come last, in another process"
         )
 
@@ -165,13 +165,12 @@ class Suspects:
         else:
             ready = self._isolated.ready(photo, self._notes.alone, record.memory)
         with self._notes.alone(photo.path):
-            (row,) = self._predictor.answer([ready], Budget(1))
+            (row,) = self.predictor.answer([ready], Budget(1))
         return row
 
     def close(self) -> None:
         self._isolated.close()
         self._notes.close()
-        self._predictor.in_flight = None
 
     def _keep(self) -> None:
         self._store.note(suspects={path: list(astuple(record)) for path, record in self._records.items()})

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from convnext_cli.labels import LabelSet
-from convnext_cli.predict.predictor import Predictor, Scores, floor_of, ranked
+from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Prediction
+from convnext_cli.predict.scoring import ScoreKind, floor_of, ranked
 
 Groups = tuple[tuple[int, ...], ...] | None
 Predictions = tuple[Prediction, ...]
@@ -34,7 +35,7 @@ class Kept:
     k: int
     classes: int
     groups: Groups
-    scores: Scores
+    scores: ScoreKind
 
     @property
     def is_complete(self) -> bool:

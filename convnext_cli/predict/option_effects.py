@@ -8,30 +8,32 @@ from collections.abc import Mapping
 from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.runtimes import Engine
 
 
-def check_changes(changes: PreprocessingChanges, engine: Engine) -> None:
-    """Raises UsageError for preprocessing that is asked for, and that is inside the model file."""
-    if engine.photos and changes.options:
+def check_changes(changes: PreprocessingChanges | Preprocessing, engine: Engine) -> None:
+    """Raises UsageError for changes that are asked for, where the preprocessing is inside the model file."""
+    if engine.photos and isinstance(changes, PreprocessingChanges) and changes.options:
         raise UsageError(
             f"the preprocessing is inside this model file: {' and '.join(changes.options)} cannot change it",
             "leave it out, or export the model again without --with-preprocessing",
         )
 
 
-def check_recipe(recipe: Preprocessing, engine: Engine, *, fast_decode: bool) -> None:
+def check_preprocessing(preprocessor: Preprocessor, engine: Engine) -> None:
     """Raises UsageError for preprocessing that the engine cannot take, or that it would not look at."""
+    recipe = preprocessor.preprocessing
     if engine.photos:
         if recipe != engine.card.recipe:
-            raise UsageError("the preprocessing is inside this model file: another recipe cannot change it")
+            raise UsageError("the preprocessing is inside this model file: other preprocessing cannot change it")
     elif recipe.resize != "none" and not engine.fixed.takes(recipe.size):
         takes = "×".join("any" if edge is None else str(edge) for edge in engine.fixed.size)
         raise UsageError(
             f"this model file takes photos of {takes} pixels, not {recipe.size[0]}×{recipe.size[1]}",
             "leave --size out, or export the model again with --size any",
         )
-    if fast_decode and recipe.enough is None:
+    if preprocessor.fast_decode and recipe.enough is None:
         raise UsageError(
             "this model takes photos as large as they are: --fast-decode would change nothing", "leave it out"
         )

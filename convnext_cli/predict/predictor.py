@@ -6,55 +6,61 @@ batches are ever in memory.
 
 from __future__ import annotations
 
-import io
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 
-from convnext_cli import labels as label_sets
-from convnext_cli import zoo
-from convnext_cli.base.errors import ModelError, PhotoError, UsageError
-from convnext_cli.base.text import well_formed
-from convnext_cli.base.threads import Budget, usable_threads
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.threads import Budget
 from convnext_cli.labels import LabelSet
-from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict import option_effects
 from convnext_cli.predict.decode_threads import Task
-from convnext_cli.predict.preprocess import Preprocessor, Ready
+from convnext_cli.predict.preprocess import InFlight, Preprocessor, Ready
 from convnext_cli.predict.rows import Prediction, Row
-from convnext_cli.runtimes import DTYPES, ENGINES, Engine, Job, open_engine
-
-Scores = Literal["softmax", "sigmoid", "logits"]
-# What scores mean by default, by what the model was trained for (the card's ``problem``).
-SCORES: dict[str, Scores] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
-BATCH_SIZE = 8  # photos, on a CPU
+from convnext_cli.predict.scoring import ScoreKind, floor_of, ranked, score
+from convnext_cli.predict.stage_times import Times
+from convnext_cli.runtimes import Engine
 
 
-@dataclass(kw_only=True)
-class Predictor(Preprocessor):
+@dataclass
+class _Room:
+    """Photos that fit into one call of the engine; fewer once memory has run out."""
+
+    photos: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
     """How photos become rows.
 
-    engine: gives the logits. labels: the names.
-    k: guesses a row; 0 for all. scores: what the numbers are. min_score: below it a row is "unknown". floors: the same
-    for single labels, by name or id, in place of min_score.
-    temperature: logits are divided by it before the softmax.
-    batch_size, threads: photos a call of the engine, and processor threads of decoding and engine together.
-    say: called once with each remark that the user should see.
-    Raises UsageError for options that cannot take effect together.
+    Args:
+        engine: gives the logits.
+        preprocessor: gives the tensors.
+        labels: the names of the classes.
+        k: guesses a row; 0 for all.
+        scores: what the numbers are.
+        min_score: a row whose best score is below it is "unknown".
+        floors: the same for single labels, by name or id, in place of min_score.
+        temperature: logits are divided by it before the softmax.
+        batch_size: photos in one call of the engine.
+        threads: processor threads of decoding and engine together.
+        model: the model's name, for the rows.
+        say: called once with each remark that the user should see.
+
+    Raises:
+        UsageError: options cannot take effect together.
     """
 
     engine: Engine
+    preprocessor: Preprocessor
     labels: LabelSet
     k: int = 5
-    scores: Scores = "softmax"
+    scores: ScoreKind = "softmax"
     min_score: float | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
@@ -62,24 +68,34 @@ class Predictor(Preprocessor):
     threads: int = 1
     model: str = ""
     say: Callable[[str], None] = lambda _: None
+    _room: _Room = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.as_photos = self.engine.photos
-        option_effects.check_recipe(self.recipe, self.engine, fast_decode=self.fast_decode)
+        object.__setattr__(self, "_room", _Room(self.batch_size))
+        option_effects.check_preprocessing(self.preprocessor, self.engine)
         option_effects.check_scores(self.scores, self.engine, min_score=self.min_score, floors=self.floors)
+
+    @property
+    def times(self) -> Times:
+        """What the stages took so far."""
+        return self.preprocessor.times
+
+    def noting(self, in_flight: InFlight | None) -> Predictor:
+        """The same predictor, which tells ``in_flight`` what it is working on."""
+        return replace(self, preprocessor=replace(self.preprocessor, in_flight=in_flight))
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
-        self.times.workers = self.workers
+        self.times.workers = self.preprocessor.workers
         start = time.perf_counter()
         budget = Budget(self.threads)
         waiting: list[Ready] = []
         tensors = 0
-        for ready in self.prepared(iter(photos), budget, self.batch_size):
+        for ready in self.preprocessor.prepared(iter(photos), budget, self._room.photos):
             waiting.append(ready)
             tensors += ready.tensor is not None
             # failures wait only for the photos before them, and never pile up
-            if not tensors or tensors >= self.batch_size or len(waiting) >= self.batch_size + 256:
+            if not tensors or tensors >= self._room.photos or len(waiting) >= self._room.photos + 256:
                 yield from self.answer(waiting, budget)
                 waiting, tensors = [], 0
         yield from self.answer(waiting, budget)
@@ -90,9 +106,9 @@ class Predictor(Preprocessor):
         budget, waiting = Budget(1), list[Ready]()
         for photo in photos:
             task: Task[Photo, Ready] = Task(photo, budget)
-            waiting.append(self.prepare(photo, task))
+            waiting.append(self.preprocessor.prepare(photo, task))
             task.end()
-            if len(waiting) == self.batch_size:
+            if len(waiting) == self._room.photos:
                 yield from self.answer(waiting, budget)
                 waiting = []
         yield from self.answer(waiting, budget)
@@ -112,17 +128,18 @@ class Predictor(Preprocessor):
 
     def _at(self, waiting: list[Ready]) -> AbstractContextManager[None]:
         """The engine is at work on these."""
-        if self.in_flight is None:
+        in_flight = self.preprocessor.in_flight
+        if in_flight is None:
             return nullcontext()
-        return self.in_flight.batch(ready.photo.path for ready in waiting if ready.tensor is not None)
+        return in_flight.batch(ready.photo.path for ready in waiting if ready.tensor is not None)
 
     def _logits(self, tensors: list[np.ndarray]) -> list[np.ndarray | None]:
         """The logits of each tensor, None for one that does not fit into memory even alone."""
         done: list[np.ndarray | None] = []
-        before = self.batch_size
+        before = self._room.photos
         while len(done) < len(tensors):
-            part = tensors[len(done) : len(done) + self.batch_size]
-            # photos that nothing brought to one size go as many at once as are alike
+            part = tensors[len(done) : len(done) + self._room.photos]
+            # photos keep their own sizes where the model resizes them: only neighbours of one shape go together
             part = list(next(groupby(part, np.shape))[1])
             try:
                 done.extend(self.engine(np.stack(part)))
@@ -130,9 +147,9 @@ class Predictor(Preprocessor):
                 if len(part) == 1:
                     done.append(None)
                 else:
-                    self.batch_size = len(part) // 2
-        if self.batch_size < before:
-            self.say(f"out of memory on {self.engine.device}: going on with {self.batch_size} photos at a time")
+                    self._room.photos = len(part) // 2
+        if self._room.photos < before:
+            self.say(f"out of memory on {self.engine.device}: going on with {self._room.photos} photos at a time")
         return done
 
     def _row(self, ready: Ready, logits: np.ndarray | None) -> Row:
@@ -145,7 +162,7 @@ class Predictor(Preprocessor):
             else:
                 hint = "" if self.engine.dtype == "float32" else "; try --dtype float32"
                 error = PhotoError("not_finite", f"the network gave no finite score in {self.engine.dtype}{hint}")
-        floor = self._floor(predictions[0]) if predictions else None
+        floor = floor_of(predictions[0], self.floors, self.min_score) if predictions else None
         unsure = floor is not None and predictions[0].score < floor
         self.times.add(ready.seconds)
         self.times.failed += error is not None
@@ -162,164 +179,5 @@ class Predictor(Preprocessor):
             thumbnail=ready.thumbnail,
         )
 
-    def _floor(self, best: Prediction) -> float | None:
-        return floor_of(best, self.floors, self.min_score)
-
     def _predict(self, logits: np.ndarray) -> tuple[Prediction, ...]:
         return ranked(score(logits, self.scores, self.temperature), self.labels, self.scores, self.k)
-
-
-def floor_of(best: Prediction, floors: Mapping[str, float], min_score: float | None) -> float | None:
-    """The score below which a photo with this best guess is unknown."""
-    named = floors.get(best.label, floors.get(best.id or ""))
-    return min_score if named is None else named
-
-
-def ranked(scores: np.ndarray, labels: LabelSet, kind: Scores, k: int) -> tuple[Prediction, ...]:
-    """The best guesses from the scores of all classes, float32 (classes,).
-
-    labels: the names; probabilities (softmax) of a group's members are added, and other scores have their best one.
-    k: how many; 0 for all.
-    """
-    best = np.arange(len(scores))  # the classifier row that stands for each label
-    if labels.groups is not None:
-        best = np.array([group[int(np.argmax(scores[list(group)]))] for group in labels.groups])
-        if kind == "softmax":
-            scores = np.array([scores[list(group)].sum() for group in labels.groups], np.float32)
-        else:
-            scores = scores[best]
-    # a stable sort, so that equal scores come in the order of the classes on every machine
-    order = np.argsort(-scores, kind="stable")[: k or None]
-    ids = labels.group_ids or (None,) * len(labels.names)
-    return tuple(
-        Prediction(rank, int(best[i]), ids[i] or labels.ids[best[i]], labels.names[i], _shortest(scores[i]))
-        for rank, i in enumerate(order, 1)
-    )
-
-
-def score(logits: np.ndarray, kind: Scores, temperature: float = 1.0) -> np.ndarray:
-    """Scores from the logits of one photo, computed in float32; "logits" leaves them as they are."""
-    x = logits.astype(np.float32)
-    if kind == "logits":
-        return x
-    if kind == "sigmoid":
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # does not overflow
-    x = np.exp((x - x.max()) / np.float32(temperature))
-    return np.asarray(x / x.sum())
-
-
-def _shortest(value: np.floating[Any]) -> float:
-    """The float whose shortest decimal form is that of the float32."""
-    return float(str(np.float32(value)))
-
-
-def open_predictor(
-    model: str | Path,
-    *,
-    labels: str | Path | None = None,
-    classes: str | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    dtype: str | None = None,
-    threads: int | None = None,
-    job: Job = "latency",
-    photos: int | None = None,
-    compiled: bool = False,
-    prepare: bool = False,
-    changes: PreprocessingChanges | None = None,
-    **options: Any,
-) -> Predictor:
-    """The pipeline of a model: a name, a file or a folder.
-
-    labels: a label file or the name of a bundled set, instead of the card's. classes: only these of them, parted by
-    commas (``labels.select``). floors, of the options: a file too. threads: None for all that this process
-    may use. photos: how many will come, where that is known. engine, device, dtype, job, compiled, prepare: as for
-    ``open_engine``. changes: of the card's preprocessing; its fields may also be given one by one (``size=96``).
-    options: fields of ``Predictor``; the rest come from the card and the machine.
-    Raises ModelError when the model or labels cannot be used, or it names no classes; UnavailableError when the device
-    is not there; UsageError for an option that is not there, out of range, or without effect on this model.
-    """
-    single = {
-        name: options.pop(name) for name in [entry.name for entry in fields(PreprocessingChanges)] if name in options
-    }
-    if single and changes is not None:
-        raise UsageError("changes and its fields exclude each other", "give one of the two")
-    changes = changes or PreprocessingChanges(**single)
-    if changes.options and options.get("recipe") is not None:
-        raise UsageError("recipe and changes of the card's recipe exclude each other", "give one of the two")
-    if options.get("scores") not in (None, *get_args(Scores)):
-        raise UsageError(f"scores must be one of {', '.join(get_args(Scores))}, not {options['scores']!r}")
-    if threads and (options.get("workers") or 0) > threads:
-        raise UsageError(
-            f"--workers {options['workers']} is more than --threads {threads}: no more threads than that decode",
-            "leave one of the two out",
-        )
-    for name in ("k", "batch_size", "workers", "max_pixels"):
-        value = options.get(name)
-        if value is not None and (not isinstance(value, int) or value < (name != "k")):
-            raise UsageError(f"{name} must be a whole number from {int(name != 'k')}, not {value!r}")
-    if unknown := options.keys() - {entry.name for entry in fields(Predictor)}:
-        raise UsageError(f"there is no option {', '.join(sorted(unknown))}", "see the fields of Predictor")
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    threads = threads or usable_threads()
-    if engine not in ENGINES:
-        raise UsageError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    runs = open_engine(
-        zoo.resolve(model),
-        engine=engine,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        job=job,
-        batch_size=min(photos or BATCH_SIZE, options.get("batch_size") or BATCH_SIZE),
-        compiled=compiled,
-        prepare=prepare,
-        say=options.get("say", lambda _: None),
-    )
-    card = runs.card
-    if card.task != "classification":
-        what = "gives an embedding" if card.task == "embedding" else "is a feature backbone without a head"
-        raise ModelError(
-            f"{card.name or model} {what}: it cannot name classes", "convnext models list --task classification"
-        )
-    names = card.named(labels)
-    scores = options.get("scores") or SCORES[card.problem]
-    if classes is not None:
-        names = label_sets.select(classes.split(","), names)
-    if isinstance(options.get("floors"), str | Path):
-        options["floors"] = label_sets.floors(Path(options["floors"]), names, logits=scores == "logits")
-    option_effects.check_changes(changes, runs)
-    option_effects.check_batch(options.get("batch_size"), runs)
-    settings: dict[str, Any] = {
-        "recipe": changes.apply(card.recipe, stride=card.config.stride),
-        "scores": scores,
-        "temperature": card.temperature or 1.0,
-        "batch_size": BATCH_SIZE if runs.device == "cpu" else 64,
-        "workers": threads,
-        "model": card.name or well_formed(str(model)),
-    }
-    settings |= {name: value for name, value in options.items() if value is not None}
-    settings["workers"] = min(settings["workers"], threads)
-    return Predictor(engine=runs, labels=names, threads=threads, **settings)
-
-
-def classify(
-    photos: str | Path | bytes | Iterable[str | Path | bytes], *, model: str | Path | None = None, **options: Any
-) -> list[Row]:
-    """Label photos from Python.
-
-    photos: one, or several, as paths or as the bytes of files. model: a name, a file or a folder; None for the default.
-    options: those of ``open_predictor``, and with them any field of ``Predictor``, such as ``k``.
-    Raises ConvNextError when the model cannot be used; a photo that cannot be read is a row that says so.
-    """
-    if isinstance(photos, str | Path | bytes):
-        photos = [photos]
-    if isinstance(photos, io.IOBase) or not isinstance(photos, Iterable):  # a file's lines are no photos
-        raise UsageError(f"photos are paths or the bytes of files, not {type(photos).__name__}", "pass a list of them")
-    found = [Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in photos]
-    predictor = open_predictor(zoo.default_model() if model is None else model, photos=len(found), **options)
-    try:
-        return list(predictor.rows(found))
-    finally:
-        predictor.engine.close()

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -56,18 +56,23 @@ class InFlight(Protocol):
     def batch(self, paths: Iterable[str]) -> AbstractContextManager[None]: ...
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Preprocessor:
     """How photos become tensors.
 
-    recipe: the card's, or the user's own. as_photos: the recipe is in the model, which takes uint8 photos.
-    workers: decoding threads. max_pixels: larger photos fail as too_large. fast_decode: decode large JPEGs and camera
-    raw files at a fraction of their size, which is quicker and not exact. timeout: seconds for reading one photo, and
-    of processor time for decoding it; None for an hour and two minutes. thumbnail: edge in pixels of the small picture
-    kept in a row, or 0. times: is added to. in_flight: is informed of what is being worked on.
+    Args:
+        preprocessing: the model's, or the user's own.
+        as_photos: the model does its preprocessing itself, and takes uint8 photos.
+        workers: threads that decode.
+        max_pixels: larger photos fail as ``too_large``.
+        fast_decode: decode large JPEGs and camera raw files at a fraction of their size: quicker, not exact.
+        timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
+        thumbnail: edge in pixels of the small picture kept in a row; 0 for none.
+        times: is added to.
+        in_flight: is informed of what is being worked on.
     """
 
-    recipe: Preprocessing
+    preprocessing: Preprocessing
     as_photos: bool = False
     workers: int = 1
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -133,11 +138,6 @@ class Preprocessor:
     def _late(self, photo: Photo) -> Ready:
         return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
 
-    def half(self) -> Preprocessor:
-        """This half of a pipeline by itself, which can go to other processes."""
-        values = {each.name: getattr(self, each.name) for each in fields(Preprocessor)}
-        return Preprocessor(**values | {"in_flight": None})
-
     def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
         """Read, decode and prepare one photo."""
         if self.in_flight is None:
@@ -169,14 +169,14 @@ class Preprocessor:
             before = time.perf_counter()
             task.compute()
             idle = time.perf_counter() - before
-            enough = self.recipe.enough if self.fast_decode else None
+            enough = self.preprocessing.enough if self.fast_decode else None
             decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
             clock.append(time.perf_counter() - idle)
             ready.width, ready.height = decoded.width, decoded.height
             if self.as_photos:
                 ready.tensor = np.asarray(decoded.image)
             else:
-                ready.tensor = self.recipe.apply(decoded.image, fast=self.fast_decode)
+                ready.tensor = self.preprocessing.apply(decoded.image, fast=self.fast_decode)
             if self.thumbnail:
                 decoded.image.thumbnail((self.thumbnail, self.thumbnail))
                 ready.thumbnail = decoded.image

@@ -22,7 +22,8 @@ from convnext_cli.jobs.cluster.source import Source
 from convnext_cli.jobs.photo_state import Found
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
-from convnext_cli.predict.predictor import open_predictor
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
 from tests.helpers.command import Run
 from tests.helpers.containers import parquet_of, tar_of
 from tests.helpers.photos import encoded, picture
@@ -36,7 +37,7 @@ PHOTO = [encoded(picture(50, 40, seed=seed), "JPEG") for seed in range(4)]
 
 
 def opener(model: str, threads: int | None, **options: Any) -> Any:
-    return open_predictor(model, engine="torch", threads=threads, **options)
+    return open_predictor(PredictorOptions.of(model=model, engine="torch", threads=threads, **options))
 
 
 class Here(ClusterJob):

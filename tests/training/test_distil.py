@@ -14,7 +14,8 @@ from PIL import Image
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.predict.predictor import open_predictor
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.runtimes import open_engine
 from convnext_cli.training import mixup
 from convnext_cli.training.teacher import Classes, EngineTeacher, ModelTeacher, open_teacher
@@ -80,7 +81,7 @@ def test_an_engine_sees_what_classify_sees(convnext: Run, folders: Path, tmp_pat
     pixels = [Image.open(photo).convert("RGB").resize((SIZE, SIZE)) for photo in photos[:5]]
     for number, picture in enumerate(pixels):
         picture.save(tmp_path / f"{number}.png")
-    predictor = open_predictor(file, k=0, scores="logits", threads=1)
+    predictor = open_predictor(PredictorOptions.of(model=file, k=0, scores="logits", threads=1))
     rows = list(predictor.rows(pipeline_photos([tmp_path / f"{number}.png" for number in range(5)])))
     expected = [{guess.label: guess.score for guess in row.predictions} for row in rows]
     recipe = Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.45, 0.4), std=(0.2, 0.25, 0.3))

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,7 +163,7 @@ def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preprocesso
 
         predictor = opener(shape.threads)
         try:
-            return convnext_cli.__version__, described(predictor), predictor.half(), list(predictor.engine.notes)
+            return convnext_cli.__version__, described(predictor), predictor.preprocessor, list(predictor.engine.notes)
         finally:
             predictor.engine.close()
 
@@ -171,8 +172,7 @@ def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preprocesso
         raise UsageError(
             f"the cluster has convnext {release}, and this is {__version__}", "install the same release on both"
         )
-    preprocessor.workers = 1
-    return found, preprocessor, notes
+    return found, replace(preprocessor, workers=1), notes
 
 
 def on_a_node(work: Callable[[], T], shape: Shape) -> T:

@@ -22,7 +22,7 @@ from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report.pictures import PICTURED, Picture, small_jpeg, with_pictures
 
 if TYPE_CHECKING:
-    from convnext_cli.predict.predictor import Scores
+    from convnext_cli.predict.scoring import ScoreKind
 
 MOST_PICTURES = 20_000  # about 80 MB of page
 MOST_GUESSES = 20  # a photo
@@ -44,7 +44,7 @@ class Summary:
     model: str
     made: str
     rate: float | None = None
-    scores: Scores = "softmax"
+    scores: ScoreKind = "softmax"
 
     def facts(self) -> str:
         """One line of it."""

@@ -1,0 +1,160 @@
+"""What a user may ask of a predictor, as frozen values that travel to other processes: the groups that verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from convnext_cli.base.errors import UsageError
+from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+from convnext_cli.predict.scoring import ScoreKind
+from convnext_cli.runtimes import DTYPES, ENGINES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model answers, and what runs it.
+
+    Args:
+        model: a name, a file or a folder; None for the user's default.
+        labels: a label file or the name of a bundled set, in place of the card's labels.
+        engine: one of ``runtimes.ENGINES``; "auto" takes the fastest that is prepared.
+        device: "auto", "cpu", "cuda", "cuda:N", "cuda:all", "mps" or "xpu".
+        dtype: one of ``runtimes.DTYPES``; None for float32, or for what an exported file computes in.
+        compiled: have torch compile the network.
+        threads: processor threads for everything together; None for all that this process may use.
+        batch_size: photos in one call of the engine; None for 8 on a CPU and 64 elsewhere.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    model: str | Path | None = None
+    labels: str | Path | None = None
+    engine: str = "auto"
+    device: str = "auto"
+    dtype: str | None = None
+    compiled: bool = False
+    threads: int | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        _check_count("batch_size", self.batch_size, 1)
+        _check_count("threads", self.threads, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How logits become ranked labels.
+
+    Args:
+        k: guesses a row; 0 for all.
+        scores: what the numbers are; None for what the model was trained for.
+        classes: only these labels, separated by commas, as ``labels.select`` takes them.
+        min_score: a photo whose best score is below it is "unknown".
+        floors: the same for single labels, by name or id, or a file of lines ``label,score``.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    k: int = 5
+    scores: ScoreKind | None = None
+    classes: str | None = None
+    min_score: float | None = None
+    floors: str | Path | Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_count("k", self.k, 0)
+        if self.scores not in (None, *get_args(ScoreKind)):
+            raise UsageError(f"scores must be one of {', '.join(get_args(ScoreKind))}, not {self.scores!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How the bytes of photos become pixels.
+
+    Args:
+        workers: threads that decode; None for as many as all threads.
+        max_pixels: larger photos fail as ``too_large``; None for 200 million.
+        fast_decode: decode large JPEGs and camera raw files at a fraction of their size: quicker, not exact.
+        timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    workers: int | None = None
+    max_pixels: int | None = None
+    fast_decode: bool = False
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("workers", self.workers, 1)
+        _check_count("max_pixels", self.max_pixels, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorOptions:
+    """All that decides the rows of a photo.
+
+    Args:
+        model: which model, and what runs it.
+        scoring: how its logits become labels.
+        preprocessing: changes of the model's preprocessing, or all of it.
+        decoding: how photos are decoded.
+
+    Raises:
+        UsageError: more threads decode than there are.
+    """
+
+    model: ModelOptions = field(default_factory=ModelOptions)
+    scoring: Scoring = field(default_factory=Scoring)
+    preprocessing: PreprocessingChanges | Preprocessing = field(default_factory=PreprocessingChanges)
+    decoding: Decoding = field(default_factory=Decoding)
+
+    def __post_init__(self) -> None:
+        threads, workers = self.model.threads, self.decoding.workers or 0
+        if threads and workers > threads:
+            raise UsageError(
+                f"--workers {workers} is more than --threads {threads}: no more threads than that decode",
+                "leave one of the two out",
+            )
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """From the fields of all groups in one list: ``PredictorOptions.of(model="tiny", k=3, size=96)``.
+
+        Raises:
+            UsageError: there is no such field, a value is out of range, or two of them contradict each other.
+        """
+        changes = _pick(PreprocessingChanges, options)
+        whole = options.pop("preprocessing", None)
+        if whole is not None and changes:
+            raise UsageError("preprocessing and changes of the model's exclude each other", "give one of the two")
+        made = cls(
+            model=ModelOptions(**_pick(ModelOptions, options)),
+            scoring=Scoring(**_pick(Scoring, options)),
+            decoding=Decoding(**_pick(Decoding, options)),
+            preprocessing=whole or PreprocessingChanges(**changes),
+        )
+        if options:
+            raise UsageError(f"there is no option {', '.join(sorted(options))}", "see the fields of PredictorOptions")
+        return made
+
+
+def _pick(group: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of one group out of the options."""
+    return {entry.name: options.pop(entry.name) for entry in fields(group) if entry.name in options}
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise UsageError(f"{name} must be a whole number from {least}, not {value!r}")
