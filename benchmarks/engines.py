@@ -1,4 +1,4 @@
-"""Every engine and precision against model.py in float64, on photos: the table of docs/performance.md.
+"""Every engine and precision against network.py in float64, on photos: the table of docs/performance.md.
 
     python -m benchmarks.engines VALIDATION.parquet [--photos 500] [--model default]
 
@@ -96,7 +96,7 @@ def main() -> None:
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}, {os.cpu_count()} threads")
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "openvino", "onnxruntime")))
     print(
-        f"{found.card.name}, {len(x)} photos; model.py in float64 is right on {100 * accuracy(wanted, labels):.1f} %\n"
+        f"{found.card.name}, {len(x)} photos; the network in float64: {100 * accuracy(wanted, labels):.1f} % right\n"
     )
     print(
         "| engine | precision | same top-1 % | largest difference of a logit | of their range | right % | ms a photo |"

@@ -46,7 +46,7 @@ CONFIGS = {
 
 
 def logits64(config: ConvNextConfig, tensors: dict[str, torch.Tensor], x: np.ndarray) -> np.ndarray:
-    """What model.py gives in float64."""
+    """What network.py gives in float64."""
     network = build(config, {name: tensor.double() for name, tensor in tensors.items()})
     with torch.inference_mode():
         return np.asarray(network(torch.from_numpy(x).double()).logits)

@@ -1,4 +1,4 @@
-"""ExecuTorch exports against model.py, with every option; and files that cannot be used."""
+"""ExecuTorch exports against network.py, with every option; and files that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX exports against model.py, with every option; and in runtimes that know nothing of this program."""
+"""ONNX exports against network.py, with every option; and in runtimes that know nothing of this program."""
 
 from __future__ import annotations
 

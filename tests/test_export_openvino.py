@@ -1,4 +1,4 @@
-"""OpenVINO exports against model.py, with every option; and files that cannot be used."""
+"""OpenVINO exports against network.py, with every option; and files that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteRT exports against model.py, with every option; and files that cannot be used."""
+"""LiteRT exports against network.py, with every option; and files that cannot be used."""
 
 from __future__ import annotations
 

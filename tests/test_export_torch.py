@@ -1,4 +1,4 @@
-"""TorchScript, torch.export and AOTInductor files against model.py; what is damaged, foreign or malicious."""
+"""TorchScript, torch.export and AOTInductor files against network.py; what is damaged, foreign or malicious."""
 
 from __future__ import annotations
 

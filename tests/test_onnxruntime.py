@@ -1,4 +1,4 @@
-"""The ONNX graph against model.py, and the engine with our files, others' files, and files that cannot be used."""
+"""The ONNX graph against network.py, and the engine with our files, others' files, and files that cannot be used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def photos(n: int = 2, height: int = 64, width: int = 96) -> np.ndarray:
 
 
 def exact(config: ConvNextConfig, x: np.ndarray) -> np.ndarray:
-    """What model.py gives in float64."""
+    """What network.py gives in float64."""
     model = build(config, {name: tensor.double() for name, tensor in random_tensors(config).items()})
     with torch.inference_mode():
         return np.asarray(model(torch.from_numpy(x).double()).logits)

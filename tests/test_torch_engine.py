@@ -1,4 +1,4 @@
-"""The torch engine against model.py in float64, on the CPU; what needs a GPU is marked and skipped."""
+"""The torch engine against network.py in float64, on the CPU; what needs a GPU is marked and skipped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def made(config: ConvNextConfig, dtype: torch.dtype = torch.float32) -> Checkpoi
 
 
 def exact(checkpoint: Checkpoint, batch: np.ndarray) -> np.ndarray:
-    """model.py in float64."""
+    """network.py in float64."""
     network = build(checkpoint.card.config, {name: tensor.double() for name, tensor in checkpoint.tensors.items()})
     with torch.inference_mode():
         return network(torch.from_numpy(batch).double()).logits.numpy()

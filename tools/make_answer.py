@@ -1,4 +1,4 @@
-"""Write weights/reference.json: what the bundled model answers to the reference input, by model.py in float64.
+"""Write weights/reference.json: what the bundled model answers to the reference input, by network.py in float64.
 
 An engine without torch is held against it before it is used (convnext_cli/runtimes).
 Run it when the default changes:

@@ -113,7 +113,7 @@ class Bench:
                 return {"error": {"kind": "out_of_memory", "message": str(error)}}
 
     def reference(self, setting: Setting) -> list[list[float]] | None:
-        """The logits of model.py in float32 on the reference input; None where there is no model.py of it."""
+        """The logits of network.py in float32 on the reference input; None for ONNX files and for training."""
         if setting.path.endswith(".onnx") or setting.mode == "train":
             return None
         key = (setting.path, setting.size)
@@ -213,7 +213,7 @@ class _Runner:
         ended = self._worker.ask("end")
         difference = self._difference()
         if difference is not None and difference > self._tolerance():
-            return self._give_up("wrong", f"its answers are {difference:.1e} of their range from those of model.py")
+            return self._give_up("wrong", f"its answers are {difference:.1e} of their range from the network's")
         found = row.measured(self.setting, self._opened, self._warmed, self._turns, ended, difference)
         if seconds:
             row.add_checks(found, seconds)

@@ -16,7 +16,7 @@ from convnext_cli.runtimes.torch.engine import pick_device
 
 
 class TrainingStep:
-    """model.py in training mode. float16 and bfloat16 are autocast, over weights in float32."""
+    """network.py in training mode. float16 and bfloat16 are autocast, over weights in float32."""
 
     name, provider = "torch", None
 

@@ -145,7 +145,7 @@ def _legend(found: dict[str, Any], names: Sequence[str]) -> list[str]:
             lines[-1] += "; disturbed, so it may be higher, and the shares lower"
     offs = [row["max_logit_difference"] for row in rows if row["max_logit_difference"] is not None]
     if offs:
-        lines.append(f"logits at most {max(offs):.0e} of their range from model.py in float32")
+        lines.append(f"logits at most {max(offs):.0e} of their range from the reference network in float32")
     if any(row["error"] is None and (not row["stable"] or row["disturbed"]) for row in rows):
         lines.append("! not stable or disturbed: see the warnings")
     return lines

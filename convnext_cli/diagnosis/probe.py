@@ -102,7 +102,7 @@ def probe_torch(say: Say, threads: int) -> None:
 
 
 class _Exact:
-    """model.py in float64: what the stored answer was made by."""
+    """network.py in float64: what the stored answer was made by."""
 
     dtype = "float64"
 
@@ -236,7 +236,7 @@ def _bundled() -> Path:
 
 
 def _reference() -> tuple[np.ndarray, np.ndarray]:
-    """The reference input, (1, 3, H, W), and what model.py answers in float64, (1, classes)."""
+    """The reference input, (1, 3, H, W), and what network.py answers in float64, (1, classes)."""
     path = _bundled()
     card = zoo.local_files.embedded_card(path)
     answer = path.with_name("reference.json")

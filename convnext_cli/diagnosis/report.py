@@ -27,7 +27,7 @@ _START = (
 
 @dataclass(frozen=True)
 class Check:
-    """Whether an engine's answer to the reference input is that of model.py in float64.
+    """Whether an engine's answer to the reference input is that of network.py in float64.
 
     difference: the largest of a logit, as a share of the logits' range; None where there is no finite answer.
     """

@@ -30,7 +30,7 @@ Save = Callable[[Path], None]
 class Prepared:
     """What ``prepare`` made.
 
-    engines: by name, open; the caller closes them. proof: by engine, the largest difference from model.py as a share
+    engines: by name, open; the caller closes them. proof: by engine, the largest difference from network.py as a share
     of the logits' range. choice: what was measured. refused: why engines are not among them. kept: why the cache
     could not be written, if so.
     """
@@ -58,8 +58,8 @@ def prepare(
     """Make, prove and measure the engines that can run these weights on the CPU, and keep the fastest for each job.
 
     compiled: measure torch.compile too, which takes a minute. wanted: an engine to keep too. checkpoint: the weights,
-    if they were read already. An engine that is not installed, or does not give model.py's answers, is left out; torch
-    always stays.
+    if they were read already. An engine that is not installed, or does not give network.py's answers, is left out;
+    torch always stays.
     Raises ModelError when the weights cannot be used.
     """
     start = time.perf_counter()

@@ -50,7 +50,7 @@ class Known:
 class Entry:
     """A prepared engine.
 
-    name: the model's. files: names and CRC-32 of its files. proof: ``reference.difference`` from model.py.
+    name: the model's. files: names and CRC-32 of its files. proof: ``reference.difference`` from network.py.
     """
 
     folder: Path

@@ -108,7 +108,7 @@ def written(form: str, found: Checkpoint, plan: Plan, path: Path) -> Card:
 
 
 def off(engine: Any, found: Checkpoint, x: np.ndarray) -> float:
-    """The largest difference from model.py of an output, as a share of its range."""
+    """The largest difference from network.py of an output, as a share of its range."""
     network = Network(found, engine.card)
     given, wanted = engine.outputs(x), network.answer(x)
     assert [each.shape for each in given] == [each.shape for each in wanted]

@@ -46,7 +46,7 @@ def network_of(config: ConvNextConfig) -> ConvNextForImageClassification:
 
 
 def exact(network: ConvNextForImageClassification, photos: torch.Tensor) -> torch.Tensor:
-    """By model.py in float64, of bytes (N, 3, H, W)."""
+    """By network.py in float64, of bytes (N, 3, H, W)."""
     network = network.double()
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (RECIPE.mean, RECIPE.std))
     with torch.inference_mode():

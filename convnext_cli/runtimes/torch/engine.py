@@ -1,6 +1,6 @@
-"""The torch engine: model.py as it is, on any device that torch knows.
+"""The torch engine: network.py as it is, on any device that torch knows.
 
-Norms and GRN are computed in float32 whatever the dtype (model.py). Nothing is folded: in eager on the CPU that
+Norms and GRN are computed in float32 whatever the dtype (network.py). Nothing is folded: in eager on the CPU that
 did not pay, and channels_last was mostly the faster layout. Neither was measured on GPUs.
 """
 
