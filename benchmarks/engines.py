@@ -95,9 +95,7 @@ def main() -> None:
         wanted = np.concatenate([network(torch.from_numpy(b).double()).logits.numpy() for b in batches(x)])
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}, {os.cpu_count()} threads")
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "openvino", "onnxruntime")))
-    print(
-        f"{found.card.name}, {len(x)} photos; the network in float64: {100 * accuracy(wanted, labels):.1f} % right\n"
-    )
+    print(f"{found.card.name}, {len(x)} photos; the network in float64: {100 * accuracy(wanted, labels):.1f} % right\n")
     print(
         "| engine | precision | same top-1 % | largest difference of a logit | of their range | right % | ms a photo |"
     )
