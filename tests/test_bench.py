@@ -24,6 +24,7 @@ from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.config import VARIANTS
 from tests.helpers.command import Run
 from tests.helpers.paths import ROOT
+from tests.helpers.tiers import slow_except
 
 QUICK = ("--seconds", "0.05", "--no-checks", "-t", "1")
 LOW = {"flops": 1e12, "by": "by hand", "all": {}, "copy": 1e10, "disturbed": [], "device": "cpu", "dtype": "float32"}
@@ -69,6 +70,7 @@ def _config() -> Any:
 
 @pytest.mark.parametrize("name", ["bench", "benchmark"])
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_table_fits_eighty_columns(name: str, convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = convnext(name, "-b", "1,2", "-e", "openvino,torch", "-q", *QUICK)
@@ -86,6 +88,7 @@ def test_table_fits_eighty_columns(name: str, convnext: Run, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_compare_and_the_gate(convnext: Run, tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     assert convnext("bench", "-b", "1", "-o", str(old), *QUICK).status == 0
@@ -141,6 +144,7 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], status: int, says: s
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_batches_that_nobody_named_are_those_of_each_device(convnext: Run) -> None:
     import torch
 
@@ -172,6 +176,7 @@ def test_out_of_memory_is_a_row(convnext: Run) -> None:
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_what_cannot_be_in_a_sweep_is_a_row(convnext: Run, tmp_path: Path) -> None:
     target = tmp_path / "found.json"
     done = convnext("bench", "--size", "80,7", "-b", "1", "-o", str(target), *QUICK)
@@ -199,6 +204,7 @@ def test_what_was_measured_is_kept_when_it_is_stopped(
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_photos_that_cannot_be_read_are_no_speed(convnext: Run, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     done = convnext("bench", "--data", str(tmp_path), "-b", "1", "--json", *QUICK)
@@ -219,7 +225,7 @@ def test_a_missing_plot_library_is_said_beforehand(convnext: Run, monkeypatch: p
 
 
 @pytest.mark.usefixtures("no_ceilings")
-@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+@pytest.mark.parametrize(("suffix", "begins"), slow_except([("png", b"\x89PNG"), ("svg", b"<?xml")], ("svg", b"<?xml")))
 def test_plot(suffix: str, begins: bytes, convnext: Run, tmp_path: Path) -> None:
     target = tmp_path / f"speed.{suffix}"
     done = convnext("bench", "-b", "1,2", "--plot", str(target), *QUICK)
@@ -237,6 +243,7 @@ def test_the_whole_way(convnext: Run) -> None:
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_training(convnext: Run) -> None:
     done = convnext("bench", "--train", "--random", "-m", "test_convnext2", "-b", "2", "--size", "64", "--json", *QUICK)
     assert done.status == 0, done.err
@@ -248,6 +255,7 @@ def test_training(convnext: Run) -> None:
 
 @pytest.mark.peers
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_against_other_libraries_on_the_same_weights(convnext: Run) -> None:
     """torchvision has no atto."""
     done = convnext(
@@ -268,6 +276,7 @@ def test_against_other_libraries_on_the_same_weights(convnext: Run) -> None:
 
 
 @pytest.mark.peers
+@pytest.mark.slow
 def test_torchvision_takes_the_weights() -> None:
     with Bench() as bench:
         one = bench.random_weights("convnext_tiny").replace(peer="torchvision", size=64, threads=1)
@@ -384,6 +393,7 @@ def test_leaving_ends_the_worker_and_what_it_started() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals of this kind")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.slow
 def test_a_bench_that_is_stopped_leaves_no_worker(sent: signal.Signals, status: int) -> None:
     code = (
         "import sys; from convnext_cli.benchmarking.process import Worker; ask = Worker.ask\n"
@@ -409,6 +419,7 @@ def test_a_bench_that_is_stopped_leaves_no_worker(sent: signal.Signals, status: 
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_it_silently() -> None:
     code = (
         f"from convnext_cli.benchmarking.runs import Bench; Bench.measure_ceiling = lambda self, *key: {LOW}\n"

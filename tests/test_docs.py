@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 
 from convnext_cli import labels, zoo
 from convnext_cli.base.errors import FAILURE_KINDS
 from convnext_cli.jobs.actions import folder_names
 from convnext_cli.predict.rows import arrow_table
 from convnext_cli.runtimes.onnx import graph
+from tests.helpers.command import Done, Run
 from tests.helpers.doc_examples import BLOCKS, PAGES, Block, agrees
 from tests.helpers.foreign_classifier import write_foreign
 from tests.helpers.paths import ROOT, SAMPLES
@@ -69,6 +71,11 @@ OWN_DATA = {"Train with your own labels"}
 # A budget is spent in any case, and what is left to choice is minutes
 SHORTER = (("--time 15m", "--time 10s"), ("train clothes -o run &&", "train clothes -o run --time 10s &&"))
 
+# Commands that train, measure or start a cluster
+SLOW = re.compile(r"convnext (bench|doctor|prepare|train) | --cluster |convnext doctor$")
+# What a shell does with a command, apart from quoted words
+SHELL = re.compile(r"[|;&<>$*]")
+
 
 def is_in_checkout(block: Block) -> bool:
     """Whether a block is an example of README for the files of a fresh checkout."""
@@ -90,6 +97,10 @@ def together(block: Block) -> list[str]:
     return [" && ".join(block.commands())] if block.heading in OWN_DATA else block.commands()
 
 
+def tiered(command: tuple[str, str]) -> tuple[str, str] | ParameterSet:
+    return pytest.param(*command, marks=pytest.mark.slow) if SLOW.search(command[1]) else command
+
+
 def run_in(folder: Path, command: str, *, merged: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
@@ -100,6 +111,20 @@ def run_in(folder: Path, command: str, *, merged: bool = False) -> subprocess.Co
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
     )
+
+
+def run_here(folder: Path, command: str, convnext: Run, monkeypatch: pytest.MonkeyPatch) -> Done:
+    """Run a command in this process, or in a shell where it needs one."""
+    parts = [part.strip() for part in command.split("&&")]
+    if any(not part.startswith("convnext ") or SHELL.search(re.sub(r"'[^']*'", "", part)) for part in parts):
+        process = run_in(folder, command)
+        return Done(process.returncode, process.stdout, process.stderr)
+    monkeypatch.chdir(folder)
+    for part in parts:
+        done = convnext(*shlex.split(part)[1:])
+        if done.status:
+            break
+    return done
 
 
 def check_answers(block: Block, folder: Path) -> None:
@@ -115,61 +140,68 @@ class Untrusted:
         return os.system, ("true",)
 
 
-@pytest.fixture
-def place(tmp_path: Path, home: Path) -> Path:
-    """A folder with the files that the examples name, and the models that they name among the user's weights."""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the examples name."""
+    folder = tmp_path_factory.mktemp("files")
     photo = (ROOT / "samples" / "cat.jpg").read_bytes()
     for name in ("photo.jpg", "my_photo.jpg", "holiday/beach.jpg", "holiday/day two/IMG_1.heic"):
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo)
-    (tmp_path / "samples").symlink_to(ROOT / "samples")
-    (tmp_path / "my_checkpoint.pth").symlink_to(ROOT / "weights" / "default.safetensors")
+    (folder / "samples").symlink_to(ROOT / "samples")
+    (folder / "my_checkpoint.pth").symlink_to(ROOT / "weights" / "default.safetensors")
+    (folder / "onnx_ten_lines.py").symlink_to(ROOT / "docs" / "onnx_ten_lines.py")
+    (folder / "photos").mkdir()
+    for i in range(40):
+        (folder / "photos" / f"{i}.jpg").write_bytes(Path(SAMPLES[i % 3]).read_bytes())
+    for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
+        (folder / "labelled" / name).mkdir(parents=True)
+        (folder / "labelled" / name / "1.jpg").symlink_to(sample)
+    for place, name in enumerate(("dress", "hat", "shoes")):
+        for i in range(8):
+            path = folder / "clothes" / name / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(picture(90, 90, seed=8 * place + i)))
+    shutil.make_archive(str(folder / "clothes"), "zip", folder / "clothes")
+    shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
+    (folder / "my_photos").symlink_to("clothes")
+    write_model(folder / "gelu_tanh.safetensors", SMALL.replace(hidden_act="gelu_tanh"))
+    torch.save({"model": Untrusted()}, folder / "untrusted.pth")
+    for number in range(2):
+        with tarfile.open(folder / f"shard-{number:03d}.tar", "w") as tar:
+            for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
+                (folder / "label").write_text(name)
+                tar.add(sample, f"{name}.jpg")
+                tar.add(folder / "label", f"{name}.cls")
+    tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
+    graph.save(graph.graph(SMALL, tensors), folder / "model.onnx")
+    write_foreign(folder / "teacher.onnx", np.random.default_rng(0).standard_normal((3, 4)), np.zeros(4))
+    (folder / "teacher-classes.txt").write_text("shoes\nscarf\ndress\nhat")
+    (folder / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "labels").mkdir()
+    parquet.write_table(arrow_table([]), folder / "labels" / "part-1.parquet")
+    return folder
+
+
+@pytest.fixture
+def place(files: Path, tmp_path: Path, home: Path) -> Path:
+    """A folder with the files that the examples name, and the models that they name among the user's weights."""
     for name in ("convnext_tiny.fb_in1k", "convnext_tiny.in12k_ft_in1k"):
         (home / "weights" / name).mkdir(parents=True)
         (home / "weights" / name / "model.safetensors").symlink_to(ROOT / "weights" / "default.safetensors")
-    (tmp_path / "onnx_ten_lines.py").symlink_to(ROOT / "docs" / "onnx_ten_lines.py")
-    (tmp_path / "photos").mkdir()
-    for i in range(40):
-        (tmp_path / "photos" / f"{i}.jpg").write_bytes(Path(SAMPLES[i % 3]).read_bytes())
-    for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
-        (tmp_path / "labelled" / name).mkdir(parents=True)
-        (tmp_path / "labelled" / name / "1.jpg").symlink_to(sample)
-    for place, name in enumerate(("dress", "hat", "shoes")):
-        for i in range(8):
-            path = tmp_path / "clothes" / name / f"{i}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encoded(picture(90, 90, seed=8 * place + i)))
-    shutil.make_archive(str(tmp_path / "clothes"), "zip", tmp_path / "clothes")
-    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "photos")
-    (tmp_path / "my_photos").symlink_to(tmp_path / "clothes")
-    write_model(tmp_path / "gelu_tanh.safetensors", SMALL.replace(hidden_act="gelu_tanh"))
-    torch.save({"model": Untrusted()}, tmp_path / "untrusted.pth")
-    for number in range(2):
-        with tarfile.open(tmp_path / f"shard-{number:03d}.tar", "w") as tar:
-            for sample, name in zip(SAMPLES, ("tabby", "espresso", "obelisk"), strict=True):
-                (tmp_path / "label").write_text(name)
-                tar.add(sample, f"{name}.jpg")
-                tar.add(tmp_path / "label", f"{name}.cls")
-    tensors = {name: tensor.numpy() for name, tensor in random_tensors(SMALL).items()}
-    graph.save(graph.graph(SMALL, tensors), tmp_path / "model.onnx")
-    write_foreign(tmp_path / "teacher.onnx", np.random.default_rng(0).standard_normal((3, 4)), np.zeros(4))
-    (tmp_path / "teacher-classes.txt").write_text("shoes\nscarf\ndress\nhat")
-    (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(200)))
-    parquet = pytest.importorskip("pyarrow.parquet")
-    (tmp_path / "labels").mkdir()
-    parquet.write_table(arrow_table([]), tmp_path / "labels" / "part-1.parquet")
-    return tmp_path
+    return shutil.copytree(files, tmp_path / "place", symlinks=True)
 
 
-@pytest.mark.parametrize(("page", "command"), commands(in_checkout=False), ids=lambda value: value[:60])
-def test_commands_run(page: str, command: str, place: Path) -> None:
-    done = run_in(place, command)
-    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+@pytest.mark.parametrize(
+    ("page", "command"), [tiered(pair) for pair in commands(in_checkout=False)], ids=lambda value: value[:60]
+)
+def test_commands_run(page: str, command: str, place: Path, convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_here(place, command, convnext, monkeypatch)
+    assert done.status == 0, f"{page}: {command}\n{done.err}"
     # some write files alone
-    assert (
-        done.stdout or "-o" in shlex.split(command) or command.startswith(("convnext convert ", "convnext models use"))
-    )
+    assert done.out or "-o" in shlex.split(command) or command.startswith(("convnext convert ", "convnext models use"))
 
 
 def test_readme_runs_from_top_to_bottom(tmp_path: Path, home: Path) -> None:
@@ -224,7 +256,13 @@ def test_answers_are_compared(answer: str, output: str, same: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [block for block in BLOCKS if block.language == "python"], ids=lambda block: block.name
+    "block",
+    [
+        pytest.param(block, marks=[pytest.mark.slow] * ("benchmarking" in block.code))
+        for block in BLOCKS
+        if block.language == "python"
+    ],
+    ids=lambda block: block.name,
 )
 def test_python_runs(block: Block, place: Path) -> None:
     done = subprocess.run([sys.executable, "-c", block.code], cwd=place, capture_output=True, text=True)
@@ -241,6 +279,7 @@ def only_block(page: str, start: str) -> str:
     return code
 
 
+@pytest.mark.slow
 def test_the_table_of_bench(place: Path) -> None:
     table = only_block("bench.md", "╭─").splitlines()
     output = run_in(place, "convnext bench --seconds 0.1 -b 1").stdout

@@ -23,7 +23,8 @@ from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.reference import TOLERANCE, difference
 from tests.helpers import exports as made
-from tests.helpers.exports import CONFIGS, SMALL, V2, noise
+from tests.helpers.exports import CONFIGS, FAST, SMALL, noise
+from tests.helpers.tiers import slow_except
 
 if sys.platform == "win32":
     pytest.skip("coremltools is for Linux and macOS", allow_module_level=True)
@@ -189,15 +190,17 @@ def assert_same(package: Package, network: Network, dtype: str, *inputs: np.ndar
             assert difference(a, b) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_the_saved_program_computes_the_network(tmp_path: Path, config: ConvNextConfig) -> None:
+@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
+def test_the_saved_program_computes_the_network(tmp_path: Path, name: str) -> None:
+    config = CONFIGS[name]
     package, network = exported(tmp_path, Plan(size=SIZE, features=True), config)
     assert_same(package, network, "float32", *map(noise, (1, 2, 7)))
     assert package.read > 2 * config.num_parameters  # small vectors are in the program itself
 
 
-@pytest.mark.parametrize("config", [SMALL, V2, CONFIGS["rms"], CONFIGS["simple"]])
-def test_float16_halves_the_weights_and_keeps_norms_wide(tmp_path: Path, config: ConvNextConfig) -> None:
+@pytest.mark.parametrize("name", slow_except(["V1", "V2", "rms", "simple"], "V2"))
+def test_float16_halves_the_weights_and_keeps_norms_wide(tmp_path: Path, name: str) -> None:
+    config = CONFIGS[name]
     package, network = exported(tmp_path, Plan("float16", size=SIZE, features=True, scores=True), config)
     assert_same(package, network, "float16", noise(2))
     assert len(package.blob) < 3 * config.num_parameters

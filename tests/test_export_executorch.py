@@ -21,6 +21,7 @@ from tests.helpers import exports as made
 from tests.helpers.command import Run
 from tests.helpers.exports import CONFIGS, SMALL, V2, noise, off
 from tests.helpers.paths import SAMPLES
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
 
 pytest.importorskip("executorch", reason="needs executorch")
@@ -53,7 +54,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m.pte"
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("V1", "no classifier", "test_convnext3")])
+@pytest.mark.parametrize(
+    "name", slow_except([name for name in CONFIGS if name not in ("V1", "no classifier", "test_convnext3")], "V2")
+)
 def test_every_network_in_any_batch(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, shallow(CONFIGS[name]))
     card = made.written("executorch", found, Plan(size=SIZE, features=True), tmp_path / "m.pte")
@@ -103,7 +106,7 @@ def test_what_float16_does_not_hold_is_refused(tmp_path: Path) -> None:
         made.written("executorch", found, Plan("float16", size=SIZE), tmp_path / "m.pte")
 
 
-@pytest.mark.parametrize("name", ["V2", "hidden head"])
+@pytest.mark.parametrize("name", slow_except(["V2", "hidden head"], "V2"))
 def test_int8(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, shallow(CONFIGS[name]))
     made.written("executorch", found, Plan("int8", size=SIZE, features=True), tmp_path / "m.pte")

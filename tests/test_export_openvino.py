@@ -22,8 +22,9 @@ from convnext_cli.runtimes.openvino import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
+from tests.helpers.tiers import slow_except
 
 pytest.importorskip("openvino", reason="needs openvino")
 
@@ -43,7 +44,7 @@ def opened(path: Path) -> ExportedEngine:
 # Every network, every option ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
 def test_every_network_in_any_batch_and_size(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     card = made.written("openvino", found, Plan(size=None, features=True), tmp_path / "m.xml")
@@ -104,7 +105,7 @@ def test_labels_of_any_kind_survive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["V1", "V2", "rms", "hidden head", "norm before the pool"])
+@pytest.mark.parametrize("name", slow_except(["V1", "V2", "rms", "hidden head", "norm before the pool"], "V2"))
 def test_half_precision_is_half_the_file(name: str, dtype: Dtype, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name].replace(hidden_sizes=(16, 32, 64, 128)))
     sizes = {}
@@ -130,7 +131,7 @@ def test_a_processor_without_it_computes_in_float32_and_says_so(
     assert off(ExportedEngine("m.xml", runtime, card), found, noise()) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("name", ["V1", "V2", "rms"])
+@pytest.mark.parametrize("name", slow_except(["V1", "V2", "rms"], "V2"))
 def test_squares_may_overflow_float16_and_values_may_not(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     found = made.checkpoint(tmp_path, config, changed=made.loud(config, 2000))
@@ -204,7 +205,7 @@ def test_recipes_that_a_graph_cannot_hold_are_refused(name: str) -> None:
 # int8 -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "no classifier"])
+@pytest.mark.parametrize("name", slow_except([name for name in CONFIGS if name != "no classifier"], "V2"))
 def test_int8_of_every_network(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     plan = Plan(dtype="int8", size=None, features=True, calibration=made.calibration)

@@ -23,8 +23,9 @@ from convnext_cli.runtimes.litert import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
+from tests.helpers.tiers import slow_except
 
 pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 
@@ -51,7 +52,7 @@ def model_of(path: Path) -> Any:
 # Every network, every option ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
 def test_every_network_in_any_batch_and_size(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     card = made.written("tflite", found, Plan(size=None, features=True), tmp_path / "m.tflite")
@@ -127,7 +128,7 @@ def test_the_card_is_in_the_metadata_whole(tmp_path: Path) -> None:
 # float16 and int8 -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["V1", "V2", "rms", "hidden head"])
+@pytest.mark.parametrize("name", slow_except(["V1", "V2", "rms", "hidden head"], "V2"))
 def test_float16_is_half_the_file(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name].replace(hidden_sizes=(16, 32, 64, 128)))
     made.written("tflite", found, Plan("float16", size=None, features=True), tmp_path / "m.tflite")
@@ -150,7 +151,7 @@ def test_what_float16_does_not_hold_is_refused(tmp_path: Path) -> None:
         made.written("tflite", found, Plan("float16", features=True), tmp_path / "m.tflite")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_except(CONFIGS, "V2"))
 def test_int8_of_every_network(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     made.written("tflite", found, Plan("int8", size=None, features=True), tmp_path / "m.tflite")

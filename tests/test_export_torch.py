@@ -28,7 +28,8 @@ from convnext_cli.runtimes.torch import program as torch_program
 from convnext_cli.runtimes.torch import pt2_file
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import random_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
@@ -54,7 +55,7 @@ def opened(form: str, found: Checkpoint, plan: Plan, folder: Path) -> ExportedEn
 
 
 @pytest.mark.parametrize("form", RECORDED)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
 def test_every_network_in_any_batch_and_size(name: str, form: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     found = made.checkpoint(tmp_path, config)
@@ -100,8 +101,12 @@ def test_scores_have_the_temperature_in_them(form: str, problem: Any, tmp_path: 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(
     ("name", "form"),
-    [(name, "torchscript") for name in ("V1", "V2", "rms", "simple", "hidden head", "norm before the pool")]
-    + [(name, "torch-export") for name in ("V1", "V2")],
+    slow_except(
+        [(name, "torchscript") for name in ("V1", "V2", "rms", "simple", "hidden head", "norm before the pool")]
+        + [(name, "torch-export") for name in ("V1", "V2")],
+        ("V2", "torchscript"),
+        ("V2", "torch-export"),
+    ),
 )
 def test_half_precision_is_half_the_file(name: str, form: str, dtype: Dtype, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name].replace(hidden_sizes=(32, 64, 128, 256)))
@@ -190,6 +195,16 @@ needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) i
 
 
 @needs_compiler
+def test_a_compiled_block(tmp_path: Path) -> None:
+    """The least that can be compiled, which takes seconds."""
+    found = made.checkpoint(tmp_path, CONFIGS["isotropic"].replace(depths=(1,)))
+    engine = opened("aoti", found, Plan(size=(64, 64), batch=1), tmp_path)
+    assert off(engine, found, noise(2)) < CLOSE
+    engine.close()
+
+
+@needs_compiler
+@pytest.mark.slow
 def test_a_compiled_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any batch and size, and on no other processor. One test, because compiling takes long."""
     found = made.checkpoint(tmp_path)
@@ -213,6 +228,7 @@ def test_a_compiled_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_a_compiled_network_of_photos(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

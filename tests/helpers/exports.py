@@ -37,6 +37,8 @@ CONFIGS = {
     "patches of two": SMALL.replace(patch_size=2, stem_downsample=True),
     "test_convnext3": VARIANTS["test_convnext3"].replace(num_labels=37),
 }
+# Those that every format writes in the fast tier; the others are tests that are marked slow
+FAST = ("V1", "V2", "overlapping stem")
 RECIPES = {
     "shortest, bicubic": Preprocessing(size=(64, 64), resize_to=(73, 73)),
     "oblong crop": Preprocessing(size=(63, 70), resize_to=(73, 73), crop_offset="round"),
