@@ -17,11 +17,12 @@ class Listener:
             total: how many items it has; None where that is not known.
         """
 
-    def advance(self, done: int = 1) -> None:
+    def advance(self, done: int = 1, *, failed: int = 0) -> None:
         """Items of the stage were finished.
 
         Args:
             done: how many, since the last call.
+            failed: how many of these failed.
         """
 
 

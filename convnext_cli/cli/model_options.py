@@ -81,23 +81,16 @@ def open_predictor(
     )
     if opened.scores == "logits":
         _refuse_percentages()
-    if (request.decoding.workers or 0) > opened.preprocessor.workers:
-        render.note(f"note: {opened.preprocessor.workers} threads decode, as many as --threads allows")
-    for note in opened.engine.notes:
-        render.note(f"note: {note}")
+    for remark in opening.remarks(opened, request):
+        render.note(f"note: {remark}")
     return opened
 
 
 def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
     """What the user named, ``file://`` URLs as paths. Raises UsageError for others where --offline forbids them."""
-    from convnext_cli.base.errors import UsageError
-    from convnext_cli.storage.addresses import is_url, opens_connection, plain, scrub
+    from convnext_cli.storage import addresses
 
-    paths = tuple(plain(path) for path in given[name])
-    for path in paths:
-        if given["offline"] and is_url(path) and opens_connection(path):
-            raise UsageError(f"{scrub(path)} is not on this machine", "leave --offline out, or copy the photos here")
-    return paths
+    return addresses.places(given[name], offline=given["offline"])
 
 
 def check(given: dict[str, Any]) -> None:

@@ -103,3 +103,15 @@ def open_predictor(
         model=card.name or well_formed(str(name)),
         say=say,
     )
+
+
+def remarks(predictor: Predictor, options: PredictorOptions) -> list[str]:
+    """What a user should know of a predictor that was opened: its engine's notes, and what the options came to.
+
+    Args:
+        predictor: the result of ``open_predictor``.
+        options: what it was asked for.
+    """
+    workers = predictor.preprocessor.workers
+    fewer = (options.decoding.workers or 0) > workers
+    return [*([f"{workers} threads decode, as many as --threads allows"] if fewer else []), *predictor.engine.notes]

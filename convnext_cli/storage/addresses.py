@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import cache
 from urllib.parse import unquote
 
@@ -146,6 +147,23 @@ def expanded(path: str) -> list[str]:
     if len(numbers) * len(rest) > _MOST or not rest:
         raise UsageError(f"{scrub(path)} stands for more than {_MOST:,} names", "name a folder, or use a glob")
     return [f"{path[: found.start()]}{number:0{width}d}{tail}" for number in numbers for tail in rest]
+
+
+def places(paths: Iterable[str | os.PathLike[str]], *, offline: bool) -> tuple[str, ...]:
+    """Paths and URLs as a user named them, with ``file://`` URLs as the paths that they stand for.
+
+    Args:
+        paths: of photos or of data.
+        offline: whether connections are forbidden.
+
+    Raises:
+        UsageError: a URL needs a connection while these are forbidden.
+    """
+    plain_paths = tuple(plain(os.fspath(path)) for path in paths)
+    for path in plain_paths:
+        if offline and is_url(path) and opens_connection(path):
+            raise UsageError(f"{scrub(path)} is not on this machine", "leave --offline out, or copy the photos here")
+    return plain_paths
 
 
 def check_output(target: str) -> None:
