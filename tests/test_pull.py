@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import zoo
-from convnext_cli.base.errors import ModelError, NetworkError, OutputError
+from convnext_cli.base.errors import ModelError, NetworkError, OutputError, UsageError
 from convnext_cli.zoo import fetch, http_client, record
 from convnext_cli.zoo import pull as puller
 from convnext_cli.zoo import remove as remover
@@ -392,3 +392,26 @@ def test_a_redirect_from_https_to_http_is_not_followed() -> None:
     same = handler.redirect_request(request, None, 307, "", Message(), "https://a.invalid/y")
     assert same is not None
     assert same.has_header("Authorization")
+
+
+def test_a_missing_model_is_pulled_after_its_licence_was_accepted(hub: Hub, place: Path) -> None:
+    asked: list[str] = []
+    path = puller.pull_missing(NAME, agree=lambda checkpoint: asked.append(checkpoint.name))
+    assert path == place / "model.safetensors" == zoo.resolve(NAME)
+    assert asked == [NAME]
+    hub.log.clear()
+    assert puller.pull_missing(NAME, agree=lambda checkpoint: asked.append(checkpoint.name)) == path
+    assert (asked, hub.log) == ([NAME], [])
+
+
+def test_nothing_is_pulled_when_the_licence_is_declined(hub: Hub, place: Path) -> None:
+    def decline(checkpoint: Entry) -> None:
+        raise UsageError(f"the terms of {checkpoint.name} were declined")
+
+    with pytest.raises(UsageError, match="declined"):
+        puller.pull_missing(NAME, agree=decline)
+    assert (hub.log, left(place)) == ([], [])
+    with pytest.raises(NetworkError, match="forbidden"):  # nobody is asked about what cannot be fetched
+        puller.pull_missing(NAME, agree=decline, offline=True)
+    with pytest.raises(ModelError, match="convnext_tyni"):
+        puller.pull_missing("convnext_tyni", agree=decline)

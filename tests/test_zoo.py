@@ -467,3 +467,10 @@ def test_folders_are_platformdirs_without_convnext_home(monkeypatch: pytest.Monk
     assert len({found.weights, found.cache, found.config}) == 3
     assert found.weights.name == "weights"
     assert all("convnext" in path.parts for path in (found.weights, found.cache, found.config))
+
+
+def test_no_name_means_the_users_default(home: Path, tmp_path: Path) -> None:
+    assert zoo.resolve() == zoo.resolve("default")
+    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    settings.use(str(tmp_path / "mine.safetensors"))
+    assert zoo.resolve() == zoo.resolve(None) == tmp_path / "mine.safetensors"

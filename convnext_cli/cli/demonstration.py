@@ -33,7 +33,7 @@ def is_used(model: str | None) -> bool:
     from convnext_cli.base.errors import ModelError
 
     try:
-        path = zoo.resolve(model or zoo.default_model())
+        path = zoo.resolve(model)
     except ModelError:  # a missing model is reported when it is opened, or pulled before
         return False
     bundled = zoo.local_files.bundled()

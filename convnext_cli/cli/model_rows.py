@@ -52,7 +52,7 @@ def default_path() -> Path | None:
     from convnext_cli.base.errors import ModelError
 
     try:
-        return zoo.resolve(zoo.default_model())
+        return zoo.resolve()
     except ModelError:
         return None
 

@@ -231,29 +231,25 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: 
       convnext models pull tiny
       convnext models pull convnextv2_tiny.fcmae_ft_in1k --yes
     """
+    from convnext_cli.zoo import pull as puller
+
     render.set_quiet(quiet)
-    wanted = {entry.name: entry for entry in map(_known, names)}.values()
-    for entry in wanted:  # all questions come before the first download
-        _agree(entry, yes, offline=offline, origin=origin, force=force)
-    for entry in wanted:
+    checkpoints = {entry.name: entry for entry in map(_known, names)}.values()
+    for entry in checkpoints:  # all questions come before the first download
+        if puller.connects(entry, offline=offline, origin=origin, force=force):
+            ask(entry, yes=yes)
+    for entry in checkpoints:
         render.echo(str(_pull(entry, offline=offline, origin=origin, force=force)))
 
 
 def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
-    """What ``-m NAME --pull`` does before it resolves the name: nothing for paths and for what is here.
+    """Do what ``-m NAME --pull`` asks for before the model is opened: see ``zoo.pull.pull_missing``.
 
-    Raises what ``pull`` does; UsageError when a licence asks for something and nobody is there to answer.
+    Raises UsageError when a licence asks for something and nobody is there to answer.
     """
-    from convnext_cli import zoo
-    from convnext_cli.base.errors import ModelError
+    from convnext_cli.zoo import pull as puller
 
-    name = name or zoo.default_model()
-    try:
-        zoo.resolve(name)
-    except ModelError:
-        if entry := zoo.find(name):
-            _agree(entry, yes=False, offline=offline)
-            _pull(entry, offline=offline)
+    puller.pull_missing(name, agree=ask, progress=model_view.progress_bars, offline=offline, listener=render.Notes())
 
 
 def _known(name: str) -> Entry:
@@ -268,27 +264,25 @@ def _known(name: str) -> Entry:
     )
 
 
-def _pull(entry: Entry, *, offline: bool = False, origin: bool = False, force: bool = False) -> Path:
+def _pull(entry: Entry, *, offline: bool, origin: bool, force: bool) -> Path:
     from convnext_cli.zoo import pull as puller
-    from convnext_cli.zoo import record
 
     with model_view.progress_bars() as progress:
         path = puller.pull(entry, progress=progress, offline=offline, origin=origin, force=force)
-    noted = (record.read(path.parent) or {"files": {}})["files"].get(path.name, {})
-    if noted.get("checked") == "none":
-        render.note("note: its publisher gives no checksum; the sha256 of what arrived was noted for `models verify`")
+    if remark := puller.checksum_remark(path):
+        render.note(f"note: {remark}")
     return path
 
 
-def _agree(entry: Entry, yes: bool, *, offline: bool = False, origin: bool = False, force: bool = False) -> None:
-    """Show the licence of what will be fetched, and ask when it asks for something."""
+def ask(entry: Entry, *, yes: bool = False) -> None:
+    """Show the licence of a checkpoint, and ask for agreement when it asks for something.
+
+    Raises UsageError when it is declined, or nobody is there to answer.
+    """
     import sys
 
     from convnext_cli.base.errors import UsageError
-    from convnext_cli.zoo import pull as puller
 
-    if offline or puller.forbidden() or (not force and puller.pulled(entry, origin=origin)):
-        return
     licence = entry.license + (f": {entry.terms}" if entry.terms else "")
     render.note(f"{entry.name} from {entry.source}\nlicence: {licence}")
     if not entry.terms or yes:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from convnext_cli.base.listener import Listener
 from convnext_cli.base.text import escaped
 from convnext_cli.storage.addresses import scrub
 
@@ -178,6 +179,13 @@ def note(text: str) -> None:
         return
     with suppress(OSError):  # rows are what counts: a standard error that is full or gone stops nothing
         _note(scrub(text))
+
+
+class Notes(Listener):
+    """Prints the notes of a verb, unless ``-q``."""
+
+    def note(self, text: str) -> None:
+        note(f"note: {text}")
 
 
 def remark(text: str) -> None:

@@ -66,14 +66,21 @@ def entry_for_file(path: str | Path) -> Entry | None:
     return known.get(local_files.repository(folder / "_").casefold()) or known.get(folder.name.casefold())
 
 
-def resolve(name_or_path: str | Path) -> Path:
-    """The weights that a name or path means, as a file or a folder on this machine.
+def resolve(model: str | Path | None = None) -> Path:
+    """The weights that a name or a path means, as a file or a folder on this machine.
 
-    "default" is always the bundled model. A path that exists goes before a name; a folder counts when it holds
-    weights. Raises ModelError: when a known checkpoint is not here, with the line that pulls it; when nothing is
-    known under the name, with the three nearest.
+    A path that exists goes before a name; a folder counts when it holds weights.
+
+    Args:
+        model: a name, an alias or a path; None for the user's default. "default" is always the bundled model.
+
+    Raises:
+        ModelError: a known checkpoint is not on this machine (the hint is the command that pulls it), or nothing is
+            known under the name (the hint has the three nearest names).
+        UsageError: `model` is None, and the settings cannot be read.
     """
-    name, path = str(name_or_path), Path(name_or_path)
+    model = model or default_model()
+    name, path = str(model), Path(model)
     if not is_well_formed(name):
         raise ModelError(
             f"{name} is not UTF-8, and the libraries that read weights cannot open such a path", "rename it"

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from convnext_cli.base.errors import NetworkError, OutputError, UsageError
+from convnext_cli import zoo
+from convnext_cli.base.errors import ModelError, NetworkError, OutputError, UsageError
 from convnext_cli.base.files import unwritten
+from convnext_cli.base.listener import SILENT, Listener
 from convnext_cli.storage.addresses import scrub
 from convnext_cli.zoo import fetch, local_files, record
 from convnext_cli.zoo.catalogue import Entry, sha256_prefix
@@ -67,6 +70,56 @@ def pull(
         weights = next(iter(files))
         record.write(place, entry, files)
     return place / weights
+
+
+def pull_missing(
+    model: str | Path | None,
+    *,
+    agree: Callable[[Entry], None],
+    progress: Callable[[], AbstractContextManager[fetch.Progress | None]] = nullcontext,
+    offline: bool = False,
+    listener: Listener = SILENT,
+) -> Path:
+    """Fetch the checkpoint that a name means if it is not on this machine, and return its weights.
+
+    Args:
+        model: a name or a path; None for the user's default. Paths, and weights that are here, cost no connection.
+        agree: called with the checkpoint before a connection is opened; raises UsageError if its licence is declined.
+        progress: opens what is told how many bytes have arrived.
+        offline: forbid connections.
+        listener: hears that the publisher gives no checksum.
+
+    Raises:
+        ModelError: nothing is known under the name.
+        UsageError: the licence was declined.
+        NetworkError, OutputError: as for ``pull``.
+    """
+    try:
+        return zoo.resolve(model)
+    except ModelError:
+        entry = zoo.find(str(model or zoo.default_model()))
+        if entry is None:
+            raise
+    if connects(entry, offline=offline):
+        agree(entry)
+    with progress() as bar:
+        path = pull(entry, progress=bar, offline=offline)
+    if remark := checksum_remark(path):
+        listener.note(remark)
+    return path
+
+
+def checksum_remark(path: Path) -> str:
+    """A remark on a pulled file that nothing could be compared with; "" for others."""
+    files = (record.read(path.parent) or {"files": {}})["files"]
+    if files.get(path.name, {}).get("checked") != "none":
+        return ""
+    return "its publisher gives no checksum; the sha256 of what arrived was noted for `models verify`"
+
+
+def connects(entry: Entry, *, offline: bool = False, origin: bool = False, force: bool = False) -> bool:
+    """Whether ``pull`` with the same arguments would open a connection."""
+    return not (offline or forbidden()) and (force or pulled(entry, origin=origin) is None)
 
 
 def pulled(entry: Entry, *, folder: Path | None = None, origin: bool = False) -> Path | None:
