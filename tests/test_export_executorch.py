@@ -67,6 +67,7 @@ def test_every_network_in_any_batch(name: str, tmp_path: Path) -> None:
         assert off(engine, found, noise(batch)) < CLOSE
 
 
+@pytest.mark.slow
 def test_a_batch_beyond_the_memory_of_the_file_is_split(whole: Path, tmp_path: Path) -> None:
     assert off(opened(whole), made.checkpoint(tmp_path, shallow(SMALL)), noise(64 + 3)) < CLOSE
 
@@ -81,7 +82,7 @@ def test_a_fixed_batch_and_another_size(tmp_path: Path) -> None:
         engine(noise())
 
 
-@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.parametrize("problem", slow_except(["single_label", "multi_label"], "single_label"))
 def test_scores(problem: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, shallow(SMALL), problem=problem, temperature=0.6)  # type: ignore[arg-type]
     made.written("executorch", found, Plan(size=SIZE, scores=True), tmp_path / "m.pte")

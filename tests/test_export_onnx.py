@@ -23,9 +23,8 @@ from convnext_cli.runtimes.onnx import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
-from tests.helpers.tiers import slow_except
 
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -55,8 +54,8 @@ def kinds(path: Path) -> list[str]:
 # Every network, every option ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opset", slow_except([17, 20, NEWEST], NEWEST))
-@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
+@pytest.mark.parametrize("opset", [17, 20, NEWEST])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_network_in_any_batch_and_size(name: str, opset: int, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     card = made.written("onnx", found, Plan(size=None, features=True, opset=opset), tmp_path / "m.onnx")
@@ -163,11 +162,9 @@ def test_labels_of_any_kind_survive(tmp_path: Path) -> None:
 # Half precision -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opset", slow_except([17, NEWEST], NEWEST))
+@pytest.mark.parametrize("opset", [17, NEWEST])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize(
-    "name", slow_except(["V1", "V2", "rms", "simple", "hidden head", "norm before the pool"], "V2")
-)
+@pytest.mark.parametrize("name", ["V1", "V2", "rms", "simple", "hidden head", "norm before the pool"])
 def test_half_precision_is_half_the_file(name: str, dtype: Dtype, opset: int, tmp_path: Path) -> None:
     config = CONFIGS[name].replace(hidden_sizes=(16, 32, 64, 128))
     found = made.checkpoint(tmp_path, config)
@@ -187,8 +184,8 @@ def test_half_precision_is_half_the_file(name: str, dtype: Dtype, opset: int, tm
         assert "bfloat16" in engine.notes[0]
 
 
-@pytest.mark.parametrize("opset", slow_except([17, NEWEST], NEWEST))
-@pytest.mark.parametrize("name", slow_except(["V1", "V2", "rms"], "V2"))
+@pytest.mark.parametrize("opset", [17, NEWEST])
+@pytest.mark.parametrize("name", ["V1", "V2", "rms"])
 def test_squares_that_overflow_float16_are_made_in_float32(name: str, opset: int, tmp_path: Path) -> None:
     config = CONFIGS[name]
     found = made.checkpoint(tmp_path, config, changed=made.loud(config, 2000))  # values in thousands
@@ -209,7 +206,7 @@ def test_values_that_overflow_float16_are_refused(config: object, tmp_path: Path
 # Preprocessing --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opset", slow_except([17, NEWEST], NEWEST))
+@pytest.mark.parametrize("opset", [17, NEWEST])
 @pytest.mark.parametrize("name", RECIPES)
 def test_preprocessing_is_pillows_to_the_byte(name: str, opset: int) -> None:
     recipe = RECIPES[name]
@@ -255,8 +252,8 @@ def test_recipes_that_a_graph_cannot_hold_are_refused(name: str) -> None:
 # int8 -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opset", slow_except([17, None], None))
-@pytest.mark.parametrize("name", slow_except([name for name in CONFIGS if name != "no classifier"], "V2"))
+@pytest.mark.parametrize("opset", [17, None])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "no classifier"])
 def test_int8_of_every_network(name: str, opset: int | None, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     plan = Plan(dtype="int8", size=None, features=True, opset=opset, calibration=made.calibration)

@@ -23,7 +23,7 @@ from convnext_cli.runtimes.litert import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
 from tests.helpers.tiers import slow_except
 
@@ -52,7 +52,7 @@ def model_of(path: Path) -> Any:
 # Every network, every option ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_network_in_any_batch_and_size(name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, CONFIGS[name])
     card = made.written("tflite", found, Plan(size=None, features=True), tmp_path / "m.tflite")

@@ -195,15 +195,6 @@ needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) i
 
 
 @needs_compiler
-def test_a_compiled_block(tmp_path: Path) -> None:
-    """The least that can be compiled, which takes seconds."""
-    found = made.checkpoint(tmp_path, CONFIGS["isotropic"].replace(depths=(1,)))
-    engine = opened("aoti", found, Plan(size=(64, 64), batch=1), tmp_path)
-    assert off(engine, found, noise(2)) < CLOSE
-    engine.close()
-
-
-@needs_compiler
 @pytest.mark.slow
 def test_a_compiled_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any batch and size, and on no other processor. One test, because compiling takes long."""

@@ -106,6 +106,7 @@ def test_compiled_is_the_network_and_compiles_once_for_smaller_batches() -> None
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+@pytest.mark.slow
 def test_compiled_code_holds_the_weights_as_constants() -> None:
     compiled, x = engine(made(shallow("V1")), compiled=True), reference_input(64, 64, 2)
     compiled(x)
@@ -116,6 +117,7 @@ def test_compiled_code_holds_the_weights_as_constants() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "autocast"), [("bfloat16", False), ("bfloat16", True)])
+@pytest.mark.slow
 def test_compiled_in_half_precision(dtype: str, autocast: bool) -> None:
     checkpoint, x = made(shallow("V1")), reference_input(64, 64, 2)
     logits = engine(checkpoint, compiled=True, dtype=dtype, autocast=autocast)(x)

@@ -139,6 +139,7 @@ def rounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_node_and_the_driver_are_killed_and_nothing_is_lost(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_node_and_the_driver_are_killed_and_nothing_is_lost(
     assert nothing.returncode == 1 and "nothing new" in nothing.stderr, nothing.stderr
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_says_how_to_go_on(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str
 ) -> None:
@@ -191,6 +193,7 @@ def test_asked_to_stop_it_says_how_to_go_on(
     assert "the same command goes on with what is missing" in told and told.endswith("interrupted\n")
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_before_anything_is_done(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
 ) -> None:
@@ -215,6 +218,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert "hunter22" not in far.stderr
 
 
+@pytest.mark.slow
 def test_what_a_store_does_wrong_is_a_row_or_waited_for(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
 ) -> None:
@@ -243,6 +247,7 @@ def test_what_a_store_does_wrong_is_a_row_or_waited_for(
     assert found["half.tar/0.jpg"]["status"] == "ok"  # what came before the cut
 
 
+@pytest.mark.slow
 def test_a_driver_outside_the_cluster(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str, tmp_path: Path
 ) -> None:
@@ -266,6 +271,7 @@ ray.init = init"""
     assert "nothing new" in run(environment, *outside).stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_of_another_release_is_refused(
     nodes: list[Any], bucket: Store, environment: dict[str, str], model: str
 ) -> None:

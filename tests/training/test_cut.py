@@ -23,6 +23,7 @@ from convnext_cli.training.distributed import Processes
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.run_folder import RunFolder
 from tests.helpers.command import Run
+from tests.helpers.tiers import slow_except
 from tests.helpers.training import (
     ONE_STEP,
     RANDOM,
@@ -101,7 +102,9 @@ MOMENTS: dict[str, tuple[Any, str, int, Callable[..., Any]]] = {
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are killed as on Unix")
 class TestCut:
-    @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize(
+        "moment", slow_except(MOMENTS, "in the midst of a checkpoint", "before the results are noted")
+    )
     def test_killed_at_a_moment(self, whole: Whole, tmp_path: Path, moment: str, undrawn: None) -> None:
         arguments, undisturbed = whole("trivial")
         target = tmp_path / "run"
@@ -112,6 +115,7 @@ class TestCut:
         the_same_model(target, undisturbed)
         assert log(target) == log(undisturbed)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "kills"), [("trivial", (1, 4)), ("affine", (3,))])
     def test_killed_from_outside(
         self, whole: Whole, tmp_path: Path, name: str, kills: tuple[int, ...], undrawn: None
@@ -130,6 +134,7 @@ class TestCut:
         the_same_model(target, undisturbed)
         assert log(target) == log(undisturbed)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "number"), [("trivial", signal.SIGINT), ("affine", signal.SIGTERM)])
     def test_asked_to_stop(
         self, whole: Whole, tmp_path: Path, name: str, number: signal.Signals, undrawn: None
@@ -226,6 +231,7 @@ class TestParted:
         for found, wanted in zip(log(target), log(alone), strict=True):
             assert found == pytest.approx(wanted, abs=1e-5)
 
+    @pytest.mark.slow
     def test_two_processes_are_as_one(self, folders: Path, model: Path, alone: Path, tmp_path: Path) -> None:
         target = tmp_path / "run"
         both = self.both(folders, "-o", target, "--from", model, *PARTED)
@@ -246,6 +252,7 @@ class TestParted:
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
         return [started(*arguments, "-j", "0", RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("asked", [(0,), (0, 1)], ids=["the first", "both"])
     def test_two_processes_are_asked_to_stop(
         self, folders: Path, model: Path, tmp_path: Path, asked: tuple[int, ...], undrawn: None
