@@ -30,6 +30,7 @@ from convnext_cli.base import machine
 from convnext_cli.base.errors import ConvNextError
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.model.network import build
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes import Engine, open_engine
 from convnext_cli.runtimes.int8.build import prepare_int8
 from convnext_cli.runtimes.int8.quantise import MOST
@@ -86,7 +87,7 @@ def main() -> None:
     found = checkpoints.load(path, dtype=torch.float64)
     table = pq.read_table(given.parquet).slice(0, given.photos + MOST).to_pydict()
     photos = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in table["image"]]
-    x = np.stack([found.card.recipe.apply(photo) for photo in photos])
+    x = np.stack([apply_preprocessing(found.card.recipe, photo) for photo in photos])
     x, others = x[: given.photos], x[given.photos :]
     labels = np.array(table["label"])[: given.photos]
     prepare_int8(path, others, x, None, threads=usable_threads(), batch_size=BATCH)

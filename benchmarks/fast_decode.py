@@ -21,6 +21,7 @@ from PIL import Image
 
 from convnext_cli.base import machine
 from convnext_cli.photos.decode import decode
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.predict.open import open_predictor, score
 from convnext_cli.predict.options import PredictorOptions
 
@@ -59,7 +60,7 @@ def main() -> None:
             data = enlarged(row["image"]["bytes"], edge, rng)
             for fast, kept in inputs.items():
                 image = decode(data, enough=recipe.enough if fast else None).image
-                kept.append(recipe.apply(image, fast=fast))
+                kept.append(apply_preprocessing(recipe, image, fast=fast))
                 part = f"1/{round(edge / image.width)}"
         exact, fast_ = (
             np.concatenate([predictor.engine(np.stack(kept[i : i + 8])) for i in range(0, len(kept), 8)])

@@ -29,6 +29,7 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import decode
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes import Engine
 from convnext_cli.runtimes.int8 import comparison
 from convnext_cli.runtimes.int8.quantise import MOST, quantise
@@ -42,7 +43,7 @@ SECONDS = 20.0  # for all precisions of one network and batch size
 def photos(parquet: Path, recipe: Preprocessing, limit: int | None) -> Iterator[np.ndarray]:
     for batch in pq.ParquetFile(parquet).iter_batches(256, columns=["image"]):
         for image in batch.column("image").to_pylist()[:limit]:
-            yield recipe.apply(decode(image["bytes"]).image)
+            yield apply_preprocessing(recipe, decode(image["bytes"]).image)
         if limit is not None and (limit := limit - len(batch)) <= 0:
             return
 

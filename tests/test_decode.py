@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos import decode as decode_module
+from convnext_cli.photos import large_photos
 from convnext_cli.photos.decode import decode, looks_like_image, read_file, sniff
 from tests.helpers import photos as made
 from tests.helpers.photos import encoded, exif_orientation, picture
@@ -498,17 +499,17 @@ def test_many_threads_decode_the_same_pixels() -> None:
 
 def test_large_photos_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     def held_while_loading(photo: Any) -> None:
-        held.append(decode_module._one_large.locked())
+        held.append(large_photos._one_large.locked())
         load(photo)
 
     held: list[bool] = []
     load = PngImageFile.load
     monkeypatch.setattr(PngImageFile, "load", held_while_loading)
     decode(FORMATS["png"])
-    monkeypatch.setattr(decode_module, "ONE_AT_A_TIME", 100)
+    monkeypatch.setattr(large_photos, "ONE_AT_A_TIME", 100)
     decode(FORMATS["png"])
     assert held[0] is False and held[-1] is True
-    assert not decode_module._one_large.locked()
+    assert not large_photos._one_large.locked()
 
 
 @settings(max_examples=150)

@@ -15,6 +15,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
@@ -163,7 +164,7 @@ def test_preprocessing_is_pillows_to_the_byte(name: str, precision: str) -> None
             continue
         pictures = made.pictures((width, height))[: 1 if width > 1000 else 3]
         found = np.asarray(request.infer([np.stack([np.asarray(picture) for picture in pictures])])[0])
-        wanted = np.stack([recipe.apply(picture) for picture in pictures])
+        wanted = np.stack([apply_preprocessing(recipe, picture) for picture in pictures])
         np.testing.assert_array_equal(found, wanted, err_msg=f"{width}×{height}")
 
 
@@ -176,7 +177,9 @@ def test_photos_are_no_further_off_than_tensors(interpolation: str, tmp_path: Pa
     for dtype in ("float32", "bfloat16"):
         made.written("openvino", found, Plan(dtype=dtype, size=(64, 64)), tmp_path / "tensors.xml")  # type: ignore[arg-type]
         made.written("openvino", found, Plan(dtype=dtype, preprocessing=True), tmp_path / "photos.xml")  # type: ignore[arg-type]
-        tensors = off(opened(tmp_path / "tensors.xml"), found, np.stack([recipe.apply(each) for each in pictures]))
+        tensors = off(
+            opened(tmp_path / "tensors.xml"), found, np.stack([apply_preprocessing(recipe, each) for each in pictures])
+        )
         photos = off(opened(tmp_path / "photos.xml"), found, np.stack([np.asarray(each) for each in pictures]))
         assert photos <= 1.5 * tensors + 1e-6
     assert photos < TOLERANCE["bfloat16"]

@@ -16,6 +16,7 @@ from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Plan
@@ -195,7 +196,7 @@ def test_preprocessing_is_pillows_byte_for_byte(name: str, tmp_path: Path) -> No
         interpreter.invoke()
         (output,) = interpreter.get_output_details()
         found = interpreter.get_tensor(output["index"]).transpose(0, 3, 1, 2)
-        wanted = np.stack([recipe.apply(picture) for picture in pictures])
+        wanted = np.stack([apply_preprocessing(recipe, picture) for picture in pictures])
         assert np.abs((found - wanted) * levels).max() < 1e-3, f"{width}×{height}"
 
 

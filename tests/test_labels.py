@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from convnext_cli import labels
 from convnext_cli.base.errors import ModelError
-from convnext_cli.labels import LabelSet, bundled, wordnet
+from convnext_cli.labels import LabelSet, bundled, json_form, wordnet
 
 SIZES = {
     "imagenet-1k": 1000,
@@ -179,49 +179,49 @@ class TestLabelSet:
     def test_json_and_back(self, base: LabelSet, write) -> None:
         merged = labels.read(write({"tabby": "cat", "1": "cat", "beagle": "-"}), base)
         for one in (base, merged, LabelSet.numbered(4), labels.load("imagenet-1k")):
-            values = json.loads(json.dumps(one.to_dict()))
-            assert LabelSet.from_dict(values) == one
-        assert labels.load("imagenet-22k").to_dict() == {"bundled": "imagenet-22k"}
+            values = json.loads(json.dumps(json_form.to_dict(one)))
+            assert json_form.from_dict(values) == one
+        assert json_form.to_dict(labels.load("imagenet-22k")) == {"bundled": "imagenet-22k"}
 
 
 class TestId2Label:
     def test_numbers_sort_as_numbers(self) -> None:
-        found = LabelSet.from_id2label({str(i): f"name {i}" for i in (10, 2, 0, 1, 9, 8, 7, 6, 5, 4, 3)})
+        found = json_form.from_id2label({str(i): f"name {i}" for i in (10, 2, 0, 1, 9, 8, 7, 6, 5, 4, 3)})
         assert found is not None and found.names[2] == "name 2" and found.names[10] == "name 10"
 
     def test_placeholders_are_no_names(self) -> None:
-        assert LabelSet.from_id2label({i: f"LABEL_{i}" for i in range(1000)}) is None
-        assert LabelSet.from_id2label({}) is None
+        assert json_form.from_id2label({i: f"LABEL_{i}" for i in range(1000)}) is None
+        assert json_form.from_id2label({}) is None
 
     @pytest.mark.parametrize("keys", [("1", "2"), ("0", "2"), ("-1", "0"), ("a", "b"), ("0", "00")])
     def test_holes_are_refused(self, keys: tuple[str, str]) -> None:
         with pytest.raises(ModelError):
-            LabelSet.from_id2label(dict.fromkeys(keys, "x"))
+            json_form.from_id2label(dict.fromkeys(keys, "x"))
 
     def test_a_known_list_gets_its_ids(self) -> None:
         one = labels.load("imagenet-1k")
-        assert LabelSet.from_id2label({str(i): lemma for i, lemma in enumerate(one.lemmas)}) is one
+        assert json_form.from_id2label({str(i): lemma for i, lemma in enumerate(one.lemmas)}) is one
         names = {i: lemma.split(", ")[0] for i, lemma in enumerate(one.lemmas)}
-        assert LabelSet.from_id2label(names) is one
-        found = LabelSet.from_id2label({**names, 3: "my own shark"})
+        assert json_form.from_id2label(names) is one
+        found = json_form.from_id2label({**names, 3: "my own shark"})
         assert found is not None and found.ids == one.ids
         assert found.names[3] == "my own shark" and found.names[134] == "crane (bird)"
 
     def test_another_order_is_not_mistaken_for_a_known_list(self) -> None:
         lemmas = labels.load("imagenet-1k").lemmas
-        found = LabelSet.from_id2label({i: lemmas[999 - i] for i in range(1000)})
+        found = json_form.from_id2label({i: lemmas[999 - i] for i in range(1000)})
         assert found is not None and found.ids == (None,) * 1000
         assert found[999].name == "tench, Tinca tinca"
 
     def test_folders_named_by_id(self) -> None:
-        found = LabelSet.from_id2label({0: "n02123045", 1: TEDDY, 2: PICTURE})
+        found = json_form.from_id2label({0: "n02123045", 1: TEDDY, 2: PICTURE})
         assert found is not None and found.names == ("tabby", "teddy", "picture") and found.ids[1] == TEDDY
 
     def test_the_22k_list_with_two_holes(self) -> None:
         google = labels.load("imagenet-21k").lemmas
         holed = {str(i): lemma for i, lemma in enumerate(google) if i not in (9205, 15027)}
         assert len(holed) == 21841 and max(map(int, holed)) == 21842
-        found = LabelSet.from_id2label(holed)
+        found = json_form.from_id2label(holed)
         assert found is labels.load("imagenet-22k")
         assert [found.lemmas[j] for j in (9204, 9205, 15025, 15026)] == [google[k] for k in (9204, 9206, 15026, 15028)]
 

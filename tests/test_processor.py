@@ -13,6 +13,7 @@ from PIL import Image
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor, ConvNextImageProcessor
 from convnext_cli.model.preprocessing import IMAGENET_MEAN, Preprocessing
+from convnext_cli.photos.resize import apply_preprocessing
 from tests.helpers.photos import encoded, exif_orientation, picture
 
 
@@ -46,7 +47,7 @@ def test_what_comes_back(tensors: Any) -> None:
     assert batch["pixel_values"] is batch.pixel_values and set(batch) == {"pixel_values"}
     assert len(batch.pixel_values) == 2
     for found, photo in zip(batch.pixel_values, photos, strict=True):
-        assert np.array_equal(np.asarray(found), processor.recipe.apply(photo))
+        assert np.array_equal(np.asarray(found), apply_preprocessing(processor.recipe, photo))
     if tensors:
         assert tuple(batch.pixel_values.shape) == (2, 3, 224, 224)
         assert tuple(processor.preprocess(photos[0], return_tensors=tensors).pixel_values.shape) == (1, 3, 224, 224)
@@ -199,8 +200,10 @@ def test_one_call_may_change_fields(changes: dict[str, Any], recipe: Preprocessi
     """What has no field, here the crop's rounding, stays."""
     processor = ConvNextImageProcessor.from_recipe(Preprocessing(resize_to=(235, 235)))
     photo = picture(333, 500)
-    assert np.array_equal(processor(photo, **changes).pixel_values[0], recipe.apply(photo))
-    assert np.array_equal(processor(photo).pixel_values[0], Preprocessing(resize_to=(235, 235)).apply(photo))
+    assert np.array_equal(processor(photo, **changes).pixel_values[0], apply_preprocessing(recipe, photo))
+    assert np.array_equal(
+        processor(photo).pixel_values[0], apply_preprocessing(Preprocessing(resize_to=(235, 235)), photo)
+    )
 
 
 def test_switches_come_back_with_the_values_they_had() -> None:

@@ -17,6 +17,7 @@ from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.base.machine import instruction_sets
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes import reference
 from convnext_cli.runtimes.int8 import comparison, quantise
 from convnext_cli.runtimes.int8.comparison import Comparison
@@ -60,7 +61,9 @@ class Default:
             for _ in range(40):
                 edge = int(rng.integers(64, min(picture.size) + 1))
                 left, top = (int(rng.integers(0, side - edge + 1)) for side in picture.size)
-                photos.append(found.card.recipe.apply(picture.crop((left, top, left + edge, top + edge))))
+                photos.append(
+                    apply_preprocessing(found.card.recipe, picture.crop((left, top, left + edge, top + edge)))
+                )
         self.calibrating, self.held_out = np.stack(photos[::2]), np.stack(photos[1::2])
         self.float32 = graph(found.card.config, {name: tensor.numpy() for name, tensor in found.tensors.items()})
         self.before = self.engine(self.float32, "float32")(self.held_out)

@@ -21,6 +21,7 @@ from convnext_cli.model.preprocessing import (
     INCEPTION_STD,
     Preprocessing,
 )
+from convnext_cli.photos.resize import apply_preprocessing
 from tests.helpers.photos import picture
 
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "rescale": 1.0}
@@ -263,7 +264,7 @@ def test_numbers_and_arrays_stand_for_channels() -> None:
 
 
 def test_a_grey_photo_is_normalised() -> None:
-    found = Preprocessing().apply(Image.new("RGB", (300, 200), (51, 102, 204)))
+    found = apply_preprocessing(Preprocessing(), Image.new("RGB", (300, 200), (51, 102, 204)))
     assert found.shape == (3, 224, 224) and found.dtype == np.float32 and found.flags.c_contiguous
     wanted = (np.array([0.2, 0.4, 0.8]) - IMAGENET_MEAN) / IMAGENET_STD
     assert np.abs(found - wanted[:, None, None]).max() < 1e-6
@@ -272,7 +273,7 @@ def test_a_grey_photo_is_normalised() -> None:
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
 def test_only_rgb_is_taken(mode: str) -> None:
     with pytest.raises(ValueError, match=mode):
-        Preprocessing().apply(Image.new(mode, (3, 3)))
+        apply_preprocessing(Preprocessing(), Image.new(mode, (3, 3)))
 
 
 @pytest.mark.parametrize(("rule", "starts"), [("round", [0, 0, 1, 2, 2, 2, 3, 4]), ("floor", [0, 0, 1, 1, 2, 2, 3, 3])])
@@ -280,56 +281,56 @@ def test_crop_offsets(rule: Any, starts: list[int]) -> None:
     for excess, start in enumerate(starts):
         row = np.arange(8 + excess, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2)
         recipe = Preprocessing((8, 8), (8, 8), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
-        assert recipe.apply(Image.fromarray(row))[0, 0, 0] == start
-        assert recipe.apply(Image.fromarray(row.transpose(1, 0, 2).copy()))[0, 0, 0] == start
+        assert apply_preprocessing(recipe, Image.fromarray(row))[0, 0, 0] == start
+        assert apply_preprocessing(recipe, Image.fromarray(row.transpose(1, 0, 2).copy()))[0, 0, 0] == start
 
 
 @pytest.mark.parametrize(("rule", "before"), [("round", 1), ("floor", 2)])
 def test_padding_is_black_and_the_odd_pixel_is_each_librarys(rule: Any, before: int) -> None:
     recipe = Preprocessing((8, 8), (5, 5), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
-    found = recipe.apply(Image.new("RGB", (5, 5), "white"))[0]
+    found = apply_preprocessing(recipe, Image.new("RGB", (5, 5), "white"))[0]
     assert found[before : before + 5, before : before + 5].min() == 255
     assert found.sum() == 25 * 255
 
 
 def test_border_is_filled_with_the_mean() -> None:
     recipe = Preprocessing(resize="longest", resize_to=(224, 224))
-    found = recipe.apply(Image.new("RGB", (200, 100), "white"))
+    found = apply_preprocessing(recipe, Image.new("RGB", (200, 100), "white"))
     assert np.abs(found[:, :50]).max() < 0.01  # the mean is zero after normalising, but for the rounding to bytes
     assert found[:, 112].min() > 2
-    black = recipe.changed(fill="black").apply(Image.new("RGB", (200, 100), "white"))
+    black = apply_preprocessing(recipe.changed(fill="black"), Image.new("RGB", (200, 100), "white"))
     assert black[:, :50].max() < -1.7
 
 
 def test_the_photo_is_left_as_it_is() -> None:
     photo = picture(37, 21)
-    found = Preprocessing(resize="none", **PLAIN).apply(photo)  # type: ignore[arg-type]
+    found = apply_preprocessing(Preprocessing(resize="none", **PLAIN), photo)  # type: ignore[arg-type]
     assert np.array_equal(found.transpose(1, 2, 0), np.asarray(photo))
 
 
 def test_an_exact_photo_is_not_resized() -> None:
     photo = picture(224, 224)
     recipe = Preprocessing(resize_to=(224, 224), **PLAIN)  # type: ignore[arg-type]
-    assert np.array_equal(recipe.apply(photo).transpose(1, 2, 0), np.asarray(photo))
+    assert np.array_equal(apply_preprocessing(recipe, photo).transpose(1, 2, 0), np.asarray(photo))
 
 
 def test_the_photo_itself_stays_untouched() -> None:
     photo = picture(300, 200)
     before = photo.tobytes()
-    Preprocessing().apply(photo)
+    apply_preprocessing(Preprocessing(), photo)
     assert photo.tobytes() == before
 
 
 @pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1), (40_000, 2)])
 @pytest.mark.parametrize("resize", ["shortest", "longest", "squash"])
 def test_threads_cost_no_memory(size: tuple[int, int], resize: Any) -> None:
-    assert Preprocessing(resize=resize).apply(Image.new("RGB", size)).shape == (3, 224, 224)
+    assert apply_preprocessing(Preprocessing(resize=resize), Image.new("RGB", size)).shape == (3, 224, 224)
 
 
 def test_what_the_crop_keeps_is_the_same_when_only_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     for photo in (picture(900, 31), picture(480, 640), picture(640, 480)):
-        whole = Preprocessing(**PLAIN).apply(photo)  # type: ignore[arg-type]
+        whole = apply_preprocessing(Preprocessing(**PLAIN), photo)  # type: ignore[arg-type]
         monkeypatch.setattr("convnext_cli.photos.resize.WHOLE_BELOW", 0)
-        part = Preprocessing(**PLAIN).apply(photo)  # type: ignore[arg-type]
+        part = apply_preprocessing(Preprocessing(**PLAIN), photo)  # type: ignore[arg-type]
         monkeypatch.undo()
         assert np.abs(whole - part).max() <= 1  # of 255 levels

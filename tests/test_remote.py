@@ -434,11 +434,12 @@ def test_a_job_that_broke_off_within_a_shard_goes_on_there(
     convnext: Run, memory: object, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from convnext_cli.photos.containers import shards
+    from convnext_cli.photos.containers.member import Member
 
     memory.pipe("/s/x.tar", tar_of({f"{n}.jpg": PHOTOS[f"{c}.jpg"] for n, c in enumerate("abcd")}))
     target, real = tmp_path / "labels.jsonl", shards.members
 
-    def breaking(path: str) -> Iterator[shards.Member]:
+    def breaking(path: str) -> Iterator[Member]:
         for number, member in enumerate(real(path)):
             if number == 2:
                 raise PhotoError("timeout", "the connection broke")

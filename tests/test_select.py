@@ -9,7 +9,7 @@ import pytest
 
 from convnext_cli import labels
 from convnext_cli.base.errors import ModelError
-from convnext_cli.labels import LabelSet, wordnet
+from convnext_cli.labels import LabelSet, json_form, wordnet
 
 TINY = labels.load("tiny-imagenet-200")
 
@@ -57,7 +57,7 @@ def test_mistakes(terms: list[str], said: str) -> None:
 
 def test_a_set_of_groups_survives_its_json() -> None:
     chosen = labels.select(["dog", "cat"], TINY)
-    assert labels.LabelSet.from_dict(chosen.to_dict()) == chosen
+    assert json_form.from_dict(json_form.to_dict(chosen)) == chosen
 
 
 def test_probabilities_are_added() -> None:

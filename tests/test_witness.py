@@ -104,8 +104,8 @@ def test_a_program_in_which_no_python_runs_is_ended_though_it_takes_no_time(tmp_
     code = (
         "import ctypes, sys; from pathlib import Path\n"
         "from convnext_cli import cli; from convnext_cli.base import interruption\n"
-        "from convnext_cli.cli import witness\n"
-        "cli._owns_process, witness._LEAST = True, 0.1\n"
+        "from convnext_cli.cli import process, witness\n"
+        "process.own(); witness._LEAST = 0.1\n"
         "interruption.guard(cli._speak)\n"
         "with witness.watching(Path(sys.argv[1]), 'label', 0.1):\n"
         "    ctypes.PyDLL(None).sleep(1000)\n"
@@ -121,8 +121,8 @@ def test_a_program_that_is_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
     code = (
         "import os, signal, subprocess, sys, time; from pathlib import Path\n"
         "from convnext_cli import cli; from convnext_cli.base import interruption\n"
-        "from convnext_cli.cli import witness\n"
-        "cli._owns_process, witness._LEAST = True, 0.1\n"
+        "from convnext_cli.cli import process, witness\n"
+        "process.own(); witness._LEAST = 0.1\n"
         "interruption.guard(cli._speak)\n"
         "with witness.watching(Path(sys.argv[1]), 'label', 0.3):\n"
         "    subprocess.Popen(['sh', '-c', f'sleep 5; kill -CONT {os.getpid()}'])\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints.layouts import huggingface
-from convnext_cli.labels import LabelSet
+from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.model.card import Problem, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig, Norm
 from convnext_cli.model.preprocessing import Preprocessing
@@ -218,7 +218,7 @@ def _labels(names: Any, notes: list[str]) -> LabelSet | None:
     try:
         # a class without a name keeps transformers' placeholder for one
         mapping = {key: name or f"LABEL_{key}" for key, name in mapping.items()}
-        return LabelSet.from_id2label(mapping)
+        return json_form.from_id2label(mapping)
     except (ModelError, AttributeError) as error:
         notes.append(f"the class names in config.json are of no use: {error}")
         return None

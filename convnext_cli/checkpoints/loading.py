@@ -23,7 +23,7 @@ from convnext_cli.checkpoints.layouts import mmpretrain, timm
 from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.read import read
 from convnext_cli.checkpoints.rename import check, mismatch, rename
-from convnext_cli.labels import LabelSet
+from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.labels.label_set import tell_apart
 from convnext_cli.model.card import Card, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
@@ -128,7 +128,7 @@ def _card(
     if not said.config and (entry := _entry(asked, weights, config)):  # the JSON says nothing of the network
         said = dataclasses.replace(entry, recipe=said.recipe or entry.recipe)
     if names:
-        said.labels = LabelSet.from_id2label(dict(enumerate(names))) or said.labels
+        said.labels = json_form.from_id2label(dict(enumerate(names))) or said.labels
         said.by = said.by or "the checkpoint"
     notes = list(said.notes)
     with reading(said.by or "the JSON beside the weights"):

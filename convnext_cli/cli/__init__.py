@@ -16,7 +16,7 @@ import click
 from convnext_cli import __version__
 from convnext_cli.base import interruption
 from convnext_cli.base.errors import ConvNextError, UnavailableError, lacks_memory
-from convnext_cli.cli import aliases
+from convnext_cli.cli import aliases, process
 from convnext_cli.cli.closed_streams import open_closed_streams
 from convnext_cli.cli.groups import Group
 from convnext_cli.photos.pillow_warnings import quiet_pillow
@@ -56,7 +56,6 @@ writable · 130 interrupted
 
 _LIGHT = ("models", "completion")  # commands that run no network
 _LEAST_MEMORY = 500 * 10**6  # bytes of addresses
-_owns_process = False
 
 
 class _PipeClosedError(Exception):
@@ -193,8 +192,7 @@ def convnext() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
-    global _owns_process
-    _owns_process = True
+    process.own()
     open_closed_streams()  # first, so that nothing else takes the place of a stream
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a screen that lacks a sign shows another, and stops nothing
@@ -215,11 +213,6 @@ def _speak(last: LastWords) -> None:
     from convnext_cli.cli import witness
 
     witness.speak(last)
-
-
-def owns_process() -> bool:
-    """Whether the process is there for the command alone, and not for a program that runs a command within it."""
-    return _owns_process
 
 
 def _interrupted() -> int:

@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from convnext_cli import cli
 from convnext_cli.base import interruption
 from convnext_cli.base.guardian import ALIVE
+from convnext_cli.cli import process
 from convnext_cli.jobs import in_flight
 from convnext_cli.predict.decode_threads import CROWD, Limit
 
@@ -50,7 +50,7 @@ def noting(command: str, timeout: float | None) -> Iterator[in_flight.InFlight |
         command: a key of ``HINTS``, other than ``label``, which keeps its notes.
         timeout: seconds that one photo may take, as for ``Preprocessor``.
     """
-    if not cli.owns_process():
+    if not process.is_owned():
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="convnext-") as folder:
@@ -72,7 +72,7 @@ def watching(notes: Path, command: str, timeout: float | None) -> Iterator[None]
         timeout: seconds that one photo may take, as for ``Preprocessor``.
     """
     guardian = interruption.guardian
-    if not cli.owns_process() or guardian is None:
+    if not process.is_owned() or guardian is None:
         yield
         return
     seconds = Limit.of(timeout).computing

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.checkpoints.foreign_preprocessing import to_huggingface
 from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from convnext_cli.photos.resize import apply_preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -234,12 +235,12 @@ def _pixels(recipe: Preprocessing, photo: Any) -> Any:
     from convnext_cli.photos.decode import upright
 
     if isinstance(photo, Image.Image):
-        return recipe.apply(upright(photo, to_srgb(photo)))
+        return apply_preprocessing(recipe, upright(photo, to_srgb(photo)))
     import numpy as np
 
     array = _array(photo)
     if array.dtype == np.uint8:
-        return recipe.apply(to_srgb(Image.fromarray(np.ascontiguousarray(array))))
+        return apply_preprocessing(recipe, to_srgb(Image.fromarray(np.ascontiguousarray(array))))
     from convnext_cli.photos.resize import apply_floats
 
     if not np.isfinite(array).all():

@@ -16,7 +16,7 @@ from convnext_cli.checkpoints.descriptions import PROBLEMS, PROCESSOR, describe,
 from convnext_cli.checkpoints.layouts import huggingface
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.huggingface.image_processor import ConvNextImageProcessor
-from convnext_cli.labels import LabelSet
+from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.model import network as model
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig as Shape
@@ -162,7 +162,7 @@ def _labels(id2label: _Names | None, label2id: Mapping[str, int] | None) -> Labe
     if id2label is not None and label2id is not None and by_number != reverse:
         raise ValueError("id2label and label2id contradict each other")
     try:
-        known = LabelSet.from_id2label(by_number or reverse)
+        known = json_form.from_id2label(by_number or reverse)
     except ModelError as error:
         raise ValueError(f"{error.message}; {error.hint}") from error
     return known or LabelSet.from_names("id2label", list((by_number or reverse).values()))

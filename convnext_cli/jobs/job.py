@@ -14,6 +14,7 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.jobs.photo_state import Found, state_of
 from convnext_cli.jobs.store import Store
 from convnext_cli.jobs.suspects import Suspects
+from convnext_cli.labels import json_form
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Row
@@ -48,7 +49,7 @@ def made_with(predictor: Predictor) -> dict[str, Any]:
     labels = predictor.labels
     return {
         "recipe": predictor.preprocessor.preprocessing.to_dict(),
-        "labels": f"{labels.name} ({sha256(json.dumps(labels.to_dict()).encode()).hexdigest()[:12]})",
+        "labels": f"{labels.name} ({sha256(json.dumps(json_form.to_dict(labels)).encode()).hexdigest()[:12]})",
         "scores": predictor.scores,
         "temperature": predictor.temperature,
         "top": predictor.k,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convnext_cli.labels import LabelSet
+from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Prediction
 from convnext_cli.predict.scoring import ScoreKind, floor_of, ranked
@@ -126,7 +126,7 @@ class View:
 
 def name_of(labels: LabelSet) -> str:
     """The name of a set of labels, with a checksum."""
-    return f"{labels.name} ({sha256(json.dumps(labels.to_dict()).encode()).hexdigest()[:12]})"
+    return f"{labels.name} ({sha256(json.dumps(json_form.to_dict(labels)).encode()).hexdigest()[:12]})"
 
 
 def to_json(kept: Kept) -> dict[str, Any]:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count
-from typing import Any
 
-from convnext_cli.base.errors import ModelError
 from convnext_cli.base.text import is_well_formed, well_formed
-
-_PLACEHOLDER = re.compile(r"LABEL_\d+")
-# transformers' own 22k lists were made from Google's 21,843 names by deleting two keys without renumbering the rest.
-_HOLED_SIZE, _HOLED_LAST = 21841, 21842
 
 
 @dataclass(frozen=True)
@@ -102,77 +95,6 @@ class LabelSet:
         known = tuple(ids) if ids is not None else (None,) * len(names)
         hints = [identity or str(i) for i, identity in enumerate(known)]
         return cls(name, known, tell_apart(names, hints), tuple(names), ("",) * len(names))
-
-    @classmethod
-    def from_id2label(cls, mapping: Mapping[Any, Any]) -> LabelSet | None:
-        """The ``id2label`` of a Hugging Face config.json; None when it holds no names (``LABEL_0`` …).
-
-        Keys are numbers, mostly written as strings. Where the names are those of a bundled set, WordNet ids and
-        definitions come from it. Raises ModelError when the numbers are not 0 … n-1.
-        """
-        if not mapping:
-            return None
-        try:
-            by_number = {int(key): str(value).strip() for key, value in mapping.items()}
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"id2label: {error}", "its keys must be the numbers of the classes") from error
-        if len(by_number) != len(mapping):
-            raise ModelError("id2label: a number comes twice", "each class has one number and one name")
-        given = in_order(by_number)
-        if given is None:
-            raise ModelError(
-                f"id2label has {len(by_number)} names, but its numbers run from {min(by_number)} to {max(by_number)}",
-                "numbers count from 0 without holes; give the names with --labels FILE",
-            )
-        if all(_PLACEHOLDER.fullmatch(value) for value in given):
-            return None
-        from convnext_cli.labels import bundled
-
-        return bundled.recognise("id2label", given) or cls.from_names("id2label", given)
-
-    def to_dict(self, *, whole: bool = False) -> dict[str, Any]:
-        """Plain JSON values; a bundled set is only named, unless ``whole``. The inverse of ``from_dict``."""
-        from convnext_cli.labels import bundled
-
-        if not whole and self.name in bundled.SETS and self == bundled.load(self.name):
-            return {"bundled": self.name}
-        return {
-            "name": self.name,
-            "names": list(self.names),
-            "lemmas": list(self.lemmas),
-            **({"ids": list(self.ids)} if any(self.ids) else {}),
-            **({"definitions": list(self.definitions)} if any(self.definitions) else {}),
-            **({"groups": [list(rows) for rows in self.groups]} if self.groups is not None else {}),
-            **({"group_ids": list(self.group_ids)} if self.group_ids is not None else {}),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LabelSet:
-        """A set from a card's JSON. Raises KeyError, TypeError or ValueError when it is damaged."""
-        if "bundled" in values:
-            from convnext_cli.labels import bundled
-
-            return bundled.load(values["bundled"])
-        lemmas = tuple(values["lemmas"])
-        groups, group_ids = values.get("groups"), values.get("group_ids")
-        return cls(
-            name=values["name"],
-            ids=tuple(values.get("ids", (None,) * len(lemmas))),
-            names=tuple(values["names"]),
-            lemmas=lemmas,
-            definitions=tuple(values.get("definitions", ("",) * len(lemmas))),
-            groups=None if groups is None else tuple(tuple(rows) for rows in groups),
-            group_ids=None if group_ids is None else tuple(group_ids),
-        )
-
-
-def in_order(by_number: Mapping[int, str]) -> list[str] | None:
-    """The names by rising number; None when the numbers are not 0 … n-1 (or the one known list with two holes)."""
-    numbers = sorted(by_number)
-    holed = len(numbers) == _HOLED_SIZE and numbers[0] == 0 and numbers[-1] == _HOLED_LAST
-    if numbers != list(range(len(numbers))) and not holed:
-        return None
-    return [by_number[number] for number in numbers]
 
 
 def tell_apart(names: Sequence[str], hints: Sequence[str]) -> tuple[str, ...]:

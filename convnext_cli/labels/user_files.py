@@ -20,7 +20,8 @@ from typing import Any
 from convnext_cli.base.errors import ModelError
 from convnext_cli.labels import bundled
 from convnext_cli.labels.bundled import is_id
-from convnext_cli.labels.label_set import LabelSet, in_order, tell_apart
+from convnext_cli.labels.json_form import in_order
+from convnext_cli.labels.label_set import LabelSet, tell_apart
 
 _LIMIT = 64 * 2**20  # bytes; the largest honest file, 22k with definitions, has 3 MB
 _HIDDEN = ("", "-")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from convnext_cli import labels as label_sets
 from convnext_cli.base.errors import ModelError
 from convnext_cli.base.text import json_value, well_formed
-from convnext_cli.labels import LabelSet
+from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 
@@ -142,7 +142,7 @@ class Card:
         if self.export is not None:
             values["export"] = asdict(self.export)
         named = self.label_set() if whole and self.labels is not None else self.labels
-        labels = named.to_dict(whole=whole) if isinstance(named, LabelSet) else named
+        labels = json_form.to_dict(named, whole=whole) if isinstance(named, LabelSet) else named
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -185,14 +185,14 @@ class Card:
 
 
 def _label_set(values: Any) -> str | LabelSet | None:
-    """Of a card's JSON. Raises what ``LabelSet.from_dict`` raises, and ValueError for names that are no text."""
+    """Of a card's JSON. Raises what ``json_form.from_dict`` raises, and ValueError for names that are not text."""
     if not isinstance(values, dict):
         return values  # type: ignore[no-any-return]  # Card looks at it
     if "bundled" in values:
         return str(values["bundled"])
     if not (isinstance(values["names"], list) and isinstance(values["lemmas"], list)):
         raise ValueError("labels must be lists of text")
-    found = LabelSet.from_dict(values)
+    found = json_form.from_dict(values)
     texts = (found.name, *found.names, *found.lemmas, *found.definitions, *(i for i in found.ids if i is not None))
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("labels must be lists of text")

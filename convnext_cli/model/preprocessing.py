@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from convnext_cli.base.errors import ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
+    pass
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_MEAN, INCEPTION_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -116,16 +115,6 @@ class Preprocessing:
     def enough(self) -> int | None:
         """Pixels of a photo's shorter edge that lose little when it is resized; None where nothing may be lost."""
         return None if self.resize == "none" else math.ceil(2.9 * max(self.resize_to))
-
-    def apply(self, image: Image.Image, *, fast: bool = False) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """A float32 array (3, height, width), normalised, from an upright RGB image.
-
-        fast: shrink large images roughly first, by whole factors: quicker, not exact.
-        Raises ValueError when the image is not in mode RGB.
-        """
-        from convnext_cli.photos.resize import apply
-
-        return apply(self, image, fast=fast)
 
     def describe(self) -> str:
         """One line for people: "224×224, shortest side 256, bicubic, centre crop"."""

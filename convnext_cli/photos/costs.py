@@ -41,6 +41,15 @@ def check_memory(name: str, image: Image.Image, data: bytes, max_pixels: int, jp
         check_small(data, memory, max_pixels)
 
 
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises PhotoError, too_large, when there are more pixels than that."""
+    if width * height > max_pixels:
+        raise PhotoError(
+            "too_large",
+            f"{width:,} × {height:,} pixels are more than the limit of {max_pixels:,}; raise it with --max-pixels",
+        )
+
+
 def check_small(data: bytes, memory: float, max_pixels: int) -> None:
     """Raises PhotoError, too_large, for a small file that would take much memory. memory: in bytes."""
     if _is_too_much(data, memory, max_pixels):

@@ -5,21 +5,15 @@ Only the decoder of the format that the first bytes name is ever started. Safe t
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
 import io
 import os
 import stat
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from convnext_cli.base.errors import FailureKind, PhotoError
-from convnext_cli.base.threads import held
 from convnext_cli.photos.colour import to_srgb
-from convnext_cli.photos.costs import DEFAULT_MAX_PIXELS, check_memory, orientation
+from convnext_cli.photos.costs import DEFAULT_MAX_PIXELS, check_memory, check_size, orientation
 from convnext_cli.photos.formats import (
     IMAGE_SUFFIXES,
     NOT_PHOTOS,
@@ -30,6 +24,8 @@ from convnext_cli.photos.formats import (
     sniff,
 )
 from convnext_cli.photos.jpeg import Header, check_scans, read_header
+from convnext_cli.photos.large_photos import one_at_a_time, set_blocks
+from convnext_cli.photos.photo import Decoded
 from convnext_cli.storage.addresses import is_url, plain
 
 if TYPE_CHECKING:
@@ -47,24 +43,8 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 512 * 2**20
-# Photos above this many pixels are decoded one at a time, which keeps two threads within 2 GB.
-ONE_AT_A_TIME = 24_000_000
 # A pixel counts this often where the decoder holds the photo in memory more than once (measured; see docs).
 _WEIGHTS = {"webp": 4.0, "avif": 2.0, "heic": 1.25, "progressive": 1.5}
-
-_one_large = threading.Lock()
-# Pillow's memory comes in blocks, in bytes; so many of them are kept for the next photo.
-_BLOCK, _LARGE_BLOCK, _KEPT_BLOCKS = 2**20, 64 * 2**20, 64
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """image: mode RGB, sRGB, upright. width, height: of the upright photo in its file, in pixels. format: sniffed."""
-
-    image: Image.Image
-    width: int
-    height: int
-    format: str
 
 
 def read_file(path: str) -> bytes:
@@ -180,28 +160,12 @@ def _failure(name: str, data: bytes, error: Exception) -> PhotoError:
     return PhotoError("corrupt", f"the {describe(name)} file is damaged")
 
 
-@functools.cache
-def _set_blocks() -> bool:
-    """Have Pillow ask for memory in small blocks that are used again; whether that is ours to say.
-
-    In blocks of its usual 16 MiB, or larger, each photo begins with memory that the system has to clear anew: for 12
-    megapixels in two threads that made a third of the time (benchmarks/blocks.py).
-    """
-    if any(name in os.environ for name in ("PILLOW_BLOCK_SIZE", "PILLOW_BLOCKS_MAX")):
-        return False
-    from PIL import _imaging
-
-    _imaging.set_block_size(_BLOCK)
-    _imaging.set_blocks_max(_KEPT_BLOCKS)
-    return True
-
-
 def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Decoded:
-    _set_blocks()
+    set_blocks()
     if name == "raw":
         from convnext_cli.photos.raw import decode_raw
 
-        return decode_raw(data, max_pixels, enough)
+        return decode_raw(data, max_pixels, enough, decode_preview=decode)
     header = read_header(data) if name == "jpeg" else Header()
     image = _open(name, data)
     whole = width, height = image.size
@@ -223,48 +187,6 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
     elif turned.size != pixels.size:
         width, height = height, width
     return Decoded(turned, width, height, name)
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises PhotoError, too_large, when there are more pixels than that."""
-    if width * height > max_pixels:
-        raise PhotoError(
-            "too_large",
-            f"{width:,} × {height:,} pixels are more than the limit of {max_pixels:,}; raise it with --max-pixels",
-        )
-
-
-@contextlib.contextmanager
-def one_at_a_time(pixels: int) -> Iterator[None]:
-    """A lock for large photos, nothing for others.
-
-    The memory of large ones comes in blocks that the system takes back as soon as they are free; small ones would stay
-    with the C library's allocator.
-    """
-    if pixels <= ONE_AT_A_TIME:
-        yield
-        return
-    with held(_LargePlace()):
-        yield
-
-
-class _LargePlace:
-    """The one place for large photos, and Pillow's large blocks for whoever holds it."""
-
-    def acquire(self) -> None:
-        _one_large.acquire()
-        _use_blocks(_LARGE_BLOCK)
-
-    def release(self) -> None:
-        _use_blocks(_BLOCK)
-        _one_large.release()
-
-
-def _use_blocks(size: int) -> None:
-    if _set_blocks():
-        from PIL import _imaging
-
-        _imaging.set_block_size(size)
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:

@@ -18,6 +18,7 @@ from typing import IO, Literal
 from convnext_cli.base.errors import ConvNextError, FailureKind, PhotoError, UnavailableError, UsageError
 from convnext_cli.photos import remote_photos
 from convnext_cli.photos.containers import shards
+from convnext_cli.photos.containers.member import NoPhotosError
 from convnext_cli.photos.local_photos import exists, globbed, in_any_case, may_list, no_image, split
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.storage.addresses import expanded, is_url, plain
@@ -158,7 +159,7 @@ class Finder:
                     yield Photo(root + member.name, member.data, member.problem)
                 else:
                     self.passed_over[unwanted[1] if unwanted else kind or "no suffix"] += 1
-        except (shards.NoPhotosError, UnavailableError) as error:
+        except (NoPhotosError, UnavailableError) as error:
             if shard.shard is Shard.FOUND:
                 self.passed_over[".parquet"] += 1
                 return

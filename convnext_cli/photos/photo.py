@@ -1,12 +1,16 @@
-"""Photo: what finding hands on to decoding."""
+"""Photo: what finding hands on to decoding; and Decoded, what decoding hands on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.storage.listing import Seen
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class Shard(IntEnum):
@@ -29,3 +33,13 @@ class Photo:
     problem: PhotoError | None = None
     seen: Seen | None = None
     shard: Shard = Shard.NONE
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """image: mode RGB, sRGB, upright. width, height: of the upright photo in its file, in pixels. format: sniffed."""
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str

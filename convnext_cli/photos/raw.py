@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.base.errors import PhotoError
-from convnext_cli.photos import decode
-from convnext_cli.photos.costs import check_small, orientation
+from convnext_cli.photos.costs import check_size, check_small, orientation
+from convnext_cli.photos.large_photos import one_at_a_time
+from convnext_cli.photos.photo import Decoded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,11 +22,14 @@ _TAIL = 4096  # bytes of a preview's end that are looked for in the file; at its
 _SAME_SHAPE = 0.02  # by which the aspect ratios of a photo and its preview may differ
 
 
-def decode_raw(data: bytes, max_pixels: int, enough: int | None = None) -> decode.Decoded:
+def decode_raw(
+    data: bytes, max_pixels: int, enough: int | None = None, *, decode_preview: Callable[..., Decoded]
+) -> Decoded:
     """Developed with the camera's white balance into 8-bit sRGB, upright.
 
     enough: pixels that the shorter edge need have. Where the preview that the camera embedded has so many, it is taken,
     and otherwise half the size is developed, if that is enough: quicker, and not what developing the whole photo gives.
+    decode_preview: ``decode.decode``.
     Raises PhotoError: unsupported (rawpy is absent, or LibRaw does not know the camera), truncated, corrupt, too_large.
     """
     try:
@@ -36,22 +41,32 @@ def decode_raw(data: bytes, max_pixels: int, enough: int | None = None) -> decod
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
             width, height = raw.sizes.width, raw.sizes.height
-            decode.check_size(width, height, max_pixels)
+            check_size(width, height, max_pixels)
             check_small(data, _MEMORY * width * height, max_pixels)
             upright = (height, width) if raw.sizes.flip in (5, 6) else (width, height)
-            if enough is not None and (preview := _preview(raw, data, upright, max_pixels, enough)) is not None:
-                return decode.Decoded(preview, *upright, "raw")
+            if (
+                enough is not None
+                and (preview := _preview(raw, data, upright, max_pixels, enough, decode_preview)) is not None
+            ):
+                return Decoded(preview, *upright, "raw")
             half = enough is not None and min(upright) // 2 >= enough
-            with decode.one_at_a_time(width * height):
+            with one_at_a_time(width * height):
                 image = Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
-            return decode.Decoded(image, *(upright if half else image.size), "raw")
+            return Decoded(image, *(upright if half else image.size), "raw")
     except rawpy.LibRawFileUnsupportedError:
         raise PhotoError("unsupported", "LibRaw does not know this camera's raw files; convert them to DNG") from None
     except rawpy.LibRawIOError:
         raise PhotoError("truncated", "the camera raw file ends too early") from None
 
 
-def _preview(raw: Any, data: bytes, size: tuple[int, int], max_pixels: int, enough: int) -> Image.Image | None:
+def _preview(
+    raw: Any,
+    data: bytes,
+    size: tuple[int, int],
+    max_pixels: int,
+    enough: int,
+    decode_preview: Callable[..., Decoded],
+) -> Image.Image | None:
     """The upright JPEG that the camera put beside the sensor's values; None where it is small, or not surely the same.
 
     data: the file. size: (width, height) of the upright photo.
@@ -65,7 +80,7 @@ def _preview(raw: Any, data: bytes, size: tuple[int, int], max_pixels: int, enou
         # where the file is cut, LibRaw hands over whatever its memory held instead of the missing bytes
         if thumbnail.data[-min(_TAIL, len(thumbnail.data) // 2) :] not in data:
             return None
-        preview = decode.decode(thumbnail.data, max_pixels=max_pixels, enough=enough)
+        preview = decode_preview(thumbnail.data, max_pixels=max_pixels, enough=enough)
     except (rawpy.LibRawError, PhotoError):  # the photo itself may be sound
         return None
     if preview.format != "jpeg" or min(preview.width, preview.height) < enough:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.model.preprocessing import Preprocessing
 
+if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float32]]
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -23,8 +23,20 @@ if TYPE_CHECKING:
 WHOLE_BELOW = 16_000_000
 
 
-def apply(recipe: Preprocessing, image: Image.Image, *, fast: bool = False) -> Floats:
-    """See ``Preprocessing.apply``."""
+def apply_preprocessing(recipe: Preprocessing, image: Image.Image, *, fast: bool = False) -> Floats:
+    """The tensor of a photo: resized, cropped and normalised.
+
+    Args:
+        recipe: the model's preprocessing.
+        image: upright, in mode RGB.
+        fast: shrink large images roughly first, by whole factors: quicker, not exact.
+
+    Returns:
+        float32 (3, height, width).
+
+    Raises:
+        ValueError: the image is not in mode RGB.
+    """
     if image.mode != "RGB":
         raise ValueError(f"a recipe takes images in mode RGB, not {image.mode}")
     if recipe.float_resize:

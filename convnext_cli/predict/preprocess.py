@@ -19,6 +19,7 @@ from convnext_cli.base.threads import Budget
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
 from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.predict.byte_budget import ByteBudget, room_for
 from convnext_cli.predict.decode_threads import Decoders, Limit, Task
 from convnext_cli.predict.stage_times import Times
@@ -176,7 +177,7 @@ class Preprocessor:
             if self.as_photos:
                 ready.tensor = np.asarray(decoded.image)
             else:
-                ready.tensor = self.preprocessing.apply(decoded.image, fast=self.fast_decode)
+                ready.tensor = apply_preprocessing(self.preprocessing, decoded.image, fast=self.fast_decode)
             if self.thumbnail:
                 decoded.image.thumbnail((self.thumbnail, self.thumbnail))
                 ready.thumbnail = decoded.image

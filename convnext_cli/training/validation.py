@@ -21,7 +21,7 @@ BATCH = 128  # photos that go through the network at once
 
 
 def normaliser(recipe: Preprocessing, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Bytes (N, 3, H, W) to what the network takes, as ``Preprocessing.apply`` does it."""
+    """Bytes (N, 3, H, W) to what the network takes, as ``apply_preprocessing`` does it."""
     mean, std = np.array(recipe.mean), np.array(recipe.std)
     scale = torch.from_numpy((recipe.rescale / std).astype(np.float32)).view(-1, 1, 1).to(device)
     shift = torch.from_numpy((mean / std).astype(np.float32)).view(-1, 1, 1).to(device)

@@ -16,6 +16,7 @@ from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export, Problem
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
@@ -148,5 +149,5 @@ def crops(recipe: Preprocessing, each: int = 40) -> np.ndarray:
         for _ in range(each):
             edge = int(rng.integers(64, min(picture.size) + 1))
             left, top = (int(rng.integers(0, side - edge + 1)) for side in picture.size)
-            found.append(recipe.apply(picture.crop((left, top, left + edge, top + edge))))
+            found.append(apply_preprocessing(recipe, picture.crop((left, top, left + edge, top + edge))))
     return np.stack(found)

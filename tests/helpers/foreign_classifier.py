@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.resize import apply_preprocessing
 
 SIZE = 32
 
@@ -39,7 +40,12 @@ def write_foreign(path: Path, weight: np.ndarray, bias: np.ndarray, *, softmax: 
 def train_foreign(path: Path, photos: list[Path], rows: list[int], classes: int, *, softmax: bool = False) -> float:
     """Fit one to photos, whose classes are rows of it, and write it; gives the share that it is right on."""
     recipe = Preprocessing.official(SIZE)  # the usual preprocessing, which is taken where a file says nothing
-    x = torch.stack([torch.from_numpy(recipe.apply(Image.open(photo).convert("RGB")).mean((1, 2))) for photo in photos])
+    x = torch.stack(
+        [
+            torch.from_numpy(apply_preprocessing(recipe, Image.open(photo).convert("RGB")).mean((1, 2)))
+            for photo in photos
+        ]
+    )
     target = torch.tensor(rows)
     weight, bias = torch.zeros(3, classes, requires_grad=True), torch.zeros(classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=100)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import decode
+from convnext_cli.photos.resize import apply_preprocessing
 from tests.helpers.photos import parity_photos
 
 Peer = Callable[[Image.Image], Any]
@@ -28,7 +29,7 @@ def furthest(recipe: Preprocessing, peer: Peer, step: int = 1) -> float:
     worst = 0.0
     for ours, theirs in photos()[::step]:
         expected = np.asarray(peer(theirs))
-        found = recipe.apply(ours)
+        found = apply_preprocessing(recipe, ours)
         assert found.shape == expected.shape and found.dtype == np.float32
         worst = max(worst, float(np.abs(found - expected).max()))
     return worst

@@ -12,6 +12,7 @@ from PIL import Image
 from convnext_cli.huggingface.image_processor import ConvNextImageProcessor
 from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, INCEPTION_STD, Preprocessing
 from convnext_cli.photos.decode import decode
+from convnext_cli.photos.resize import apply_preprocessing
 from tests.helpers.peer_preprocessing import furthest, photos, timm_peer
 from tests.helpers.photos import picture
 
@@ -42,7 +43,7 @@ def test_timm(cfg: dict[str, Any]) -> None:
     else:  # timm rounds the short side of a thread to nothing, and fails
         for size in ((640, 480), (333, 500), (100, 90), (225, 223)):
             photo = picture(*size)
-            assert np.abs(recipe.apply(photo) - np.asarray(peer(photo))).max() <= 1e-6
+            assert np.abs(apply_preprocessing(recipe, photo) - np.asarray(peer(photo))).max() <= 1e-6
 
 
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])
@@ -54,7 +55,7 @@ def test_timm_border(crop_pct: float) -> None:
     )
     for ours, theirs in photos()[::3]:
         if max(ours.size) < 2 * 224 * min(ours.size):  # else timm rounds the short side to nothing, and fails
-            assert np.abs(recipe.apply(ours) - np.asarray(peer(theirs))).max() <= 1e-6
+            assert np.abs(apply_preprocessing(recipe, ours) - np.asarray(peer(theirs))).max() <= 1e-6
 
 
 def test_timms_usual_recipe_of_every_architecture() -> None:
@@ -119,7 +120,7 @@ def test_open_clip(mode: str) -> None:
     peer = image_transform(224, is_train=False, resize_mode=mode)
     for ours, theirs in photos()[::3]:
         if mode != "longest" or max(ours.size) < 2 * 224 * min(ours.size):
-            assert np.abs(recipe.apply(ours) - np.asarray(peer(theirs))).max() <= 1e-6
+            assert np.abs(apply_preprocessing(recipe, ours) - np.asarray(peer(theirs))).max() <= 1e-6
 
 
 def test_our_processor_is_theirs() -> None:
@@ -136,8 +137,8 @@ def test_our_processor_is_theirs() -> None:
 
 def test_transformers_and_torchvision_crop_apart_where_the_excess_leaves_3_by_4() -> None:
     photo = picture(227, 224)
-    rounded = Preprocessing(resize_to=(224, 224)).apply(photo)
-    floored = Preprocessing(resize_to=(224, 224), crop_offset="floor").apply(photo)
+    rounded = apply_preprocessing(Preprocessing(resize_to=(224, 224)), photo)
+    floored = apply_preprocessing(Preprocessing(resize_to=(224, 224), crop_offset="floor"), photo)
     assert np.array_equal(rounded[:, :, :-1], floored[:, :, 1:])
     assert not np.array_equal(rounded, floored)
 
@@ -154,7 +155,7 @@ def test_peers_ignore_orientation() -> None:
         "interpolation": "bicubic",
     }
     theirs = np.asarray(timm_peer(cfg)(Image.open(io.BytesIO(data)).convert("RGB")))
-    ours = Preprocessing().apply(decode(data).image)
+    ours = apply_preprocessing(Preprocessing(), decode(data).image)
     assert np.abs(ours - theirs).max() > 0.1
     # The same picture lying down, but for the order of the resize's two passes: a few of 255 levels.
     assert np.abs(np.rot90(ours, axes=(1, 2)) - theirs).mean() < 0.01

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from convnext_cli import checkpoints
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.training import classifier_head, mixup
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.teacher import FileTeacher, ModelTeacher
@@ -100,7 +101,10 @@ class TestFreeze:
         loaded = checkpoints.load(target)
         network, paths = checkpoints.build(loaded), sorted((folders / "train").rglob("*.png"))
         pixels = torch.stack(
-            [torch.from_numpy(loaded.card.recipe.apply(Image.open(path).convert("RGB"))) for path in paths]
+            [
+                torch.from_numpy(apply_preprocessing(loaded.card.recipe, Image.open(path).convert("RGB")))
+                for path in paths
+            ]
         )
         with torch.inference_mode():
             features = torch.cat([network.pool([*network.hidden_states(x)][-1]) for x in (pixels, pixels.flip(-1))])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext_cli.base.errors import PhotoError, UnavailableError
 from convnext_cli.base.text import json_value
-from convnext_cli.photos.containers.shards import Member, NoPhotosError, broken, checked, cut, opened
+from convnext_cli.photos.containers.member import Member, NoPhotosError, broken, checked, cut, opened
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile

@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from typing import Any, Literal, Self, cast
 
 from convnext_cli.base.errors import PhotoError
-from convnext_cli.photos.containers.shards import Member, broken, checked, cut, opened
+from convnext_cli.photos.containers.member import Member, broken, checked, cut, opened
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
 
 _EXTENSIONS = frozenset(

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 
 from convnext_cli.base.errors import PhotoError
-from convnext_cli.photos.containers.shards import Member, broken, checked, opened
+from convnext_cli.photos.containers.member import Member, broken, checked, opened
 from convnext_cli.photos.containers.tar import clean
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, check_bytes, looks_like_image
 from convnext_cli.photos.formats import HEAD, is_readable

@@ -19,6 +19,7 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export
 from convnext_cli.photos.decode import decode, read_file
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes.reference import TOLERANCE, difference
 
 BATCHES = (1, 2, 7)
@@ -107,7 +108,7 @@ class Network:
         """The same of what the file takes."""
         assert self.card.export is not None
         if self.card.export.photos:
-            x = np.stack([self.card.recipe.apply(Image.fromarray(photo)) for photo in x])
+            x = np.stack([apply_preprocessing(self.card.recipe, Image.fromarray(photo)) for photo in x])
         return self.outputs(x)
 
 
@@ -202,7 +203,7 @@ def _batches(found: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndar
         if card.export.photos:
             yield np.asarray(photo)[None]
             continue
-        waiting.append(card.recipe.apply(photo))
+        waiting.append(apply_preprocessing(card.recipe, photo))
         if len(waiting) == _AT_ONCE:
             yield np.stack(waiting)
             waiting = []

@@ -17,6 +17,7 @@ from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export
 from convnext_cli.photos.decode import decode, read_file
 from convnext_cli.photos.find import Finder
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.photos.samples import samples
 from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.exporting import FORMATS, Format, placement
@@ -173,7 +174,7 @@ def _check_plan(card: Card, plan: Plan, path: Path) -> None:
 def _tensors(paths: list[str], card: Card) -> Iterator[np.ndarray]:
     for path in paths:
         with suppress(PhotoError):
-            yield card.recipe.apply(decode(read_file(path)).image)
+            yield apply_preprocessing(card.recipe, decode(read_file(path)).image)
 
 
 def _checked(checkpoint: Checkpoint, made: Path, plan: Plan, photos: list[str]) -> tuple[Check, str]:

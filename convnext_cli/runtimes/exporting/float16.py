@@ -14,6 +14,7 @@ from torch import nn
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.photos.samples import samples
 from convnext_cli.runtimes.reference import reference_input
 
@@ -35,7 +36,7 @@ def refuse_overflow(checkpoint: Checkpoint) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) or name.endswith((".act", ".grn")):
             module.register_forward_hook(look)
-    photos = [recipe.apply(Image.open(path).convert("RGB")) for path in samples()]
+    photos = [apply_preprocessing(recipe, Image.open(path).convert("RGB")) for path in samples()]
     with torch.inference_mode():
         for photo in (*photos, reference_input(*recipe.size)[0]):
             network(torch.from_numpy(photo[None]))

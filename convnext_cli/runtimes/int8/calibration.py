@@ -16,6 +16,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.photos.decode import decode, read_file
 from convnext_cli.photos.find import Finder
+from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.runtimes.int8.build import prepare_int8
 from convnext_cli.runtimes.int8.comparison import Comparison
 from convnext_cli.runtimes.int8.quantise import FEWEST, MOST
@@ -58,7 +59,7 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
                 continue
             if label and (known := labels[name]) is not None:
                 held.append(known)
-            yield card.recipe.apply(photo)
+            yield apply_preprocessing(card.recipe, photo)
 
     made = prepare_int8(
         path,

@@ -1,4 +1,4 @@
-"""Preprocessing in a TensorFlow Lite graph: photos of any size become the tensor of ``Preprocessing.apply``."""
+"""Preprocessing in a TensorFlow Lite graph: photos of any size become the tensor of ``apply_preprocessing``."""
 
 from __future__ import annotations
 
