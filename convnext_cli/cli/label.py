@@ -209,6 +209,8 @@ def _check(given: dict[str, Any]) -> None:
         )
     if given["overwrite"] and given["mix"]:
         raise click.UsageError("--overwrite labels all again, and --mix keeps what is there: leave one of them out.")
+    if given["overwrite"] and given["relabel"]:
+        raise click.UsageError("--overwrite labels all again: leave --relabel out.")
     if given["relabel"] and given["mix"]:
         raise click.UsageError("--relabel and --mix exclude each other.")
 

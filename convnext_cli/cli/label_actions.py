@@ -64,9 +64,6 @@ def check(given: dict[str, Any], target: Path) -> None:
     """Refuse what cannot be done before a model is loaded. Raises UsageError, UnavailableError and OutputError."""
     from convnext_cli.base.errors import OutputError, UsageError
 
-    for name, usual in (("by", "label"), ("mode", "copy"), ("dry_run", False)):
-        if given[name] != usual and not given["sort_into"]:
-            raise click.UsageError(f"--{name.replace('_', '-')} is for --sort-into.")
     for name in ("sort_into", "report"):
         if given[name]:
             check_output(given[name])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convnext_cli.photos.find import Finder
     from convnext_cli.predict.predictor import Predictor
 
-# What is about files of this machine, or about one job's order.
+# What is about files of this machine, about one job's order, or about its times.
 _NOT_THERE = (
     "sort_into",
     "xmp",
@@ -33,6 +33,7 @@ _NOT_THERE = (
     "nice",
     "batch_size",
     "workers",
+    "rewrite",
 )
 
 
@@ -88,16 +89,18 @@ def check(given: dict[str, Any]) -> None:
     from convnext_cli.base.errors import UsageError
     from convnext_cli.jobs.cluster import connect
 
-    connect.check(given["cluster"])
-    for name in _NOT_THERE:
-        if given[name] not in (None, False, ()):
-            raise UsageError(f"--{name.replace('_', '-')} does not go with --cluster", "leave one of them out")
+    unused = [name for name in _NOT_THERE if not any(given[name] is none for none in (None, False, ()))]  # 0 is a value
+    if given["verbose"] == 1:  # -vv shows tracebacks
+        unused.append("verbose")
+    for name in unused:
+        raise UsageError(f"--{name.replace('_', '-')} does not go with --cluster", "leave one of them out")
     if given["form"] not in (None, "parquet"):
         raise UsageError("a cluster writes parquet", "leave -f out")
     if os.path.isfile(given["output"]):  # noqa: PTH113
         raise UsageError(f"{given['output']} is a file; a cluster writes a folder of them", "name a folder with -o")
     if "-" in given["paths"]:
         raise UsageError("standard input does not go with --cluster", "name a folder or a bucket")
+    connect.check(given["cluster"])
     options.needs("pyarrow")
 
 

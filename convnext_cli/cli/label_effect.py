@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 _WALKING = ("include", "exclude", "hidden", "follow", "depth")
+_SORTING = ("by", "mode", "dry_run")
 _KEYWORDS = ("xmp_naming", "xmp_root", "no_xmp_tree", "xmp_remove")
 
 
@@ -35,6 +36,9 @@ def check(given: dict[str, Any], typed: set[str]) -> None:
     walking = [name for name in _WALKING if name in typed]
     if walking and given["files_from"] is None and given["paths"] and not any(map(_is_walked, given["paths"])):
         raise click.UsageError(f"{_names(walking)} is for folders, and no folder is named.")
+    sorting = [name for name in _SORTING if name in typed]
+    if sorting and not given["sort_into"]:
+        raise click.UsageError(f"{_names(sorting)} is for --sort-into.")
     _check_keywords(given, typed)
     if given["yes"]:
         _check_yes(given)
