@@ -22,8 +22,9 @@ from PIL import Image
 from convnext_cli.base import machine
 from convnext_cli.photos.decode import decode
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.predict.open import open_predictor, score
+from convnext_cli.predict.open import open_predictor
 from convnext_cli.predict.options import PredictorOptions
+from convnext_cli.predict.scoring import score
 
 EDGES = (3000, 940)
 
