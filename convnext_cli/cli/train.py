@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convnext_cli.training.job import Job, Outcome
     from convnext_cli.training.run_folder import RunFolder
 
-_INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
+_INTERRUPTED = "interrupted; the same command{} goes on: {} has all that is needed"
 _SHARE = types.Share(open=(False, True))
 
 
@@ -168,7 +168,7 @@ def train(**given: Any) -> int:
         with closing(open_data(paths)) as dataset, teller, witness.noting("train", given["timeout"]) as notes:
             outcome = run.train(job, replace(dataset, in_flight=notes), group, teller)
     except KeyboardInterrupt:
-        render.note(_INTERRUPTED.format(job.folder) if folder.begun() else "interrupted before the run began")
+        render.note(_interrupted(job) if folder.begun() else "interrupted before the run began")
         return 130
     finally:
         group.leave()
@@ -259,11 +259,15 @@ def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: b
     )
 
 
+def _interrupted(job: Job) -> str:
+    return _INTERRUPTED.format(" without --overwrite" if job.overwrite else "", job.folder)
+
+
 def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> int:
     import json
 
     if not outcome.finished:
-        render.note(_INTERRUPTED.format(job.folder))
+        render.note(_interrupted(job))
         return 130
     if given["as_json"]:
         click.echo(json.dumps(outcome.facts))

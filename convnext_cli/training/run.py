@@ -63,7 +63,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
     facts = former or ready.facts(job, processes, identity)
     if processes.first:
         if former is None:
-            _begin(folder, ready, facts)
+            _begin(folder, ready, facts, teller)
         folder.tidy()
     teller.begins(ready.recipe, facts)
     processes.wait()
@@ -73,6 +73,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
     if processes.first:
         facts = facts | finish.finish(job, ready, processes, folder, teller, best)
         folder.write_facts(facts)
+        folder.forget_former()
     processes.wait()
     return Outcome(True, facts)
 
@@ -98,10 +99,11 @@ def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
     return replace(job, **parting)
 
 
-def _begin(folder: RunFolder, ready: setup.Prepared, facts: dict[str, Any]) -> None:
-    """What is written before the first step, in place of an earlier run; run.json last: it says that one is there."""
+def _begin(folder: RunFolder, ready: setup.Prepared, facts: dict[str, Any], teller: Teller) -> None:
+    """Write what comes before the first step, in place of an earlier run; run.json last: it says that one is there."""
     if folder.begun():
-        folder.clear()
+        folder.set_aside()
+        teller.say(f"the earlier run is kept as {folder.former} until this one is done")
     folder.make()
     with replacing(folder.recipe) as file:
         file.write(tomli_w.dumps(setting_effects.in_force(ready.recipe)).encode())

@@ -9,12 +9,14 @@ checkpoints/ema.safetensors, best.safetensors
                           the averaged weights, and those of the best evaluation, as models of their own
 model.safetensors         the best, with its card, when it is done
 curves.png confusion.png reliability.png
+former/                   the run before, where this one is to take its place and is not done
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import torch
 
 from convnext_cli.base.errors import ModelError, OutputError
-from convnext_cli.base.files import replacing
+from convnext_cli.base.files import replacing, sync_folder, unwritten
 from convnext_cli.base.text import json_value
 
 _NEEDED = {
@@ -44,6 +46,14 @@ def _is_part(name: str) -> bool:
     return name.startswith(".convnext-") and name.endswith(".part")
 
 
+def _link(path: Path, kept: Path) -> None:
+    """The same file by another name; a copy where the file system has no such names."""
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, kept)
+
+
 class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,6 +61,7 @@ class RunFolder:
         self.log, self.model = path / "log.jsonl", path / "model.safetensors"
         self.last = path / "checkpoints" / "last.pt"
         self.best, self.ema = (path / "checkpoints" / f"{name}.safetensors" for name in ("best", "ema"))
+        self.former, self._leaving = path / "former", path / ".former.part"
         self.curves, self.confusion, self.reliability = (
             path / f"{name}.png" for name in ("curves", "confusion", "reliability")
         )
@@ -67,7 +78,7 @@ class RunFolder:
             return False
         names = {entry.name for entry in self.path.iterdir() if not _is_part(entry.name)}
         inside = self.last.parent
-        return names <= {self.recipe.name, self.splits.name, inside.name} and not (
+        return names <= {self.recipe.name, self.splits.name, inside.name, self.former.name} and not (
             inside.is_dir() and any(not _is_part(entry.name) for entry in inside.iterdir())
         )
 
@@ -88,11 +99,38 @@ class RunFolder:
                 f"{self.path} cannot be written: {error.strerror or error}", "name another folder"
             ) from error
 
+    def set_aside(self) -> None:
+        """Keep the run as ``former`` until another one is done; one that is kept already was never replaced.
+
+        Raises OutputError where it cannot be kept; then all stays as it is.
+        """
+        if not self.former.exists():
+            try:
+                shutil.rmtree(self._leaving, ignore_errors=True)
+                for path in filter(Path.exists, self._files()):
+                    kept = self._leaving / path.relative_to(self.path)
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    _link(path, kept)
+                self._leaving.rename(self.former)
+                sync_folder(self.path)
+            except OSError as error:
+                shutil.rmtree(self._leaving, ignore_errors=True)
+                raise unwritten(self.former, error) from error
+        self.clear()
+
+    def forget_former(self) -> None:
+        """Another run is done: the one before it goes."""
+        if self.former.is_dir():
+            RunFolder(self.former).clear()
+
+    def _files(self) -> list[Path]:
+        """All that a run may have, the one that says that it is there last."""
+        pictures = [self.curves, self.confusion, self.reliability]
+        return [self.last, self.ema, self.best, self.recipe, self.splits, self.log, self.model, *pictures, self.facts]
+
     def clear(self) -> None:
         """Remove a run, and nothing else that lies in its folder."""
-        for path in (self.last, self.ema, self.best, self.recipe, self.splits, self.log, self.model, self.facts):
-            path.unlink(missing_ok=True)
-        for path in (self.curves, self.confusion, self.reliability):
+        for path in self._files():
             path.unlink(missing_ok=True)
         self.tidy()
         for place in (self.last.parent, self.path):
@@ -104,6 +142,7 @@ class RunFolder:
         for place in (self.path, self.last.parent):
             for path in place.glob(".convnext-*.part"):
                 path.unlink(missing_ok=True)
+        shutil.rmtree(self._leaving, ignore_errors=True)
 
     def read_facts(self) -> dict[str, Any]:
         """Raises ModelError when they are damaged."""

@@ -486,6 +486,35 @@ class TestExisting:
         assert facts(cut[1])["seed"] == 7 and "going on" not in done.err
         assert [line["step"] for line in log(cut[1])] == [1, 4, 4, 8, 8]
 
+    @pytest.mark.parametrize(
+        ("change", "times"),
+        [("hardlink_to", 1), ("hardlink_to", 4), ("rename", 1), ("unlink", 1), ("unlink", 5), ("rmdir", 1)],
+    )
+    def test_overwrite_keeps_the_run_until_the_new_one_is_done(
+        self, convnext: Run, cut: tuple[tuple[Any, ...], Path], undrawn: None, change: str, times: int
+    ) -> None:
+        """Killed before some changes of a name."""
+        arguments, folder = cut
+        (folder / "model.safetensors").write_bytes(b"hours of work")
+        before = self.contents(folder)
+        killed_at(lambda: nth(Path, change, times, nothing), *arguments, "--overwrite", "--seed", "7")
+        former = folder / "former"
+        after = self.contents(former if former.exists() else folder)
+        assert {name: after.get(name) for name in before} == before
+        if former.exists():
+            assert convnext(*arguments, "--overwrite", "--seed", "8").status == 0
+            assert not former.exists() and facts(folder)["seed"] == 8
+
+    def test_a_run_in_place_of_another_goes_on(
+        self, convnext: Run, cut: tuple[tuple[Any, ...], Path], undrawn: None
+    ) -> None:
+        arguments, folder = cut
+        killed_at(lambda: nth(RunFolder, "write_state", 2, nothing), *arguments, "--overwrite", "--seed", "7")
+        assert (folder / "former" / "checkpoints" / "last.pt").exists()
+        done = convnext(*arguments, "--seed", "7")
+        assert done.status == 0 and "going on" in done.err
+        assert not (folder / "former").exists()
+
     @pytest.mark.parametrize("name", ["thesis.tex", "checkpoints/epoch-3.pt", "figure.png"])
     def test_overwrite_removes_nothing_else(
         self, convnext: Run, cut: tuple[tuple[Any, ...], Path], name: str, undrawn: None
