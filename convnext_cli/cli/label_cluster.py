@@ -76,7 +76,10 @@ def label(given: dict[str, Any], finder: Finder) -> int:
             try:
                 manifest, passed_over, progress = coordinator.run(job, tell, far=far)
             except KeyboardInterrupt:
-                render.note("the same command goes on with what is missing")
+                if given["overwrite"]:
+                    render.note(f"the earlier result in {given['output']} is kept; the same command begins again")
+                else:
+                    render.note("the same command goes on with what is missing")
                 raise
     finder.passed_over.update(passed_over if far else {})
     _summary(manifest, progress, finder, given["output"], begun - start, time.monotonic() - begun)

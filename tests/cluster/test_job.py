@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = 
         shape=lambda: Shape(1, 1, 0, 0.5, 0.5),
         opener=partial(opener, model, **options),
         described=stages.described(predictor),
-        preprocessor=predictor.half(),
+        preprocessor=replace(predictor.preprocessor, workers=1),
         folder=str(Path.cwd()),
         block=values.pop("block", 8),
         **values,
@@ -239,6 +240,23 @@ def test_a_refusal_removes_nothing(photos: Path, model: str) -> None:
     with pytest.raises(UsageError, match=r"out holds letter.txt"):
         job_of(model, overwrite=True).run()
     assert parts() == before and Path("out", MANIFEST).exists()
+
+
+def test_overwrite_keeps_what_is_there_until_all_is_done_again(photos: Path, model: str, tmp_path: Path) -> None:
+    job_of(model).run()
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    (photos / "a" / "00.jpg").unlink()
+    other = write_model(tmp_path / "other.safetensors", seed=3)
+    job = job_of(str(other), overwrite=True)
+    job.broken = ModelError("the model is gone")
+    with pytest.raises(ModelError):
+        job.run()
+    after = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    assert {name: after.get(name) for name in before} == before
+    done = job_of(str(other), overwrite=True).run()
+    assert "vanished" not in done["statuses"]  # nothing of the earlier result is left
+    assert not before.keys() & {path.name for path in Path("out").glob("*.parquet")}
+    assert len(rows()) == done["rows"] == 74
 
 
 def test_a_cut_end_leaves_no_photo_twice(photos: Path, model: str) -> None:

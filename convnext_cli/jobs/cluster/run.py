@@ -63,7 +63,8 @@ class ClusterJob:
     target: the folder of parts, a path or URL. shape: of the cluster, as it is now. opener, described,
     preparation: the pipeline of a node, what decides its rows (as ``stages.described``), and its first half. folder:
     that relative paths begin from.
-    block: photos of one, on average. overwrite: take earlier parts away first. tell: called with the progress.
+    block: photos of one, on average. overwrite: label all again; earlier parts go when that is done. tell: called with
+    the progress.
     """
 
     source: Source
@@ -98,11 +99,10 @@ class ClusterJob:
         self.parts = Parts(self.target)
         photos = self.source.photos()
         self.parts.check()
-        if self.overwrite:
+        before = set[Name]()  # what is overwritten stays, with its manifest, until all is done again
+        if not self.overwrite:
+            before = self._before()
             self.parts.remove_manifest()
-            self.parts.remove(self.parts.names())
-        before = self._before()
-        self.parts.remove_manifest()
         for wave in waves(self._listed(photos), lambda block: self._is_missing(block, before)):
             self._do(wave)
         self.tell(self.progress)
@@ -253,7 +253,9 @@ class ClusterJob:
         """Keep what is said of photos that are gone, take old files away, and say that all is done."""
         current = dict(self._blocks)
         old = self.parts.names() - current.keys()
-        rest, table = gone(self.parts, old, current, self._closed, self._stays, self._job)
+        rest, table = None, None
+        if not self.overwrite:
+            rest, table = gone(self.parts, old, current, self._closed, self._stays, self._job)
         if rest is not None and rest not in old:
             self._footers[rest] = self.parts.write(rest, table, self._made_with)
         self.parts.remove(old - {rest})
