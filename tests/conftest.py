@@ -28,6 +28,12 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed of the random order, which pytest-randomly leaves out under -q."""
+    if config.pluginmanager.hasplugin("randomly"):
+        terminalreporter.write_line(f"the same order again: --randomly-seed={config.getoption('randomly_seed')}")
+
+
 @pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty folders for weights, cache and settings."""
