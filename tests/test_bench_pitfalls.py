@@ -208,11 +208,11 @@ def test_06_the_process_tells_errors_from_want_of_memory() -> None:
 def test_06_only_torchs_words_for_want_of_memory_count() -> None:
     import torch
 
-    from convnext_cli.benchmarking.networks import out_of_memory_told
+    from convnext_cli.benchmarking.networks import memory_errors
 
-    with pytest.raises(MemoryError), out_of_memory_told():
+    with pytest.raises(MemoryError), memory_errors():
         raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(RuntimeError, match="x"), out_of_memory_told():
+    with pytest.raises(RuntimeError, match="x"), memory_errors():
         raise RuntimeError("x")
 
 

@@ -592,7 +592,7 @@ def test_a_card_that_is_none(text: str) -> None:
 def test_writing_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     checkpoint, path = canonical_file(tmp_path)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         checkpoints.save(checkpoint, tmp_path / "file" / "w.safetensors")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", path.name]
 

@@ -68,20 +68,31 @@ class OutputError(ConvNextError):
     exit_status = 74
 
 
+_NO_MEMORY = (
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "could not allocate",
+    "ailed to allocate",
+    "ALLOC_FAILED",
+    "bad_alloc",
+    "not enough memory",
+    "out of memory",
+    "failed to map segment",
+    "can't start new thread",
+    "PyObject pointer is null",
+)
+
+
 def lacks_memory(error: BaseException) -> bool:
-    """Whether memory was out: the loader of libraries, threads and the system have no exception of their own for it."""
+    """Whether memory ran out, here or on a GPU. Runtimes, loaders of libraries and threads say so only in words."""
     if isinstance(error, RuntimeError) and "Resource temporarily unavailable" in str(error):  # a thread of a runtime
         return True
-    return isinstance(error, MemoryError) or any(
-        words in str(error)
-        for words in (
-            "Cannot allocate memory",
-            "failed to map segment",
-            "can't start new thread",
-            "std::bad_alloc",
-            "PyObject pointer is null",
-        )
-    )
+    if (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    ):  # torch's, which is not loaded here
+        return True
+    text = str(error)
+    return any(words in text for words in _NO_MEMORY)
 
 
 class PhotoError(Exception):

@@ -1,11 +1,16 @@
-"""Text of others: characters that every output can hold, and JSON and TOML with one kind of error."""
+"""Text: other people's characters made safe, counts and durations in words, JSON and TOML with one kind of error."""
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from typing import Any
+
+# Control characters, marks of direction, line separators, and bytes that are not UTF-8.
+_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def well_formed(text: str) -> str:
@@ -32,6 +37,24 @@ def escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def html_text(text: str) -> str:
+    """Text for an HTML page: markup is escaped, and so is what hides or turns around other text."""
+    return html.escape(_HIDING.sub(lambda match: escaped(match[0]), text))
+
+
+def counted(number: int, noun: str) -> str:
+    """1 row, 2 rows."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it: 3 s, 12 min, 5 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def json_value(text: str | bytes, **options: Any) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convnext_cli.base.errors import UnavailableError
+from convnext_cli.base.errors import UnavailableError, lacks_memory
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.torch.engine import pick_device
@@ -47,7 +49,7 @@ class TorchNetwork:
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32, in the host's memory. Raises MemoryError."""
         # frozen graphs do not take tensors of inference mode
-        with out_of_memory_told(), torch.no_grad() if self._compiled else torch.inference_mode():
+        with memory_errors(), torch.no_grad() if self._compiled else torch.inference_mode():
             x = torch.from_numpy(batch).to(self._device, self._dtype, memory_format=self._format)
             result = self._module(x)
             logits: Tensor = result if isinstance(result, Tensor) else result.logits
@@ -57,14 +59,12 @@ class TorchNetwork:
         del self._module
 
 
-class out_of_memory_told:
+@contextmanager
+def memory_errors() -> Iterator[None]:
     """Turn what torch raises when memory is out, and nothing else, into MemoryError."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError) or (
-            # the CPU's allocator has no class of its own
-            isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
-        ):
-            raise MemoryError(str(error)) from None
+    try:
+        yield
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        raise MemoryError(str(error)) from None

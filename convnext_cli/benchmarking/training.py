@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import ModelError, UnavailableError
-from convnext_cli.benchmarking.networks import MEMORY_FORMATS, out_of_memory_told
+from convnext_cli.benchmarking.networks import MEMORY_FORMATS, memory_errors
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.runtimes.torch.engine import pick_device
 
@@ -43,7 +43,7 @@ class TrainingStep:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """One step on photos (N, 3, H, W); gives the loss (1,), when the step is over. Raises MemoryError."""
-        with out_of_memory_told():
+        with memory_errors():
             x = torch.from_numpy(batch).to(self._device, memory_format=self._format)
             target = torch.arange(len(batch), device=self._device) % self.card.config.num_labels
             with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):

@@ -6,14 +6,12 @@ describes it for other programs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from convnext_cli.base.errors import OutputError
+from convnext_cli.base.files import replacing, unwritten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,26 +38,19 @@ def fingerprint(tensors: dict[str, Tensor]) -> str:
 
 
 def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
-    """Write under a temporary name, flush to the disk, then put in place.
+    """Write a canonical file, as ``files.replacing`` does: what was at ``path`` stays until all is on the disk.
 
-    Tensors go out one by one, so that writing needs no memory of its own. Raises OutputError; what was at ``path``
-    before is then untouched.
+    Tensors go out one by one, so that writing needs no memory of its own.
+
+    Raises:
+        OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            dump(file, tensors, card)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", "check free space and permissions, or name another place"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        raise unwritten(path, error) from error
+    with replacing(path) as file:
+        dump(file, tensors, card)
 
 
 def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+from convnext_cli.base.text import counted as counted
+from convnext_cli.base.text import duration as duration
 from convnext_cli.cli import render
 
 if TYPE_CHECKING:
@@ -95,19 +97,6 @@ def _progress(tally: Tally, seconds: float) -> str:
     rate = tally.done / max(seconds, 1e-3)
     left = f"{duration((tally.todo - tally.done) / rate)} left, " if rate else ""
     return f"{tally.done:,} of {tally.todo:,} photos, {rate:.1f}/s, {left}{tally.failed:,} failed"
-
-
-def counted(number: int, noun: str) -> str:
-    """1 row, 2 rows."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 3 s, 12 min, 5 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def summary(store: Store, predictor: Predictor, finder: Finder, tally: Tally, seconds: float, target: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from convnext_cli.base.text import duration as duration
 from convnext_cli.cli import render
 from convnext_cli.cli.label_view import EVERY, counted
 
@@ -230,11 +231,3 @@ def _of_temperature(results: dict[str, Any]) -> str:
         f"the temperature stays 1: {fitted:.3f}, which has the least loss on val, would raise the ECE there from "
         f"{before:.3f} to {after:.3f}"
     )
-
-
-def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 1 h 20 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 import string
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.text import html_text
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
 
 EDGE, QUALITY = 200, 75  # pixels of the longer edge, of a JPEG
 # Control characters, those that set the direction of text, lines within lines, surrogates.
-_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CARD = """<li>
 <div class="picture">$picture</div>
 <p class="true"><span>is</span> <bdi>$true</bdi>$rank</p>
@@ -40,7 +38,7 @@ def page(title: str, facts: str, wrong: Iterable[dict[str, Any]], read: Callable
     allowed = base64.b64encode(sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
     head, tail = _part("mistakes.html").split("<!-- mistakes -->")
-    values = {"title": text(title), "facts": text(facts), "policy": policy, "style": style}
+    values = {"title": html_text(title), "facts": html_text(facts), "policy": policy, "style": style}
     yield string.Template(head).substitute(values).encode()
     for each in wrong:
         yield _card(each, read).encode()
@@ -56,11 +54,11 @@ def write(parts: Iterable[bytes], path: Path) -> None:
 def _card(each: dict[str, Any], read: Callable[[str], bytes]) -> str:
     return string.Template(_CARD).substitute(
         picture=_picture(each["path"], read),
-        true=text(each["true"] or "none of the model's labels"),
+        true=html_text(each["true"] or "none of the model's labels"),
         rank=_true_score(each),
-        answer=text(each["answer"]),
+        answer=html_text(each["answer"]),
         score=_percent(each["score"]),
-        path=text(each["path"]),
+        path=html_text(each["path"]),
     )
 
 
@@ -87,17 +85,6 @@ def _picture(path: str, read: Callable[[str], bytes]) -> str:
     image.save(stream, "JPEG", quality=QUALITY, optimize=True)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img src="data:image/jpeg;base64,{data}" width="{image.width}" height="{image.height}" alt="">'
-
-
-def text(given: str) -> str:
-    """Text as HTML; what hides or turns around other text, and bytes that are not UTF-8, as escapes."""
-    return escape(_HIDING.sub(lambda found: _escaped(found[0]), given))
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def _part(name: str) -> str:

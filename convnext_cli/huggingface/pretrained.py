@@ -11,6 +11,7 @@ import torch
 
 from convnext_cli import checkpoints, zoo
 from convnext_cli.base.errors import ModelError, OutputError
+from convnext_cli.base.files import replacing, unwritten
 from convnext_cli.checkpoints import canonical, companion_files
 from convnext_cli.checkpoints.descriptions import PROBLEMS, PROCESSOR, describe, reading
 from convnext_cli.checkpoints.layouts import huggingface
@@ -344,11 +345,10 @@ def _dtype(wish: torch.dtype | str | None) -> torch.dtype | Literal["stored"] | 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", "check free space and permissions, or name another folder"
-        ) from error
+        raise unwritten(path, error) from error
+    with replacing(path) as file:
+        file.write((json.dumps(values, indent=2) + "\n").encode())
 
 
 def _remove(path: Path) -> None:

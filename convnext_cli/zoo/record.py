@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext_cli.base.files import unwritten
+from convnext_cli.base.files import replacing, unwritten
 from convnext_cli.base.text import json_value
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def write(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
         for name in former.keys() - files.keys():
             if Path(name).name == name:
                 (place / name).unlink(missing_ok=True)
-        temporary = place / f".{RECORD}.tmp"
-        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-        temporary.replace(place / RECORD)
+        with replacing(place / RECORD) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
     except OSError as error:
         raise unwritten(place / RECORD, error) from error
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.base.errors import OutputError, UsageError
-from convnext_cli.base.files import user_path
+from convnext_cli.base.errors import UsageError
+from convnext_cli.base.files import replacing, unwritten, user_path
 from convnext_cli.base.text import is_well_formed, toml_values
 
 
@@ -91,11 +91,9 @@ def use(model: str) -> None:
     else:
         values["model"] = model
     path = config_file()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(tomli_w.dumps(values), "utf-8")
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}", "check free space and permissions") from error
+        raise unwritten(path, error) from error
+    with replacing(path) as file:
+        file.write(tomli_w.dumps(values).encode())

@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.base.files import replacing
+from convnext_cli.base.text import html_text
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report.pictures import PICTURED, Picture, small_jpeg, with_pictures
 
@@ -29,7 +28,6 @@ MOST_GUESSES = 20  # a photo
 _BLOCK = 500  # photos that the page reads in one go
 _PHOTOS = "<!-- photos -->"  # where they come in the frame
 # Control characters, those that set the direction of text, lines within lines, surrogates.
-_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def _frame(title: str, summary: Summary) -> tuple[bytes, Callable[..., bytes]]:
         "base-uri 'none'; form-action 'none'"
     )
     head, tail = map(string.Template, _part("page.html").split(_PHOTOS))
-    values = {"title": _text(title), "facts": _text(summary.facts()), "policy": policy, "style": style}
+    values = {"title": html_text(title), "facts": html_text(summary.facts()), "policy": policy, "style": style}
     return head.substitute(values).encode(), lambda **all_: tail.substitute(script=script, all=_json(all_)).encode()
 
 
@@ -143,14 +141,3 @@ def _allowed(source: str) -> str:
 @cache
 def _part(name: str) -> str:
     return files("convnext_cli.jobs.report").joinpath(name).read_text("utf-8")
-
-
-def _text(text: str) -> str:
-    """Text as HTML; what hides or turns around other text, and bytes that are not UTF-8, as escapes."""
-    return escape(_HIDING.sub(lambda found: _escaped(found[0]), text))
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()

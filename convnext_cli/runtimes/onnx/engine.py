@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convnext_cli.base.errors import ModelError, UnavailableError
+from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import MOST
 from convnext_cli.runtimes.checksum import is_whole
@@ -156,7 +156,7 @@ class OnnxRuntimeEngine:
             with self._environment.computing():
                 outputs = self._session.run(self._outputs, {self._input: photos}, options)
         except Exception as error:
-            if _is_out_of_memory(error):
+            if lacks_memory(error):
                 raise MemoryError(str(error)) from None
             raise ModelError(f"{self._file} does not run on {len(photos)} photos: {_why(error)}", _EXPORT) from error
         outputs = [_rows(output) for output in outputs]
@@ -390,9 +390,3 @@ def _why(error: Exception) -> str:
 
 def _pixels(size: Sequence[int | None]) -> str:
     return "×".join(str(edge) if edge else "any" for edge in size)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    words = str(error)
-    signs = ("bad_alloc", "ailed to allocate", "out of memory", "ALLOC_FAILED", "not enough memory")
-    return isinstance(error, MemoryError) or any(sign in words for sign in signs)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convnext_cli.base.errors import UnavailableError
+from convnext_cli.base.errors import UnavailableError, lacks_memory
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.runtimes.fixed_shapes import Fixed
@@ -175,7 +175,7 @@ class OpenVINOEngine:
         try:
             compiled = self._compile((self._part, *self._shape), self._streams)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             # the batch that comes may be smaller; if it is not, the call says so
             self._shape, compiled = (0, 0, 0), self._compile(None, 1)
@@ -194,7 +194,7 @@ class OpenVINOEngine:
         try:
             return self._run(form, [batch[i : i + size] for i in range(0, len(batch), size)])[:photos]
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             raise MemoryError(str(error)) from None
 
@@ -240,9 +240,3 @@ class OpenVINOEngine:
             model.reshape(list(shape))
         with Borrowed().opening():  # it computes in threads of its own, started from here
             return self._core.compile_model(model, "CPU", properties(self._precision, self._threads, streams))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error of the runtime says."""
-    words = str(error)
-    return any(sign in words for sign in ("bad_alloc", "could not allocate", "ailed to allocate", "out of memory"))

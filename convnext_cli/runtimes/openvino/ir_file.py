@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from convnext_cli.base.errors import ModelError, UnavailableError
+from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
 from convnext_cli.base.files import crc32
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.floating_point import Borrowed
-from convnext_cli.runtimes.openvino.engine import NEEDS, PRECISIONS, is_out_of_memory, properties
+from convnext_cli.runtimes.openvino.engine import NEEDS, PRECISIONS, properties
 from convnext_cli.runtimes.openvino.runtime import ov
 
 CARD, WEIGHTS = "convnext", "convnext_weights"  # in the model's rt_info: the card as JSON, and the checksum of the .bin
@@ -73,7 +73,7 @@ class OpenVINORuntime:
             with self._environment.computing():
                 result = self._request.infer([x], share_inputs=True)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             raise MemoryError(str(error)) from None
         return [np.asarray(result[i]) for i in range(self._outputs)]

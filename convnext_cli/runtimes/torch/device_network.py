@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convnext_cli.base.errors import UnavailableError
+from convnext_cli.base.errors import UnavailableError, lacks_memory
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.network import build
 from convnext_cli.runtimes.torch.compiled import Compiled
@@ -69,7 +69,7 @@ class Replica:
                 x = self._there(batch).to(dtype=kept, memory_format=self._format)
                 return self._back(self._run(x).float())
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -119,14 +119,3 @@ def _cuda_errors(device: torch.device) -> Iterator[None]:
             f"torch {torch.__version__} has no code for {name} (sm_{major}{minor}), but for {built_for}",
             "install a torch that is built for this GPU, or take -d cpu",
         ) from None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """torch has a class for it where the device's allocator says so; the CPU's, cuBLAS and cuDNN only use words."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    words = str(error)
-    return any(
-        sign in words
-        for sign in ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from convnext_cli.base.errors import ModelError
+from convnext_cli.base.errors import ModelError, lacks_memory
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import MOST
-from convnext_cli.runtimes.torch.device_network import is_out_of_memory
 from convnext_cli.runtimes.torch.real_float32 import real_float32
 
 CARD = "convnext"  # the card as JSON, of torch's extra files
@@ -46,7 +45,7 @@ class ProgramRuntime:
             with nullcontext() if self._place.type == "cpu" else real_float32():
                 found = self._program(tensor)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             raise MemoryError(str(error)) from None
         return [each.cpu().numpy() for each in ([found] if isinstance(found, torch.Tensor) else found)]
