@@ -60,6 +60,7 @@ def network(
     pooled: str = "input",
     input_type: int = TensorProto.FLOAT,
     output_shape: tuple[Any, ...] = ("n", CLASSES),
+    output_type: int = TensorProto.FLOAT,
     outputs: dict[str, tuple[Any, ...]] | None = None,
     functions: list[onnx.FunctionProto] | None = None,
     producer: str = "",
@@ -84,7 +85,7 @@ def network(
         "theirs",
         [helper.make_tensor_value_info("input", input_type, shape)],
         [
-            helper.make_tensor_value_info(name, TensorProto.INT64 if name == "best" else TensorProto.FLOAT, size)
+            helper.make_tensor_value_info(name, TensorProto.INT64 if name == "best" else output_type, size)
             for name, size in out.items()
         ],
         [*weights, *CONSTANTS, *(extra or [])],
@@ -251,6 +252,66 @@ def test_linear_operations_on_a_softmax_give_scores(name: str) -> None:
     engine = opened(model)
     assert np.abs(scores(engine, PHOTOS) - by_hand(model, PHOTOS)).max() < 1e-5
     assert any("softmax" in note for note in engine.notes)
+
+
+JOINED: dict[str, Nodes] = {
+    "concat": [
+        SOFTMAX,
+        node("Neg", ["x"], ["n"]),
+        node("Softmax", ["n"], ["s2"], axis=1),
+        node("Concat", ["s", "s2"], ["c"], axis=1),
+        node("Identity", ["c"], ["y"]),
+    ],
+    "softmax over parts": [
+        node("Concat", ["x", "x"], ["xx"], axis=1),
+        node("Reshape", ["xx", "parts"], ["r"]),
+        node("Softmax", ["r"], ["s"], axis=2),
+        node("Flatten", ["s"], ["y"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_several_softmaxes_in_one_output_are_refused(name: str) -> None:
+    parts = [constant("parts", [-1, 2, CLASSES], np.int64)]
+    with pytest.raises(ModelError, match="joins 2 heads in one output") as raised:
+        opened(network(JOINED[name], output_shape=("n", 2 * CLASSES), extra=parts))
+    assert "export one head alone" in str(raised.value.hint)
+
+
+QUANTISED: dict[str, tuple[int, Nodes]] = {
+    "double": (TensorProto.DOUBLE, [SOFTMAX, node("Cast", ["s"], ["y"], to=TensorProto.DOUBLE)]),
+    "uint8": (TensorProto.UINT8, [SOFTMAX, node("QuantizeLinear", ["s", "scale", "point"], ["y"])]),
+    "int8": (TensorProto.INT8, [SOFTMAX, node("QuantizeLinear", ["s", "scale", "low"], ["y"])]),
+    "uint8 of logits": (TensorProto.UINT8, [node("QuantizeLinear", ["x", "step", "middle"], ["y"])]),
+}
+QUANTISERS = [constant("low", -128, np.int8), constant("step", 0.2), constant("middle", 128, np.uint8)]
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_outputs_of_other_types_are_read(name: str) -> None:
+    output_type, tail = QUANTISED[name]
+    right = by_hand(network([SOFTMAX, node("Identity", ["s"], ["y"])]), PHOTOS)
+    engine = opened(network(tail, output_type=output_type, extra=QUANTISERS))
+    most = 1e-5 if name == "double" else 0.06 if "logits" in name else 0.02
+    assert np.abs(scores(engine, PHOTOS) - right).max() < most
+    assert engine.card.problem == "single_label"
+
+
+def test_bytes_without_a_scale_are_refused() -> None:
+    tail = [SOFTMAX, node("Mul", ["s", "hundred"], ["m"]), node("Cast", ["m"], ["y"], to=TensorProto.UINT8)]
+    with pytest.raises(ModelError, match="has no output of scores"):
+        opened(network(tail, output_type=TensorProto.UINT8))
+
+
+def test_photos_in_double_are_made() -> None:
+    model = network(
+        [node("Softmax", ["x"], ["y"], axis=1)],
+        head=[node("Cast", ["input"], ["in"], to=1)],
+        pooled="in",
+        input_type=TensorProto.DOUBLE,
+    )
+    assert np.abs(scores(opened(model), PHOTOS) - by_hand(model, PHOTOS.astype(np.float64))).max() < 1e-5
 
 
 def test_scores_in_the_order_of_their_size_are_refused() -> None:

@@ -24,7 +24,7 @@ from convnext_cli.runtimes.libraries import load_onnxruntime
 
 if TYPE_CHECKING:
     from convnext_cli.runtimes.onnx.foreign import Foreign
-    from convnext_cli.runtimes.onnx.foreign_meaning import Kind
+    from convnext_cli.runtimes.onnx.foreign_meaning import Kind, Steps
 
 try:
     ort = load_onnxruntime()
@@ -33,7 +33,8 @@ except ImportError as error:
 
 METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised
 _MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 # "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
@@ -84,6 +85,7 @@ class OnnxRuntimeEngine:
         self._input, self._dtype, self._batch, self._size = self._input_of(foreign)
         # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
         self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
+        self._steps: Steps | None = None
         output, classes = self._output_of(foreign)
         self._outputs = [output]
         self._ending: Kind = "logits"
@@ -166,6 +168,8 @@ class OnnxRuntimeEngine:
                     f"{self._file} gives an output of shape {found.shape} for {len(photos)} photos, not (N, classes)",
                     _EXPORT,
                 )
+        if self._steps is not None:
+            outputs = [self._steps.numbers(found) for found in outputs]
         return [np.asarray(found[:n], np.float32) for found in outputs]
 
     def _open(self, model: Path | bytes, device: str, threads: int) -> Any:
@@ -220,7 +224,7 @@ class OnnxRuntimeEngine:
             return found.name, np.uint8, shape[0], (None, None)
         if found.type not in _FLOATS and not (is_bytes and foreign is not None):
             raise ModelError(
-                f"{self._file} takes {found.type}, not photos as tensor(float), tensor(float16) or tensor(uint8)",
+                f"{self._file} takes {found.type}, not photos as one of {', '.join(_FLOATS)} and tensor(uint8)",
                 _EXPORT,
             )
         if len(shape) != 4:
@@ -249,7 +253,12 @@ class OnnxRuntimeEngine:
 
         Outputs of one number a photo count only where there is no other, and those whose rank is not said after all.
         """
-        outputs = [one for one in self._session.get_outputs() if one.type in _FLOATS]
+        steps = {} if foreign is None else {o.name: foreign.steps(o.name) for o in self._session.get_outputs()}
+        outputs = [
+            one
+            for one in self._session.get_outputs()
+            if one.type in _FLOATS or (one.type in _BYTES and steps.get(one.name) is not None)
+        ]
         flat = [one for one in outputs if _classes(one.shape) is not None]
         candidates = [one for one in flat if _classes(one.shape) != 1] or flat
         candidates = candidates or [one for one in outputs if not one.shape]
@@ -262,6 +271,8 @@ class OnnxRuntimeEngine:
         name = candidates[0].name
         if foreign is not None:
             name = foreign.output([one.name for one in candidates])
+            if next(one.type for one in candidates if one.name == name) in _BYTES:
+                self._steps = steps[name]
         classes = next(_classes(one.shape) for one in candidates if one.name == name)
         return name, classes if isinstance(classes, int) else None
 

@@ -14,7 +14,7 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.onnx import foreign_meaning, foreign_trial, graph
-from convnext_cli.runtimes.onnx.foreign_meaning import Kind, Scope
+from convnext_cli.runtimes.onnx.foreign_meaning import Kind, Scope, Steps
 
 _HALVES = (0.5, 0.5, 0.5)  # mean and deviation of pixels in [-1, 1]
 _SAID: dict[Kind, str] = {
@@ -62,6 +62,10 @@ class Foreign:
             self.notes.append(f"{self._file} has {len(candidates)} outputs; {last[0]!r} is taken for the scores")
         return last[0]
 
+    def steps(self, output: str) -> Steps | None:
+        """How an output of bytes was quantised; None where that is not clear."""
+        return foreign_meaning.steps_of(self._scope, output)
+
     def recipe(self, name: str, size: tuple[int, int], *, bytes_wanted: bool) -> Preprocessing:
         """How photos are made for it: as the graph says, otherwise as usual."""
         height, width = size
@@ -88,11 +92,25 @@ class Foreign:
         run: gives the output (N, classes) of (N, 3, height, width).
         """
         kind = foreign_meaning.kind_of(self._scope, output)
+        photos = foreign_trial.inputs(size, kind=self._pixels)  # type: ignore[arg-type]
         if kind is None:
-            kind = self._tried(run(foreign_trial.inputs(size, kind=self._pixels)))  # type: ignore[arg-type]
+            answers = run(photos)
+            self._refuse_joined(answers)
+            kind = self._tried(answers)
+        elif kind == "softmax":  # over all labels, or over parts of them: one photo shows it
+            self._refuse_joined(run(photos[:1]))
         if kind in _SAID:
             self.notes.append(f"{self._file} {_SAID[kind]}")
         return kind
+
+    def _refuse_joined(self, scores: np.ndarray) -> None:
+        """Raise ModelError for several softmaxes side by side, of which each is one of a part of the labels."""
+        heads = foreign_trial.joined(scores, self.dtype)
+        if heads > 1:
+            raise ModelError(
+                f"{self._file} joins {heads} heads in one output: each photo's scores add up to {heads}, not to 1",
+                "export one head alone, with one output of scores (N, classes)",
+            )
 
     def _tried(self, scores: np.ndarray) -> Kind:
         finite = scores[np.isfinite(scores).all(1)]  # what is written out may overflow for the strongest inputs

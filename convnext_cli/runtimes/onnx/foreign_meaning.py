@@ -235,6 +235,36 @@ def _is_normalised_exp(node: onnx.NodeProto, scope: Scope) -> bool:
     return summed is not None and summed.op_type == "Exp" and summed.output[0] == above.output[0]
 
 
+class Steps(NamedTuple):
+    """How numbers were quantised: each is ``scale`` times its distance from ``zero``."""
+
+    scale: float
+    zero: float
+
+    def numbers(self, quantised: np.ndarray) -> np.ndarray:
+        """The numbers that quantised ones stand for, in float64."""
+        return (quantised.astype(np.float64) - self.zero) * self.scale
+
+
+def steps_of(scope: Scope, output: str) -> Steps | None:
+    """How an output of bytes was quantised, by the operation that did it; None where none says so."""
+    name, at = output, scope
+    for _ in range(_DEEPEST):
+        if (made := at.maker(name)) is None:
+            return None
+        node, at = made
+        if node.op_type == "QuantizeLinear":
+            scale = at.constant(node.input[1])
+            zero = at.constant(node.input[2]) if len(node.input) > 2 else np.zeros(1)
+            if scale is None or zero is None or scale.size != 1 or zero.size != 1:
+                return None
+            return Steps(float(scale.item()), float(zero.item()))
+        if node.op_type in ("Cast", "CastLike") or (follow := _passed(node, at)) is None:
+            return None
+        name = follow
+    return None
+
+
 def is_sorted(scope: Scope, output: str) -> bool:
     """Whether an output has scores in the order of their size, so that nobody knows of which class each is."""
     node = _before(scope, output)

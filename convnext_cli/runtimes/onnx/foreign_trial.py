@@ -36,6 +36,20 @@ def is_softmax(scores: np.ndarray, dtype: str) -> bool:
     return bool((scores >= 0).all() and (np.abs(sums - (1 if alike else sums.mean())) <= near).all() and near > 0)
 
 
+def joined(scores: np.ndarray, dtype: str) -> int:
+    """How many softmaxes stand side by side: the sum of every photo's scores, where it is a whole number of at least 2
+    and no score is above 1; otherwise 0. scores: (N, classes) of ``inputs``.
+    """
+    if not np.isfinite(scores).all() or not len(scores):
+        return 0
+    near = _NEAR_ONE.get(dtype, 1e-3)
+    sums = scores.sum(1)
+    heads = round(float(sums.mean()))
+    if heads < 2 or 2 * heads > scores.shape[1] or (np.abs(sums - heads) > near * heads).any():
+        return 0
+    return heads if (scores >= 0).all() and (scores <= 1 + near).all() else 0
+
+
 def in_unit_range(scores: np.ndarray) -> bool:
     """Whether no score is below 0 or above 1."""
     return bool(np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all() and np.ptp(scores) > 0)
