@@ -19,6 +19,9 @@ _HOME = {
     "ConvNextFeatureExtractor": "huggingface.image_processor",
     "classify": "predict.classify",
     "ClassifyRequest": "predict.classify",
+    "evaluate": "evaluation.evaluate",
+    "EvaluateRequest": "evaluation.evaluate",
+    "EvaluateResult": "evaluation.evaluate",
     "PredictorOptions": "predict.options",
     "ModelOptions": "predict.options",
     "Scoring": "predict.options",
@@ -32,6 +35,9 @@ __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from convnext_cli.base.listener import Listener as Listener
+    from convnext_cli.evaluation.evaluate import EvaluateRequest as EvaluateRequest
+    from convnext_cli.evaluation.evaluate import EvaluateResult as EvaluateResult
+    from convnext_cli.evaluation.evaluate import evaluate as evaluate
     from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
     from convnext_cli.huggingface.image_processor import ConvNextImageProcessor as ConvNextImageProcessor
     from convnext_cli.huggingface.pretrained import ConvNextConfig as ConvNextConfig

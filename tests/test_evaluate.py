@@ -6,12 +6,14 @@ import csv
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ import numpy as np
 import pytest
 import torch
 
-from convnext_cli import checkpoints, classify, labels
-from convnext_cli.base.errors import ModelError
+from convnext_cli import EvaluateRequest, PredictorOptions, checkpoints, classify, evaluate, labels
+from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.listener import Listener
 from convnext_cli.checkpoints import canonical
 from convnext_cli.evaluation import class_matching, figures, mistakes, plots, real_labels, truth
 from convnext_cli.labels import LabelSet
@@ -436,14 +439,93 @@ def test_fail_below(convnext: Run, model: str, data: Path) -> None:
     assert done.status == 1 and "error: top-1 is" in done.err and "top-1" in done.out
 
 
-def test_fail_below_is_exact(convnext: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fail_below_is_exact() -> None:
     """57 of 100 are not below 57 %, though 100 * 0.57 is 56.99999999999999."""
-    from convnext_cli.cli import evaluate
+    share = figures.Share.of(57, 100)
+    assert 100 * share.value < 57
+    assert not share.is_below(57.0) and share.is_below(57.001)
 
-    top1 = {"right": 57, "photos": 100, "value": 0.57}
-    assert 100 * top1["value"] < 57
-    assert evaluate._status({"top1": top1}, {"fail_below": 57.0}, failed=0) == 0
-    assert evaluate._status({"top1": top1}, {"fail_below": 57.001}, failed=0) == 1
+
+class Heard(Listener):
+    """Keeps what a verb reports."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.stages: dict[str, list[int | None]] = {}
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.stages[name] = [total, 0, 0]
+
+    def advance(self, done: int = 1, *, failed: int = 0) -> None:
+        _, photos, failures = counts = self.stages[list(self.stages)[-1]]
+        counts[1:] = [(photos or 0) + done, (failures or 0) + failed]
+
+
+class TestFromPython:
+    def request(self, data: Path, model: str, **changes: Any) -> EvaluateRequest:
+        predictor = PredictorOptions.of(model=model, engine="torch", threads=1)
+        return replace(EvaluateRequest(data=(data,), predictor=predictor), **changes)
+
+    def test_as_the_command(self, convnext: Run, model: str, other: str, data: Path, tmp_path: Path) -> None:
+        (data / "class_1" / "bad.png").write_bytes(b"no photo")
+        request = self.request(data, model, against=other, output=tmp_path / "called", fail_below=99.0, mistakes=3)
+        request = pickle.loads(pickle.dumps(request))
+        assert request == self.request(
+            data, model, against=other, output=tmp_path / "called", fail_below=99.0, mistakes=3
+        )
+        heard = Heard()
+        result = evaluate(request, listener=heard)
+        done = convnext(
+            *(*EVALUATE, data, "-m", model, "--against", other, "-o", tmp_path / "typed"),
+            *("--mistakes", "3", "--fail-below", "99", "--json"),
+        )
+        assert done.status == 1 and result.document == document(done)
+        for path in (tmp_path / "typed").iterdir():
+            assert path.read_bytes() == (result.output / path.name).read_bytes(), path.name  # type: ignore[operator]
+        assert heard.stages == {"small": [31, 31, 1], "other": [31, 31, 1]}
+        first, second = result.models
+        assert first.top1.right == result.document["top1"]["right"] and first.model == "small"
+        assert second.top5 is not None and second.top5.right == result.document["against"]["top5"]["right"]
+        assert first.calibration_error == result.document["calibration"]["ece"]
+        assert (result.photos, result.failed, result.falls_short) == (31, 1, True)
+        ((path, error),) = result.failures
+        assert path == f"{data}/class_1/bad.png" and error.kind == "not_an_image"
+
+    def test_notes_are_heard(self, model: str, data: Path) -> None:
+        shutil.move(data / "class_4", data / "class_x")
+        heard = Heard()
+        assert not evaluate(self.request(data, model, skip_unmatched=True), listener=heard).failures
+        assert any("class_x" in note for note in heard.notes)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"data": "photos/"},
+            {"data": ()},
+            {"split": "validation"},
+            {"precision": 1.0},
+            {"fail_below": 101},
+            {"overwrite": True},
+            {"mistakes": 3},
+            {"mistakes": -1, "output": "x"},
+            {"output": ""},
+            {"predictor": PredictorOptions.of(k=3)},
+            {"predictor": PredictorOptions.of(min_score=0.5)},
+            {"predictor": PredictorOptions.of(floors={"a": 0.5})},
+            {"predictor": PredictorOptions.of(scores="logits")},
+        ],
+        ids=str,
+    )
+    def test_impossible_requests(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(UsageError):
+            EvaluateRequest(**({"data": ("photos/",)} | changes))
+
+    def test_offline_forbids_data_behind_urls(self) -> None:
+        with pytest.raises(UsageError, match="not on this machine"):
+            evaluate(EvaluateRequest(data=("s3://bucket/photos",), offline=True))
 
 
 class TestReaLOnPhotos:

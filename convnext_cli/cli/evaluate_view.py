@@ -3,12 +3,66 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from convnext_cli.cli import render
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 Values = dict[str, Any]
 ROWS = 10  # of a table: pairs, classes
+
+
+class ProgressBars(render.Notes):
+    """Prints notes, and draws a bar for each model on a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._failed = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        if not render.err().is_terminal or render.err().quiet:
+            return
+        if self._progress is None:
+            self._progress = _progress()
+            self._progress.start()
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task, self._failed = self._progress.add_task(render.clean(name), total=total, failed=""), 0
+
+    def advance(self, done: int = 1, *, failed: int = 0) -> None:
+        if self._progress is None or self._task is None:
+            return
+        self._failed += failed
+        text = f"[red]{self._failed} failed[/]" if self._failed else ""
+        self._progress.update(self._task, advance=done, failed=text)
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=render.err(),
+        transient=True,
+    )
 
 
 def print_document(document: Values, *, as_json: bool) -> None:
@@ -19,6 +73,8 @@ def print_document(document: Values, *, as_json: bool) -> None:
         sys.stdout.buffer.write(to_bytes(document))
         sys.stdout.buffer.flush()
         return
+    from convnext_cli.evaluation.document import title
+
     console = render.out()
     console.print(f"[bold]{render.clean(title(document))}[/]", soft_wrap=True)
     _accuracy(document)
@@ -27,23 +83,6 @@ def print_document(document: Values, *, as_json: bool) -> None:
     _pairs(document)
     _classes(document)
     _thresholds(document)
-
-
-def title(document: Values) -> str:
-    """Which model, on what."""
-    data = document["data"]
-    split = f", split {data['split']}" if data["split"] else ""
-    other = f" against {document['against']['model']}" if "against" in document else ""
-    return f"{document['model']}{other} on {data['path']}{split}"
-
-
-def facts(document: Values) -> str:
-    """One line: photos, accuracy, mistakes."""
-    top1 = document["top1"]
-    return (
-        f"{document['photos']:,} photos · top-1 {_percent(top1['value'])} % · {len(document['wrong']):,} wrong, "
-        "the surest first"
-    )
 
 
 def _accuracy(document: Values) -> None:

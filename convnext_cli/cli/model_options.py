@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -10,7 +11,7 @@ from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.model.preprocessing_changes import PreprocessingChanges
-    from convnext_cli.predict.options import PredictorOptions
+    from convnext_cli.predict.options import PredictorOptions, Scoring
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.scoring import ScoreKind
     from convnext_cli.runtimes import Job
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def predictor_options(given: dict[str, Any]) -> PredictorOptions:
     """The request that the options of a command make. Raises UsageError for a value that is out of range."""
-    from convnext_cli.predict.options import Decoding, ModelOptions, PredictorOptions, Scoring
+    from convnext_cli.predict.options import Decoding, ModelOptions, PredictorOptions
 
     return PredictorOptions(
         model=ModelOptions(
@@ -31,13 +32,7 @@ def predictor_options(given: dict[str, Any]) -> PredictorOptions:
             threads=given["threads"],
             batch_size=given["batch_size"],
         ),
-        scoring=Scoring(
-            k=given["top"],
-            scores=score_kind(given),
-            classes=given["classes"],
-            min_score=given["min_score"],
-            floors=given["floors"] or {},
-        ),
+        scoring=_scoring(given),
         preprocessing=preprocessing_changes(given),
         decoding=Decoding(
             workers=given["workers"],
@@ -46,6 +41,30 @@ def predictor_options(given: dict[str, Any]) -> PredictorOptions:
             timeout=given["timeout"],
         ),
     )
+
+
+def _scoring(given: dict[str, Any]) -> Scoring:
+    """What the options of a command say of scores; not every command has more of them than --classes."""
+    from convnext_cli.predict.options import Scoring
+
+    if "top" not in given:
+        return Scoring(classes=given["classes"])
+    return Scoring(
+        k=given["top"],
+        scores=score_kind(given),
+        classes=given["classes"],
+        min_score=given["min_score"],
+        floors=given["floors"] or {},
+    )
+
+
+def pull_missing(models: Iterable[PredictorOptions], *, offline: bool) -> None:
+    """Fetch the models of a request that are not on this machine. Raises what ``pull_if_missing`` raises."""
+    from convnext_cli.cli.models import pull_if_missing
+
+    for request in models:
+        name = request.model.model
+        pull_if_missing(None if name is None else str(name), offline=offline)
 
 
 def predictor(

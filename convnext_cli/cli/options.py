@@ -35,10 +35,15 @@ def finite(_context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
-def not_offline(given: dict[str, Any]) -> None:
+def check_connection(*, pull: bool, offline: bool) -> None:
     """Raises UsageError where a connection is asked for and forbidden at once."""
-    if given["pull"] and given["offline"]:
+    if pull and offline:
         raise click.UsageError("--pull and --offline exclude each other.")
+
+
+def not_offline(given: dict[str, Any]) -> None:
+    """The same for a command's dict of options."""
+    check_connection(pull=given["pull"], offline=given["offline"])
 
 
 def typed(ctx: click.Context) -> set[str]:

@@ -38,6 +38,15 @@ class Judged:
         """(N,) bool: the best guess is right."""
         return self.truth.right(self.answers.top[:, :1])
 
+    @property
+    def answered(self) -> np.ndarray:
+        """(N,) bool: the photo has an answer."""
+        return np.asarray(self.answers.top[:, 0] != NONE)
+
+    def reliability(self) -> list[figures.Bin]:
+        """The photos with an answer, by its score."""
+        return figures.reliability(self.answers.scores[self.answered, 0], self.right[self.answered])
+
 
 def model(predictor: Predictor) -> Values:
     """Which model this is, and how it was run."""
@@ -55,7 +64,7 @@ def model(predictor: Predictor) -> Values:
     }
 
 
-def whole(
+def build(
     dataset: Dataset,
     split: str | None,
     chosen: Chosen,
@@ -90,10 +99,9 @@ def without_failures(
 def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: float) -> Values:
     """The figures of one model. precision: that the suggested --min-score is to have."""
     truth, answers, right = judged.truth, judged.answers, judged.right
-    answered = answers.top[:, 0] != NONE
+    answered, bins = judged.answered, judged.reliability()
     scores = answers.scores[answered, 0]
-    bins = figures.reliability(scores, right[answered])
-    found, best = figures.suggested(scores, right[answered], len(photos), precision)
+    reached, best = figures.suggested(scores, right[answered], len(photos), precision)
     return {
         "photos": len(photos),
         "top1": _share(figures.Share.of(int(right.sum()), len(photos))),
@@ -103,8 +111,8 @@ def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: floa
         "thresholds": [_threshold(each) for each in figures.thresholds(scores, right[answered], len(photos))],
         "suggested": {
             "precision_wanted": precision,
-            "min_score": None if found is None else found.min_score,
-            **({"at": _threshold(found)} if found is not None else {"best": _threshold(best)}),
+            "min_score": None if reached is None else reached.min_score,
+            **({"at": _threshold(reached)} if reached is not None else {"best": _threshold(best)}),
         },
         "classes": _classes(truth, answers),
         "pairs": _pairs(truth, answers),
@@ -118,6 +126,14 @@ def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: floa
             for place, error in answers.errors.items()
         ],
     }
+
+
+def title(document: Values) -> str:
+    """Which model was evaluated, and on what."""
+    data = document["data"]
+    split = f", split {data['split']}" if data["split"] else ""
+    other = f" against {document['against']['model']}" if "against" in document else ""
+    return f"{document['model']}{other} on {data['path']}{split}"
 
 
 def compare(first: Judged, second: Judged) -> Values:
@@ -139,7 +155,7 @@ def compare(first: Judged, second: Judged) -> Values:
 
 def order_of_mistakes(judged: Judged) -> list[int]:
     """The places of photos with a wrong answer, the surest first."""
-    places = np.flatnonzero((judged.answers.top[:, 0] != NONE) & ~judged.right)
+    places = np.flatnonzero(judged.answered & ~judged.right)
     return places[np.argsort(-judged.answers.scores[places, 0], kind="stable")].tolist()  # type: ignore[no-any-return]
 
 

@@ -33,6 +33,10 @@ class Share:
         """0 to 1; NaN of no photos."""
         return self.right / self.photos if self.photos else math.nan
 
+    def is_below(self, percent: float) -> bool:
+        """Whether the share is below a percentage, in whole numbers: 57 of 100 are not below 57 %."""
+        return 100 * self.right < percent * self.photos
+
     @classmethod
     def of(cls, right: int, photos: int) -> Share:
         return cls(right, photos, *wilson(right, photos))

@@ -14,7 +14,7 @@ from convnext_cli.base.tables import csv_line
 from convnext_cli.base.text import is_well_formed
 from convnext_cli.datasets import Dataset, LabelledPhoto
 from convnext_cli.evaluation import figures, mistakes, plots
-from convnext_cli.evaluation.document import Judged, Values
+from convnext_cli.evaluation.document import Judged, Values, title
 from convnext_cli.evaluation.truth import NONE, Truth
 from convnext_cli.predict.rows import Row, to_json
 
@@ -63,11 +63,21 @@ def write(
     dataset: Dataset,
     photos: Sequence[LabelledPhoto],
     *,
-    title: str,
-    facts: str,
     most: int,
 ) -> list[str]:
-    """Fill the folder; what could not be made without matplotlib. most: photos on the page of mistakes."""
+    """Fill the folder.
+
+    Args:
+        folder: which exists.
+        document: of the evaluation.
+        judged: the first model's answers.
+        dataset: has the photos for the page of mistakes.
+        photos: those that count.
+        most: photos on the page of mistakes.
+
+    Returns:
+        The names of the plots that need matplotlib, which is not installed.
+    """
     (folder / DOCUMENT).write_bytes(to_bytes(document))
     drawn = plots.available()
     if judged.truth.classes:
@@ -75,9 +85,17 @@ def write(
     if drawn:
         plots.reliability(document["calibration"]["bins"], document["calibration"]["ece"], folder / PICTURES[1])
     by_path = {photo.path: photo for photo in photos}
-    parts = mistakes.page(title, facts, document["wrong"][:most], lambda path: dataset.read(by_path[path]))
+    parts = mistakes.page(
+        title(document), _summary(document), document["wrong"][:most], lambda path: dataset.read(by_path[path])
+    )
     mistakes.write(parts, folder / PAGE)
     return [] if drawn else list(PICTURES if judged.truth.classes else PICTURES[1:])
+
+
+def _summary(document: Values) -> str:
+    """One line: photos, accuracy, mistakes."""
+    accuracy = "" if document["top1"]["value"] is None else f"top-1 {100 * document['top1']['value']:.2f} % · "
+    return f"{document['photos']:,} photos · {accuracy}{len(document['wrong']):,} wrong, the surest first"
 
 
 def to_bytes(document: Values) -> bytes:

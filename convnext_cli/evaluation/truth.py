@@ -112,12 +112,12 @@ def choose(
         else:
             left_out[why] += 1
     if not kept:
-        raise ModelError(f"no photo is left: {told(left_out)}", "look at the names of classes and photos")
+        raise ModelError(f"no photo is left: {counted_reasons(left_out)}", "look at the names of classes and photos")
     truths = tuple(_truth(kept, labels, found, reassessed, places) for labels, found in models)
     return Chosen(tuple(kept), truths, dict(left_out), tuple(sorted(unmatched)))
 
 
-def told(left_out: dict[str, int]) -> str:
+def counted_reasons(left_out: dict[str, int]) -> str:
     """How many photos are left out, and why."""
     return ", ".join(f"{count:,} {why}" for why, count in left_out.items())
 

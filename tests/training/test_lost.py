@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from convnext_cli.datasets import open_data
+from convnext_cli.evaluation.run_splits import with_splits_of
 from convnext_cli.training import finish, plots
 from convnext_cli.training.photo_cache import load
-from convnext_cli.training.splits import parted
 from convnext_cli.training.validation import fit_temperature
 from tests.helpers.command import Run
 from tests.helpers.training import EVALUATE, TRAIN, facts, place, sets, split
@@ -188,8 +188,8 @@ class TestSplits:
         other = str(place(tmp_path / "other", 5))
         with_splits = str(split(tmp_path / "split"))
         for data in (other, with_splits):
-            assert parted(open_data([data]), [data], finished) is None
-        assert parted(open_data([other]), [other], tmp_path) is None
+            assert with_splits_of(finished, open_data([data]), [data]) is None
+        assert with_splits_of(tmp_path, open_data([other]), [other]) is None
 
 
 def test_offline_opens_no_connection(convnext: Run, tmp_path: Path) -> None:

@@ -1,0 +1,343 @@
+"""The verb ``evaluate``: a model's answers on photos whose classes are known, as figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from convnext_cli.base.errors import PhotoError, UsageError
+from convnext_cli.base.files import replacing_folder
+from convnext_cli.base.listener import SILENT, Listener
+from convnext_cli.datasets import Dataset, LabelledPhoto, folder_drawing, open_data, problems
+from convnext_cli.evaluation import answers, document, figures, output_folder, real_labels, truth
+from convnext_cli.evaluation.document import Judged
+from convnext_cli.evaluation.figures import Share
+from convnext_cli.evaluation.run_splits import with_splits_of
+from convnext_cli.evaluation.truth import Chosen, Truth
+from convnext_cli.predict.open import open_predictor, remarks
+from convnext_cli.predict.options import PredictorOptions, Scoring
+from convnext_cli.predict.predictor import Predictor
+from convnext_cli.predict.preprocess import InFlight
+from convnext_cli.predict.rows import Row
+from convnext_cli.predict.stage_times import Times
+from convnext_cli.storage.addresses import check_output, places
+
+Split = Literal["train", "val", "test", "all"]
+MISTAKES = 100  # photos on the page of mistakes
+_SHOWN = 10  # names in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """What ``evaluate`` is asked for.
+
+    Args:
+        data: photos whose classes are known: a folder, a zip, a table, parquet files, tar shards, or URLs of these.
+        predictor: the model, and how it answers.
+        against: a second model for the same photos; the result then has the difference.
+        split: which photos; None for test, or else val, or else all.
+        real: a file of ReaL labels, ``real.json``, of ImageNet's validation photos.
+        by_index: the data's classes are numbers of the model's labels, whatever these are called.
+        only_these: only labels that are classes of the data may be answers.
+        skip_unmatched: leave out photos of classes that a model does not have.
+        skip_bad: leave out photos that cannot be read; otherwise they count as wrong.
+        precision: the share of right answers that the suggested threshold is to reach, between 0 and 1.
+        fail_below: the top-1 accuracy in percent below which the result falls short.
+        output: the folder for tables, plots, predictions and the page of mistakes; None for none.
+        overwrite: replace that folder.
+        mistakes: photos on the page of mistakes; None for 100.
+        offline: refuse data that a connection is needed for.
+
+    Raises:
+        UsageError: a value is out of range, or an option has no effect.
+    """
+
+    data: tuple[str | Path, ...]
+    predictor: PredictorOptions = field(default_factory=PredictorOptions)
+    against: str | Path | None = None
+    split: Split | None = None
+    real: str | Path | None = None
+    by_index: bool = False
+    only_these: bool = False
+    skip_unmatched: bool = False
+    skip_bad: bool = False
+    precision: float = 0.95
+    fail_below: float | None = None
+    output: str | Path | None = None
+    overwrite: bool = False
+    mistakes: int | None = None
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, str | Path) or not self.data:
+            raise UsageError(f"data must be a tuple of paths, not {self.data!r}", 'such as data=("photos/",)')
+        if self.split not in (None, *get_args(Split)):
+            raise UsageError(f"split must be one of {', '.join(get_args(Split))}, not {self.split!r}")
+        if not 0 < self.precision < 1:
+            raise UsageError(f"precision must be between 0 and 1, not {self.precision!r}")
+        if self.fail_below is not None and not 0 <= self.fail_below <= 100:
+            raise UsageError(f"fail_below must be a percentage from 0 to 100, not {self.fail_below!r}")
+        if self.mistakes is not None and self.mistakes < 0:
+            raise UsageError(f"mistakes must be a number of photos, not {self.mistakes!r}")
+        if self.output == "":
+            raise UsageError("the name of the output folder is empty", "name a folder with -o")
+        for name, value in (("mistakes", self.mistakes), ("overwrite", self.overwrite or None)):
+            if value is not None and self.output is None:
+                raise UsageError(f"--{name} is for -o FOLDER", "name a folder with -o, or leave it out")
+        self._check_scoring(self.predictor.scoring)
+
+    @staticmethod
+    def _check_scoring(scoring: Scoring) -> None:
+        unused = {"k": scoring.k != Scoring().k, "min_score": scoring.min_score is not None, "floors": scoring.floors}
+        for name, typed in unused.items():
+            if typed:
+                raise UsageError(f"{name} has no effect on an evaluation, which looks at all answers", "leave it out")
+        if scoring.scores == "logits":
+            raise UsageError("an evaluation needs scores, and logits are not", "leave scores out")
+
+    @property
+    def predictors(self) -> tuple[PredictorOptions, ...]:
+        """The options of the one model or of both."""
+        first = self.predictor
+        if self.against is None:
+            return (first,)
+        return first, replace(first, model=replace(first.model, model=self.against))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFigures:
+    """How well one model answered; ``EvaluateResult.document`` has more.
+
+    Args:
+        model: its name.
+        top1: the share of photos whose best guess is right.
+        top5: the share whose best five guesses hold the right label; None for a model of five labels or fewer.
+        calibration_error: the expected calibration error; None for too few photos.
+        times: what the stages took.
+    """
+
+    model: str
+    top1: Share
+    top5: Share | None
+    calibration_error: float | None
+    times: Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult:
+    """What came out of an evaluation.
+
+    Args:
+        document: every figure as plain values, as ``convnext evaluate --json`` prints them.
+        models: the figures of the model, and of the one it was compared with.
+        photos: how many photos the models were asked about.
+        failures: the photos that could not be read, by path, and why; with ``skip_bad`` they are left out.
+        failed: how many photos count as wrong because they could not be read.
+        falls_short: whether the first model's top-1 accuracy is below ``fail_below``.
+        output: the folder that was written.
+    """
+
+    document: dict[str, Any]
+    models: tuple[ModelFigures, ...]
+    photos: int
+    failures: tuple[tuple[str, PhotoError], ...]
+    failed: int
+    falls_short: bool
+    output: Path | None
+
+
+def evaluate(
+    request: EvaluateRequest,
+    *,
+    listener: Listener = SILENT,
+    in_flight: Callable[[], AbstractContextManager[InFlight | None]] = nullcontext,
+) -> EvaluateResult:
+    """Measure a model's answers on labelled photos.
+
+    Args:
+        request: what to do.
+        listener: hears notes, and for each model a stage with a step for each photo.
+        in_flight: opened while photos are read; is informed of which ones these are.
+
+    Raises:
+        ModelError: a model, its labels or the data cannot be used.
+        OutputError: the output folder cannot be written.
+        UsageError: the output folder holds other things, or an option has no effect.
+        UnavailableError: a device or a library is missing.
+    """
+    output = None if request.output is None else _checked(request.output, overwrite=request.overwrite)
+    reassessed = None if request.real is None else real_labels.read(request.real)
+    roots = places(request.data, offline=request.offline)
+    with ExitStack() as stack:
+        dataset = _as_trained(stack.enter_context(closing(open_data(roots))), request, roots, listener)
+        split, photos = _photos_of_split(dataset, request.split, listener)
+        _note_problems(dataset, listener)
+        predictors = _open_predictors(request, listener, stack)
+        chosen, predictors = _choose(dataset, photos, predictors, reassessed, request, listener)
+        notes = stack.enter_context(in_flight())
+        predictors = [predictor.noting(notes) for predictor in predictors]
+        return _measure(dataset, chosen, predictors, split, output, request, listener)
+
+
+def _checked(output: str | Path, *, overwrite: bool) -> Path:
+    """The output folder, if it may be written. Raises UsageError and OutputError."""
+    check_output(os.fspath(output))
+    output_folder.check(Path(output), overwrite=overwrite)
+    return Path(output)
+
+
+def _as_trained(dataset: Dataset, request: EvaluateRequest, roots: tuple[str, ...], listener: Listener) -> Dataset:
+    """The dataset with the splits of the run that trained the model, where the run split the same photos."""
+    model = request.predictor.model.model
+    if model is None or not Path(model).exists():  # a name of the zoo
+        return dataset
+    path = Path(model)
+    dataset_of_run = with_splits_of(path if path.is_dir() else path.parent, dataset, roots)
+    if dataset_of_run is None:
+        return dataset
+    if dataset_of_run.splits() == ("train",):
+        listener.note(f"{model} was trained on all of these photos, so these figures say little about other photos")
+    else:
+        listener.note(f"{model} was trained on a part of these photos; its splits.csv lists which")
+    return dataset_of_run
+
+
+def _photos_of_split(
+    dataset: Dataset, split: Split | None, listener: Listener
+) -> tuple[Split | None, tuple[LabelledPhoto, ...]]:
+    """The split, None for all photos, and its photos. Raises UsageError for a split that the data does not have."""
+    splits = dataset.splits()
+    if split is None:
+        # the test photos of public data often have no classes
+        labelled = {photo.split for photo in dataset.photos if photo.label is not None}
+        split = "test" if "test" in labelled else "val" if "val" in labelled else "all"
+        if len(splits) > 1:
+            listener.note(f"of the splits {', '.join(splits)} this is {split}; --split takes another")
+    if split == "all":
+        return None, dataset.photos
+    if split not in splits:
+        known = f"its splits are {', '.join(splits)}" if splits else "it is not split"
+        raise UsageError(
+            f"the data has no split {split}: {known}",
+            "name one of these, or --split all" if splits else "leave --split out",
+        )
+    return split, dataset.of(split)
+
+
+def _note_problems(dataset: Dataset, listener: Listener) -> None:
+    for problem in problems.by_name(dataset):
+        if problem.kind != "one_photo_class":  # which is enough to be tested on
+            listener.note(str(problem))
+    if dataset.passed_over:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in dataset.passed_over.most_common(10))
+        listener.note(f"left out files that are not photos: {kinds}")
+
+
+def _open_predictors(request: EvaluateRequest, listener: Listener, stack: ExitStack) -> list[Predictor]:
+    predictors = []
+    for options in request.predictors:
+        predictor = open_predictor(options, job="throughput", prepare=True, say=listener.note)
+        stack.callback(predictor.engine.close)
+        for remark in remarks(predictor, options):
+            listener.note(remark)
+        predictors.append(predictor)
+    if len({predictor.model for predictor in predictors}) < len(predictors):  # two files of one name
+        names = [options.model.model for options in request.predictors]
+        predictors = [
+            replace(predictor, model=predictor.model if name is None else str(name))
+            for predictor, name in zip(predictors, names, strict=True)
+        ]
+    return predictors
+
+
+def _choose(
+    dataset: Dataset,
+    photos: tuple[LabelledPhoto, ...],
+    predictors: list[Predictor],
+    reassessed: list[list[int]] | None,
+    request: EvaluateRequest,
+    listener: Listener,
+) -> tuple[Chosen, list[Predictor]]:
+    """The photos and what is right for each; the predictors with the labels that count."""
+    if reassessed is None:
+        folder_drawing.check(dataset)
+    models = [
+        truth.find(dataset, predictor.labels, by_index=request.by_index, only_these=request.only_these)
+        for predictor in predictors
+    ]
+    chosen = truth.choose(photos, models, skip_unmatched=request.skip_unmatched, reassessed=reassessed)
+    if chosen.left_out:
+        names = ", ".join(chosen.unmatched[:_SHOWN]) + (", …" if len(chosen.unmatched) > _SHOWN else "")
+        listener.note(f"left out: {truth.counted_reasons(chosen.left_out)}{': ' * bool(names)}{names}")
+    return chosen, [
+        replace(predictor, labels=labels) for predictor, (labels, _) in zip(predictors, models, strict=True)
+    ]
+
+
+def _measure(
+    dataset: Dataset,
+    chosen: Chosen,
+    predictors: list[Predictor],
+    split: Split | None,
+    output: Path | None,
+    request: EvaluateRequest,
+    listener: Listener,
+) -> EvaluateResult:
+    with ExitStack() as stack:
+        folder = None if output is None else stack.enter_context(replacing_folder(output))
+        files = (output_folder.PREDICTIONS, output_folder.AGAINST)
+        judged_all = [
+            _judge(dataset, chosen, right, predictor, folder and folder / name, listener)
+            for right, predictor, name in zip(chosen.truths, predictors, files, strict=False)
+        ]
+        judged, photos = judged_all, chosen.photos
+        if request.skip_bad:
+            judged, photos = document.without_failures(judged_all, photos)
+        values = document.build(dataset, split, chosen, photos, predictors, judged, precision=request.precision)
+        if folder is not None:
+            most = MISTAKES if request.mistakes is None else request.mistakes
+            if undrawn := output_folder.write(folder, values, judged[0], dataset, photos, most=most):
+                listener.note(f"{' and '.join(undrawn)} not drawn: pip install matplotlib")
+    errors = {place: error for each in reversed(judged_all) for place, error in each.answers.errors.items()}
+    models = tuple(_figures(predictor, each) for predictor, each in zip(predictors, judged, strict=True))
+    return EvaluateResult(
+        document=values,
+        models=models,
+        photos=len(chosen.photos),
+        failures=tuple((chosen.photos[place].path, errors[place]) for place in sorted(errors)),
+        failed=0 if request.skip_bad else len(errors),
+        falls_short=request.fail_below is not None and models[0].top1.is_below(request.fail_below),
+        output=output,
+    )
+
+
+def _judge(
+    dataset: Dataset, chosen: Chosen, right: Truth, predictor: Predictor, predictions: Path | None, listener: Listener
+) -> Judged:
+    """One model's answers; its rows go into the file of predictions."""
+    with ExitStack() as stack:
+        rows = output_folder.Predictions(stack.enter_context(predictions.open("wb")), right) if predictions else None
+        listener.stage(predictor.model, len(chosen.photos))
+
+        def keep(photo: LabelledPhoto, row: Row) -> None:
+            listener.advance(failed=int(row.error is not None))
+            if rows is not None:
+                rows.keep(photo, row)
+
+        return Judged(right, answers.answer(predictor, dataset, chosen.photos, keep))
+
+
+def _figures(predictor: Predictor, judged: Judged) -> ModelFigures:
+    top, photos = judged.answers.top, len(judged.answers.top)
+    top5 = Share.of(int(judged.truth.right(top).sum()), photos)
+    return ModelFigures(
+        model=predictor.model,
+        top1=Share.of(int(judged.right.sum()), photos),
+        top5=top5 if figures.means_top5(len(predictor.labels.names)) else None,
+        calibration_error=figures.known_calibration_error(judged.reliability()),
+        times=predictor.times,
+    )
