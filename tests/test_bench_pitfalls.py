@@ -352,7 +352,7 @@ def test_16_denormal_numbers_are_among_the_checks() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
 def test_17_a_brief_allocation_shows() -> None:
     code = (
-        "import sys, mmap; from convnext_cli.benchmarking import memory; before = memory.peak();"
+        "import sys, mmap; from convnext_cli.base import memory; before = memory.peak();"
         "block = mmap.mmap(-1, 500 << 20); block.write(b'x' * (500 << 20)); block.close();"
         "print(memory.peak() - before)"
     )

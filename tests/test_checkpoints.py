@@ -635,8 +635,8 @@ def test_weights_for_other_channels_are_for_python_alone(tmp_path: Path) -> None
 PEAK = """
 import sys
 import torch
-from convnext_cli import checkpoints, labels, model, zoo
-from convnext_cli.photos import recipe
+from convnext_cli import checkpoints, labels, zoo
+from convnext_cli.model import network, preprocessing
 
 def peak():
     with open("/proc/self/status") as status:

@@ -273,9 +273,9 @@ def test_a_missing_library_is_told_with_the_pip_line(monkeypatch: pytest.MonkeyP
 def test_writing_says_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from convnext_cli import checkpoints; "
-        "from convnext_cli.runtimes.exporting import coreml; from convnext_cli.runtimes.exporting.plan import Plan; "
+        "from convnext_cli.runtimes.coreml import export; from convnext_cli.runtimes.exporting.plan import Plan; "
         "found = checkpoints.load(Path(sys.argv[1])); "
-        "coreml.write(found, found.card, Plan(size=(64, 64)), Path(sys.argv[2]))"
+        "export.write(found, found.card, Plan(size=(64, 64)), Path(sys.argv[2]))"
     )
     model = made.checkpoint(tmp_path).path
     command = [sys.executable, "-c", code, str(model), str(tmp_path / "model.mlpackage")]

@@ -160,8 +160,8 @@ def test_a_full_disk_is_no_fault_of_the_compiler(
 
 def test_what_a_killed_export_left_goes_with_the_next(convnext: Run, model: Path, tmp_path: Path) -> None:
     code = (
-        "import os, sys, signal; from pathlib import Path; from convnext_cli.runtimes.exporting import place\n"
-        "with place.room(Path(sys.argv[1])) as made:\n"
+        "import os, sys, signal; from pathlib import Path; from convnext_cli.runtimes.exporting import placement\n"
+        "with placement.room(Path(sys.argv[1])) as made:\n"
         "    (made / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "d.onnx"], check=False)
