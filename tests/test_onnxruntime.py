@@ -403,7 +403,7 @@ def test_cuda_gives_the_same() -> None:
     assert off(engine(x), exact(SMALL, x)) < 10 * TOLERANCE
 
 
-@pytest.mark.parametrize(("library", "module"), [("onnxruntime", "onnxruntime"), ("onnx", "onnx_graph")])
+@pytest.mark.parametrize(("library", "module"), [("onnxruntime", "onnx.engine"), ("onnx", "onnx.graph")])
 def test_missing_library_is_told_with_the_pip_line(library: str, module: str) -> None:
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"

@@ -143,7 +143,7 @@ def solve(
     """
     check_alone(processes.world)
     network = start.network.to(processes.device).to(memory_format=torch.channels_last)
-    features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads)
+    features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads, say=teller.say)
 
     def told(name: str, total: int) -> Callable[[int], None]:
         return lambda done: teller.progress(f"computing the features of {name}", done, total)

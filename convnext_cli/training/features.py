@@ -29,6 +29,7 @@ class Features:
     """How photos become features.
 
     network: whose classifier is to be fitted, on the device. recipe: of the photos. engine: what runs the network.
+    say: called with what takes some seconds.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Features:
         *,
         dtype: str = "float32",
         threads: int = 1,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._threads, self._normalise = threads, normaliser(recipe, device)
         self.engine, self._batch, self._extract = "torch", BATCH, by_torch(network, device, dtype)
         if device.type == "cpu" and find_spec("openvino"):
+            say("compiling the network by OpenVINO, which computes its features")
             extract = by_openvino(network, recipe, dtype=dtype, threads=threads)
             if extract is not None and self._agrees(extract, recipe, dtype):
                 self.engine, self._batch, self._extract = "openvino", BATCH_SIZE, extract

@@ -254,7 +254,8 @@ class TestTold:
         lines = done.err.splitlines()
         for line in ("reading train: 32 photos", "reading val: 12 photos", "reading test: 12 photos"):
             assert line in lines
-        assert "computing the features of train: 32 photos" in lines
+        compiling = lines.index("compiling the network by OpenVINO, which computes its features")
+        assert compiling < lines.index("computing the features of train: 32 photos")
         assert "note: fitting the classifier to these features" in lines
         for name in ("val", "test"):
             assert f"computing the answers for {name} at 32 pixels: 12 photos" in lines
