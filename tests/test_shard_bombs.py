@@ -307,6 +307,47 @@ def test_photos_of_a_shard_wait_by_bytes_and_not_by_number(monkeypatch: pytest.M
     assert most <= 3 + 1 + 2 and alive <= 1
 
 
+@pytest.mark.parametrize("kind", ["files", "members"])
+def test_photos_at_full_size_are_held_by_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """For models that resize photos by themselves. The size of each is that of its own."""
+    sizes = [(40 + 10 * (number % 3), 30) for number in range(30)]
+    photos = [Photo(f"{number}", encoded(picture(*size), "PNG")) for number, size in enumerate(sizes)]
+    if kind == "files":
+        for photo in photos:
+            assert photo.data is not None
+            (tmp_path / photo.path).write_bytes(photo.data)
+        photos = [Photo(str(tmp_path / photo.path)) for photo in photos]
+    monkeypatch.setattr(preprocess, "DECODED", 3 * 3 * 60 * 30)
+    done = threading.Semaphore(0)
+
+    def counted(data: bytes, **options: Any) -> Any:
+        try:
+            return decode(data, **options)
+        finally:
+            done.release()
+
+    monkeypatch.setattr(preprocess, "decode", counted)
+    preprocessor = Preprocessor(preprocessing=Preprocessing(size=16), as_photos=True, workers=2)
+    prepared = preprocessor.prepared(iter(photos), Budget(2), ahead=20)
+    rows, waiting = [next(prepared)], -1
+    while done.acquire(timeout=1):  # all that it does when nobody takes what is ready
+        waiting += 1
+    assert waiting <= 4, waiting  # 3 × 3 × 60 × 30 bytes hold three or four of them
+    rows += prepared
+    assert [row.tensor.shape[:2] for row in rows if row.tensor is not None] == [(h, w) for w, h in sizes]
+
+
+def test_a_photo_larger_than_all_that_may_be_held_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess, "DECODED", 100)
+    photos = (Photo(f"{number}", PHOTO if number != 2 else b"no photo") for number in range(9))
+    preprocessor = Preprocessor(preprocessing=Preprocessing(size=16), as_photos=True, workers=3)
+    rows = list(preprocessor.prepared(photos, Budget(1), ahead=5))
+    assert [row.photo.path for row in rows] == [f"{number}" for number in range(9)]
+    assert [row.error is None for row in rows] == [number != 2 for number in range(9)]
+
+
 def test_large_files_are_held_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_budget, "LARGE", 100)
     budget = ByteBudget(3 * len(PHOTO))

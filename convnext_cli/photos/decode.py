@@ -38,6 +38,7 @@ __all__ = [
     "Decoded",
     "decode",
     "looks_like_image",
+    "pixels_of",
     "read_file",
     "sniff",
 ]
@@ -144,6 +145,18 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | N
         raise _failure(name, data, error) from None
     except SystemExit:  # a library's way to give up must not end the job
         raise PhotoError("corrupt", f"the {describe(name)} file made its decoder give up") from None
+
+
+def pixels_of(data: bytes) -> int:
+    """The pixels of the image that these bytes say that they hold, from its header; 0 where that cannot be read."""
+    name = sniff(data)
+    if name is None or name == "raw":
+        return 0
+    try:
+        width, height = _open(name, data).size
+    except Exception:  # which decoding reports
+        return 0
+    return width * height
 
 
 def _failure(name: str, data: bytes, error: Exception) -> PhotoError:

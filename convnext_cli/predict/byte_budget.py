@@ -46,6 +46,39 @@ class ByteBudget:
             self._changed.notify_all()
 
 
+class ByteQueue:
+    """A budget of bytes for items that are taken in the order of their numbers. The next one to be taken never waits,
+    so that those behind it cannot hold it up."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._next = most, 0
+        self._held: dict[int, int] = {}
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def admit(self, number: int, size: int) -> None:
+        """Wait until an item of this size fits in, is the next one, was taken without it, or the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or number <= self._next or sum(self._held.values()) + size <= self._most
+            )
+            if number >= self._next:
+                self._held[number] = size
+
+    def take(self) -> None:
+        """The next item is taken over, with its bytes."""
+        with self._changed:
+            self._held.pop(self._next, None)
+            self._next += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let all go on that wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class _Room:
     """Room for the bytes of a file, as something that a task holds."""
 

@@ -111,6 +111,15 @@ class Task(Generic[T, R]):
             self._from = time.clock_gettime(self._clock)
         self._stage = "computing"
 
+    def wait(self, until: Callable[[], None]) -> None:
+        """Call what waits for others; that is not counted. Raises GivenUp when the task has ended meanwhile."""
+        before, self._stage = self._stage, "waiting"
+        until()
+        with self._lock:
+            if self._ended:
+                raise GivenUp
+        self._stage = before
+
     @contextmanager
     def alone(self, place: Place) -> Iterator[None]:
         """Hold a place among few; waiting for it is not counted."""

@@ -20,7 +20,7 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict import option_effects
 from convnext_cli.predict.decode_threads import Task
-from convnext_cli.predict.preprocess import InFlight, Preprocessor, Ready
+from convnext_cli.predict.preprocess import DECODED, InFlight, Preprocessor, Ready
 from convnext_cli.predict.rows import Prediction, Row
 from convnext_cli.predict.scoring import ScoreKind, floor_of, ranked, score
 from convnext_cli.predict.stage_times import Times
@@ -90,14 +90,17 @@ class Predictor:
         start = time.perf_counter()
         budget = Budget(self.threads)
         waiting: list[Ready] = []
-        tensors = 0
+        tensors = held = 0
         for ready in self.preprocessor.prepared(iter(photos), budget, self._room.photos):
             waiting.append(ready)
             tensors += ready.tensor is not None
+            if self.preprocessor.as_photos and ready.tensor is not None:  # at full size
+                held += ready.tensor.nbytes
             # failures wait only for the photos before them, and never pile up
-            if not tensors or tensors >= self._room.photos or len(waiting) >= self._room.photos + 256:
+            is_full = tensors >= self._room.photos or held >= DECODED
+            if not tensors or is_full or len(waiting) >= self._room.photos + 256:
                 yield from self.answer(waiting, budget)
-                waiting, tensors = [], 0
+                waiting, tensors, held = [], 0, 0
         yield from self.answer(waiting, budget)
         self.times.wall = time.perf_counter() - start
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -17,10 +17,10 @@ import numpy as np
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, read_file
+from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, pixels_of, read_file
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.predict.byte_budget import ByteBudget, room_for
+from convnext_cli.predict.byte_budget import ByteBudget, ByteQueue, room_for
 from convnext_cli.predict.decode_threads import Decoders, Limit, Task
 from convnext_cli.predict.stage_times import Times
 from convnext_cli.storage.addresses import is_url
@@ -31,6 +31,8 @@ from convnext_cli.storage.filesystems import READERS
 LARGE = 32 * 2**20
 # Bytes of photos out of shards that wait to be decoded.
 IN_FLIGHT = 256 * 2**20
+# Bytes of photos at full size that wait for the network.
+DECODED = 512 * 2**20
 _few_large = Semaphore(4)
 
 
@@ -90,10 +92,13 @@ class Preprocessor:
         pending: SimpleQueue[Task[Photo, Ready] | BaseException | None] = SimpleQueue()
         room = Semaphore(ahead + self.workers)
         files = ByteBudget(IN_FLIGHT)  # that came with their bytes, out of a shard
+        photos_decoded = ByteQueue(DECODED)  # at full size, for models that resize them
+        numbers: dict[int, int] = {}  # by identity of the photo
 
         def work(photo: Photo, task: Task[Photo, Ready]) -> Ready:
+            number = numbers.pop(id(photo), 0)
             try:
-                return self.prepare(photo, task)
+                return self.prepare(photo, task, lambda size: photos_decoded.admit(number, size))
             finally:
                 files.give(photo)
                 task.item = _without_bytes(photo)
@@ -105,7 +110,7 @@ class Preprocessor:
             end: BaseException | None = None
             try:
                 far = False
-                for photo in photos:
+                for number, photo in enumerate(photos):
                     if not far and photo.data is None and is_url(photo.path):
                         far = True
                         decoders.grow(READERS)
@@ -116,6 +121,7 @@ class Preprocessor:
                         files.take(photo, len(photo.data))
                     if stop.is_set():
                         return
+                    numbers[id(photo)] = number
                     pending.put(decoders.submit(photo))
             except BaseException as error:
                 end = error
@@ -128,36 +134,44 @@ class Preprocessor:
                     raise task
                 ready = task.result() or self._late(task.item)
                 files.give(task.item)  # its thread may still be at it, but must not hold the others up
+                photos_decoded.take()
                 room.release()
                 yield ready
         finally:
             stop.set()
             decoders.close()
             files.close()
+            photos_decoded.close()
             room.release()  # let go of the feeder, should it wait for room
 
     def _late(self, photo: Photo) -> Ready:
         return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
 
-    def prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
-        """Read, decode and prepare one photo."""
+    def prepare(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None] = lambda _: None) -> Ready:
+        """Read, decode and prepare one photo.
+
+        Args:
+            photo: to be read.
+            task: that this is part of.
+            admit: waits until so many bytes of a decoded photo may be held.
+        """
         if self.in_flight is None:
-            return self._prepare(photo, task)
+            return self._prepare(photo, task, admit)
         slot = self.in_flight.begin(photo.path)
         try:
-            return self._prepare(photo, task)
+            return self._prepare(photo, task, admit)
         finally:
             self.in_flight.end(slot)
 
-    def _prepare(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+    def _prepare(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None]) -> Ready:
         size = photo.seen.size if photo.seen is not None else None
         if size is not None and size > LARGE and is_url(photo.path):
             with task.alone(_few_large):
-                return self._read_and_decode(photo, task)
+                return self._read_and_decode(photo, task, admit)
         with room_for(_size_here(photo), task):
-            return self._read_and_decode(photo, task)
+            return self._read_and_decode(photo, task, admit)
 
-    def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready]) -> Ready:
+    def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None]) -> Ready:
         clock, idle = [time.perf_counter()], 0.0
         ready = Ready(_without_bytes(photo))
         try:
@@ -168,6 +182,10 @@ class Preprocessor:
             data = read_file(photo.path) if photo.data is None else photo.data
             clock.append(time.perf_counter())
             before = time.perf_counter()
+            # before it has a processor, which those ahead of it may need, and not where it has room that they may need
+            if self.as_photos and len(data) <= LARGE:
+                size = 3 * pixels_of(data)
+                task.wait(lambda: admit(size))
             task.compute()
             idle = time.perf_counter() - before
             enough = self.preprocessing.enough if self.fast_decode else None
