@@ -31,11 +31,12 @@ from convnext_cli.base.errors import ConvNextError
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.model.network import build
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.runtimes import Engine, open_engine
 from convnext_cli.runtimes.int8.build import prepare_int8
 from convnext_cli.runtimes.int8.quantise import MOST
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from convnext_cli.runtimes.onnx.graph import graph as onnx_graph
+from convnext_cli.runtimes.protocol import Engine
+from convnext_cli.runtimes.select import open_engine
 from convnext_cli.runtimes.torch.engine import TorchEngine
 
 BATCH = 8

@@ -28,7 +28,7 @@ from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.runtimes.exporting import FORMATS
+from convnext_cli.runtimes.registry import FORMATS
 from tests.helpers.weights import random_tensors
 
 NETWORKS = (

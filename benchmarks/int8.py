@@ -30,10 +30,10 @@ from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import decode
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.runtimes import Engine
 from convnext_cli.runtimes.int8 import comparison
 from convnext_cli.runtimes.int8.quantise import MOST, quantise
 from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
+from convnext_cli.runtimes.protocol import Engine
 from tests.helpers.weights import random_tensors
 
 DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "default.safetensors"

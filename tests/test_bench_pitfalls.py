@@ -108,7 +108,7 @@ def test_01_twice_the_forwards_take_twice_the_time_and_events_agree() -> None:
 
     import torch
 
-    from convnext_cli.runtimes import open_engine
+    from convnext_cli.runtimes.select import open_engine
 
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")

@@ -26,7 +26,7 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.config import ConvNextConfig as ShapeConfig
 from convnext_cli.model.preprocessing import CLIP_MEAN, INCEPTION_MEAN, Preprocessing
-from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers.checkpoints import V1, V2, Tensors, canonical_file, draw, same, save
 
 # Layouts --------------------------------------------------------------------------------------------------------------

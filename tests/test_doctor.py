@@ -18,7 +18,8 @@ from convnext_cli.base.errors import UnavailableError
 from convnext_cli.cli import render
 from convnext_cli.cli.doctor import draw
 from convnext_cli.diagnosis import Check, Diagnosis, diagnose, installed, probe, report
-from convnext_cli.runtimes import cache, open_engine
+from convnext_cli.runtimes import cache
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers.command import Run
 
 

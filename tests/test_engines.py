@@ -21,9 +21,10 @@ from convnext_cli.base.errors import UnavailableError, UsageError
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
-from convnext_cli.runtimes import cache, open_engine, reference
+from convnext_cli.runtimes import cache, reference
 from convnext_cli.runtimes.build import prepare
 from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph, split
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers.command import Run
 from tests.helpers.paths import ROOT, SAMPLES
 from tests.helpers.weights import SMALL, random_tensors, write_model

@@ -13,11 +13,9 @@ from PIL import Image
 
 from convnext_cli.checkpoints import canonical
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.cli import export as command
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card, Export
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import percent
 from tests.helpers.command import Run
 from tests.helpers.paths import SAMPLES
@@ -53,10 +51,6 @@ def assert_same_rows(found: list[dict], wanted: list[dict], within: float = 1e-5
         assert a["predictions"][0]["label"] == b["predictions"][0]["label"]
         assert all(abs(p["score"] - scores[p["label"]]) < within for p in a["predictions"])
         assert a["model_sha256"] == b["model_sha256"]
-
-
-def test_the_command_knows_the_formats() -> None:
-    assert list(FORMATS) == list(command.FORMATS)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".ts", ".pt2"])

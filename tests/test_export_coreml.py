@@ -17,11 +17,11 @@ from torch import Tensor
 from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.coreml import export as writer
 from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.reference import TOLERANCE, difference
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.exports import CONFIGS, FAST, SMALL, noise
 from tests.helpers.tiers import slow_except

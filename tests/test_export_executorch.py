@@ -12,11 +12,11 @@ from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.executorch import export as writer
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.reference import TOLERANCE
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.command import Run
 from tests.helpers.exports import CONFIGS, SMALL, V2, noise, off
@@ -142,8 +142,8 @@ def test_the_command_says_nothing_of_others(tmp_path: Path, convnext: Run) -> No
 
 def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes import executorch; "
-        "found, card = executorch.open_file(Path(sys.argv[1]), device='auto', threads=2); "
+        "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes.executorch import pte_file; "
+        "found, card = pte_file.open_file(Path(sys.argv[1]), device='auto', threads=2); "
         "print(found.run(np.zeros((2, 3, 64, 64), np.float32))[0].shape)"
     )
     done = subprocess.run([sys.executable, "-c", code, whole], capture_output=True, text=True, check=True)

@@ -16,11 +16,11 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
 from convnext_cli.runtimes.openvino import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.command import Run
 from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off

@@ -11,7 +11,8 @@ import pytest
 
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import UsageError
-from convnext_cli.runtimes.exporting import FORMATS, placement
+from convnext_cli.runtimes.exporting import placement
+from convnext_cli.runtimes.registry import FORMATS
 from tests.helpers.command import Run
 from tests.helpers.disk import files_limited_to, listing
 from tests.helpers.weights import write_model
@@ -101,7 +102,7 @@ def test_what_came_there_meanwhile_is_not_replaced(
 ) -> None:
     """Two exports to one name: the second to be done is told so."""
     form = "onnx" if name.endswith(".onnx") else "openvino"
-    writer, target = FORMATS[form].writer(), tmp_path / f"d{FORMATS[form].suffix}"
+    writer, target = FORMATS[form].load_writer(), tmp_path / f"d{FORMATS[form].suffix}"
     write = writer.write
 
     def slow(*arguments: object) -> None:

@@ -17,11 +17,11 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.runtimes import open_engine
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.litert import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
+from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.command import Run
 from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
@@ -237,8 +237,8 @@ def test_the_default_is_labelled_as_ever_and_nothing_is_said(tmp_path: Path, con
 
 def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes import litert; "
-        "found, card = litert.open_file(Path(sys.argv[1]), device='auto', threads=2); "
+        "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes.litert import tflite_file; "
+        "found, card = tflite_file.open_file(Path(sys.argv[1]), device='auto', threads=2); "
         "print(found.run(np.zeros((2, 3, 64, 64), np.float32))[0].shape, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, whole], capture_output=True, text=True, check=True)
@@ -275,8 +275,9 @@ def test_damage_is_told(name: str, whole: Path, tmp_path: Path, capfd: pytest.Ca
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not limited in this way")
 def test_a_batch_that_memory_does_not_hold(whole: Path) -> None:
     code = (
-        "import resource, sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes import litert; "
-        "found, card = litert.open_file(Path(sys.argv[1]), device='auto', threads=1); "
+        "import resource, sys, numpy as np; from pathlib import Path\n"
+        "from convnext_cli.runtimes.litert import tflite_file; "
+        "found, card = tflite_file.open_file(Path(sys.argv[1]), device='auto', threads=1); "
         "x = np.zeros((9000, 3, 64, 64), np.float32); used = int(Path('/proc/self/statm').read_text().split()[0]); "
         "resource.setrlimit(resource.RLIMIT_AS, (4096 * used + 2**28,) * 2)\n"
         "try: found.run(x)\n"

@@ -20,11 +20,11 @@ from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.runtimes import open_exported
 from convnext_cli.runtimes.exported import ExportedEngine
-from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
 from convnext_cli.runtimes.reference import TOLERANCE
+from convnext_cli.runtimes.registry import FORMATS
+from convnext_cli.runtimes.select import open_exported
 from convnext_cli.runtimes.torch import program as torch_program
 from convnext_cli.runtimes.torch import pt2_file
 from tests.helpers import exports as made
@@ -137,7 +137,7 @@ def test_values_that_overflow_float16_are_refused(form: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("form", [*RECORDED, "aoti"])
 def test_int8_is_refused(form: str) -> None:
     with pytest.raises(UsageError, match="torchao"):
-        FORMATS[form].writer().refuse(Card(SMALL), Plan(dtype="int8"))
+        FORMATS[form].load_writer().refuse(Card(SMALL), Plan(dtype="int8"))
 
 
 def test_it_is_torchs_own_format(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_photos_of_any_size(form: str, name: str, tmp_path: Path) -> None:
 def test_recipes_that_no_graph_holds_are_refused(form: str, name: str) -> None:
     recipe, why = REFUSED[name]
     with pytest.raises(UsageError, match=why):
-        FORMATS[form].writer().refuse(Card(SMALL, recipe), Plan(size=recipe.size, preprocessing=True))
+        FORMATS[form].load_writer().refuse(Card(SMALL, recipe), Plan(size=recipe.size, preprocessing=True))
 
 
 # AOTInductor ----------------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_compiled_network_of_photos(
 def test_without_a_compiler_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UnavailableError, match="no compiler 'no-such-compiler'") as told:
-        FORMATS["aoti"].writer().refuse(Card(SMALL), Plan())
+        FORMATS["aoti"].load_writer().refuse(Card(SMALL), Plan())
     assert "apt install" in str(told.value.hint)
 
 

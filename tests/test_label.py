@@ -414,7 +414,7 @@ import os, resource, sys
 import numpy, PIL.Image
 import convnext_cli.cli.label, convnext_cli.predict.predictor, convnext_cli.jobs.output, pyarrow.parquet
 from convnext_cli.cli import run
-from convnext_cli.runtimes import openvino
+from convnext_cli.runtimes.openvino import engine
 from convnext_cli.jobs import job
 job.COMMIT_SECONDS = 0.01
 for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Other libraries' networks of torch as an ``runtimes.Engine`` is: arrays in, arrays out."""
+"""Other libraries' networks of torch as a ``runtimes.protocol.Engine`` is: arrays in, arrays out."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def installed(names: str, say: Callable[[str], None]) -> list[str]:
 
 
 def open_peer(setting: Setting) -> Any:
-    """The peer of a setting as an ``runtimes.Engine``.
+    """The peer of a setting as a ``runtimes.protocol.Engine``.
 
     Raises UnavailableError when the library is not installed, has no such network, or does not compute in the dtype.
     """

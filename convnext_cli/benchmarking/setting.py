@@ -16,11 +16,17 @@ PEER_OPTIONS = ("compile", "channels_last")
 class Setting:
     """One network, one way of running it, one batch.
 
-    model: what the row calls it; path: its weights. engine, device, dtype, threads, compiled: as for
-    ``runtimes.open_engine``. size: edge in pixels, None for the model's own. layout: of the tensors in torch, None for
-    the engine's own. peer: another library that runs the same weights, "timm", "timm+compile",
-    "torchvision+channels_last" …, None for our own engines. mode: a forward pass, or a training step.
-    home: ``CONVNEXT_HOME`` of the process, None for the user's.
+    Args:
+        model: the name that the row has for it.
+        path: of its weights.
+        engine: as for ``select.open_engine``, like device, dtype, threads and compiled.
+        size: edge in pixels; None for the model's own.
+        layout: of the tensors in torch; None for the engine's own.
+        peer: another library that runs the same weights: "timm", "timm+compile", "torchvision+channels_last" …; None
+            for our own engines.
+        mode: a forward pass, or a training step.
+        home: ``CONVNEXT_HOME`` of the process; None for the user's.
+        dtype_is_asked: float32 is the default too, which an exported file of another precision overrules.
     """
 
     model: str
@@ -36,7 +42,7 @@ class Setting:
     peer: str | None = None
     mode: Mode = "forward"
     home: str | None = None
-    dtype_is_asked: bool = False  # float32 is the default too, which an exported file of another precision overrules
+    dtype_is_asked: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -46,7 +52,7 @@ class Setting:
 
     @property
     def asked_dtype(self) -> str | None:
-        """As for ``runtimes.open_engine``: an exported file computes in its own precision, unless another is named."""
+        """As for ``select.open_engine``: an exported file computes in its own precision, unless another is named."""
         return None if self.dtype == "float32" and not self.dtype_is_asked else self.dtype
 
     @property

@@ -1,4 +1,4 @@
-"""What is measured: one of our engines, another library, or a training step, all as an ``runtimes.Engine``."""
+"""What is measured: one of our engines, another library, or a training step, all as a ``runtimes.protocol.Engine``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking import work
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.card import Card
-from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.select import open_engine
 
 
 def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str], None] = lambda _: None) -> Any:

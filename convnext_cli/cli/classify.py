@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
     from convnext_cli.predict.stage_times import Times
-    from convnext_cli.runtimes import Engine
+    from convnext_cli.runtimes.protocol import Engine
 
 FEW = 16  # photos that are answered at once, by whatever is ready
 MOST_FAILURES = 10  # that are named

@@ -10,14 +10,12 @@ import click
 
 from convnext_cli.base.files import check_utf8, user_path
 from convnext_cli.cli import options, render, types
+from convnext_cli.runtimes.registry import FORMATS
 from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.runtimes.exporting.check import Check
     from convnext_cli.runtimes.exporting.export import Exported
-
-# as exporting.FORMATS has them; a test holds them together
-FORMATS = ("onnx", "torchscript", "torch-export", "aoti", "openvino", "coreml", "tflite", "executorch")
 
 
 class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
@@ -48,7 +46,10 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
     help="The file to write; its suffix may say the format.  [default: NAME.onnx, or as --to says]",
 )
 @options.option(
-    "--to", type=click.Choice(FORMATS), aliases=("--format",), help="The format.  [default: by the suffix of FILE]"
+    "--to",
+    type=click.Choice(tuple(FORMATS)),
+    aliases=("--format",),
+    help="The format.  [default: by the suffix of FILE]",
 )
 @options.option(
     "--batch",
@@ -165,12 +166,11 @@ def _named(model: str, form: str) -> Path:
 
     from convnext_cli import zoo
     from convnext_cli.base.errors import UnavailableError
-    from convnext_cli.runtimes.exporting import FORMATS as formats
 
     entry = zoo.find(model)
     place = user_path(model).absolute()
     name = entry.name if entry else place.name if place.is_dir() else place.stem if place.is_file() else model
-    target = Path(f"{name}{formats[form].suffix}")
+    target = Path(f"{name}{FORMATS[form].suffix}")
     if form == "onnx" and find_spec("onnx") is None:
         raise UnavailableError(
             "ONNX files need onnx, which is not installed",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convnext_cli.predict.options import PredictorOptions, Scoring
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.scoring import ScoreKind
-    from convnext_cli.runtimes import Job
+    from convnext_cli.runtimes.protocol import Job
 
 
 def predictor_options(given: dict[str, Any]) -> PredictorOptions:

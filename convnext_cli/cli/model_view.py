@@ -60,10 +60,11 @@ def size_of(path: Path) -> int | None:
 
 def inspect(path: Path) -> dict[str, Any]:
     """The JSON object of ``models info`` for weights on this machine. Raises ModelError when they cannot be used."""
-    from convnext_cli import checkpoints, runtimes, zoo
+    from convnext_cli import checkpoints, zoo
+    from convnext_cli.runtimes import registry
     from convnext_cli.zoo.record import sha256
 
-    if runtimes.is_program(path):
+    if registry.is_program(path):
         return _inspect_program(path)
     checkpoint = checkpoints.load(path, dtype="stored", verify=True)
     card, file = checkpoint.card, checkpoint.path

@@ -182,8 +182,9 @@ def labels_(name: str, form: str, as_json: bool) -> None:
 
 
 def _label_set(name: str) -> labels.LabelSet:
-    from convnext_cli import checkpoints, runtimes, zoo
+    from convnext_cli import checkpoints, zoo
     from convnext_cli.base.errors import ModelError
+    from convnext_cli.runtimes import registry
 
     if name in labels.names() and not Path(name).exists():
         return labels.load(name)
@@ -194,7 +195,7 @@ def _label_set(name: str) -> labels.LabelSet:
         if entry is None or entry.labels is None:
             raise
         return labels.load(entry.labels) if isinstance(entry.labels, str) else entry.labels
-    card = _program_card(path) if runtimes.is_program(path) else checkpoints.read_card(path)
+    card = _program_card(path) if registry.is_program(path) else checkpoints.read_card(path)
     if card.task != "classification":
         raise ModelError(f"{card.name or name} has no classes", "convnext models list --task classification")
     return card.label_set()

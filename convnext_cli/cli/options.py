@@ -10,6 +10,7 @@ import click
 
 from convnext_cli.cli import types
 from convnext_cli.cli.types import ModelName, PathName, option
+from convnext_cli.runtimes.registry import DTYPES, ENGINES
 
 __all__ = ["ModelName", "PathName", "option"]
 MAX_THREADS = 1024
@@ -151,7 +152,7 @@ machine = together(
     click.option(
         "-e",
         "--engine",
-        type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]),
+        type=click.Choice(tuple(ENGINES)),
         default="auto",
         show_default=True,
         help="What runs the network; `auto` takes the fastest that is prepared.",
@@ -159,7 +160,7 @@ machine = together(
     click.option("--compile", "compiled", is_flag=True, help="Have torch compile the network: for long runs."),
     option(
         "--dtype",
-        type=types.dtypes("float32", "bfloat16", "float16", "int8"),
+        type=types.dtypes(*DTYPES),
         constants={"--half": "float16"},
         help="Precision of the network; int8 needs `convnext prepare` first.  [default: float32, or that of the file]",
     ),

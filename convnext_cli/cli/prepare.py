@@ -100,7 +100,7 @@ def _alone(action: str) -> None:
 
 def _refuse_program(path: Path) -> None:
     from convnext_cli.base.errors import UsageError
-    from convnext_cli.runtimes import is_program
+    from convnext_cli.runtimes.registry import is_program
 
     if is_program(path):
         raise UsageError(

@@ -21,7 +21,8 @@ import numpy as np
 
 from convnext_cli import zoo
 from convnext_cli.base.errors import ConvNextError, UnavailableError
-from convnext_cli.runtimes import Engine, reference
+from convnext_cli.runtimes import reference
+from convnext_cli.runtimes.protocol import Engine
 
 Say = Callable[[dict[str, Any]], None]
 _PHOTOS = 9  # on a GPU, one more than what is replayed (cuda_graphs.LARGEST)

@@ -9,7 +9,7 @@ from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.predict.preprocess import Preprocessor
-from convnext_cli.runtimes import Engine
+from convnext_cli.runtimes.protocol import Engine
 
 
 def check_changes(changes: PreprocessingChanges | Preprocessing, engine: Engine) -> None:

@@ -11,7 +11,7 @@ from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.predict.scoring import ScoreKind
-from convnext_cli.runtimes import DTYPES, ENGINES
+from convnext_cli.runtimes.registry import DTYPES, ENGINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class ModelOptions:
     Args:
         model: a name, a file or a folder; None for the user's default.
         labels: a label file or the name of a bundled set, in place of the card's labels.
-        engine: one of ``runtimes.ENGINES``; "auto" takes the fastest that is prepared.
+        engine: one of ``runtimes.registry.ENGINES``; "auto" takes the fastest that is prepared.
         device: "auto", "cpu", "cuda", "cuda:N", "cuda:all", "mps" or "xpu".
-        dtype: one of ``runtimes.DTYPES``; None for float32, or for what an exported file computes in.
+        dtype: one of ``runtimes.registry.DTYPES``; None for float32, or for what an exported file computes in.
         compiled: have torch compile the network.
         threads: processor threads for everything together; None for all that this process may use.
         batch_size: photos in one call of the engine; None for 8 on a CPU and 64 elsewhere.

@@ -24,7 +24,7 @@ from convnext_cli.predict.preprocess import DECODED, InFlight, Preprocessor, Rea
 from convnext_cli.predict.rows import Prediction, Row
 from convnext_cli.predict.scoring import ScoreKind, floor_of, ranked, score
 from convnext_cli.predict.stage_times import Times
-from convnext_cli.runtimes import Engine
+from convnext_cli.runtimes.protocol import Engine
 
 
 @dataclass

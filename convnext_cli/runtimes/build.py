@@ -14,7 +14,8 @@ from convnext_cli import checkpoints
 from convnext_cli.base.errors import UnavailableError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card
-from convnext_cli.runtimes import Engine, cache
+from convnext_cli.runtimes import cache
+from convnext_cli.runtimes.protocol import Engine
 from convnext_cli.runtimes.reference import TOLERANCE, difference, reference_input
 from convnext_cli.runtimes.torch.engine import TorchEngine
 

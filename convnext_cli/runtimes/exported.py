@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -10,29 +10,9 @@ from convnext_cli.base.errors import ModelError
 from convnext_cli.model.card import Card, Export
 from convnext_cli.model.config import MOST_LABELS
 from convnext_cli.runtimes.fixed_shapes import Fixed
+from convnext_cli.runtimes.protocol import Runtime
 
 _LEAST = np.finfo(np.float32).tiny
-
-
-class Runtime(Protocol):
-    """A program of another runtime, open.
-
-    name: of the runtime; device: as it names it; notes: what a user should know of how it runs here.
-    """
-
-    name: str
-    device: str
-    notes: list[str]
-
-    def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """The outputs, float32, in the file's order: logits or scores (N, classes), then the features where it has
-        them. x: exactly of the shape and dtype that the file takes. May return what the next call overwrites.
-
-        Raises MemoryError when memory does not hold the batch.
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 def fixed_of(export: Export, card: Card) -> Fixed:
@@ -52,7 +32,7 @@ def check_classes(classes: int, file: str) -> None:
 
 
 class ExportedEngine:
-    """An ``runtimes.Engine`` of a runtime and the card in its file.
+    """An ``runtimes.protocol.Engine`` of a runtime and the card in its file.
 
     photos: whether a batch is uint8 (N, height, width, 3) photos of one size instead of tensors.
     Raises ModelError when the file is none of ours.

@@ -19,7 +19,9 @@ from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.evaluation.class_matching import match
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.runtimes import Engine, is_program, open_engine
+from convnext_cli.runtimes.protocol import Engine
+from convnext_cli.runtimes.registry import is_program
+from convnext_cli.runtimes.select import open_engine
 
 _LEAST = 2  # classes in common; the scores of one alone are always 1
 _SHOWN = 5  # names in a message

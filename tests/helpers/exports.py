@@ -17,9 +17,9 @@ from convnext_cli.model.card import Card, Export, Problem
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.runtimes.exporting import FORMATS
 from convnext_cli.runtimes.exporting.check import Network
 from convnext_cli.runtimes.exporting.plan import Plan
+from convnext_cli.runtimes.registry import FORMATS
 from tests.helpers.paths import SAMPLES
 from tests.helpers.weights import SMALL, random_tensors
 
@@ -91,7 +91,7 @@ def checkpoint(
 
 
 def written(form: str, found: Checkpoint, plan: Plan, path: Path) -> Card:
-    """Write it as ``runtimes.exporting.export`` does, without its check."""
+    """Write it as ``runtimes.exporting.export.export`` does, without its check."""
     card = found.card.replace(
         temperature=None if plan.scores else found.card.temperature,
         export=Export(
@@ -104,7 +104,7 @@ def written(form: str, found: Checkpoint, plan: Plan, path: Path) -> Card:
             plan.features,
         ),
     )
-    writer = FORMATS[form].writer()
+    writer = FORMATS[form].load_writer()
     writer.refuse(card, plan)
     writer.write(found, card, plan, path)
     return card

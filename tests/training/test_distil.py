@@ -16,7 +16,7 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.predict.open import open_predictor
 from convnext_cli.predict.options import PredictorOptions
-from convnext_cli.runtimes import open_engine
+from convnext_cli.runtimes.select import open_engine
 from convnext_cli.training import mixup
 from convnext_cli.training.teacher import Classes, EngineTeacher, ModelTeacher, open_teacher
 from convnext_cli.training.validation import normaliser

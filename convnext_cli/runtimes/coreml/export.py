@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def refuse(card: Card, plan: Plan) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     if find_spec("coremltools") is None:
         raise UnavailableError("coremltools is not installed", "pip install coremltools")
     if plan.dtype == "bfloat16":
@@ -38,12 +38,12 @@ def refuse(card: Card, plan: Plan) -> None:
 
 
 def made_with() -> dict[str, str]:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     return {"coremltools": version("coremltools")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     from convnext_cli.runtimes.exporting.float16 import refuse_overflow
     from convnext_cli.runtimes.exporting.placement import probe
     from convnext_cli.runtimes.silence import quiet

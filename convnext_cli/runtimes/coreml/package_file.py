@@ -20,7 +20,7 @@ _UNITS = {"auto": "ALL", "cpu": "CPU_ONLY", "mps": "CPU_AND_GPU"}
 def open_file(path: Path, *, device: str, threads: int) -> tuple[CoreMLPackage, Card | None]:
     """The package, and the card in its metadata. threads: Core ML takes what it likes.
 
-    Raises as ``runtimes.exported`` says.
+    Raises as ``protocol.Reader`` says.
     """
     if sys.platform != "darwin":
         raise UnavailableError(
@@ -43,7 +43,7 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[CoreMLPackage, 
 
 
 class CoreMLPackage:
-    """``exported.Runtime`` of a Core ML model. A batch larger than it takes is split."""
+    """``protocol.Runtime`` of a Core ML model. A batch larger than it takes is split."""
 
     name = "coreml"
 
@@ -59,7 +59,7 @@ class CoreMLPackage:
         self._most: int = ranges[0].upperBound if ranges else kind.shape[0]
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """See ``exported.Runtime``."""
+        """See ``protocol.Runtime``."""
         parts = [self._model.predict({self._input: x[i : i + self._most]}) for i in range(0, len(x), self._most)]
         return [np.concatenate([part[name] for part in parts]) for name in self._outputs]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def refuse(card: Card, plan: Plan) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     if find_spec("executorch") is None:
         raise UnavailableError("ExecuTorch is not installed", "pip install executorch")
     if plan.dtype == "bfloat16":
@@ -40,12 +40,12 @@ def refuse(card: Card, plan: Plan) -> None:
 
 
 def made_with() -> dict[str, str]:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     return {library: version(library) for library in ("executorch", "torch")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     from convnext_cli.runtimes.exporting.float16 import refuse_overflow
     from convnext_cli.runtimes.silence import quiet
 

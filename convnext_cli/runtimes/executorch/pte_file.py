@@ -27,7 +27,7 @@ _PLACE = re.compile(r"^\[\S+:\d+\] ")  # in its sources
 
 
 def open_file(path: Path, *, device: str, threads: int) -> tuple[ExecuTorchFile, Card | None]:
-    """The file, and the card that its method ``convnext`` gives. Raises as ``runtimes.exported`` says."""
+    """The file, and the card that its method ``convnext`` gives. Raises as ``protocol.Reader`` says."""
     if device not in ("auto", "cpu"):
         raise UnavailableError(f"{path.name} runs on the CPU, not on {device}", "leave -d out")
     check(path, _AGAIN)  # the runtime checks no weights
@@ -44,7 +44,7 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[ExecuTorchFile,
 
 
 class ExecuTorchFile:
-    """``exported.Runtime`` of a program's method ``forward``. A batch larger than it has memory for is split."""
+    """``protocol.Runtime`` of a program's method ``forward``. A batch larger than it has memory for is split."""
 
     name = "executorch"
     device = "cpu"
@@ -55,7 +55,7 @@ class ExecuTorchFile:
         self._most: int = method.metadata.input_tensor_meta(0).sizes()[0]
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """See ``exported.Runtime``."""
+        """See ``protocol.Runtime``."""
         parts = [self._method.execute((torch.from_numpy(x[i : i + self._most]),)) for i in range(0, len(x), self._most)]
         return [np.concatenate([output.numpy() for output in outputs]) for outputs in zip(*parts, strict=True)]
 

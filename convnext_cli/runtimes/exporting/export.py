@@ -19,11 +19,12 @@ from convnext_cli.photos.decode import decode, read_file
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.photos.samples import samples
-from convnext_cli.runtimes import open_engine
-from convnext_cli.runtimes.exporting import FORMATS, Format, placement
+from convnext_cli.runtimes.exporting import placement
 from convnext_cli.runtimes.exporting.check import Check, check
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.int8 import calibration
+from convnext_cli.runtimes.registry import FORMATS, Format
+from convnext_cli.runtimes.select import open_engine
 
 _SYSTEMS = {"darwin": "macOS"}
 
@@ -83,7 +84,7 @@ def export(
     if (plan.dtype == "int8") != (calibrate is not None):
         raise UsageError("--dtype int8 and --calibrate FOLDER go together", "name a folder of a hundred photos or more")
     placement.refuse(path, target, form, overwrite=overwrite)
-    writer = form.writer()
+    writer = form.load_writer()
     testing: list[str] = []
     if calibrate is not None:
         calibrating, testing = calibration.split(calibrate)

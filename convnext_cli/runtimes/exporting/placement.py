@@ -16,7 +16,7 @@ from pathlib import Path
 from convnext_cli.base.errors import OutputError, UsageError
 from convnext_cli.base.files import exchange, replacing, sync_folder, unwritten
 from convnext_cli.checkpoints import companion_files
-from convnext_cli.runtimes.exporting import Format
+from convnext_cli.runtimes.registry import Format
 
 # Temporary files of libraries and compilers go into the room: a killed export leaves nothing anywhere else.
 _TEMPORARY = ("TMPDIR", "TMP", "TEMP")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.runtimes import Engine
+from convnext_cli.runtimes.protocol import Engine
 
 WORTH = 1.3  # times as fast as float32, or int8 is not worth its error
 MOST_LOST = 0.5  # points of top-1 accuracy

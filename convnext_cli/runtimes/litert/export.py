@@ -27,7 +27,7 @@ _BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
 def refuse(card: Card, plan: Plan) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     if find_spec("ai_edge_litert") is None:
         raise UnavailableError("LiteRT is not installed", "pip install ai-edge-litert")
     if plan.dtype == "bfloat16":
@@ -43,12 +43,12 @@ def refuse(card: Card, plan: Plan) -> None:
 
 
 def made_with() -> dict[str, str]:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     return {"ai-edge-litert": version("ai-edge-litert")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     from convnext_cli.runtimes.exporting.float16 import refuse_overflow
     from convnext_cli.runtimes.litert.export_preprocessing import tensor_of
     from convnext_cli.runtimes.litert.graph import Graph

@@ -24,7 +24,7 @@ _AGAIN = "fetch or export it again"
 
 
 def open_file(path: Path, *, device: str, threads: int) -> tuple[LiteRTFile, Card | None]:
-    """The file, and the card in its metadata. Raises as ``runtimes.exported`` says."""
+    """The file, and the card in its metadata. Raises as ``protocol.Reader`` says."""
     if device not in ("auto", "cpu"):
         raise UnavailableError(f"{path.name} runs on the CPU, not on {device}", "leave -d out")
     check(path, _AGAIN)  # the runtime checks no weights
@@ -34,7 +34,7 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[LiteRTFile, Car
 
 
 class LiteRTFile:
-    """``exported.Runtime`` of an interpreter, whose input is resized when a batch has another shape."""
+    """``protocol.Runtime`` of an interpreter, whose input is resized when a batch has another shape."""
 
     name = "litert"
     device = "cpu"
@@ -47,7 +47,7 @@ class LiteRTFile:
         self._open()
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """See ``exported.Runtime``."""
+        """See ``protocol.Runtime``."""
         interpreter = self._interpreter
         try:
             if x.shape != self._shape:

@@ -135,7 +135,7 @@ class OnnxRuntimeEngine:
         return self._exported.outputs(batch)
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
-        """What the file gives, as ``exported.Runtime`` has it, for any number of photos of a size that it takes."""
+        """What the file gives, as ``protocol.Runtime`` has it, for any number of photos of a size that it takes."""
         step = self._step or max(1, len(batch))
         parts = [self._run(batch[i : i + step]) for i in range(0, max(1, len(batch)), step)]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]

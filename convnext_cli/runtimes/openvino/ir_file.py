@@ -56,7 +56,7 @@ def checksum(weights: Path) -> str:
 
 
 class OpenVINORuntime:
-    """``exported.Runtime`` of a compiled model. notes: what was done otherwise than its card says."""
+    """``protocol.Runtime`` of a compiled model. notes: what was done otherwise than its card says."""
 
     name = "openvino"
     device = "cpu"
@@ -68,7 +68,7 @@ class OpenVINORuntime:
         self._outputs = len(compiled.outputs)
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """See ``exported.Runtime``."""
+        """See ``protocol.Runtime``."""
         try:
             with self._environment.computing():
                 result = self._request.infer([x], share_inputs=True)

@@ -39,7 +39,7 @@ _OPTIONS = {
 
 
 def refuse(card: Card, plan: Plan) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     torch_program.refuse(card, plan)
     torch_program.refuse_old_torch()
     if shutil.which(_compiler()) is None:
@@ -56,13 +56,13 @@ def _compiler() -> str:
 
 
 def made_with() -> dict[str, str]:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     return {"torch": torch.__version__}
 
 
 @torch.no_grad()  # or else nothing is frozen
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     with quiet() as said:
         import torch._inductor
         from torch._inductor.utils import fresh_inductor_cache

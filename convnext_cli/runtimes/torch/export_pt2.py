@@ -20,18 +20,18 @@ from convnext_cli.runtimes.torch.program_file import CARD
 
 
 def refuse(card: Card, plan: Plan) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     torch_program.refuse(card, plan)
     torch_program.refuse_old_torch()
 
 
 def made_with() -> dict[str, str]:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     return {"torch": torch.__version__}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     with quiet():
         program = torch_program.exported(checkpoint, card, plan)
         buffer = BytesIO()  # torch's own writer ends the process when a disk is full

@@ -21,18 +21,18 @@ from convnext_cli.runtimes.torch.program_file import CARD
 
 
 def refuse(card: Card, plan: Plan) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     program.refuse(card, plan)
 
 
 def made_with() -> dict[str, str]:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     return {"torch": torch.__version__}
 
 
 @torch.no_grad()
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
-    """See ``runtimes.exporting.Writer``."""
+    """See ``protocol.Writer``."""
     with quiet():
         whole = program.program(checkpoint, card, plan)
         if isinstance(whole, program.PhotoNetwork):

@@ -25,7 +25,7 @@ Program = Callable[[torch.Tensor], Any]
 
 
 class ProgramRuntime:
-    """``exported.Runtime`` of a program of torch's. program: a tensor -> one, or several. threads: until ``close``."""
+    """``protocol.Runtime`` of a program of torch's. program: a tensor -> one, or several. threads: until ``close``."""
 
     def __init__(self, name: str, program: Program, card: Card, device: torch.device, threads: int) -> None:
         self.name, self.device = name, str(device)
@@ -37,7 +37,7 @@ class ProgramRuntime:
 
     @torch.inference_mode()
     def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """See ``exported.Runtime``. Raises ModelError for a size that the program does not take."""
+        """See ``protocol.Runtime``. Raises ModelError for a size that the program does not take."""
         assert self._program is not None, "closed"
         self._refuse(x)
         tensor = torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._place)
