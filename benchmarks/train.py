@@ -27,7 +27,6 @@ from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import timm
@@ -41,6 +40,7 @@ from convnext_cli.base.threads import usable_threads
 from convnext_cli.training import loop
 from convnext_cli.training.distributed import join
 from convnext_cli.training.initial_network import scratch
+from convnext_cli.training.listener import SILENT
 from convnext_cli.training.loop import DTYPES, Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.precision import fastest
@@ -48,11 +48,6 @@ from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import SCRATCH, TrainingSettings
 
 CLASSES, DROP_PATH = 1000, 0.1
-
-
-class Silent:
-    def step(self, done: float, values: dict[str, Any]) -> None: ...
-    def judged(self, done: float, values: dict[str, Any]) -> None: ...
 
 
 def settings_of(options: argparse.Namespace, size: int) -> TrainingSettings:
@@ -85,7 +80,7 @@ def ours(options: argparse.Namespace, size: int, dtype: str, *, own_gradient: bo
             Photos(pixels, labels, pixels, labels),
             processes,
             RunFolder(Path(tempfile.gettempdir())),
-            Silent(),
+            SILENT,
             dtype=dtype,
             workers=0,
             write=lambda _: None,

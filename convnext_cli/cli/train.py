@@ -163,10 +163,10 @@ def train(**given: Any) -> int:
     from convnext_cli.training import distributed, run
 
     group = distributed.join(given["device"])
-    teller = train_view.Teller(quiet=given["quiet"] or not group.first)
+    view = train_view.LiveView(quiet=given["quiet"] or not group.first)
     try:
-        with closing(open_data(paths)) as dataset, teller, witness.noting("train", given["timeout"]) as notes:
-            outcome = run.train(job, replace(dataset, in_flight=notes), group, teller)
+        with closing(open_data(paths)) as dataset, view, witness.noting("train", given["timeout"]) as notes:
+            outcome = run.train(job, replace(dataset, in_flight=notes), group, view)
     except KeyboardInterrupt:
         render.note(_interrupted(job) if folder.begun() else "interrupted before the run began")
         return 130

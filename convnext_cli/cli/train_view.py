@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from convnext_cli.base.text import duration as duration
 from convnext_cli.cli import render
 from convnext_cli.cli.label_view import EVERY, counted
+from convnext_cli.training.listener import TrainListener
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,22 +38,22 @@ _NOTED = (
 )
 
 
-class Teller:
-    """Told by the run what is done; as a context it holds the live table."""
+class LiveView(TrainListener):
+    """Prints notes and lines; on a terminal, as a context, it draws a table that is kept up to date."""
 
     def __init__(self, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._live: Live | None = None
         self._quiet = quiet
-        self._done = 0.0
+        self._share = 0.0
         self._line = ""
-        self._clock, self._action = clock, ""
-        self._action_begun, self._action_noted, self._action_before = 0.0, 0.0, 0
+        self._clock = clock
+        self._stage_name, self._stage_total, self._stage_done = "", 0, 0
+        self._stage_begun, self._stage_noted, self._stage_before = 0.0, 0.0, 0
         self._last: dict[str, Any] = {}
         self._history: list[dict[str, Any]] = []
-        self._minutes: float | None = None
         self._step_noted = clock()
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Self:
         if not self._quiet and render.err().is_terminal:
             from rich.live import Live
 
@@ -69,26 +70,30 @@ class Teller:
             if self._history and kind is None:
                 render.err().print(self._table())
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         if not self._quiet:
             render.note(f"note: {text}")
 
-    def progress(self, action: str, done: int, total: int) -> None:
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._stage_name, self._stage_total, self._stage_done, self._stage_before = name, total or 0, 0, -1
+        if self._live is None and not self._quiet:
+            render.note(f"{name}: {counted(self._stage_total, 'photo')}")
+
+    def advance(self, done: int = 1, *, failed: int = 0) -> None:
         now = self._clock()
-        if action != self._action:  # the first of its photos took an unknown time
-            self._action, self._action_begun, self._action_noted, self._action_before = action, now, now, done
-            if self._live is None and not self._quiet:
-                render.note(f"{action}: {counted(total, 'photo')}")
-        self._line = f"{action}: {done:,} of {counted(total, 'photo')}" if done < total else ""
-        if self._line and now > self._action_begun:
-            rate = (done - self._action_before) / (now - self._action_begun)
+        self._stage_done += done
+        if self._stage_before < 0:  # the first of its photos took an unknown time
+            self._stage_begun, self._stage_noted, self._stage_before = now, now, self._stage_done
+        done, total = self._stage_done, self._stage_total
+        self._line = f"{self._stage_name}: {done:,} of {counted(total, 'photo')}" if done < total else ""
+        if self._line and now > self._stage_begun:
+            rate = (done - self._stage_before) / (now - self._stage_begun)
             self._line += f", {rate:,.1f}/s, {duration((total - done) / rate)} left" if rate else ""
-        if self._live is None and not self._quiet and self._line and now - self._action_noted >= EVERY:
-            self._action_noted = now
+        if self._live is None and not self._quiet and self._line and now - self._stage_noted >= EVERY:
+            self._stage_noted = now
             render.note(self._line)
 
-    def begins(self, recipe: TrainingSettings, facts: dict[str, Any]) -> None:
-        self._minutes = recipe.minutes
+    def begins(self, settings: TrainingSettings, facts: dict[str, Any]) -> None:
         self._step_noted = self._clock()
         if self._quiet:
             return
@@ -99,13 +104,13 @@ class Teller:
             f"{facts['architecture'] or 'a network'}, beginning with {facts['begun_with']}, on "
             f"{facts['device']}{processes} in {facts['dtype']}"
         )
-        if not recipe.freeze:
-            told = recipe.to_dict()
-            told = {name: told[name] for name in _NOTED if told.get(name) not in (None, [], 0, 0.0, "none")}
-            render.note("settings: " + ", ".join(f"{name} {value}" for name, value in told.items()))
+        if not settings.freeze:
+            values = settings.to_dict()
+            shown = {name: values[name] for name in _NOTED if values.get(name) not in (None, [], 0, 0.0, "none")}
+            render.note("settings: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
 
     def step(self, done: float, values: dict[str, Any]) -> None:
-        self._done, self._last, self._line = done, values, ""
+        self._share, self._last, self._line = done, values, ""
         if self._live is None and not self._quiet and self._clock() - self._step_noted >= EVERY:
             self._step_noted = self._clock()
             left = f", {duration(values['seconds'] * (1 - done) / done)} left" if done > 0.005 else ""
@@ -114,12 +119,12 @@ class Teller:
                 f"{values['images_per_second']:,.0f} photos/s{left}"
             )
 
-    def judged(self, done: float, values: dict[str, Any]) -> None:
-        self._done = done
+    def evaluated(self, done: float, values: dict[str, Any]) -> None:
+        self._share = done
         if "val_top1" in values:
             self._history.append(values | {"loss": self._last.get("loss")})
         if self._live is None and not self._quiet:
-            render.note(_told(values, self._last))
+            render.note(_described(values, self._last))
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
@@ -135,10 +140,10 @@ class Teller:
         if self._last:
             row = Table.grid(padding=(0, 2))
             spent = self._last["seconds"]
-            left = spent * (1 - self._done) / self._done if self._done > 0.005 else None
+            left = spent * (1 - self._share) / self._share if self._share > 0.005 else None
             row.add_row(
-                ProgressBar(total=1, completed=self._done, width=30),
-                f"{100 * self._done:.0f} %",
+                ProgressBar(total=1, completed=self._share, width=30),
+                f"{100 * self._share:.0f} %",
                 f"epoch {self._last['epoch']:.1f}",
                 f"loss {self._last['loss']:.3f}",
                 f"{self._last['images_per_second']:,.0f} photos/s",
@@ -177,7 +182,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _told(values: dict[str, Any], last: dict[str, Any]) -> str:
+def _described(values: dict[str, Any], last: dict[str, Any]) -> str:
     """An evaluation in a line."""
     if "penalty" in values:
         return (

@@ -20,6 +20,7 @@ from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.features import Features
 from convnext_cli.training.initial_network import Start
+from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
@@ -132,7 +133,7 @@ def solve(
     weights: Tensor | None,
     processes: Processes,
     folder: RunFolder,
-    teller: Any,
+    listener: TrainListener,
     *,
     dtype: str,
     threads: int,
@@ -143,22 +144,22 @@ def solve(
     """
     check_alone(processes.world)
     network = start.network.to(processes.device).to(memory_format=torch.channels_last)
-    features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads, say=teller.say)
+    features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads, say=listener.note)
 
-    def told(name: str, total: int) -> Callable[[int], None]:
-        return lambda done: teller.progress(f"computing the features of {name}", done, total)
+    def counted(name: str, total: int) -> Callable[[int], None]:
+        return lambda done: listener.progress(f"computing the features of {name}", done, total)
 
-    plain, mirrored = features.of(photos.train, mirrored=recipe.flip, progress=told("train", len(photos.train)))
+    plain, mirrored = features.of(photos.train, mirrored=recipe.flip, progress=counted("train", len(photos.train)))
     val = plain[:0]
     if len(photos.val):
-        val, _ = features.of(photos.val, progress=told("val", len(photos.val)))
+        val, _ = features.of(photos.val, progress=counted("val", len(photos.val)))
     train, rows = plain, photos.train_labels
     if mirrored is not None:
         train, rows = torch.cat([plain, mirrored]), rows.repeat(2)
     if weights is None:
         weights = torch.ones(network.config.num_labels)
     folder.cut_log(-1)
-    teller.say("fitting the classifier to these features")
+    listener.note("fitting the classifier to these features")
     solver = Solver(train, rows, val, photos.val_labels, weights, recipe.smoothing)
     if not len(photos.val):
         only = solver(10.0**UNJUDGED)
@@ -169,7 +170,7 @@ def solve(
     for step, fit in enumerate(search(solver), 1):
         line = {"step": step, "epoch": 0.0, "penalty": fit.penalty, "val_top1": fit.top1, "val_loss": fit.loss}
         folder.add_to_log(line)
-        teller.judged(min(1.0, step / len(POWERS)), line)
+        listener.evaluated(min(1.0, step / len(POWERS)), line)
         if best is None or fit.merit > best.merit:
             best, values = fit, line
     assert best is not None

@@ -17,7 +17,8 @@ from convnext_cli.training import model_file, plots
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.features import Features
-from convnext_cli.training.job import Job, Teller
+from convnext_cli.training.job import Job
+from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.photo_cache import Judged, Pixels, load
 from convnext_cli.training.run_folder import RunFolder
@@ -29,7 +30,7 @@ LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
 
 
 def finish(
-    job: Job, ready: Prepared, processes: Processes, folder: RunFolder, teller: Teller, best: dict[str, Any]
+    job: Job, ready: Prepared, processes: Processes, folder: RunFolder, listener: TrainListener, best: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the model and its pictures; gives {"results": …} for run.json. In the first process alone."""
     recipe, start, data, photos = ready.recipe, ready.start, ready.data, ready.photos
@@ -49,18 +50,18 @@ def finish(
                 threads=job.threads,
                 timeout=job.timeout,
                 memory=job.memory,
-                progress=lambda done: teller.progress(f"reading {split} at {rule.size[0]} pixels", done, len(some)),
+                progress=lambda done: listener.progress(f"reading {split} at {rule.size[0]} pixels", done, len(some)),
             )
         gone = {photo.path for photo, _ in bad}
         if gone:
-            teller.say(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
+            listener.note(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
         return logits_of(pixels, rule, split) if len(pixels) else torch.empty(0, 0), gone
 
     engines: dict[Preprocessing, Features] = {}
 
     def logits_of(pixels: Pixels, rule: Preprocessing, split: str) -> torch.Tensor:
         def tell(done: int) -> None:
-            teller.progress(f"computing the answers for {split} at {rule.size[0]} pixels", done, len(pixels))
+            listener.progress(f"computing the answers for {split} at {rule.size[0]} pixels", done, len(pixels))
 
         tell(0)
         if not recipe.freeze:
@@ -96,7 +97,7 @@ def finish(
     name = folder.path.resolve().name
     card = model_file.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
     model_file.write(folder.model, network, card)
-    _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, teller)
+    _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, listener)
     return {"results": results}
 
 
@@ -169,10 +170,10 @@ def _draw(
     photos: Photos,
     data: TrainingData,
     results: dict[str, Any],
-    teller: Teller,
+    listener: TrainListener,
 ) -> None:
     if not plots.available():
-        teller.say("pictures are not drawn: pip install matplotlib")
+        listener.note("pictures are not drawn: pip install matplotlib")
         return
     if "penalty" not in results:  # a solved classifier has no course
         plots.curves(folder.read_log(), folder.curves)

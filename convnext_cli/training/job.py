@@ -1,28 +1,11 @@
-"""What was asked of ``convnext train``, who is told how it goes, and what came of it."""
+"""What was asked of ``convnext train``, and what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from convnext_cli.training.loop import Told
-from convnext_cli.training.settings import TrainingSettings
-
-
-class Teller(Told, Protocol):
-    """Who is told what is done."""
-
-    def say(self, text: str) -> None:
-        """A sentence of what is remarkable."""
-        ...
-
-    def progress(self, action: str, done: int, total: int) -> None:
-        """action: such as "reading train". done, total: photos."""
-        ...
-
-    def begins(self, recipe: TrainingSettings, facts: dict[str, Any]) -> None: ...
+from typing import Any
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from convnext_cli.training.batches import Batches, Plan
 from convnext_cli.training.depthwise import replace_depthwise
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import KeptPaths, Start
+from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.photo_cache import Pixels
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
@@ -74,14 +75,6 @@ class Progress:
     since: int = 0
 
 
-class Told(Protocol):
-    """Who is told how a run goes, in the first process."""
-
-    def step(self, done: float, values: dict[str, Any]) -> None: ...
-
-    def judged(self, done: float, values: dict[str, Any]) -> None: ...
-
-
 class Trainer:
     """One run.
 
@@ -95,7 +88,7 @@ class Trainer:
         photos: Photos,
         processes: Processes,
         folder: RunFolder,
-        told: Told,
+        listener: TrainListener,
         *,
         dtype: str,
         workers: int,
@@ -103,7 +96,13 @@ class Trainer:
         weights: Tensor | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        self.recipe, self.photos, self.processes, self.folder, self.told = recipe, photos, processes, folder, told
+        self.recipe, self.photos, self.processes, self.folder, self.listener = (
+            recipe,
+            photos,
+            processes,
+            folder,
+            listener,
+        )
         device = processes.device
         self.network = start.network.to(device).to(memory_format=torch.channels_last).train()
         if device.type == "cpu":
@@ -340,7 +339,7 @@ class Trainer:
             "seconds": round(self.state.spent, 1),
         }
         self.folder.add_to_log(values)
-        self.told.step(self._done, values)
+        self.listener.step(self._done, values)
 
     def _judge(self) -> None:
         """Look at val with the averaged weights, or the network's own; keep the best, and tell. The last are the best
@@ -377,7 +376,7 @@ class Trainer:
         if self.processes.first:
             if "val_top1" in values:
                 self.folder.add_to_log(values)
-            self.told.judged(self._done, values)
+            self.listener.evaluated(self._done, values)
 
     def _figures(self) -> dict[str, Any]:
         """Of val, by their names in the log; none without val."""

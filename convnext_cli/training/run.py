@@ -21,13 +21,14 @@ from convnext_cli.storage.addresses import is_url
 from convnext_cli.training import classifier_head, finish, model_file, setting_effects, setup
 from convnext_cli.training.data import SHARE, TrainingData, arrange
 from convnext_cli.training.distributed import Processes
-from convnext_cli.training.job import Job, Outcome, Teller
+from convnext_cli.training.job import Job, Outcome
+from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import read
 
 
-def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> Outcome:
+def train(job: Job, dataset: Dataset, processes: Processes, listener: TrainListener) -> Outcome:
     """Train, or go on where an earlier run in the folder was cut; nothing more is done where it has come to its end.
 
     Raises UsageError when the folder holds another run, ModelError for data or weights that cannot be used.
@@ -44,7 +45,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
     seed = former["seed"] if former is not None else job.given.get("seed", 0)
     val, test = (SHARE if share is None else share for share in (job.val, job.test))
     data = arrange(
-        dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=teller.say, progress=teller.progress
+        dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=listener.note, progress=listener.progress
     )
     identity = setup.identity_of(data)
     if former is not None:
@@ -58,20 +59,20 @@ def train(job: Job, dataset: Dataset, processes: Processes, teller: Teller) -> O
         if "results" in former:
             return Outcome(True, former, trained=False)
     else:
-        recipe = setup.settings(job, data, processes, teller)
-    ready = setup.prepare(job, recipe, data, processes, teller, former=former)
+        recipe = setup.settings(job, data, processes, listener)
+    ready = setup.prepare(job, recipe, data, processes, listener, former=former)
     facts = former or ready.facts(job, processes, identity)
     if processes.first:
         if former is None:
-            _begin(folder, ready, facts, teller)
+            _begin(folder, ready, facts, listener)
         folder.tidy()
-    teller.begins(ready.recipe, facts)
+    listener.begins(ready.recipe, facts)
     processes.wait()
-    best = _train(job, ready, processes, folder, teller, goes_on=former is not None)
+    best = _train(job, ready, processes, folder, listener, goes_on=former is not None)
     if best is None:
         return Outcome(False, facts)
     if processes.first:
-        facts = facts | finish.finish(job, ready, processes, folder, teller, best)
+        facts = facts | finish.finish(job, ready, processes, folder, listener, best)
         folder.write_facts(facts)
         folder.forget_former()
     processes.wait()
@@ -99,11 +100,11 @@ def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
     return replace(job, **parting)
 
 
-def _begin(folder: RunFolder, ready: setup.Prepared, facts: dict[str, Any], teller: Teller) -> None:
+def _begin(folder: RunFolder, ready: setup.Prepared, facts: dict[str, Any], listener: TrainListener) -> None:
     """Write what comes before the first step, in place of an earlier run; run.json last: it says that one is there."""
     if folder.begun():
         folder.set_aside()
-        teller.say(f"the earlier run is kept as {folder.former} until this one is done")
+        listener.note(f"the earlier run is kept as {folder.former} until this one is done")
     folder.make()
     with replacing(folder.recipe) as file:
         file.write(tomli_w.dumps(setting_effects.in_force(ready.recipe)).encode())
@@ -125,7 +126,7 @@ def _train(
     ready: setup.Prepared,
     processes: Processes,
     folder: RunFolder,
-    teller: Teller,
+    listener: TrainListener,
     *,
     goes_on: bool,
 ) -> dict[str, Any] | None:
@@ -140,7 +141,7 @@ def _train(
 
     if recipe.freeze:
         best = classifier_head.solve(
-            recipe, start, ready.photos, weights, processes, folder, teller, dtype=ready.dtype, threads=job.threads
+            recipe, start, ready.photos, weights, processes, folder, listener, dtype=ready.dtype, threads=job.threads
         )
         write(folder.best)
         return best
@@ -150,7 +151,7 @@ def _train(
         ready.photos,
         processes,
         folder,
-        teller,
+        listener,
         dtype=ready.dtype,
         workers=workers,
         write=write,
@@ -160,7 +161,7 @@ def _train(
     if goes_on:
         if (state := folder.read_state()) is not None:
             trainer.resume(state)
-            teller.say(f"going on at step {trainer.state.step:,}")
+            listener.note(f"going on at step {trainer.state.step:,}")
         if processes.first:
             folder.cut_log(-1 if state is None else trainer.state.step)
     with _stopping(trainer):

@@ -19,7 +19,8 @@ from convnext_cli.training import aspect_ratios, defaults, precision, setting_ef
 from convnext_cli.training.data import FEW, TrainingData
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import Start, begin
-from convnext_cli.training.job import Job, Teller
+from convnext_cli.training.job import Job
+from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import DTYPES, Photos, Teacher
 from convnext_cli.training.photo_cache import Judged, Pixels, Shrunk, load
 from convnext_cli.training.settings import SCRATCH, TrainingSettings, make
@@ -64,13 +65,13 @@ class Prepared:
         }
 
 
-def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller) -> TrainingSettings:
+def settings(job: Job, data: TrainingData, processes: Processes, listener: TrainListener) -> TrainingSettings:
     """Those that were given, and for the rest what the data asks for. Raises UsageError."""
     card = checkpoints.read_card(job.start) if job.start is not None else None
     fitted = (
         None
         if "resize" in job.given
-        else aspect_ratios.suggest(data.dataset, data.train, card, progress=teller.progress)
+        else aspect_ratios.suggest(data.dataset, data.train, card, progress=listener.progress)
     )
     recipe = defaults.choose(
         job.given,
@@ -85,15 +86,15 @@ def settings(job: Job, data: TrainingData, processes: Processes, teller: Teller)
         if not data.val and setting_effects.asked_for(recipe, job.named, name):
             setting_effects.refuse((job.named[name], "without photos for val, by which it decides"), [name])
     if fitted is not None and fitted.reason:
-        teller.say(fitted.reason)
+        listener.note(fitted.reason)
     if not recipe.freeze and recipe.batch_size < job.given.get("batch_size", 0):
-        teller.say(f"the batch has {recipe.batch_size} photos, since no more than {len(data.train)} are to train on")
+        listener.note(f"the batch has {recipe.batch_size} photos, since no more than {len(data.train)} are to train on")
     if recipe.freeze and setting_effects.asked_for(recipe, job.named, "seed") and not data.parted:
         setting_effects.refuse(
             (job.named["seed"], "with freeze on data that has its splits: nothing is random"), ["seed"]
         )
     if recipe.start == SCRATCH and len(data.train) < FEW:
-        teller.say(
+        listener.note(
             f"{len(data.train):,} photos are few to train from scratch (below {FEW:,}): with --from default it learns "
             "more from them"
         )
@@ -122,7 +123,7 @@ def prepare(
     recipe: TrainingSettings,
     data: TrainingData,
     processes: Processes,
-    teller: Teller,
+    listener: TrainListener,
     *,
     former: dict[str, Any] | None,
 ) -> Prepared:
@@ -137,9 +138,9 @@ def prepare(
         why = f"on the classifier of {start.begun}, which knows these classes"
         setting_effects.refuse((job.named["head_scale"], why), ["head_scale"])
     for note in (*data.notes, *start.notes):
-        teller.say(note)
+        listener.note(note)
     classes = data.classes
-    photos, data = _load(job, data, recipe, start, teller)
+    photos, data = _load(job, data, recipe, start, listener)
     if former is not None and identity_of(data) != former["used_sha256"]:
         raise ModelError(
             f"not the same photos can be read as when the run in {job.folder} began: {len(data.train)} for train and "
@@ -154,11 +155,11 @@ def prepare(
         _check_batch(recipe, processes, len(data.train))
     dtype = recipe.dtype if former is None else former["dtype"]
     if dtype == "auto":
-        measured = partial(teller.progress, "measuring steps in both precisions")
+        measured = partial(listener.progress, "measuring steps in both precisions")
         dtype = (
-            "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, teller.say, measured)
+            "float32" if recipe.freeze else precision.fastest(start.network, recipe, processes, listener.note, measured)
         )
-    teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype, teller.say)
+    teacher = None if recipe.freeze else _teacher(job, recipe, data, start, processes, dtype, listener.note)
     return Prepared(recipe, data, photos, start, teacher, dtype)
 
 
@@ -190,7 +191,7 @@ def _check_batch(recipe: TrainingSettings, processes: Processes, photos: int) ->
 
 
 def _load(
-    job: Job, data: TrainingData, recipe: TrainingSettings, start: Start, teller: Teller
+    job: Job, data: TrainingData, recipe: TrainingSettings, start: Start, listener: TrainListener
 ) -> tuple[Photos, TrainingData]:
     """Photos in memory where they fit, without bad ones. Raises ModelError for bad ones, unless they are skipped."""
     judged = Judged(start.recipe)
@@ -204,7 +205,7 @@ def _load(
         photos = getattr(data, name)
 
         def tell(done: int, name: str = name, total: int = len(photos)) -> None:
-            teller.progress(f"reading {name}", done, total)
+            listener.progress(f"reading {name}", done, total)
 
         found[name], some = load(
             data.dataset,
@@ -222,21 +223,21 @@ def _load(
         data.test,
         threads=job.threads,
         timeout=job.timeout,
-        progress=lambda done: teller.progress("reading test", done, len(data.test)),
+        progress=lambda done: listener.progress("reading test", done, len(data.test)),
     )
     if bad:
         for photo, error in bad[:_SHOWN]:
-            teller.say(f"{photo.path}: {error.kind}: {error.message}")
+            listener.note(f"{photo.path}: {error.kind}: {error.message}")
         if len(bad) > _SHOWN:
-            teller.say(f"and {len(bad) - _SHOWN:,} more")
+            listener.note(f"and {len(bad) - _SHOWN:,} more")
         if not job.skip_bad:
             many = "1 photo" if len(bad) == 1 else f"{len(bad):,} photos"
             raise ModelError(f"{many} cannot be read", "mend them, or leave them out with --skip-bad")
         left = data.without([photo for photo, _ in bad])
         if len(left.classes) < len(data.classes):
             gone = [name for name in data.classes if name not in left.classes]
-            teller.say(f"left out: classes without a photo that can be read: {', '.join(gone)}")
-            return _load(job, left, recipe, start, teller)  # without the photos that it has in other splits
+            listener.note(f"left out: classes without a photo that can be read: {', '.join(gone)}")
+            return _load(job, left, recipe, start, listener)  # without the photos that it has in other splits
         data = left
     rows = data.rows
     labels = {

@@ -28,6 +28,7 @@ from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import Start
+from convnext_cli.training.listener import SILENT
 from convnext_cli.training.loop import Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
@@ -243,15 +244,9 @@ def photos_of(count: int = 8, classes: int = 4) -> Photos:
     return Photos(kept, rows, kept, rows)
 
 
-class Silent:
-    def step(self, done: float, values: dict[str, Any]) -> None: ...
-
-    def judged(self, done: float, values: dict[str, Any]) -> None: ...
-
-
 def trainer_of(recipe: TrainingSettings, folder: Path, *, start: Start | None = None, **more: Any) -> Trainer:
     return Trainer(
-        *(recipe.replace(epochs=1.0), start or start_of(), photos_of(), ALONE, RunFolder(folder), Silent()),
+        *(recipe.replace(epochs=1.0), start or start_of(), photos_of(), ALONE, RunFolder(folder), SILENT),
         dtype="float32",
         workers=0,
         write=lambda path: None,

@@ -16,6 +16,7 @@ from convnext_cli.training import mixup
 from convnext_cli.training import optimiser as optimise
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import Start
+from convnext_cli.training.listener import SILENT
 from convnext_cli.training.loop import Photos, Trainer
 from convnext_cli.training.photo_cache import InMemory
 from convnext_cli.training.run_folder import RunFolder
@@ -34,12 +35,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "V2, patches of 2": {"use_grn": True, "ls_init_value": None, "conv_mlp": True, "patch_size": 2},
 }
 MIXES = {"plain": None, "mixup": mixup.Mix(0.7, None), "cutmix": mixup.Mix(0.5, (0.25, 0.125, 0.5))}
-
-
-class _Silent:
-    def step(self, done: float, values: dict[str, Any]) -> None: ...
-
-    def judged(self, done: float, values: dict[str, Any]) -> None: ...
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
@@ -70,7 +65,7 @@ def trainer(theirs: nn.Module, folder: Path, **settings: Any) -> Trainer:
     recipe = TrainingSettings(**given | {"augment": "none", "drop_path": 0.0, "smoothing": 0.1, "ema": 0.0} | settings)
     start = Start(network, Preprocessing(size=(SIZE, SIZE), resize_to=(SIZE, SIZE)), "", "timm's")
     return Trainer(
-        *(recipe, start, photos(), ALONE, RunFolder(folder), _Silent()),
+        *(recipe, start, photos(), ALONE, RunFolder(folder), SILENT),
         dtype="float32",
         workers=0,
         write=lambda path: None,

@@ -206,11 +206,11 @@ class TestTold:
         render.reset()
         render.set_quiet(False)
         now = [100.0]
-        teller = train_view.Teller(quiet=False, clock=lambda: now[0])
+        view = train_view.LiveView(quiet=False, clock=lambda: now[0])
         for done in range(1, 1001):
-            teller.progress("reading train", done, 1000)
+            view.progress("reading train", done, 1000)
             now[0] += 0.25
-        teller.progress("reading val", 1, 1)
+        view.progress("reading val", 1, 1)
         assert capsys.readouterr().err.splitlines() == [
             "reading train: 1,000 photos",
             "reading train: 241 of 1,000 photos, 4.0/s, 3 min left",
@@ -227,11 +227,11 @@ class TestTold:
         render.reset()
         render.set_quiet(False)
         now = [100.0]
-        teller = train_view.Teller(quiet=False, clock=lambda: now[0])
+        view = train_view.LiveView(quiet=False, clock=lambda: now[0])
         for step in range(1, 6):
             now[0] += 30.0
             values = {"epoch": step / 10, "loss": 2.0, "images_per_second": 3.0, "seconds": 30.0 * step}
-            teller.step(step / 10, values)
+            view.step(step / 10, values)
         assert capsys.readouterr().err.splitlines() == [
             "20 %, epoch 0.2: loss 2.000, 3 photos/s, 4 min left",
             "40 %, epoch 0.4: loss 2.000, 3 photos/s, 3 min left",
@@ -244,7 +244,7 @@ class TestTold:
             assert process.communicate(timeout=60) == ("", told) and process.returncode == 9
 
     def test_quiet(self, capsys: pytest.CaptureFixture[str]) -> None:
-        train_view.Teller(quiet=True).progress("reading train", 1, 10)
+        train_view.LiveView(quiet=True).progress("reading train", 1, 10)
         assert capsys.readouterr().err == ""
 
     def test_all_that_takes_long_is_announced(

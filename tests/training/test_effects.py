@@ -13,6 +13,7 @@ import torch
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.training import classifier_head, setting_effects
+from convnext_cli.training.listener import SILENT
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.setting_effects import NEEDS, Need
 from convnext_cli.training.settings import NAMES, TrainingSettings
@@ -154,19 +155,12 @@ class TestTable:
         assert caught.value.hint == "leave them out"
 
     def test_a_solved_classifier_is_the_same_whatever_they_are(self, tmp_path: Path) -> None:
-        class Quiet:
-            def say(self, *_: Any) -> None: ...
-
-            def progress(self, *_: Any) -> None: ...
-
-            def judged(self, *_: Any) -> None: ...
-
         solved = []
         for number, changes in enumerate(({}, {name: OTHER[name] for name in TRAINED})):
             start, folder = start_of(), RunFolder(tmp_path / str(number))
             folder.make()
             recipe = TrainingSettings(**{"start": "x", "size": 32, "batch_size": 4, "freeze": True} | changes)
-            given = (recipe, start, photos_of(), None, ALONE, folder, Quiet())
+            given = (recipe, start, photos_of(), None, ALONE, folder, SILENT)
             classifier_head.solve(*given, dtype="float32", threads=1)
             solved.append(start.network.state_dict())
         assert all(torch.equal(tensor, solved[1][name]) for name, tensor in solved[0].items())
