@@ -26,6 +26,7 @@ from convnext_cli.jobs.actions.sort import Step, apply, plan
 from convnext_cli.jobs.actions.undo import Kept, Log, Undone, undo
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.predict.rows import Prediction, Row
+from tests.helpers.tiers import slow_except
 
 MODES: list[Any] = ["copy", "link", "hardlink", "move"]
 Tree = dict[str, tuple[Any, ...]]
@@ -233,7 +234,10 @@ def test_the_folder_may_not_be_a_file(root: Path) -> None:
 # each mode, and back
 
 
-@pytest.fixture(params=["copy", "link", "hardlink", "move", "move far", "move by links", "move looking"])
+WAYS = ["copy", "link", "hardlink", "move", "move far", "move by links", "move looking"]
+
+
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Path]]:
     """A mode, and a folder to sort into; also on another disk, and on disks that can do less."""
     mode, _, how = request.param.partition(" ")
@@ -420,6 +424,7 @@ def assert_none_is_lost(before: Tree, *roots: Path) -> None:
 
 
 @needs_fork
+@pytest.mark.parametrize("way", slow_except(WAYS, "copy", "move"), indirect=True)
 def test_a_killed_sort_can_be_undone(
     way: tuple[Any, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +444,7 @@ def test_a_killed_sort_can_be_undone(
 
 
 @needs_fork
+@pytest.mark.parametrize("way", slow_except(WAYS, "copy", "move"), indirect=True)
 def test_a_killed_sort_goes_on(
     way: tuple[Any, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +476,7 @@ def test_a_killed_sort_goes_on(
 
 
 @needs_fork
+@pytest.mark.parametrize("way", slow_except(WAYS, "copy", "move"), indirect=True)
 def test_a_killed_undo_goes_on(way: tuple[Any, Path], root: Path, tmp_path: Path) -> None:
     mode, into = way
     for call, entries, before in kills(root, into):

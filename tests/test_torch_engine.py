@@ -92,6 +92,7 @@ def test_half_precision_is_really_used(dtype: str) -> None:
         assert difference(engine(checkpoint, dtype=dtype, autocast=autocast)(x), exact(checkpoint, x)) > 1e-5
 
 
+@pytest.mark.slow
 def test_compiled_is_the_network_and_compiles_once_for_smaller_batches() -> None:
     checkpoint, x = made(shallow("V2")), reference_input(64, 64, 5)
     wanted = exact(checkpoint, x)
@@ -106,7 +107,6 @@ def test_compiled_is_the_network_and_compiles_once_for_smaller_batches() -> None
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
-@pytest.mark.slow
 def test_compiled_code_holds_the_weights_as_constants() -> None:
     compiled, x = engine(made(shallow("V1")), compiled=True), reference_input(64, 64, 2)
     compiled(x)
