@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from convnext_cli import zoo
+from convnext_cli.base import machine
 from convnext_cli.base.errors import ModelError, UsageError
-from convnext_cli.benchmarking import compare, inputs, peers, sweep, work
+from convnext_cli.benchmarking import compare, peers, sweep, work
 from convnext_cli.benchmarking.process import Worker, WorkerError
 from convnext_cli.benchmarking.row import KEYS
 from convnext_cli.benchmarking.runs import Bench
@@ -364,8 +365,8 @@ def test_the_cache_is_read_from_the_system(tmp_path: Path) -> None:
     for i, size in enumerate(("48K", "2048K", "32M")):
         (tmp_path / f"index{i}").mkdir()
         (tmp_path / f"index{i}" / "size").write_text(size + "\n")
-    assert inputs.last_level_cache(tmp_path) == 32 << 20
-    assert inputs.last_level_cache(tmp_path / "nowhere") == 64 << 20
+    assert machine.last_level_cache(tmp_path) == 32 << 20
+    assert machine.last_level_cache(tmp_path / "nowhere") == 64 << 20
 
 
 # processes ------------------------------------------------------------------------------------------------------------

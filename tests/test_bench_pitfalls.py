@@ -22,11 +22,10 @@ import numpy as np
 import pytest
 
 from convnext_cli import benchmarking, zoo
-from convnext_cli.base import memory
+from convnext_cli.base import environment, memory
 from convnext_cli.benchmarking import (
     compare,
     disturbance,
-    environment,
     inputs,
     measure,
     row,
@@ -326,7 +325,7 @@ def test_14_more_threads_than_processors_are_told() -> None:
 def test_15_affinity_is_what_is_reported() -> None:
     code = (
         "import os, json; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from convnext_cli.benchmarking import environment; print(json.dumps(environment.describe()))"
+        "from convnext_cli.base import environment; print(json.dumps(environment.describe()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["usable_threads"] == 1

@@ -18,6 +18,8 @@ INSTRUCTION_SETS = (
     *("avx_vnni", "avx2", "f16c", "fma", "i8mm", "bf16", "asimddp", "asimd", "sve"),
 )
 
+_USUAL_CACHE = 64 << 20  # bytes, where the system does not report it
+
 
 @cache
 def _linux() -> dict[str, str]:
@@ -71,3 +73,13 @@ def _sysctl(name: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
+
+
+def last_level_cache(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Bytes of the processor's largest cache."""
+    sizes = [0]
+    for file in root.glob("index*/size"):
+        text = file.read_text().strip()
+        units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+        sizes.append(int(text.rstrip("KMG")) * units.get(text[-1:], 1))
+    return max(sizes) or _USUAL_CACHE

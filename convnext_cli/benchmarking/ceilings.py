@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from convnext_cli.benchmarking import inputs
+from convnext_cli.base import machine
 
 SECONDS = 0.6  # for each product
 # Rows, inner extent and columns: squares, and one like a pointwise layer of a batch.
@@ -73,7 +73,7 @@ def copy_bandwidth(device: str, threads: int) -> float:
     import torch
 
     torch.set_num_threads(threads)
-    numbers = max(64 << 20, 4 * inputs.last_level_cache()) // 4 * (1 if device == "cpu" else 4)
+    numbers = max(64 << 20, 4 * machine.last_level_cache()) // 4 * (1 if device == "cpu" else 4)
     source = torch.randn(numbers, device=device)
     target = torch.empty_like(source)
 

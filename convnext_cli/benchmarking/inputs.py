@@ -6,28 +6,16 @@ Never zeros, which need less power and flatter the clock, and never one batch ag
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convnext_cli.base import memory
+from convnext_cli.base import machine, memory
 
 FEWEST = 8
-_USUAL_CACHE = 64 << 20  # bytes, where the system does not tell
 _PHOTO = 3 * 4  # bytes of a pixel: float32, three channels
 
 Batch = np.ndarray[Any, np.dtype[np.float32]]
-
-
-def last_level_cache(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """Bytes of the processor's largest cache."""
-    sizes = [0]
-    for file in root.glob("index*/size"):
-        text = file.read_text().strip()
-        units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-        sizes.append(int(text.rstrip("KMG")) * units.get(text[-1:], 1))
-    return max(sizes) or _USUAL_CACHE
 
 
 def fresh_seed() -> int:
@@ -46,7 +34,7 @@ class Inputs:
         photo = _PHOTO * height * width
         self._batch = batch_size
         self._shift = max(1, batch_size // FEWEST)
-        cached = 2 * (last_level_cache() if cache is None else cache) // photo + 1
+        cached = 2 * (machine.last_level_cache() if cache is None else cache) // photo + 1
         photos = max(batch_size + (FEWEST - 1) * self._shift, cached)
         memory.demand(photos * photo, f"inputs of batch {batch_size}")
         generator = np.random.default_rng(seed)

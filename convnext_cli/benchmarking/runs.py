@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convnext_cli.base import environment
 from convnext_cli.base.errors import ConvNextError, UnavailableError
-from convnext_cli.benchmarking import environment, row
+from convnext_cli.benchmarking import row
 from convnext_cli.benchmarking.disturbance import Watch
 from convnext_cli.benchmarking.inputs import fresh_seed
 from convnext_cli.benchmarking.process import Say, Worker, WorkerError

@@ -164,7 +164,8 @@ def bench(**given: Any) -> int:
     """
     render.set_quiet(given["quiet"])
     _check(given)
-    from convnext_cli.benchmarking import compare, environment, plot, sweep
+    from convnext_cli.base import environment
+    from convnext_cli.benchmarking import compare, plot, sweep
     from convnext_cli.benchmarking.runs import Bench
     from convnext_cli.cli import bench_view
 
@@ -303,8 +304,8 @@ def _bases(run: Bench, given: dict[str, Any]) -> list[Setting]:
 
 def _values(given: dict[str, Any], device: str) -> dict[str, Any]:
     """By field of a setting, what is to be tried on a device."""
+    from convnext_cli.base import environment
     from convnext_cli.base.threads import usable_threads
-    from convnext_cli.benchmarking import environment
 
     on_gpu = device not in ("auto", "cpu") or (device == "auto" and bool(environment.gpus()))
     full = 64 if on_gpu else 8

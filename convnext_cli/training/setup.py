@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from convnext_cli import checkpoints
+from convnext_cli.base import environment
 from convnext_cli.base.errors import ModelError, PhotoError, UsageError
-from convnext_cli.benchmarking import environment
 from convnext_cli.datasets import LabelledPhoto, problems
 from convnext_cli.training import aspect_ratios, defaults, precision, setting_effects
 from convnext_cli.training.data import FEW, TrainingData

@@ -13,7 +13,6 @@ from typing import Any
 
 from convnext_cli import __version__
 from convnext_cli.base import machine, memory
-from convnext_cli.benchmarking import inputs
 
 LIBRARIES = (
     *("torch", "torchvision", "openvino", "onnxruntime", "onnx", "timm", "transformers"),
@@ -30,7 +29,7 @@ def describe() -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": versions(),
         **machine.describe(),
-        "last_level_cache_bytes": inputs.last_level_cache(),
+        "last_level_cache_bytes": machine.last_level_cache(),
         "available_memory_bytes": memory.available(),
         "governor": _text(_CPUS / "cpu0/cpufreq/scaling_governor"),
         "boost": _text(_CPUS / "cpufreq/boost"),
