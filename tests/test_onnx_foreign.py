@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -573,6 +575,38 @@ def test_graphs_that_cost_far_more_than_their_size_are_refused(name: str) -> Non
     tail, options, words = COSTLY[name]
     extra = [constant("wide", [1, 10**8], np.int64), constant("count", [10**10], np.int64)]
     assert words in _refusal(lambda: network(tail, extra=extra, **options))
+
+
+@pytest.mark.parametrize("name", ["values", "outer product"])
+def test_a_file_that_takes_far_more_memory_than_its_size_is_refused(name: str, tmp_path: Path) -> None:
+    """No constant in it says so; and nothing is computed before it is refused, not even when it is opened."""
+    if name == "values":
+        doublings = [node("Concat", [f"d{step}"] * 2, [f"d{step + 1}"], axis=1) for step in range(28)]
+        tail = [node("Identity", ["x"], ["d0"]), *doublings, node("Slice", ["d28", "start", "end", "axes1"], ["y"])]
+    else:
+        doublings = [node("Concat", [f"d{step}"] * 2, [f"d{step + 1}"], axis=0) for step in range(18)]
+        tail = [
+            node("Identity", ["ones"], ["d0"]),  # which is computed when the file is opened
+            *doublings,
+            node("Transpose", ["d18"], ["t"], perm=[1, 0]),
+            node("MatMul", ["d18", "t"], ["huge"]),
+            node("ReduceMean", ["huge"], ["m"], keepdims=0),
+            node("Add", ["x", "m"], ["y"]),
+        ]
+    path = tmp_path / "theirs.onnx"
+    onnx.save(network(tail, extra=[constant("ones", [[1.0]])]), path)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from convnext_cli.base.errors import ModelError\n"
+        "from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine\n"
+        "try: OnnxRuntimeEngine(Path(sys.argv[1]), None)\n"
+        "except ModelError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    words, gigabytes = done.stdout.splitlines()
+    assert "is refused: one call of it takes more than 1.1 GB of memory" in words
+    assert sys.platform != "linux" or int(gigabytes) < 2
 
 
 def test_an_endless_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ _NO_MEMORY = (
     "can't allocate memory",
     "could not allocate",
     "ailed to allocate",
+    "Available memory of",  # of an arena
     "ALLOC_FAILED",
     "bad_alloc",
     "not enough memory",

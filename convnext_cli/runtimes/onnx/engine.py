@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,14 +67,10 @@ class OnnxRuntimeEngine:
     ) -> None:
         self._file = model.name if isinstance(model, Path) else "the ONNX model"
         self.notes: list[str] = []
-        loops = card is None and self._has_loops(model)
+        trial = self._memory_of_trial(model) if card is None and dtype is None else 0
         self._environment = Borrowed()
         with self._environment.opening():
-            self._session = self._open(model, device, threads)
-        self.provider: str = self._session.get_providers()[0]
-        self.device = "cpu"
-        if self.provider == _CUDA:
-            self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
+            self._session = self._open(model, "cpu" if trial else device, threads, trial)
         if card is None and (text := self._metadata().get(METADATA_KEY)):
             card = Card.from_json(text)
         if isinstance(model, Path) and not is_whole(model):
@@ -83,12 +80,20 @@ class OnnxRuntimeEngine:
         foreign = self._read_graph(model) if self.export is None and dtype is None else None
         self._channels_last = False
         self._input, self._dtype, self._batch, self._size = self._input_of(foreign)
-        # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
-        self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
         self._steps: Steps | None = None
         output, classes = self._output_of(foreign)
         self._outputs = [output]
         self._ending: Kind = "logits"
+        if trial:
+            self._try_once(trial)
+            with self._environment.opening():
+                self._session = self._open(model, device, threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.device = "cpu"
+        if self.provider == _CUDA:
+            self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
+        # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
+        self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
         if self.export is not None:
             dtype = self.export.dtype
             self._outputs += ["features"] * self.export.features
@@ -96,8 +101,6 @@ class OnnxRuntimeEngine:
                 self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
         elif foreign is not None:
             dtype = foreign.dtype
-            if loops:
-                self._try_once()
             if card is None:
                 card = self._guess(foreign, model, classes)
             self.notes += foreign.notes
@@ -172,12 +175,13 @@ class OnnxRuntimeEngine:
             outputs = [self._steps.numbers(found) for found in outputs]
         return [np.asarray(found[:n], np.float32) for found in outputs]
 
-    def _open(self, model: Path | bytes, device: str, threads: int) -> Any:
+    def _open(self, model: Path | bytes, device: str, threads: int, trial: int = 0) -> Any:
+        """trial: as for ``_session``."""
         if isinstance(model, Path) and not model.is_file():
             raise ModelError(f"{model} is not a file", "name an .onnx file")
         wished, why = _providers(device), ""
         try:
-            session = _session(model, wished, threads)
+            session = _session(model, wished, threads, trial)
         except Exception as error:  # its exceptions have no common base
             if len(wished) == 1:
                 raise self._refusal(error) from error
@@ -284,18 +288,23 @@ class OnnxRuntimeEngine:
                 f"{self._file} is damaged: its metadata is not text", "fetch or export it again"
             ) from error
 
-    def _has_loops(self, model: Path | bytes) -> bool:
-        """Whether a file of the user's has loops. Raises ModelError for one that would cost too much."""
-        from contextlib import suppress
-
+    def _memory_of_trial(self, model: Path | bytes) -> int:
+        """Bytes in which a file has to be tried first, or 0. Raises ModelError for one that would cost too much."""
         with suppress(UnavailableError, OSError):  # an export of ours needs no second library
             from convnext_cli.runtimes.onnx import foreign_cost
 
-            return foreign_cost.check(model, self._file)
-        return False
+            return foreign_cost.check(model, self._file, METADATA_KEY)
+        return 0
 
-    def _try_once(self) -> None:
-        """Run one photo, for a bounded time: a loop may have no end. Raises ModelError then."""
+    def _try_once(self, most: int) -> None:
+        """Run one photo in bounded time and memory: a loop may have no end, and a file may ask for any memory.
+
+        Args:
+            most: bytes, for the message: the session has the bound.
+
+        Raises:
+            ModelError: it takes more.
+        """
         from threading import Timer
 
         from convnext_cli.runtimes.onnx.foreign_cost import SECONDS
@@ -307,11 +316,17 @@ class OnnxRuntimeEngine:
         height, width = (edge or 224 for edge in self._size)
         try:
             self._run(np.zeros((self._batch or 1, 3, height, width), np.float32), options)
+        except MemoryError:
+            raise ModelError(
+                f"{self._file} is refused: one call of it takes more than {most / 1e9:.1f} GB of memory",
+                "export it again without operations that make large values",
+            ) from None
         except ModelError:
             if not options.terminate:
                 raise
             raise ModelError(
-                f"{self._file} is refused: one photo takes more than {SECONDS:g} seconds", "export it without loops"
+                f"{self._file} is refused: one photo takes more than {SECONDS:g} seconds",
+                "export it again without loops",
             ) from None
         finally:
             clock.cancel()
@@ -379,8 +394,21 @@ def _providers(device: str) -> list[Any]:
     )
 
 
-def _session(model: Path | bytes, providers: Sequence[Any], threads: int) -> Any:
+def _limit_memory(most: int) -> None:
+    """Bound what sessions of a trial may allocate. The first bound counts for the whole process."""
+    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    settings = {"max_mem": most, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1}
+    with suppress(Exception):  # there is one already
+        ort.create_and_register_allocator(kind, ort.OrtArenaCfg(settings | {"max_dead_bytes_per_chunk": -1}))
+
+
+def _session(model: Path | bytes, providers: Sequence[Any], threads: int, trial: int = 0) -> Any:
+    """trial: bytes that it may take, where it is only tried: nothing is computed before it runs then."""
     options = ort.SessionOptions()
+    if trial:
+        _limit_memory(trial)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = _SILENT
     # decoders share the cores: threads that wait must not keep them busy

@@ -16,7 +16,8 @@ except ImportError as error:
     raise UnavailableError("ONNX is not installed", "pip install onnxruntime onnx") from error
 
 LOOKED_AT = 64 << 20  # bytes of a file; larger ones have weights, and cost what they weigh
-SECONDS = 15.0  # for the first photo of a graph with loops
+SECONDS = 15.0  # for the first photo
+_MEMORY, _MEMORY_EACH, _MOST_MEMORY = 1 << 30, 64 << 20, 4 << 30  # bytes for it, for each one more of a fixed batch
 _MOST_NODES = 50_000  # the largest ConvNeXt has 2,000
 _MOST_VALUES = 1 << 27  # of a value that is made from its shape alone
 _HINT = "export it again without this operation"
@@ -25,18 +26,26 @@ _SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "RandomNormal": None, "
 _LOOPS = {"Loop", "Scan"}
 
 
-def check(model: Path | bytes, file: str) -> bool:
-    """Whether the graph has loops.
+def check(model: Path | bytes, file: str, key: str) -> int:
+    """Bytes of memory in which one call of the file has to be tried before it is used; 0 for a file that need not.
 
-    Raises ModelError for a graph that is refused; a damaged file is left to its runtime.
+    It is tried when it is small, and has loops or is another program's.
+
+    Args:
+        model: the file, or its bytes.
+        file: how it is named in messages.
+        key: of the metadata of our own files.
+
+    Raises:
+        ModelError: the graph is refused; a damaged file is left to its runtime.
     """
     size = len(model) if isinstance(model, bytes) else model.stat().st_size
     if size > LOOKED_AT:
-        return False
+        return 0
     try:
         proto = onnx_graph.read(model)
     except Exception:  # protobuf's own, and decoding errors
-        return False
+        return 0
     count, loops = 0, False
     for graph, scope in _graphs(proto):
         count += len(graph.node)
@@ -47,7 +56,11 @@ def check(model: Path | bytes, file: str) -> bool:
                 raise ModelError(f"{file} is refused: its {node.op_type} makes {values:,} values", _HINT)
     if count > _MOST_NODES:
         raise ModelError(f"{file} is refused: it has {count:,} operations", "use the graph of a ConvNeXt")
-    return loops
+    if not loops and any(entry.key == key for entry in proto.metadata_props):
+        return 0
+    batches = [one.type.tensor_type.shape.dim[:1] for one in proto.graph.input]
+    batch = max((extent[0].dim_value for extent in batches if extent), default=1)
+    return min(_MEMORY + max(0, batch - 1) * _MEMORY_EACH, _MOST_MEMORY)
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[tuple[onnx.GraphProto, Scope]]:
