@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from convnext_cli.base.errors import ModelError, UnavailableError
 from convnext_cli.labels import LabelSet
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
 from convnext_cli.model.preprocessing import Preprocessing
@@ -343,7 +343,7 @@ def test_card_of_another_network_is_refused() -> None:
         OnnxRuntimeEngine(ours(), Card(ConvNextConfig()))
     with pytest.raises(ModelError, match="card is damaged"):
         model = graph(SMALL, arrays(SMALL))
-        helper.set_model_props(model, {onnx_graph.METADATA_KEY: "{}"})
+        helper.set_model_props(model, {METADATA_KEY: "{}"})
         opened(model)
 
 

@@ -249,7 +249,7 @@ def test_nothing_is_ever_opened_without_the_restricted_unpickler() -> None:
     assert "weights_only=False" not in source
     assert re.findall(r"torch\.load\((?!.*\bweights_only=True\b).*", source) == []
     # what a process hands to those that it starts itself is not a file of anyone's
-    own = {"isolated.py", "isolated_worker.py", "stages.py"}
+    own = {"isolated_decoding.py", "isolated_worker.py", "stages.py"}
     assert {name for name, text in sources.items() if "pickle.load" in text} == own
 
 

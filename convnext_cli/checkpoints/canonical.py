@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from convnext_cli.base.files import replacing, unwritten
+from convnext_cli.model.card import METADATA_KEY
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnext_cli.model.card import Card
 
-METADATA_KEY = "convnext"
 DTYPES = {
     "torch.float64": "F64",
     "torch.float32": "F32",

@@ -25,7 +25,7 @@ from convnext_cli.checkpoints.read import read
 from convnext_cli.checkpoints.rename import check, mismatch, rename
 from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.labels.label_set import tell_apart
-from convnext_cli.model.card import Card, Task
+from convnext_cli.model.card import METADATA_KEY, Card, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 
@@ -58,8 +58,8 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
         found, layout, more = sniff(found)
         tensors, origin, dropped = rename(found, layout)
         name = layout.name
-        if canonical.METADATA_KEY in contents.metadata:
-            card, said = _with_json(Card.from_json(contents.metadata[canonical.METADATA_KEY]), asked, weights)
+        if METADATA_KEY in contents.metadata:
+            card, said = _with_json(Card.from_json(contents.metadata[METADATA_KEY]), asked, weights)
             name = "canonical" if name in ("official", "isotropic") else name
         else:
             norm_first = any(foreign.startswith(_NORM_FIRST) for foreign in origin.values())
@@ -92,7 +92,7 @@ def own_card(path: str | Path) -> Card | None:
     """The card in the file's metadata, None for a file of another library. Raises ModelError as ``load`` does."""
     weights = companion_files.find_weights(Path(path))
     with _named(weights):
-        text = read(weights).metadata.get(canonical.METADATA_KEY)
+        text = read(weights).metadata.get(METADATA_KEY)
         if text is None:
             return None
         card, _ = _with_json(Card.from_json(text), Path(path), weights)

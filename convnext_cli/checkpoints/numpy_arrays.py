@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError
-from convnext_cli.checkpoints.canonical import METADATA_KEY
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,6 @@ checkpoints are let in: ``argparse.Namespace`` and numpy scalars.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.base.files import read_json
+from convnext_cli.base.safetensors_header import HEADER_LIMIT, read_header
 from convnext_cli.checkpoints import pickle_check
 from convnext_cli.checkpoints.foreign_files import (
     FETCH_AGAIN,
@@ -39,7 +39,6 @@ _RE_SAVE = (
     "if you trust it, save its tensors alone where it was made: "
     'torch.save({"model": model.state_dict()}, "weights.pth")'
 )
-_HEADER_LIMIT = 10_000_000  # bytes; the largest published one has 0.1 MB
 _MOST_TENSORS = 20_000
 _PICKLES = 5  # of a file that is no zip: a magic number, a version, the system, the tensors, the keys of their storages
 _DTYPE_BITS = {
@@ -120,16 +119,12 @@ def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], l
     if head[8:9] != b"{" and head.startswith((b"PK\x03\x04", b"\x80")):
         raise damaged("it is a pickle under a wrong name", "rename it to .pth if you know where it comes from")
     length = int.from_bytes(head[:8], "little")
-    if size < 8 or length > _HEADER_LIMIT:
-        raise damaged(f"its first bytes are not the length of a header, which is at most {_HEADER_LIMIT // 10**6} MB")
+    if size < 8 or length > HEADER_LIMIT:
+        raise damaged(f"its first bytes are not the length of a header, which is at most {HEADER_LIMIT // 10**6} MB")
     if 8 + length > size:
         raise damaged(f"its header should be {length} bytes, but the whole file has {size}", FETCH_AGAIN)
-    with path.open("rb") as file:
-        text = file.read(8 + length)[8:]
     try:
-        header = json.loads(text)
-        if not isinstance(header, dict):
-            raise TypeError("it is no JSON object")
+        header = read_header(path)
         metadata = header.pop("__metadata__", None) or {}
         if not isinstance(metadata, dict):
             raise TypeError("its metadata is no JSON object")

@@ -21,6 +21,8 @@ Task = Literal["classification", "embedding", "features"]
 # One class a photo (softmax), any number of classes (sigmoid), or a quantity that is no score (logits as they are).
 Problem = Literal["single_label", "multi_label", "regression"]
 
+METADATA_KEY = "convnext"  # under which a model file of any format holds the card as JSON
+
 
 @dataclass(frozen=True)
 class Export:

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate, kl_div
 
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.safetensors_header import read_header
 from convnext_cli.evaluation.class_matching import match
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Preprocessing
@@ -240,10 +241,7 @@ def is_file_of_logits(name: str) -> bool:
         return True
     if not (name.endswith(".safetensors") and Path(name).is_file()):
         return False
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(name, "pt") as file:
-            return list(file.keys()) == ["logits"]
-    except (SafetensorError, OSError):
+        return read_header(Path(name)).keys() - {"__metadata__"} == {"logits"}
+    except (ValueError, OSError):
         return False

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.files import read_json, user_path
-from convnext_cli.base.text import json_value
+from convnext_cli.base.safetensors_header import read_header
 from convnext_cli.zoo import record
 from convnext_cli.zoo.settings import folders
 
@@ -31,7 +31,6 @@ WEIGHT_FILES = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-_MOST_HEADER = 10_000_000  # bytes
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -183,15 +182,12 @@ def embedded_card(path: Path) -> Card | None:
 
     Reads the header only, and needs neither torch nor numpy. Raises ModelError when the card is damaged.
     """
-    from convnext_cli.model.card import Card
+    from convnext_cli.model.card import METADATA_KEY, Card
 
     if path.suffix.lower() != ".safetensors":
         return None
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json_value(file.read(length)) if length < _MOST_HEADER else {}
-        text = header["__metadata__"]["convnext"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        text = read_header(path)["__metadata__"][METADATA_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return Card.from_json(text)

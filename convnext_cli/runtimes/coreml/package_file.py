@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.silence import quiet
 
-METADATA_KEY = "convnext"  # the card as JSON, as in safetensors
 _AGAIN = "fetch or export it again"
 _UNITS = {"auto": "ALL", "cpu": "CPU_ONLY", "mps": "CPU_AND_GPU"}
 

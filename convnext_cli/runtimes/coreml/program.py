@@ -13,11 +13,10 @@ import numpy as np
 from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import get_new_symbol
 
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.operations import Arrays, network, network_with_features
 
-METADATA_KEY = "convnext"  # the card as JSON, as in safetensors
 INPUT = "pixel_values"
 MOST, LARGEST = 64, 4096  # photos a call and pixels of an edge, where they are open
 _TARGET = ct.target.iOS16  # and macOS 13

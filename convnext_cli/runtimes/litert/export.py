@@ -15,13 +15,12 @@ import numpy as np
 
 from convnext_cli.base.errors import UnavailableError, UsageError
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.checksum import seal
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.exporting.preprocessing_support import refuse_recipe
 from convnext_cli.runtimes.operations import network, network_with_features
 
-METADATA_KEY = "convnext"  # the card as JSON, as in safetensors
 _MOST = 2**31 - 2**24  # bytes of weights that one flatbuffer holds, with room for the graph
 _BYTES = {"float32": 4, "float16": 2, "int8": 1}
 

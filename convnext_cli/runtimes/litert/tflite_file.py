@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.checksum import check
 from convnext_cli.runtimes.silence import quiet
 
@@ -19,7 +19,6 @@ try:
 except ImportError as error:
     raise UnavailableError(f"LiteRT cannot be loaded: {error}", "pip install ai-edge-litert") from error
 
-METADATA_KEY = "convnext"  # the card as JSON, as in safetensors
 _AGAIN = "fetch or export it again"
 
 

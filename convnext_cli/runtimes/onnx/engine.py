@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.preprocessing import MOST
 from convnext_cli.runtimes.checksum import is_whole
 from convnext_cli.runtimes.exported import ExportedEngine, check_classes, fixed_of
@@ -32,7 +32,6 @@ try:
 except ImportError as error:
     raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
 
-METADATA_KEY = "convnext"  # as onnx_graph writes it, which needs a second library
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised

@@ -18,7 +18,7 @@ import numpy as np
 
 from convnext_cli import __version__
 from convnext_cli.base.errors import UnavailableError
-from convnext_cli.model.card import Card
+from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.runtimes.operations import Arrays, network
 
@@ -29,7 +29,6 @@ except ImportError as error:
     raise UnavailableError("ONNX is not installed", "pip install onnxruntime onnx") from error
 
 FILE = "model.onnx"  # of a prepared engine
-METADATA_KEY = "convnext"  # the card as JSON, as in safetensors
 INPUT, OUTPUT = "pixel_values", "logits"
 OPSET = 20
 _MOST = 2**31 - 2**20  # bytes of weights that one protobuf file holds, with room for the graph
