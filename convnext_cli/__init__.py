@@ -22,6 +22,9 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "EvaluateRequest": "evaluation.evaluate",
     "EvaluateResult": "evaluation.evaluate",
+    "export": "runtimes.exporting.export",
+    "ExportRequest": "runtimes.exporting.export",
+    "ExportResult": "runtimes.exporting.export",
     "PredictorOptions": "predict.options",
     "ModelOptions": "predict.options",
     "Scoring": "predict.options",
@@ -52,6 +55,9 @@ if TYPE_CHECKING:
     from convnext_cli.predict.options import Scoring as Scoring
     from convnext_cli.predict.rows import Prediction as Prediction
     from convnext_cli.predict.rows import Row as Row
+    from convnext_cli.runtimes.exporting.export import ExportRequest as ExportRequest
+    from convnext_cli.runtimes.exporting.export import ExportResult as ExportResult
+    from convnext_cli.runtimes.exporting.export import export as export
 
 
 def __getattr__(name: str) -> Any:

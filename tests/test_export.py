@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import convnext_cli
+from convnext_cli import ExportRequest, Listener
+from convnext_cli.base.errors import UsageError
 from convnext_cli.checkpoints import canonical
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.labels import LabelSet
@@ -318,3 +322,43 @@ def test_photos_of_any_size_go_into_one_batch_file(convnext: Run, tmp_path: Path
     found = [json.loads(line) for line in convnext(*options, "-m", str(target)).out.splitlines()]
     wanted = [json.loads(line) for line in convnext(*options, "-m", str(model), "-e", "torch").out.splitlines()]
     assert_same_rows(found, wanted, within=1e-4)
+
+
+def test_the_verb_from_python(convnext: Run, model: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Ears(Listener):
+        def stage(self, name: str, total: int | None = None) -> None:
+            heard.append(name)
+
+    request = ExportRequest(model=model, output=tmp_path / "a.xml", batch=2, size=96, scores=True, threads=1)
+    assert pickle.loads(pickle.dumps(request)) == request
+    result = convnext_cli.export(request, Ears())
+    assert result.passed and result.check is not None and result.runtime == "openvino"
+    assert [file.name for file in result.files] == ["a.xml", "a.bin"]
+    assert heard == ["writing a.xml", "checking a.xml in its own runtime"]
+    options = ("--batch", "2", "--size", "96", "--with-softmax", "-t", "1", "--json")
+    done = convnext("export", "-m", str(model), "-o", str(tmp_path / "b.xml"), *options)
+    assert json.loads(done.out)["card"] == result.to_dict()["card"]
+    assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
+    with pytest.raises(UsageError, match=r"a\.xml"):
+        convnext_cli.export(request)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"format": "gif"}, "format"),
+        ({"dtype": "float8"}, "dtype"),
+        ({"batch": 0}, "batch"),
+        ({"size": "test"}, "size"),
+        ({"threads": 0}, "threads"),
+        ({"dtype": "int8"}, "--calibrate"),
+        ({"calibrate": "photos"}, "--calibrate"),
+        ({"check": False, "threads": 2}, "--threads"),
+        ({"check": False, "check_on": "photos"}, "--check-on"),
+    ],
+)
+def test_a_request_checks_itself(wrong: dict, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        ExportRequest(**wrong)

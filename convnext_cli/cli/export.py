@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.base.files import check_utf8, user_path
 from convnext_cli.cli import options, render, types
 from convnext_cli.runtimes.registry import FORMATS
 from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.runtimes.exporting.check import Check
-    from convnext_cli.runtimes.exporting.export import Exported
+    from convnext_cli.runtimes.exporting.export import ExportResult
 
 
 class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
@@ -47,6 +45,7 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
 )
 @options.option(
     "--to",
+    "format",
     type=click.Choice(tuple(FORMATS)),
     aliases=("--format",),
     help="The format.  [default: by the suffix of FILE]",
@@ -81,9 +80,12 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
     help="Photos for int8: half find its ranges, half test it.",
 )
 @click.option(
-    "--with-preprocessing", is_flag=True, help="Take photos of any size, as bytes: resize, crop and scale are inside."
+    "--with-preprocessing",
+    "preprocessing",
+    is_flag=True,
+    help="Take photos of any size, as bytes: resize, crop and scale are inside.",
 )
-@click.option("--with-softmax", is_flag=True, help="Give scores instead of logits.")
+@click.option("--with-softmax", "scores", is_flag=True, help="Give scores instead of logits.")
 @click.option("--features", is_flag=True, help="Give the pooled features as a second output.")
 @click.option("--opset", type=click.IntRange(17), help="Of ONNX.  [default: the newest that ONNX Runtime takes]")
 @click.option("--simplify", is_flag=True, help="Have onnxslim look for what ONNX can do without.")
@@ -95,141 +97,86 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @options.quiet
-def export(**given: Any) -> int:
+def export(
+    *, model: str | None, pull: bool, offline: bool, no_check: bool, as_json: bool, quiet: bool, **fields: Any
+) -> int:
     """Write a model as a file for another program.
 
     The file holds the model's labels and preprocessing, and is run in its own runtime against the network before it is
     called done; what differs too much is not left there. `convnext classify -m FILE` runs it.
     """
-    render.set_quiet(given["quiet"])
+    render.set_quiet(quiet)
+    options.check_connection(pull=pull, offline=offline)
     from convnext_cli.runtimes.libraries import libraries_said
 
     with libraries_said():
-        done = _export(given)
-    return _tell(done, as_json=given["as_json"])
+        from convnext_cli.runtimes.exporting import export as verb
 
-
-def _export(given: dict[str, Any]) -> Exported:
-    from convnext_cli import zoo
-
-    options.not_offline(given)
-    if given["no_check"] and given["threads"] and given["dtype"] != "int8":
-        raise click.UsageError("--threads is for the check, which --no-check leaves out.")
-    if given["output"]:
-        check_output(given["output"])
-    if given["pull"]:
+        request = verb.ExportRequest(model=model, check=not no_check, **fields)
+    if request.output is not None:
+        check_output(str(request.output))
+    if pull:
         from convnext_cli.cli.models import pull_if_missing
 
-        pull_if_missing(given["model"], offline=given["offline"])
-    model = given["model"] or zoo.default_model()
-    path = zoo.resolve(model)
-    target = user_path(given["output"]) if given["output"] else _named(model, given["to"] or "onnx")
-    check_utf8(target)
-    from convnext_cli.base.threads import usable_threads
-    from convnext_cli.runtimes.exporting import export as exporting
-    from convnext_cli.runtimes.exporting.plan import Plan
-
-    form = exporting.format_of(target, given["to"])
-    if form.name != "onnx" and (given["opset"] or given["simplify"]):
-        raise click.UsageError("--opset and --simplify are for --to onnx.")
-    if given["no_check"] and given["check_on"]:
-        raise click.UsageError("--check-on and --no-check exclude each other.")
-    size = given["size"]
-    plan = Plan(
-        dtype=given["dtype"],
-        batch=None if given["batch"] == "any" else given["batch"],
-        **({"size": None} if size == "any" else {}),
-        preprocessing=given["with_preprocessing"],
-        scores=given["with_softmax"],
-        features=given["features"],
-        opset=given["opset"],
-        simplify=given["simplify"],
-        threads=given["threads"] or usable_threads(),
-    )
-    return exporting.export(
-        path,
-        form,
-        plan,
-        target,
-        size=(size, size) if isinstance(size, int) else None,
-        calibrate=given["calibrate"],
-        check_on=given["check_on"],
-        checked=not given["no_check"],
-        overwrite=given["overwrite"],
-        say=render.note,
-    )
+        pull_if_missing(model, offline=offline)
+    return _show(verb.export(request, _Progress()), as_json=as_json)
 
 
-def _named(model: str, form: str) -> Path:
-    """The file of an export that nobody named, in the current folder. Raises UnavailableError without onnx."""
-    from importlib.util import find_spec
-
-    from convnext_cli import zoo
-    from convnext_cli.base.errors import UnavailableError
-
-    entry = zoo.find(model)
-    place = user_path(model).absolute()
-    name = entry.name if entry else place.name if place.is_dir() else place.stem if place.is_file() else model
-    target = Path(f"{name}{FORMATS[form].suffix}")
-    if form == "onnx" and find_spec("onnx") is None:
-        raise UnavailableError(
-            "ONNX files need onnx, which is not installed",
-            f"pip install onnx onnxruntime (the extra onnx); or without them: convnext export -o {name}.xml",
-        )
-    render.note(f"note: this writes {target}; -o names another file")
-    return target
+class _Progress(render.Notes):
+    def stage(self, name: str, total: int | None = None) -> None:
+        render.note(name)
 
 
-def _tell(done: Exported, *, as_json: bool) -> int:
-    for note in done.notes:
+def _show(result: ExportResult, *, as_json: bool) -> int:
+    """Print the outcome; the exit status."""
+    for note in result.notes:
         render.note(f"note: {note}")
-    found = done.check
+    check = result.check
     if as_json:
-        values = {"files": [str(file) for file in done.files], "card": json.loads(done.card.to_json())}
-        click.echo(json.dumps(values | {"runtime": done.runtime, "check": found and found.to_dict()}))
-    elif found is not None and (found.against or not render.err().quiet):
-        _draw(done, found)
-    if found is None:
-        render.note(f"wrote {render.plain(str(done.files[0]))}: it was not checked")
+        click.echo(json.dumps(result.to_dict()))
+    elif check is not None and (check.against or not render.err().quiet):
+        _draw(result, check)
+    if check is None:
+        render.note(f"wrote {render.plain(str(result.files[0]))}: it was not checked")
         return 0
-    if found.skipped:
+    if check.skipped:
         photos = (
             "1 photo could not be read and was"
-            if found.skipped == 1
-            else f"{found.skipped} photos could not be read and were"
+            if check.skipped == 1
+            else f"{check.skipped} photos could not be read and were"
         )
         render.note(f"note: {photos} left out")
-    if found.against:
-        render.error(f"{done.files[0].name} was not kept: {'; '.join(found.against)}", _advice(done))
+    if not result.passed:
+        render.error(f"{result.files[0].name} was not kept: {'; '.join(check.against)}", _advice(result))
         return 1
-    others = f" and {', '.join(file.name for file in done.files[1:])}" if done.files[1:] else ""
-    render.note(f"wrote {render.plain(str(done.files[0]) + others)}, checked in {done.runtime}")
-    slower = [batch for batch, (network, file) in found.ms.items() if file > network]
-    if done.card.export is not None and done.card.export.dtype == "int8" and slower:
+    others = f" and {', '.join(file.name for file in result.files[1:])}" if result.files[1:] else ""
+    render.note(f"wrote {render.plain(str(result.files[0]) + others)}, checked in {result.runtime}")
+    slower = [batch for batch, (network, file) in check.ms.items() if file > network]
+    if result.card.export is not None and result.card.export.dtype == "int8" and slower:
         render.note("warning: int8 is slower here than the network in float32: --dtype float32 serves better")
     return 0
 
 
-def _draw(done: Exported, found: Check) -> None:
-    export = done.card.export
+def _draw(result: ExportResult, check: Check) -> None:
+    export = result.card.export
     assert export is not None
     from convnext_cli.runtimes.exporting.check import percent
 
     titles = ("check", "photos", "pixels", "largest difference", "same label")
     words = {"random": "random inputs", "photos": "photos"}
     rows: list[tuple[str, ...]] = []
-    for trial in found.trials:
+    for trial in check.trials:
         pixels = f"{trial.size[0]}×{trial.size[1]}" if trial.size else "their own" if export.photos else ""
-        same = f"{percent(found.agreement)} %" if trial.what == "photos" else ""
+        same = f"{percent(check.agreement)} %" if trial.what == "photos" else ""
         # of the range of the outputs: 1e-6 is float32's own rounding
         rows.append((words[trial.what], str(trial.photos), pixels, f"{trial.difference:.1e}", same))
     _print(titles, rows, needless=(2, 4))
-    share = f"{found.bytes[1] / found.bytes[0]:.2f} of it"
-    rows = [("MB", *(f"{size / 1e6:.1f}" for size in found.bytes), share)]
-    for batch, (network, file) in found.ms.items():
+    share = f"{check.bytes[1] / check.bytes[0]:.2f} of it"
+    rows = [("MB", *(f"{size / 1e6:.1f}" for size in check.bytes), share)]
+    for batch, (network, file) in check.ms.items():
         what = f"ms a photo, {'one' if batch == 1 else batch} at a time"
         rows.append((what, f"{network:.1f}", f"{file:.1f}", f"{network / file:.2f} times as fast"))
-    _print(("", "network", done.runtime, ""), rows, needless=(3,))
+    _print(("", "network", result.runtime, ""), rows, needless=(3,))
 
 
 def _print(titles: tuple[str, ...], rows: list[tuple[str, ...]], needless: tuple[int, ...]) -> None:
@@ -251,8 +198,8 @@ def _print(titles: tuple[str, ...], rows: list[tuple[str, ...]], needless: tuple
     out.print(table)
 
 
-def _advice(done: Exported) -> str:
-    dtype = done.card.export.dtype if done.card.export is not None else "float32"
+def _advice(result: ExportResult) -> str:
+    dtype = result.card.export.dtype if result.card.export is not None else "float32"
     if dtype == "float32":
         return "this is a defect of this program or of the runtime: report it with the table above"
     if dtype == "int8":

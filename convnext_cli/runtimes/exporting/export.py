@@ -1,18 +1,22 @@
-"""Export: write a model in another program's format, check it, and only then give it its name."""
+"""The verb ``export``: a model in another program's format, checked before its file takes its name."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from convnext_cli import __version__, checkpoints
+from convnext_cli import __version__, checkpoints, zoo
 from convnext_cli.base.errors import ModelError, PhotoError, UnavailableError, UsageError
+from convnext_cli.base.files import check_utf8, user_path
+from convnext_cli.base.listener import SILENT, Listener
+from convnext_cli.base.threads import usable_threads
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export
 from convnext_cli.photos.decode import decode, read_file
@@ -20,123 +24,259 @@ from convnext_cli.photos.find import Finder
 from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.photos.samples import samples
 from convnext_cli.runtimes.exporting import placement
-from convnext_cli.runtimes.exporting.check import Check, check
-from convnext_cli.runtimes.exporting.plan import Plan
-from convnext_cli.runtimes.int8 import calibration
+from convnext_cli.runtimes.exporting.plan import Dtype, Plan
+from convnext_cli.runtimes.libraries import libraries_said
 from convnext_cli.runtimes.registry import FORMATS, Format
 from convnext_cli.runtimes.select import open_engine
+from convnext_cli.storage.addresses import check_output
+
+if TYPE_CHECKING:
+    from convnext_cli.runtimes.exporting.check import Check
 
 _SYSTEMS = {"darwin": "macOS"}
+MOST = 4096  # photos a call, and pixels an edge
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What ``export`` is asked for.
+
+    Args:
+        model: a name, a file or a folder; None for the user's default.
+        output: the file to write; None for the model's name, with the format's suffix, in the current folder.
+        format: a key of ``registry.FORMATS``; None for the one that the suffix of the output means, or ONNX.
+        batch: photos in each call, 1 to 4,096, or "any".
+        size: edge of the input in pixels, 1 to 4,096, or "any"; None for the model's own size.
+        dtype: precision of the file; norms stay in float32.
+        calibrate: for int8, a folder of photos: half find its ranges, half test it.
+        preprocessing: take photos of any size, as bytes: resize, crop and scale are inside.
+        scores: give scores instead of logits.
+        features: give the pooled features as a second output.
+        opset: of ONNX, from 17; None for the newest that ONNX Runtime takes here.
+        simplify: have onnxslim look for parts that ONNX can do without.
+        check: run the file in its own runtime against the network before it takes its name.
+        check_on: a folder of photos to check with, besides three samples.
+        threads: processor threads for the check and for int8; None for all that this process may use.
+        overwrite: replace the output.
+
+    Raises:
+        UsageError: a value is out of range, or two of them contradict each other.
+    """
+
+    model: str | Path | None = None
+    output: str | Path | None = None
+    format: str | None = None
+    batch: int | Literal["any"] = "any"
+    size: int | Literal["any"] | None = None
+    dtype: Dtype = "float32"
+    calibrate: str | Path | None = None
+    preprocessing: bool = False
+    scores: bool = False
+    features: bool = False
+    opset: int | None = None
+    simplify: bool = False
+    check: bool = True
+    check_on: str | Path | None = None
+    threads: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in FORMATS:
+            raise UsageError(f"format must be one of {', '.join(FORMATS)}, not {self.format!r}")
+        if self.dtype not in get_args(Dtype):
+            raise UsageError(f"dtype must be one of {', '.join(get_args(Dtype))}, not {self.dtype!r}")
+        _check_extent("batch", self.batch)
+        if self.size is not None:
+            _check_extent("size", self.size)
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be a whole number from 1, not {self.threads!r}")
+        if not self.check and self.threads and self.dtype != "int8":
+            raise UsageError("--threads is for the check, which --no-check leaves out", "leave one of the two out")
+        if not self.check and self.check_on is not None:
+            raise UsageError("--check-on and --no-check exclude each other", "leave one of the two out")
+        if (self.dtype == "int8") != (self.calibrate is not None):
+            raise UsageError(
+                "--dtype int8 and --calibrate FOLDER go together", "name a folder of a hundred photos or more"
+            )
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What became of it. card: of the file. files: what was written. check: None when it was not asked for.
-    runtime: what ran the check. notes: of the weights' loader, and more that a user should know.
+class ExportResult:
+    """The outcome of an export.
+
+    Args:
+        card: of the file.
+        files: the file, then those beside it; they were written only if it passed its check.
+        check: of the file beside the network; None when it was not asked for.
+        runtime: the name of the runtime that ran the check.
+        notes: of the weights' loader, and more that a user should know.
     """
 
     card: Card
-    files: list[Path]
+    files: tuple[Path, ...]
     check: Check | None
     runtime: str
-    notes: list[str]
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the files were written: the check found nothing against them, or was not asked for."""
+        return self.check is None or not self.check.against
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``export --json``."""
+        return {
+            "files": [str(file) for file in self.files],
+            "card": json.loads(self.card.to_json()),
+            "runtime": self.runtime,
+            "check": self.check and self.check.to_dict(),
+        }
 
 
-def format_of(target: Path, given: str | None) -> Format:
-    """The format by its name, or by the suffix of the file. Raises UsageError when that says none."""
-    if given is not None:
-        found = FORMATS[given]
-        if target.suffix.lower() != found.suffix:
-            raise UsageError(
-                f"a file of {given} is called …{found.suffix}, not {target.name!r}",
-                f"-o {target.stem}{found.suffix}: by the suffix it is known again",
-            )
-        return found
-    for found in FORMATS.values():
-        if found.suffix == target.suffix.lower():
-            return found
-    known = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
-    raise UsageError(f"the format cannot be told from the name {target.name!r}", f"name it: --to, or -o with {known}")
+@libraries_said()
+def export(request: ExportRequest, listener: Listener = SILENT) -> ExportResult:
+    """Write a model in another program's format, and check the file.
 
+    A file that does not pass its check is not left under its name; ``ExportResult.check.against`` says why.
 
-def export(
-    path: Path,
-    form: Format,
-    plan: Plan,
-    target: Path,
-    *,
-    size: tuple[int, int] | None = None,
-    calibrate: str | None = None,
-    check_on: str | None = None,
-    checked: bool = True,
-    overwrite: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> Exported:
-    """Export a model and check it.
+    Args:
+        request: the model, the format and what the file shall take and give.
+        listener: hears what is being written and checked.
 
-    path: the weights. plan: its size is taken from the card, unless it is None for any. size: another one than the
-    card's. calibrate: a folder of photos for int8, half of which test it. check_on: a folder of photos to check with,
-    besides the samples. checked: False leaves the check out. say: told what goes on.
-    A file that does not pass is not left under its name; ``Exported.check.against`` says why.
-    Raises UsageError for what the format cannot do, UnavailableError when a library or the runtime is not there,
-    ModelError when the weights cannot be used or the file does not run, OutputError when it cannot be written.
+    Raises:
+        UsageError: the format cannot do this, or something is in the way of the output.
+        UnavailableError: a library or the runtime is missing.
+        ModelError: the weights cannot be used, or the file does not run.
+        OutputError: the file cannot be written.
     """
-    if (plan.dtype == "int8") != (calibrate is not None):
-        raise UsageError("--dtype int8 and --calibrate FOLDER go together", "name a folder of a hundred photos or more")
-    placement.refuse(path, target, form, overwrite=overwrite)
+    if request.output is not None:
+        check_output(str(request.output))
+    source = zoo.resolve(request.model)
+    target = _default_target(request, listener) if request.output is None else user_path(request.output)
+    check_utf8(target)
+    form = choose_format(target, request.format)
+    if form.name != "onnx" and (request.opset or request.simplify):
+        raise UsageError("--opset and --simplify are for --to onnx", "leave them out, or export to a .onnx file")
+    placement.refuse(source, target, form, overwrite=request.overwrite)
     writer = form.load_writer()
-    testing: list[str] = []
-    if calibrate is not None:
-        calibrating, testing = calibration.split(calibrate)
+    calibrating, testing = _photos(request)
+    checkpoint = checkpoints.load(source)
+    card = checkpoint.card
+    if isinstance(request.size, int):
+        card = card.replace(recipe=card.recipe.at_size((request.size, request.size)))
+    plan = _plan(request, card)
+    if request.dtype == "int8":
         plan = replace(plan, calibration=lambda: _tensors(calibrating, card))
-        _refuse_unreadable(testing, f"the testing half of {calibrate}")
-    if check_on is not None:
-        testing = [photo.path for photo in Finder(recursive=True).named([check_on]) if photo.problem is None]
-        if not testing:
-            raise UsageError(f"there are no photos in {check_on}", "name a folder of photos: --check-on FOLDER")
-        _refuse_unreadable(testing, check_on)
-    checkpoint = checkpoints.load(path)
-    card = checkpoint.card if size is None else checkpoint.card.replace(recipe=checkpoint.card.recipe.at_size(size))
-    if plan.size is not None:
-        plan = replace(plan, size=card.recipe.size)
     notes = list(checkpoint.notes)
     if card.task != "classification":
         notes.append(f"the model is for {card.task}: its output is called {_output(plan)} and holds an embedding")
     _check_plan(card, plan, checkpoint.path)
     writer.refuse(card, plan)
-    if checked and form.system not in ("", sys.platform):
+    if request.check and form.system not in ("", sys.platform):
         raise UnavailableError(
             f"{form.name} files run on {_SYSTEMS[form.system]} alone: the file cannot be checked here",
             "--no-check leaves it unproven; or export it there, or take --to tflite or onnx",
         )
-    card = card.replace(
+    card = _card(card, plan, form)
+    with placement.room(target) as folder:
+        file = folder / target.name
+        listener.stage(f"writing {target.name}")
+        writer.write(checkpoint, card, plan, file)
+        for written in folder.iterdir():  # a file that a format puts beside its own is not replaced unasked either
+            placement.refuse_place(target.with_name(written.name), overwrite=request.overwrite, folder=written.is_dir())
+        check, runtime = None, ""
+        if request.check:
+            listener.stage(f"checking {target.name} in its own runtime")
+            check, runtime = _checked(checkpoint, file, plan, [*testing, *samples()])
+        # the file that names the others comes last
+        names = sorted((written.name for written in folder.iterdir()), key=lambda name: name == target.name)
+        if check is None or not check.against:
+            placement.put(folder, names, target, overwrite=request.overwrite)
+    files = tuple(target.with_name(name) for name in reversed(names))
+    return ExportResult(card, files, check, runtime, tuple(notes))
+
+
+def choose_format(target: Path, name: str | None) -> Format:
+    """The format by its name, or by the suffix of the file. Raises UsageError when that means none."""
+    if name is not None:
+        form = FORMATS[name]
+        if target.suffix.lower() != form.suffix:
+            raise UsageError(
+                f"a file of {name} is called …{form.suffix}, not {target.name!r}",
+                f"-o {target.stem}{form.suffix}: by the suffix it is known again",
+            )
+        return form
+    for form in FORMATS.values():
+        if form.suffix == target.suffix.lower():
+            return form
+    known = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
+    raise UsageError(f"the format cannot be told from the name {target.name!r}", f"name it: --to, or -o with {known}")
+
+
+def _default_target(request: ExportRequest, listener: Listener) -> Path:
+    """The file of an export that nobody named, in the current folder. Raises UnavailableError without onnx."""
+    from importlib.util import find_spec
+
+    form = FORMATS[request.format or "onnx"]
+    model = str(request.model or zoo.default_model())
+    entry, path = zoo.find(model), user_path(model).absolute()
+    name = entry.name if entry else path.name if path.is_dir() else path.stem if path.is_file() else model
+    if form.name == "onnx" and find_spec("onnx") is None:
+        raise UnavailableError(
+            "ONNX files need onnx, which is not installed",
+            f"pip install onnx onnxruntime (the extra onnx); or without them: convnext export -o {name}.xml",
+        )
+    listener.note(f"this writes {name}{form.suffix}; -o names another file")
+    return Path(f"{name}{form.suffix}")
+
+
+def _photos(request: ExportRequest) -> tuple[list[str], list[str]]:
+    """The photos that calibrate int8, and those that the file is checked on. Raises UsageError for unusable folders."""
+    calibrating: list[str] = []
+    testing: list[str] = []
+    if request.calibrate is not None:
+        from convnext_cli.runtimes.int8 import calibration
+
+        folder = str(request.calibrate)
+        calibrating, testing = calibration.split(folder)
+        _refuse_unreadable(testing, f"the testing half of {folder}")
+    if request.check_on is not None:
+        folder = str(request.check_on)
+        testing = [photo.path for photo in Finder(recursive=True).named([folder]) if photo.problem is None]
+        if not testing:
+            raise UsageError(f"there are no photos in {folder}", "name a folder of photos: --check-on FOLDER")
+        _refuse_unreadable(testing, folder)
+    return calibrating, testing
+
+
+def _plan(request: ExportRequest, card: Card) -> Plan:
+    return Plan(
+        dtype=request.dtype,
+        batch=None if request.batch == "any" else request.batch,
+        size=None if request.size == "any" else card.recipe.size,
+        preprocessing=request.preprocessing,
+        scores=request.scores,
+        features=request.features,
+        opset=request.opset,
+        simplify=request.simplify,
+        threads=request.threads or usable_threads(),
+    )
+
+
+def _card(card: Card, plan: Plan, form: Format) -> Card:
+    """The card that goes into the file."""
+    versions = {"convnext-cli": __version__, **form.load_writer().made_with()}
+    return card.replace(
         temperature=None if plan.scores else card.temperature,
         export=Export(
-            form.name,
-            plan.dtype,
-            plan.batch,
-            plan.size,
-            plan.preprocessing,
-            _output(plan),
-            plan.features,
-            {"convnext-cli": __version__, **writer.made_with()},
+            *(form.name, plan.dtype, plan.batch, plan.size, plan.preprocessing, _output(plan), plan.features, versions)
         ),
     )
-    with placement.room(target) as folder:
-        made = folder / target.name
-        say(f"writing {target.name}")
-        writer.write(checkpoint, card, plan, made)
-        for file in folder.iterdir():  # what a format puts beside its file is not replaced unasked either
-            placement.refuse_place(target.with_name(file.name), overwrite=overwrite, folder=file.is_dir())
-        found, runtime = None, ""
-        if checked:
-            say(f"checking {target.name} in its own runtime")
-            found, runtime = _checked(checkpoint, made, plan, [*testing, *samples()])
-        # the file that names the others comes last
-        names = sorted((file.name for file in folder.iterdir()), key=lambda name: name == target.name)
-        if found is None or not found.against:
-            placement.put(folder, names, target, overwrite=overwrite)
-    return Exported(card, [target.with_name(name) for name in reversed(names)], found, runtime, notes)
+
+
+def _check_extent(name: str, value: int | str) -> None:
+    if value != "any" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST):
+        raise UsageError(f'{name} must be "any" or a whole number from 1 to {MOST}, not {value!r}')
 
 
 def _output(plan: Plan) -> Literal["logits", "scores"]:
@@ -178,16 +318,18 @@ def _tensors(paths: list[str], card: Card) -> Iterator[np.ndarray]:
             yield apply_preprocessing(card.recipe, decode(read_file(path)).image)
 
 
-def _checked(checkpoint: Checkpoint, made: Path, plan: Plan, photos: list[str]) -> tuple[Check, str]:
+def _checked(checkpoint: Checkpoint, file: Path, plan: Plan, photos: list[str]) -> tuple[Check, str]:
+    from convnext_cli.runtimes.exporting.check import check
+
     try:
-        engine = open_engine(made, device="cpu", threads=plan.threads)
+        engine = open_engine(file, device="cpu", threads=plan.threads)
     except UnavailableError as error:
         raise UnavailableError(
             f"{error.message}: the file cannot be checked here",
             "--no-check leaves it unproven; or " + (error.hint or ""),
         ) from error
     try:
-        files = [file for file in made.parent.rglob("*") if file.is_file()]
+        files = [path for path in file.parent.rglob("*") if path.is_file()]
         return check(checkpoint, engine, files, photos, dtype=plan.dtype, threads=plan.threads), engine.name  # type: ignore[arg-type]
     finally:
         engine.close()
