@@ -23,7 +23,7 @@ from _pytest.mark import ParameterSet
 from convnext_cli import labels, zoo
 from convnext_cli.base.errors import FAILURE_KINDS
 from convnext_cli.jobs.actions import folder_names
-from convnext_cli.predict.rows import arrow_table
+from convnext_cli.predict.writers import arrow_table
 from convnext_cli.runtimes.onnx import graph
 from tests.helpers.command import Done, Run
 from tests.helpers.doc_examples import BLOCKS, PAGES, Block, agrees

@@ -9,7 +9,8 @@ import math
 import pytest
 
 from convnext_cli.base.errors import PhotoError
-from convnext_cli.predict.rows import WRITERS, Prediction, Row
+from convnext_cli.predict.rows import Prediction, Row
+from convnext_cli.predict.writers import FORMATS
 
 STRANGE = [
     "a,b.jpg",
@@ -36,7 +37,7 @@ def rows() -> list[Row]:
 
 def written(form: str, given: list[Row], k: int = 2) -> bytes:
     stream = io.BytesIO()
-    writer = WRITERS[form](stream, k)
+    writer = FORMATS[form].writer(stream, k)
     for row in given:
         writer.write(row)
     writer.close()

@@ -17,8 +17,9 @@ from convnext_cli.photos.find import Finder, Photo
 from convnext_cli.predict.open import open_predictor
 from convnext_cli.predict.options import ModelOptions, PredictorOptions
 from convnext_cli.predict.predictor import Predictor
-from convnext_cli.predict.rows import WRITERS, Row
+from convnext_cli.predict.rows import Row
 from convnext_cli.predict.stage_times import Times
+from convnext_cli.predict.writers import FORMATS
 
 STAGES = ("read", "decode", "resize", "copy", "infer", "write")
 MOST_ALONE = 200  # photos that are taken one stage after the other
@@ -133,7 +134,7 @@ def _write(
     predictor: Predictor, rows: Iterable[Row], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[int, float]:
     """Write rows as JSON lines into memory: how many failed, and the seconds that the writing took."""
-    writer = WRITERS["jsonl"](io.BytesIO(), max(1, predictor.k))
+    writer = FORMATS["jsonl"].writer(io.BytesIO(), max(1, predictor.k))
     failed, writing = 0, 0.0
     for row in rows:
         start = clock()

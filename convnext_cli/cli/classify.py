@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import demonstration, label_view, model_options, options, render, row_stream
+from convnext_cli.predict import writers
 
 if TYPE_CHECKING:
     from convnext_cli.photos.find import Finder, Photo
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 FEW = 16  # photos that are answered at once, by whatever is ready
 MOST_FAILURES = 10  # that are named
-FORMATS = ("table", "lines", "json", "jsonl", "csv", "tsv", "parquet")
+FORMATS = ("table", "lines", *writers.FORMATS)
 
 
 @click.command(
@@ -93,19 +94,18 @@ def classify(**given: Any) -> int:
 
 
 def _format(given: dict[str, Any]) -> str:
-    from convnext_cli.predict.rows import SUFFIXES
-
     target, form = given["output"], "json" if given["as_json"] else given["form"]
     if given["as_json"] and given["form"] not in (None, "json"):
         raise click.UsageError(f"--json and --format {given['form']} exclude each other.")
     if form is None:
-        form = SUFFIXES.get(Path(target).suffix.lower()) if target else _default_format()
+        form = writers.format_by_suffix(Path(target).suffix) if target else _default_format()
         if form is None:
             raise click.UsageError(
                 f"The format of {target!r} cannot be told from its name: add -f, for example -f jsonl."
             )
     if form == "table" and target:
-        raise click.UsageError("Tables are for the screen: use -f lines, jsonl, json, csv, tsv or parquet with -o.")
+        *others, last = FORMATS[1:]
+        raise click.UsageError(f"Tables are for the screen: use -f {', '.join(others)} or {last} with -o.")
     if form == "parquet" and not target and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a screen: name a file with -o.")
     return str(form)
@@ -235,13 +235,12 @@ def _print_tables(predictor: Predictor, rows: Iterator[Row]) -> None:
 
 def _write(predictor: Predictor, rows: Iterator[Row], form: str, given: dict[str, Any]) -> None:
     from convnext_cli.cli.plain_lines import LinesWriter
-    from convnext_cli.predict.rows import WRITERS
 
     k = min(predictor.k or len(predictor.labels.names), len(predictor.labels.names))
     if form == "lines" and "top" not in options.typed(click.get_current_context()):
         k = 1
     with row_stream.opened(given["output"]) as stream:
-        writer = LinesWriter(stream, k) if form == "lines" else WRITERS[form](stream, k)
+        writer = LinesWriter(stream, k) if form == "lines" else writers.FORMATS[form].writer(stream, k)
         try:
             for row in rows:
                 writer.write(row)

@@ -10,9 +10,9 @@ from typing import Any
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.files import replacing
 from convnext_cli.jobs.store import Store
-from convnext_cli.predict.rows import SUFFIXES, WRITERS
+from convnext_cli.predict import writers
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
+FORMATS = (*writers.FORMATS, "sqlite")
 _SQLITE = (".sqlite", ".sqlite3", ".db")
 
 
@@ -29,7 +29,7 @@ def format_of(target: Path, given: str | None) -> str:
 def format_by_suffix(target: Path) -> str | None:
     """The format that the name of an output says, if it says one."""
     suffix = target.suffix.lower()
-    return "sqlite" if suffix in _SQLITE else SUFFIXES.get(suffix)
+    return "sqlite" if suffix in _SQLITE else writers.format_by_suffix(suffix)
 
 
 def store_of(target: Path, form: str) -> Path:
@@ -49,7 +49,7 @@ def write(store: Store, target: Path, form: str) -> None:
     if target.exists() and store.value("stale") is False:
         return
     with replacing(target) as stream:
-        writer = WRITERS[form](stream, guesses(store))
+        writer = writers.FORMATS[form].writer(stream, guesses(store))
         for entry in store.entries():
             writer.write(entry.row)
         writer.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli.base.text import json_value
-from convnext_cli.predict.rows import arrow_schema
+from convnext_cli.predict.writers import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

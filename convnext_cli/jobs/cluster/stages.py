@@ -26,7 +26,7 @@ from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import Preprocessor, Ready
-from convnext_cli.predict.rows import arrow_schema, arrow_table
+from convnext_cli.predict.writers import arrow_schema, arrow_table
 from convnext_cli.storage.addresses import is_url
 
 if TYPE_CHECKING:

@@ -1,0 +1,184 @@
+"""Writers: rows as json, jsonl, csv, tsv and parquet, one class a format. Tables are drawn by ``cli/``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+from convnext_cli.base.errors import UnavailableError
+from convnext_cli.base.tables import csv_line
+from convnext_cli.predict.rows import Row, to_json
+
+
+class Writer(Protocol):
+    """Where rows go. ``close`` completes the document, also when the run ended early."""
+
+    def write(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonlWriter:
+    """One JSON object a line."""
+
+    def __init__(self, stream: IO[bytes], k: int) -> None:
+        self._stream = stream
+
+    def write(self, row: Row) -> None:
+        self._stream.write(to_json(row).encode() + b"\n")
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class JsonWriter:
+    """One JSON array, written as it grows."""
+
+    def __init__(self, stream: IO[bytes], k: int) -> None:
+        self._stream = stream
+        self._before = b"[\n "
+
+    def write(self, row: Row) -> None:
+        self._stream.write(self._before + to_json(row).encode())
+        self._before = b",\n "
+
+    def close(self) -> None:
+        self._stream.write(b"[]\n" if self._before.startswith(b"[") else b"\n]\n")
+        self._stream.flush()
+
+
+class CsvWriter:
+    """A header, then one line a photo: k guesses side by side. UTF-8; other bytes of a path as ``\\udcXX``."""
+
+    delimiter = ","
+
+    def __init__(self, stream: IO[bytes], k: int) -> None:
+        self._stream = stream
+        self._k = k
+        header = ["path", "status", "width", "height"]
+        for rank in range(1, k + 1):
+            header += [f"{name}{'' if rank == 1 else f'_{rank}'}" for name in ("index", "id", "label", "score")]
+        self._line([*header, "model", "model_sha256", "error_kind", "error_message"])
+
+    def _line(self, cells: list[Any]) -> None:
+        self._stream.write(csv_line(cells, self.delimiter).encode("utf-8", "backslashreplace"))
+
+    def write(self, row: Row) -> None:
+        cells: list[Any] = [row.path, row.status, row.width, row.height]
+        for p in row.predictions:
+            cells += [p.index, p.id, p.label, p.score]
+        cells += [None] * (4 * (self._k - len(row.predictions)))
+        error = row.error
+        self._line([*cells, row.model, row.model_sha256, error and error.kind, error and error.message])
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class TsvWriter(CsvWriter):
+    """The same with tabs."""
+
+    delimiter = "\t"
+
+
+class ParquetWriter:
+    """Apache Parquet with the columns of the JSON row, predictions as a list of structs; row groups of 1,024."""
+
+    GROUP = 1024
+
+    def __init__(self, stream: IO[bytes], k: int) -> None:
+        schema = arrow_schema()
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(stream, schema)
+        self._rows: list[Row] = []
+
+    def write(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) == self.GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(arrow_table(self._rows))
+        self._rows = []
+
+    def close(self) -> None:
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+
+def arrow_schema() -> Any:
+    """The columns of rows in Arrow. Raises UnavailableError without pyarrow."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise UnavailableError("writing parquet needs pyarrow", "pip install pyarrow") from error
+    prediction = pa.struct(
+        [
+            ("rank", pa.int32()),
+            ("index", pa.int32()),
+            ("id", pa.string()),
+            ("label", pa.string()),
+            ("score", pa.float32()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("path_bytes", pa.binary()),
+            ("status", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("predictions", pa.list_(prediction)),
+            ("model", pa.string()),
+            ("model_sha256", pa.string()),
+            ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
+        ]
+    )
+
+
+def arrow_table(rows: Sequence[Row]) -> Any:
+    """Rows as an Arrow table. Raises UnavailableError without pyarrow."""
+    schema = arrow_schema()
+    import pyarrow as pa
+
+    found = []
+    for row in rows:
+        values = row.to_dict()
+        if "path_bytes" in values:
+            values["path_bytes"] = row.path.encode("utf-8", "surrogateescape")
+            values["path"] = row.path.encode("utf-8", "backslashreplace").decode()
+        found.append(values)
+    return pa.Table.from_pylist(found, schema=schema)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files of rows.
+
+    Args:
+        name: as ``-f`` takes it.
+        writer: called with an open file and the number of guesses that flat formats have columns for.
+        suffixes: of its files, with the dot, in lower case.
+    """
+
+    name: str
+    writer: Callable[[IO[bytes], int], Writer]
+    suffixes: tuple[str, ...]
+
+
+# A new format is a class above, and a line here.
+_ALL = (
+    Format("json", JsonWriter, (".json",)),
+    Format("jsonl", JsonlWriter, (".jsonl", ".ndjson")),
+    Format("csv", CsvWriter, (".csv",)),
+    Format("tsv", TsvWriter, (".tsv",)),
+    Format("parquet", ParquetWriter, (".parquet",)),
+)
+FORMATS = {form.name: form for form in _ALL}
+
+
+def format_by_suffix(suffix: str) -> str | None:
+    """The name of the format of files with a suffix, whatever its case; None for an unknown one."""
+    return next((form.name for form in _ALL if suffix.lower() in form.suffixes), None)
