@@ -22,6 +22,9 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "EvaluateRequest": "evaluation.evaluate",
     "EvaluateResult": "evaluation.evaluate",
+    "convert": "checkpoints.convert",
+    "ConvertRequest": "checkpoints.convert",
+    "ConvertResult": "checkpoints.convert",
     "export": "runtimes.exporting.export",
     "ExportRequest": "runtimes.exporting.export",
     "ExportResult": "runtimes.exporting.export",
@@ -38,6 +41,9 @@ __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from convnext_cli.base.listener import Listener as Listener
+    from convnext_cli.checkpoints.convert import ConvertRequest as ConvertRequest
+    from convnext_cli.checkpoints.convert import ConvertResult as ConvertResult
+    from convnext_cli.checkpoints.convert import convert as convert
     from convnext_cli.evaluation.evaluate import EvaluateRequest as EvaluateRequest
     from convnext_cli.evaluation.evaluate import EvaluateResult as EvaluateResult
     from convnext_cli.evaluation.evaluate import evaluate as evaluate

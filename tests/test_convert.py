@@ -19,12 +19,12 @@ import pytest
 import torch
 from safetensors.torch import load_file as load_safetensors
 
-from convnext_cli import checkpoints
-from convnext_cli.base.errors import ModelError
+import convnext_cli
+from convnext_cli import ConvertRequest, checkpoints
+from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.base.files import replacing_folder
 from convnext_cli.checkpoints import canonical, convert, expressible, foreign_preprocessing, read, targets
 from convnext_cli.checkpoints.layouts import mmpretrain
-from convnext_cli.cli import convert as command
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
@@ -50,10 +50,6 @@ def write(path: Path, config: ConvNextConfig = SMALL, **said: Any) -> Path:
     card = Card(config, RECIPE, labels=ANIMALS, license="mit", temperature=0.7).replace(**said)
     canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
     return path
-
-
-def test_the_command_knows_the_layouts() -> None:
-    assert tuple(targets.FORMS) == command.LAYOUTS
 
 
 # What is said ---------------------------------------------------------------------------------------------------------
@@ -377,7 +373,7 @@ def test_what_a_layout_cannot_hold(
 ) -> None:
     start = write(tmp_path / "made.safetensors", config, labels=None)
     before = listing(tmp_path)
-    form = targets.FORMS[layout]
+    form = targets.TARGETS[layout]
     done = convnext("convert", start, tmp_path / f"out{'' if form.folder else form.suffixes[0]}", "--to", layout)
     assert (done.status, listing(tmp_path)) == (3, before)
     said, _, hint = done.err.partition("\n")
@@ -518,7 +514,7 @@ def test_a_full_disk_leaves_nothing(name: str, layout: str, convnext: Run, made:
         done = convnext("convert", made, out, "--to", layout)
     assert (done.status, listing(made.parent)) == (74, before), done.err
     assert f"{out} cannot be written: File too large" in done.err
-    convert.convert(made, out, layout, dtype="float16")
+    convert.convert(ConvertRequest(source=made, output=out, layout=layout, dtype="float16"))
     before = listing(made.parent)
     with files_limited_to(50_000):
         done = convnext("convert", made, out, "--to", layout, "--overwrite")
@@ -606,7 +602,7 @@ def test_a_missing_tensor_is_named(layout: str, grn: bool, tmp_path: Path) -> No
     if expressible.problems(config, layout):
         pytest.skip("there is no such network")
     out = tmp_path / ("out" if layout == "hf" else "out.pth")
-    convert.convert(write(tmp_path / "made.safetensors", config), out, layout)
+    convert.convert(ConvertRequest(source=write(tmp_path / "made.safetensors", config), output=out, layout=layout))
     if layout == "hf":
         state = load_safetensors(out / "model.safetensors")
     else:
@@ -674,3 +670,25 @@ def test_the_allow_list_stands_in_the_docs() -> None:
     for entry in read._allowed():
         kind, name = entry if isinstance(entry, tuple) else (entry, f"{entry.__module__}.{entry.__qualname__}")
         assert f"`{name}`" in text, kind
+
+
+def test_the_verb_from_python(convnext: Run, made: Path, tmp_path: Path) -> None:
+    request = ConvertRequest(source=made, output=tmp_path / "a", layout="hf", layer_norm_eps=1e-5)
+    assert pickle.loads(pickle.dumps(request)) == request
+    result = convnext_cli.convert(request)
+    assert {file.name for file in result.files} == {path.name for path in (tmp_path / "a").iterdir()}
+    done = convnext("convert", made, tmp_path / "b", "--to", "hf", "--layer-norm-eps", "1e-5", "--json")
+    told = json.loads(done.out)
+    assert {"path": str(tmp_path / "a"), "files": [str(file) for file in result.files]} | {
+        name: value for name, value in told.items() if name not in ("path", "files")
+    } == result.to_dict()
+    for file in result.files:
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        convnext_cli.convert(request)
+
+
+@pytest.mark.parametrize("wrong", [{"layout": "keras"}, {"dtype": "int8"}, {"layer_norm_eps": 0.0}])
+def test_a_request_checks_itself(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        ConvertRequest(**{"source": "default", "output": "out", "layout": "hf"} | wrong)

@@ -15,6 +15,7 @@ import numpy as np
 
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import UnavailableError, UsageError
+from convnext_cli.base.libraries import load_onnxruntime
 from convnext_cli.benchmarking.setting import PEER_OPTIONS, PEERS, Setting
 from convnext_cli.checkpoints import Checkpoint
 from convnext_cli.checkpoints.layouts.huggingface import describe
@@ -23,7 +24,6 @@ from convnext_cli.checkpoints.layouts.timm import written
 from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
-from convnext_cli.runtimes.libraries import load_onnxruntime
 
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
 

@@ -20,7 +20,7 @@ class Form(NamedTuple):
     folder: bool = False
 
 
-FORMS: dict[str, Form] = {
+TARGETS: dict[str, Form] = {
     "canonical": Form((".safetensors",)),
     "official": Form((".pth", ".pt", ".safetensors")),
     "timm": Form((".safetensors", ".pth", ".bin"), folder=True),
@@ -32,7 +32,7 @@ FORMS: dict[str, Form] = {
 
 def is_folder(out: Path, layout: str) -> bool:
     """Whether the result is a folder. Raises UsageError for a name that the layout's result cannot have."""
-    form = FORMS[layout]
+    form = TARGETS[layout]
     if out.name.lower().endswith(form.suffixes) and form.suffixes:
         return False
     if form.folder and str(out) != "-" and stem(out) is None:

@@ -107,7 +107,7 @@ def export(
     """
     render.set_quiet(quiet)
     options.check_connection(pull=pull, offline=offline)
-    from convnext_cli.runtimes.libraries import libraries_said
+    from convnext_cli.base.libraries import libraries_said
 
     with libraries_said():
         from convnext_cli.runtimes.exporting import export as verb
@@ -119,12 +119,7 @@ def export(
         from convnext_cli.cli.models import pull_if_missing
 
         pull_if_missing(model, offline=offline)
-    return _show(verb.export(request, _Progress()), as_json=as_json)
-
-
-class _Progress(render.Notes):
-    def stage(self, name: str, total: int | None = None) -> None:
-        render.note(name)
+    return _show(verb.export(request, render.StageLines()), as_json=as_json)
 
 
 def _show(result: ExportResult, *, as_json: bool) -> int:

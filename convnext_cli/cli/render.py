@@ -188,6 +188,13 @@ class Notes(Listener):
         note(f"note: {text}")
 
 
+class StageLines(Notes):
+    """Prints the stages of a verb too, a line each."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        note(name)
+
+
 def remark(text: str) -> None:
     """One remark on standard error, with ``-q`` too."""
     with suppress(OSError):

@@ -159,7 +159,7 @@ def probe_openvino(say: Say, threads: int) -> None:
 
 
 def probe_onnxruntime(say: Say, threads: int) -> None:
-    from convnext_cli.runtimes.libraries import load_onnxruntime
+    from convnext_cli.base.libraries import load_onnxruntime
 
     ort = load_onnxruntime()
     from convnext_cli.checkpoints.numpy_arrays import read_arrays

@@ -15,6 +15,7 @@ import numpy as np
 from convnext_cli import __version__, checkpoints, zoo
 from convnext_cli.base.errors import ModelError, PhotoError, UnavailableError, UsageError
 from convnext_cli.base.files import check_utf8, user_path
+from convnext_cli.base.libraries import libraries_said
 from convnext_cli.base.listener import SILENT, Listener
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.checkpoints.checkpoint import Checkpoint
@@ -25,7 +26,6 @@ from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.photos.samples import samples
 from convnext_cli.runtimes.exporting import placement
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
-from convnext_cli.runtimes.libraries import libraries_said
 from convnext_cli.runtimes.registry import FORMATS, Format
 from convnext_cli.runtimes.select import open_engine
 from convnext_cli.storage.addresses import check_output

@@ -18,9 +18,9 @@ import numpy as np
 from onnx import TensorProto
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.base.libraries import load_onnxruntime
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.runtimes.int8.quantise import Range, added, ranges_over, round_weights, rounding_of
-from convnext_cli.runtimes.libraries import load_onnxruntime
 from convnext_cli.runtimes.onnx.graph import INPUT, Ops, Value
 from convnext_cli.runtimes.operations import Arrays, network
 

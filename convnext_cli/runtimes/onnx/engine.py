@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
+from convnext_cli.base.libraries import load_onnxruntime
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.preprocessing import MOST
 from convnext_cli.runtimes.checksum import is_whole
 from convnext_cli.runtimes.exported import ExportedEngine, check_classes, fixed_of
 from convnext_cli.runtimes.fixed_shapes import Fixed
 from convnext_cli.runtimes.floating_point import Borrowed
-from convnext_cli.runtimes.libraries import load_onnxruntime
 
 if TYPE_CHECKING:
     from convnext_cli.runtimes.onnx.foreign import Foreign

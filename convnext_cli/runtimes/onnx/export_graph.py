@@ -9,13 +9,13 @@ import onnx
 from onnx import TensorProto
 
 from convnext_cli.base.errors import UsageError
+from convnext_cli.base.libraries import load_onnxruntime
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.int8.onnx import RoundingOps, ranges
 from convnext_cli.runtimes.int8.quantise import Range
-from convnext_cli.runtimes.libraries import load_onnxruntime
 from convnext_cli.runtimes.onnx import export_preprocessing
 from convnext_cli.runtimes.onnx.graph import INPUT, OUTPUT, Ops, Value, is_large
 from convnext_cli.runtimes.operations import Arrays, network, network_with_features

@@ -1,0 +1,146 @@
+"""The files of another library's layout: the names of its tensors, the JSON beside them, and writing all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from convnext_cli.base.files import replacing, replacing_folder
+from convnext_cli.checkpoints import canonical, foreign_preprocessing
+from convnext_cli.checkpoints.layouts import huggingface, mmpretrain, timm
+from convnext_cli.checkpoints.layouts.isotropic import ISOTROPIC
+from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.checkpoints.layouts.official import OFFICIAL
+from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
+from convnext_cli.checkpoints.targets import CONFIG, PROCESSOR, WEIGHTS
+from convnext_cli.labels.label_set import tell_apart
+from convnext_cli.model.card import Card
+from convnext_cli.model.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def layout_of(card: Card, layout: str) -> Layout:
+    """The names and shapes to write."""
+    if layout == "timm":
+        return timm.model_of(card.config)[2]
+    if layout == "hf":
+        return _transformers(card)[0]
+    if layout == "torchvision":
+        return TORCHVISION
+    if layout == "mmpretrain":
+        return mmpretrain.MMPRETRAIN
+    return ISOTROPIC if card.config.bare else OFFICIAL
+
+
+def _transformers(card: Card) -> tuple[Layout, dict[str, Any]]:
+    description = huggingface.describe(card.config)
+    assert description is not None, "expressible.check accepted a network that transformers does not have"
+    return description
+
+
+def class_names(card: Card) -> list[str] | None:
+    """One name a class, all different; None when they have none."""
+    if card.labels is None or card.task != "classification":
+        return None
+    labels = card.label_set()
+    if labels.groups is None:
+        return list(labels.names)
+    return list(tell_apart(labels.lemmas, [id_ or str(row) for row, id_ in enumerate(labels.ids)]))
+
+
+def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> tuple[dict[str, Any], list[str]]:
+    """The JSON files of a folder, by name, and notes of what they cannot say."""
+    if layout == "timm":
+        cfg = foreign_preprocessing.to_timm(card.recipe, card.config.num_channels)
+        files = {CONFIG: timm.describe(card, cfg, names)}
+        unsaid = _unsaid(card.recipe, Preprocessing.from_timm, cfg)
+    else:
+        cfg = foreign_preprocessing.to_huggingface(card.recipe)
+        unsaid = _unsaid(card.recipe, Preprocessing.from_huggingface, cfg)
+        files = {CONFIG: _transformers(card)[1] | _transformers_words(card, names, dtype)}
+        if not unsaid:
+            files[PROCESSOR] = cfg
+    if not unsaid:
+        return files, []
+    return files, [
+        f"{layout} has no words for all of the preprocessing ({', '.join(unsaid)}); the card in {WEIGHTS} keeps it"
+    ]
+
+
+def _unsaid(recipe: Preprocessing, read: Any, cfg: dict[str, Any]) -> list[str]:
+    try:
+        return foreign_preprocessing.unsaid(recipe, read(cfg))
+    except ValueError as error:
+        return [str(error)]
+
+
+def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> dict[str, Any]:
+    """What transformers' config.json says besides the network's shape."""
+    words: dict[str, Any] = {} if "," in dtype else {"dtype": dtype}
+    if card.task == "classification" and card.problem != "single_label":
+        words["problem_type"] = huggingface.PROBLEMS[card.problem]
+    if rows := card.config.num_labels:
+        names = names or [f"LABEL_{row}" for row in range(rows)]
+        words["id2label"] = {str(row): name for row, name in enumerate(names)}
+        words["label2id"] = {name: row for row, name in enumerate(names)}
+    return words
+
+
+def write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: dict[str, Any]) -> list[Path]:
+    with replacing_folder(out) as folder:
+        for name, values in described.items():
+            (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        with (folder / WEIGHTS).open("wb") as stream:
+            canonical.dump(stream, tensors, card)
+    return [out / name for name in (*described, WEIGHTS)]
+
+
+def write_file(out: Path, tensors: dict[str, Tensor], card: Card, layout: str, names: list[str] | None) -> None:
+    with replacing(out) as stream:
+        if out.suffix.lower() == ".safetensors":
+            canonical.dump(stream, tensors, card)
+            return
+        import torch
+
+        own = {name: _own(tensor) for name, tensor in tensors.items()}
+        wrapped = {"official": {"model": own}, "mmpretrain": mmpretrain.wrap(own, names)}.get(layout, own)
+        with _own_errors(stream) as sink:
+            torch.save(wrapped, sink)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A tensor that shares its memory with no other: torch.save writes all of the memory that a tensor is a view of."""
+    tensor = tensor.contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+class _Sink:
+    """A stream that remembers its error: torch.save reports it in words of its own."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+@contextmanager
+def _own_errors(stream: IO[bytes]) -> Iterator[Any]:
+    sink = _Sink(stream)
+    try:
+        yield sink
+    except RuntimeError as error:
+        raise sink.error or error from error
