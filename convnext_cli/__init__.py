@@ -28,6 +28,9 @@ _HOME = {
     "export": "runtimes.exporting.export",
     "ExportRequest": "runtimes.exporting.export",
     "ExportResult": "runtimes.exporting.export",
+    "prepare": "runtimes.prepare",
+    "PrepareRequest": "runtimes.prepare",
+    "PrepareResult": "runtimes.prepare",
     "PredictorOptions": "predict.options",
     "ModelOptions": "predict.options",
     "Scoring": "predict.options",
@@ -64,6 +67,9 @@ if TYPE_CHECKING:
     from convnext_cli.runtimes.exporting.export import ExportRequest as ExportRequest
     from convnext_cli.runtimes.exporting.export import ExportResult as ExportResult
     from convnext_cli.runtimes.exporting.export import export as export
+    from convnext_cli.runtimes.prepare import PrepareRequest as PrepareRequest
+    from convnext_cli.runtimes.prepare import PrepareResult as PrepareResult
+    from convnext_cli.runtimes.prepare import prepare as prepare
 
 
 def __getattr__(name: str) -> Any:

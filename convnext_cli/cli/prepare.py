@@ -10,9 +10,8 @@ import click
 from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convnext_cli.runtimes.build import Prepared
+    from convnext_cli.runtimes.int8.calibration import Calibration
+    from convnext_cli.runtimes.prepare import PrepareResult
 
 JOBS = {"latency": "one photo", "throughput": "a folder"}
 
@@ -42,52 +41,40 @@ JOBS = {"latency": "one photo", "throughput": "a folder"}
 @click.option("--clear", is_flag=True, help="Remove all that is prepared.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @options.quiet
-def prepare(**given: Any) -> int:
+def prepare(*, listed: bool, clear: bool, pull: bool, offline: bool, as_json: bool, quiet: bool, **fields: Any) -> int:
     """Make a model's engines, prove them against the network, and measure them.
 
     `classify` does it by itself when a model is used for the first time; int8 has to be asked for here. What is made
     lies in the cache folder, for this version of the program and of the runtimes.
     """
-    render.set_quiet(given["quiet"])
-    if given["listed"] and given["clear"]:
+    render.set_quiet(quiet)
+    if listed and clear:
         raise click.UsageError("--list and --clear exclude each other.")
-    if given["listed"] or given["clear"]:
-        _alone("clear" if given["clear"] else "list")
-        return _clear() if given["clear"] else _list(given["as_json"])
-    if (given["dtype"] == "int8") != (given["calibrate"] is not None):
-        raise click.UsageError("--dtype int8 and --calibrate FOLDER go together.")
-    if given["dtype"] == "int8" and given["compiled"]:
-        raise click.UsageError("--compile is for torch, which does not compute in int8.")
-    options.not_offline(given)
+    if listed or clear:
+        _alone("clear" if clear else "list")
+        return _clear() if clear else _list(as_json)
+    options.check_connection(pull=pull, offline=offline)
+    from convnext_cli.runtimes import prepare as verb
 
-    from convnext_cli import zoo
-    from convnext_cli.base.threads import usable_threads
-
-    if given["pull"]:
+    request = verb.PrepareRequest(**fields)
+    if pull:
         from convnext_cli.cli.models import pull_if_missing
 
-        pull_if_missing(given["model"], offline=given["offline"])
-    path = zoo.resolve(given["model"] or zoo.default_model())
-    _refuse_program(path)
-    threads = given["threads"] or usable_threads()
-    if given["dtype"] == "int8":
-        return _int8(path, given["calibrate"], threads, given["as_json"])
-    from convnext_cli.runtimes import build as making
-
-    done = making.prepare(path, dtype=given["dtype"], threads=threads, compiled=given["compiled"])
-    for engine in done.engines.values():
-        engine.close()
-    for note in done.notes:
+        pull_if_missing(fields["model"], offline=offline)
+    result = verb.prepare(request)
+    for note in result.notes:
         render.note(f"note: {note}")
-    if given["as_json"]:
-        click.echo(json.dumps(_told(done, given["dtype"], threads)))
-    else:
-        _draw(done, given["dtype"], threads)
-    for reason in done.refused:
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+    if result.int8 is not None:
+        _show_int8(result, result.int8, drawn=not as_json)
+    elif not as_json:
+        _draw(result)
+    for reason in result.refused:
         render.note(f"note: {reason}")
-    if done.kept:
-        render.note(f"note: {done.kept}: nothing was kept")
-    return 1 if done.kept or not done.proof else 0
+    if result.not_kept:
+        render.note(f"note: {result.not_kept}: nothing was kept")
+    return 0 if result.kept else 1
 
 
 def _alone(action: str) -> None:
@@ -98,91 +85,53 @@ def _alone(action: str) -> None:
         raise click.UsageError(f"--{action} takes no {names.get(name, f'--{name}')}.")
 
 
-def _refuse_program(path: Path) -> None:
-    from convnext_cli.base.errors import UsageError
-    from convnext_cli.runtimes.registry import is_program
-
-    if is_program(path):
-        raise UsageError(
-            f"{path.name} is made for its own runtime already: there is nothing to prepare",
-            f"use it as it is: convnext classify -m {path.name} PHOTO",
-        )
-
-
-def _int8(path: Path, folder: str, threads: int, as_json: bool) -> int:
-    from convnext_cli import checkpoints
-    from convnext_cli.predict.open import BATCH_SIZE
-    from convnext_cli.runtimes.int8.calibration import calibrate
-
-    card = checkpoints.read_card(path)
-    done = calibrate(path, card, folder, threads=threads, batch_size=BATCH_SIZE)
-    found = done.comparison
-    if as_json:
-        click.echo(json.dumps({"model": card.name, "dtype": "int8", "threads": threads, **found.to_dict()}))
-    else:
+def _show_int8(result: PrepareResult, calibration: Calibration, *, drawn: bool) -> None:
+    comparison, threads = calibration.comparison, result.threads
+    if drawn:
         table = render.table("", "float32", "int8", right=(1, 2))
-        table.add_row("a photo, ms", f"{found.float32_ms:.1f}", f"{found.int8_ms:.1f}")
-        if done.labelled:
-            table.add_row("top-1, %", f"{found.float32_accuracy:.1f}", f"{found.int8_accuracy:.1f}")
-        table.add_row("same top-1, %", "", f"{found.agreement:.1f}")
+        table.add_row("a photo, ms", f"{comparison.float32_ms:.1f}", f"{comparison.int8_ms:.1f}")
+        if calibration.labelled:
+            table.add_row("top-1, %", f"{comparison.float32_accuracy:.1f}", f"{comparison.int8_accuracy:.1f}")
+        table.add_row("same top-1, %", "", f"{comparison.agreement:.1f}")
         render.out().print(table)
-    ranges = f"{done.photos} photos found the ranges, {found.photos} others tested it"
-    render.note(f"{card.name} with {threads} thread{'s' * (threads != 1)}, batches of {found.batch_size}: {ranges}")
-    if done.skipped:
-        render.note(f"note: {done.skipped} photo{'s' * (done.skipped != 1)} could not be read and were left out")
-    render.note(("" if found.pays else "warning: ") + found.verdict)
-    if done.kept:
-        render.note(f"note: {done.kept}: nothing was kept")
-    return 1 if done.kept else 0
+    ranges = f"{calibration.photos} photos found the ranges, {comparison.photos} others tested it"
+    model = f"{result.card.name} with {threads} thread{'s' * (threads != 1)}, batches of {comparison.batch_size}"
+    render.note(f"{model}: {ranges}")
+    if calibration.skipped:
+        photos = f"{calibration.skipped} photo{'s' * (calibration.skipped != 1)}"
+        render.note(f"note: {photos} could not be read and were left out")
+    render.note(("" if comparison.pays else "warning: ") + comparison.verdict)
 
 
-def _told(done: Prepared, dtype: str, threads: int) -> dict[str, Any]:
-    return {
-        "model": done.card.name,
-        "model_sha256": done.card.sha256,
-        "dtype": dtype,
-        "threads": threads,
-        "difference": done.proof,
-        "ms_per_photo": done.choice.measured,
-        "chosen": {job: done.choice.best(job) for job in JOBS},
-        "seconds": round(done.seconds, 3),
-        "refused": done.refused,
-    }
-
-
-def _draw(done: Prepared, dtype: str, threads: int) -> None:
+def _draw(result: PrepareResult) -> None:
     table = render.table("engine", "difference", *(f"{words}, ms" for words in JOBS.values()), right=(1, 2, 3))
-    for engine in done.engines:
-        times = [done.choice.measured[job].get(engine) for job in JOBS]
-        best = [done.choice.best(job) == engine for job in JOBS]
+    for engine in result.measured["throughput"]:
+        difference = result.differences.get(engine)
         table.add_row(
             engine,
-            f"{done.proof[engine]:.1e}" if engine in done.proof else "",
-            *("" if t is None else f"[bold]{t:.1f}[/]" if b else f"{t:.1f}" for t, b in zip(times, best, strict=True)),
+            "" if difference is None else f"{difference:.1e}",
+            *(_milliseconds(result, job, engine) for job in JOBS),
         )
     render.out().print(table)
-    chosen = " and ".join(f"{done.choice.best(job)} for {words}" for job, words in JOBS.items())
+    chosen = " and ".join(f"{result.chosen[job]} for {words}" for job, words in JOBS.items())
+    threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
     render.note(
-        f"{done.card.name} in {dtype} with {threads} thread{'s' * (threads != 1)}, milliseconds a photo: {chosen} "
-        f"from now on · prepared in {done.seconds:.1f} s"
+        f"{result.card.name} in {result.dtype} with {threads}, milliseconds a photo: {chosen} "
+        f"from now on · prepared in {result.seconds:.1f} s"
     )
+
+
+def _milliseconds(result: PrepareResult, job: str, engine: str) -> str:
+    milliseconds = result.measured[job].get(engine)
+    if milliseconds is None:
+        return ""
+    return f"[bold]{milliseconds:.1f}[/]" if result.chosen[job] == engine else f"{milliseconds:.1f}"
 
 
 def _list(as_json: bool) -> int:
     from convnext_cli.runtimes import cache
 
-    rows: list[dict[str, Any]] = [
-        {
-            "model": entry.name,
-            "engine": entry.engine,
-            "dtype": entry.dtype,
-            "versions": entry.versions,
-            "difference": entry.proof,
-            "bytes": entry.size,
-            "path": str(entry.folder),
-        }
-        for entry in cache.entries()
-    ]
+    rows = [entry.to_dict() for entry in cache.entries()]
     if as_json:
         click.echo(json.dumps(rows))
         return 0

@@ -17,10 +17,8 @@ from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.predict.scoring import SCORES
-from convnext_cli.runtimes.protocol import Job
+from convnext_cli.runtimes.protocol import BATCH_SIZE, Job
 from convnext_cli.runtimes.select import open_engine
-
-BATCH_SIZE = 8  # photos, on a CPU
 
 
 def open_predictor(

@@ -67,6 +67,18 @@ class Entry:
         """Bytes on the disk."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object of ``prepare --list --json``."""
+        return {
+            "model": self.name,
+            "engine": self.engine,
+            "dtype": self.dtype,
+            "versions": self.versions,
+            "difference": self.proof,
+            "bytes": self.size,
+            "path": str(self.folder),
+        }
+
     def intact(self) -> bool:
         """Whether its files are those that were written; reads them all."""
         try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from convnext_cli.runtimes.exporting.plan import Plan
 
 Job = Literal["latency", "throughput"]
+JOBS: tuple[Job, ...] = ("latency", "throughput")
+BATCH_SIZE = 8  # photos in a call on a CPU
 
 
 class Engine(Protocol):

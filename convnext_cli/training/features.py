@@ -15,7 +15,7 @@ from convnext_cli.base.errors import PhotoError, UnavailableError
 from convnext_cli.model.card import Card
 from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.predict.open import BATCH_SIZE
+from convnext_cli.runtimes.protocol import BATCH_SIZE
 from convnext_cli.runtimes.reference import TOLERANCE, difference, reference_input
 from convnext_cli.training.batches import gone, judged
 from convnext_cli.training.loop import DTYPES
