@@ -172,7 +172,7 @@ def test_preprocessing_is_pillows_to_the_byte(name: str) -> None:
 
 
 @pytest.mark.parametrize("form", RECORDED)
-@pytest.mark.parametrize("name", ["shortest, bicubic", "squash and crop"])
+@pytest.mark.parametrize("name", slow_except(["shortest, bicubic", "squash and crop"], "shortest, bicubic"))
 def test_photos_of_any_size(form: str, name: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, V2, recipe=RECIPES[name])
     plan = Plan(size=RECIPES[name].size, preprocessing=True, scores=True)

@@ -124,6 +124,7 @@ def test_compiled_in_half_precision(dtype: str, autocast: bool) -> None:
     assert difference(logits, exact(checkpoint, x)) < TOLERANCE[dtype]
 
 
+@pytest.mark.slow
 def test_compiling_without_a_compiler_says_what_is_missing() -> None:
     code = (
         "from tests.test_torch_engine import *\n"
