@@ -31,6 +31,14 @@ _HOME = {
     "prepare": "runtimes.prepare",
     "PrepareRequest": "runtimes.prepare",
     "PrepareResult": "runtimes.prepare",
+    "label": "jobs.label",
+    "LabelRequest": "jobs.request",
+    "LabelResult": "jobs.listener",
+    "LabelListener": "jobs.listener",
+    "ClusterOptions": "jobs.request",
+    "SortRequest": "jobs.actions.request",
+    "KeywordsRequest": "jobs.keywords.request",
+    "PhotoSelection": "photos.selection",
     "PredictorOptions": "predict.options",
     "ModelOptions": "predict.options",
     "Scoring": "predict.options",
@@ -55,7 +63,15 @@ if TYPE_CHECKING:
     from convnext_cli.huggingface.pretrained import ConvNextConfig as ConvNextConfig
     from convnext_cli.huggingface.pretrained import ConvNextForImageClassification as ConvNextForImageClassification
     from convnext_cli.huggingface.pretrained import ConvNextModel as ConvNextModel
+    from convnext_cli.jobs.actions.request import SortRequest as SortRequest
+    from convnext_cli.jobs.keywords.request import KeywordsRequest as KeywordsRequest
+    from convnext_cli.jobs.label import label as label
+    from convnext_cli.jobs.listener import LabelListener as LabelListener
+    from convnext_cli.jobs.listener import LabelResult as LabelResult
+    from convnext_cli.jobs.request import ClusterOptions as ClusterOptions
+    from convnext_cli.jobs.request import LabelRequest as LabelRequest
     from convnext_cli.model.preprocessing_changes import PreprocessingChanges as PreprocessingChanges
+    from convnext_cli.photos.selection import PhotoSelection as PhotoSelection
     from convnext_cli.predict.classify import ClassifyRequest as ClassifyRequest
     from convnext_cli.predict.classify import classify as classify
     from convnext_cli.predict.options import Decoding as Decoding

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from convnext_cli import zoo
-from convnext_cli.cli import demonstration
 from convnext_cli.model.card import Card
+from convnext_cli.zoo import demonstration
 from convnext_cli.zoo.recommendation import for_real_work
 from tests.helpers.command import Run
 from tests.helpers.paths import SAMPLES
@@ -63,7 +63,7 @@ def test_without_figures_it_says_none(tmp_path: Path, monkeypatch: pytest.Monkey
 
     canonical.write(tmp_path / "default.safetensors", random_tensors(SMALL), Card(SMALL, name="default"))
     monkeypatch.setattr(zoo.local_files, "bundled", lambda: tmp_path / "default.safetensors")
-    assert demonstration._sentence().startswith(f"{SENTENCE}: it knows {SMALL.num_labels} everyday classes; for real")
+    assert demonstration.sentence().startswith(f"{SENTENCE}: it knows {SMALL.num_labels} everyday classes; for real")
 
 
 def test_the_model_for_real_work_exists_and_is_recommended(convnext: Run, home: Path) -> None:

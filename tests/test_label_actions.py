@@ -131,7 +131,7 @@ def test_the_report_is_written(convnext: Run, photos: Path, tmp_path: Path) -> N
         (["photos", "-o", "l.csv", "--report", "no/r.html"], 74, "mkdir"),
         (["photos", "-o", "l.csv", "--report", "photos"], 2, "report"),
         (["photos", "-o", "l.csv", "--report", "photos/cat.jpg"], 2, ".html"),
-        (["photos", "-o", "l.csv", "--report", "mine.html"], 2, "no report of ours"),
+        (["photos", "-o", "l.csv", "--report", "mine.html"], 2, "not a report"),
         (["photos", "-o", "l.csv", "--undo", "gone.log"], 2, "--undo"),
         (["photos", "-o", "l.csv", "--sort-into", "photos/cat.jpg"], 2, "folder"),
     ],

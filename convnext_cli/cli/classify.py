@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.cli import demonstration, label_view, model_options, options, render, row_stream
+from convnext_cli.cli import counts, demonstration, model_options, options, render, row_stream
 from convnext_cli.predict import writers
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def _summary(predictor: Predictor, finder: Finder, given: dict[str, Any], second
     times, engine, card = predictor.times, predictor.engine, predictor.engine.card
     recipe = predictor.preprocessor.preprocessing
     if finder.passed_over:
-        render.note(label_view.passed_over(finder))
+        render.note(counts.passed_over(finder.passed_over))
     names = predictor.labels.name or "own labels"
     render.note(
         f"{card.name or predictor.model}: {card.architecture or 'ConvNeXt'}, {len(predictor.labels.names)} labels "

@@ -105,7 +105,7 @@ def evaluate(
 
     request = EvaluateRequest(
         data=data,
-        predictor=model_options.predictor_options(predictor),
+        predictor=model_options.predictor_options(**predictor),
         against=against,
         split=split,
         real=real,

@@ -3,58 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
 from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
-    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
-    from convnext_cli.predict.options import PredictorOptions, Scoring
+    from convnext_cli.model.preprocessing import Interpolation, Resize
+    from convnext_cli.predict.options import PredictorOptions
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.scoring import ScoreKind
     from convnext_cli.runtimes.protocol import Job
 
 
-def predictor_options(given: dict[str, Any]) -> PredictorOptions:
-    """The request that the options of a command make. Raises UsageError for a value that is out of range."""
-    from convnext_cli.predict.options import Decoding, ModelOptions, PredictorOptions
+def predictor_options(
+    *,
+    model: str | None,
+    labels: str | None,
+    engine: str,
+    device: str,
+    dtype: str | None,
+    compiled: bool,
+    threads: int | None,
+    batch_size: int | None,
+    classes: str | None,
+    size: str | None,
+    crop_pct: float | None,
+    resize_mode: Resize | None,
+    interpolation: Interpolation | None,
+    mean: str | None,
+    std: str | None,
+    workers: int | None,
+    max_pixels: int | None,
+    fast_decode: bool,
+    timeout: float | None,
+    top: int = 5,
+    min_score: float | None = None,
+    floors: str | None = None,
+    softmax: bool = False,
+    sigmoid: bool = False,
+    logits: bool = False,
+    **_: object,
+) -> PredictorOptions:
+    """The request that the options of a command make. Not every command has those of scores; others are passed over.
 
+    Raises:
+        UsageError: options exclude each other, or a value is out of range.
+    """
+    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+    from convnext_cli.predict.options import Decoding, ModelOptions, PredictorOptions, Scoring
+
+    if logits:
+        _refuse_percentages()
     return PredictorOptions(
         model=ModelOptions(
-            model=given["model"],
-            labels=given["labels"],
-            engine=given["engine"],
-            device=given["device"],
-            dtype=given["dtype"],
-            compiled=given["compiled"],
-            threads=given["threads"],
-            batch_size=given["batch_size"],
+            model=model,
+            labels=labels,
+            engine=engine,
+            device=device,
+            dtype=dtype,
+            compiled=compiled,
+            threads=threads,
+            batch_size=batch_size,
         ),
-        scoring=_scoring(given),
-        preprocessing=preprocessing_changes(given),
-        decoding=Decoding(
-            workers=given["workers"],
-            max_pixels=given["max_pixels"],
-            fast_decode=given["fast_decode"],
-            timeout=given["timeout"],
+        scoring=Scoring(
+            k=top,
+            scores=_score_kind(softmax=softmax, sigmoid=sigmoid, logits=logits),
+            classes=classes,
+            min_score=min_score,
+            floors=floors or {},
         ),
-    )
-
-
-def _scoring(given: dict[str, Any]) -> Scoring:
-    """What the options of a command say of scores; not every command has more of them than --classes."""
-    from convnext_cli.predict.options import Scoring
-
-    if "top" not in given:
-        return Scoring(classes=given["classes"])
-    return Scoring(
-        k=given["top"],
-        scores=score_kind(given),
-        classes=given["classes"],
-        min_score=given["min_score"],
-        floors=given["floors"] or {},
+        preprocessing=PreprocessingChanges(
+            size=_size(size),
+            crop_pct=crop_pct,
+            resize_mode=resize_mode,
+            interpolation=interpolation,
+            mean=options.numbers(mean, "--mean"),
+            std=options.numbers(std, "--std", positive=True),
+        ),
+        decoding=Decoding(workers=workers, max_pixels=max_pixels, fast_decode=fast_decode, timeout=timeout),
     )
 
 
@@ -81,7 +109,7 @@ def predictor(
 
         pull_if_missing(given["model"], offline=given["offline"])
     zoo.resolve(given["model"] or zoo.default_model())  # a missing model is reported before torch is loaded
-    return open_predictor(predictor_options(given), job=job, prepare=prepare, photos=photos, thumbnail=thumbnail)
+    return open_predictor(predictor_options(**given), job=job, prepare=prepare, photos=photos, thumbnail=thumbnail)
 
 
 def open_predictor(
@@ -98,11 +126,16 @@ def open_predictor(
         thumbnail=thumbnail,
         say=lambda text: render.note(f"note: {text}"),
     )
-    if opened.scores == "logits":
-        _refuse_percentages()
+    check_opened(opened)
     for remark in opening.remarks(opened, request):
         render.note(f"note: {remark}")
     return opened
+
+
+def check_opened(predictor: Predictor) -> None:
+    """Raises UsageError where the model's scores are logits, and the lowest score was typed as a percentage."""
+    if predictor.scores == "logits":
+        _refuse_percentages()
 
 
 def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
@@ -114,38 +147,16 @@ def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
 
 def check(given: dict[str, Any]) -> None:
     """Refuse, before anything is opened, options that exclude each other. Raises UsageError."""
-    score_kind(given)
-    preprocessing_changes(given)
-    if given["logits"]:
-        _refuse_percentages()
     options.not_offline(given)
-    if given["threads"] and (given["workers"] or 0) > given["threads"]:
-        raise click.UsageError(
-            f"--workers {given['workers']} is more than --threads {given['threads']}: no more threads than that decode."
-        )
+    predictor_options(**given)
 
 
-def score_kind(given: dict[str, Any]) -> ScoreKind | None:
+def _score_kind(**kinds: bool) -> ScoreKind | None:
     """The kind of score that was asked for; None for the model's own."""
-    kinds: tuple[ScoreKind, ...] = ("softmax", "sigmoid", "logits")
-    asked = [kind for kind in kinds if given[kind]]
+    asked = [kind for kind, is_asked in kinds.items() if is_asked]
     if len(asked) > 1:
         raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other.")
-    return asked[0] if asked else None
-
-
-def preprocessing_changes(given: dict[str, Any]) -> PreprocessingChanges:
-    """The changes to the model's preprocessing that were asked for."""
-    from convnext_cli.model.preprocessing_changes import PreprocessingChanges
-
-    return PreprocessingChanges(
-        size=_size(given["size"]),
-        crop_pct=given["crop_pct"],
-        resize_mode=given["resize_mode"],
-        interpolation=given["interpolation"],
-        mean=options.numbers(given["mean"], "--mean"),
-        std=options.numbers(given["std"], "--std", positive=True),
-    )
+    return cast("ScoreKind", asked[0]) if asked else None
 
 
 def _size(text: str | None) -> int | Literal["test"] | None:

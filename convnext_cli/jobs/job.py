@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.errors import ConvNextError, PhotoError
 from convnext_cli.jobs.photo_state import Found, state_of
 from convnext_cli.jobs.store import Store
 from convnext_cli.jobs.suspects import Suspects
@@ -25,12 +25,15 @@ COMMIT_SECONDS = 1.0  # at most this much work is done again after a kill
 COMMIT_OFTEN = 0.1  # the same after a run that something has ended, which may end this one
 
 
-class StopAtFailure(Exception):
-    """The first failure, where the user wants to stop at it. row: of the photo."""
+class StopAtFailure(ConvNextError):
+    """The first failure, where the user wants to stop at it (exit 1)."""
 
     def __init__(self, row: Row) -> None:
-        super().__init__(row.path)
-        self.row = row
+        assert row.error is not None
+        super().__init__(
+            f"stopped at {row.path}: {row.error.kind}: {row.error.message}",
+            "leave --strict out to go on past failures",
+        )
 
 
 @dataclass

@@ -1,0 +1,71 @@
+"""The report of a job, as ``label`` is asked for it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext_cli.base.errors import OutputError, UsageError
+from convnext_cli.jobs.report.page import Summary, write
+from convnext_cli.jobs.report.pictures import small_jpeg
+from convnext_cli.storage.addresses import check_output
+
+if TYPE_CHECKING:
+    from convnext_cli.jobs.store import Store
+    from convnext_cli.predict.predictor import Predictor
+
+_OURS = b'<meta name="generator" content="convnext">'
+
+
+def check_report(page: Path, output: Path) -> None:
+    """Refuse a page that cannot be written.
+
+    Args:
+        page: its file.
+        output: the result of the job, which it must not replace.
+
+    Raises:
+        UsageError: it is not a page's name, or something else has this name.
+        OutputError: its folder does not exist.
+    """
+    check_output(str(page))
+    if page.is_dir() or page.absolute() == output.absolute():
+        raise UsageError(f"{page} cannot be the report", "choose another name, for example report.html")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{page} is not a page's name", "choose one that ends in .html")
+    if page.exists() and not _is_report(page):
+        raise UsageError(f"{page} is there already, and is not a report of convnext", "choose another name")
+    if not page.absolute().parent.is_dir():
+        raise OutputError(f"the folder of {page} does not exist", f"mkdir -p {page.parent}")
+
+
+def write_report(store: Store, predictor: Predictor, page: Path, *, title: str, rate: float | None) -> None:
+    """Write the page of a job's rows.
+
+    Args:
+        store: the rows.
+        predictor: what labelled them.
+        page: the file; what was there stays until the new page is complete.
+        title: of the page.
+        rate: photos a second; None where nothing was labelled.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    write(
+        store.entries(),
+        page,
+        title=title,
+        summary=Summary(store.statuses(), predictor.model, made, rate, predictor.scores),
+        picture=partial(small_jpeg, max_pixels=predictor.preprocessor.max_pixels),
+        threads=predictor.threads,
+        timeout=predictor.preprocessor.timeout,
+    )
+
+
+def _is_report(page: Path) -> bool:
+    with page.open("rb") as file:
+        return _OURS in file.read(4096)
