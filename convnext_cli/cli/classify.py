@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from convnext_cli.predict import writers
 
 if TYPE_CHECKING:
     from convnext_cli.photos.find import Finder, Photo
+    from convnext_cli.photos.selection import PhotoSelection
+    from convnext_cli.predict.options import ModelOptions, PredictorOptions
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
     from convnext_cli.predict.stage_times import Times
@@ -35,7 +36,7 @@ FORMATS = ("table", "lines", *writers.FORMATS)
 )
 @click.argument("paths", nargs=-1, type=options.PathName(), metavar="PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Go into folders that --files-from or a glob names too.")
-@click.option("--files-from", type=click.File("rb"), metavar="FILE", help="Read paths from a file, or - for stdin.")
+@click.option("--files-from", type=options.PathName(), metavar="FILE", help="Read paths from a file, or - for stdin.")
 @click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
 @options.model
 @options.answers
@@ -54,61 +55,95 @@ FORMATS = ("table", "lines", *writers.FORMATS)
 @click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
 @click.option("--show", is_flag=True, help="Draw a small picture of each photo beside its labels.")
 @options.verbosity("Times of each stage")
-def classify(**given: Any) -> int:
+def classify(
+    paths: tuple[str, ...],
+    recursive: bool,
+    files_from: str | None,
+    null: bool,
+    form: str | None,
+    as_json: bool,
+    output: str | None,
+    overwrite: bool,
+    show: bool,
+    pull: bool,
+    offline: bool,
+    quiet: bool,
+    verbose: int,
+    **values: Any,
+) -> int:
     """Label photos, and print ranked labels.
 
     PATH is a photo, a folder, a quoted glob, a URL of these (s3://bucket/photo.jpg), a tar or parquet file of
     photos, or - for a photo on standard input.
     """
     start = time.perf_counter()
-    render.set_quiet(given["quiet"])
-    given["paths"] = model_options.places(given)
-    if given["output"] == "-":
-        given["output"] = None
-    form = _format(given)
-    model_options.check(given)
-    _check(given, form)
-    listing = getattr(given["files_from"], "name", None)
-    inputs = [*given["paths"], listing, given["labels"], given["model"]]
-    row_stream.check(given["output"], overwrite=given["overwrite"], inputs=inputs)
+    render.set_quiet(quiet)
+    from convnext_cli.photos.selection import PhotoSelection
+
+    photos = PhotoSelection(paths=paths, files_from=files_from, null=null, recursive=recursive, offline=offline)
+    output = None if output == "-" else output
+    form = _format(output, "json" if as_json else form, as_json=as_json, typed=form)
+    options.check_connection(pull=pull, offline=offline)
+    request = model_options.predictor_options(**values)
+    model = request.model
+    _check(form, output, overwrite=overwrite, show=show)
+    if not photos:
+        raise click.UsageError("Name at least one photo, or - for standard input, or --files-from FILE.")
+    inputs = [*photos.paths, files_from, model.labels, model.model]
+    row_stream.check(output, overwrite=overwrite, inputs=[None if name is None else str(name) for name in inputs])
     with ExitStack() as stack:
-        if given["verbose"] < 2:
+        if verbose < 2:
             stack.enter_context(render.c_libraries_silenced())
-        finder, photos = _photos(given)
-        predictor = _open(given)
+        finder = photos.finder(shards="opened")
+        listed = photos.photos(finder)
+        if finder.looked_into and not recursive:
+            more = f" and {len(finder.looked_into) - 1} more" if finder.looked_into[1:] else ""
+            render.note(f"note: looking into the folder {finder.looked_into[0]}{more}")
+        if pull:
+            model_options.pull_missing([request], offline=offline)
+        predictor = _open(photos, request, show=show)
         stack.callback(predictor.engine.close)
-        if not _is_one(given):  # its name is known
+        if not _is_one(photos):  # its name is known
             from convnext_cli.cli import witness
 
-            predictor = predictor.noting(stack.enter_context(witness.noting("classify", given["timeout"])))
+            predictor = predictor.noting(stack.enter_context(witness.noting("classify", request.decoding.timeout)))
         failures = _Failures()
         if form == "table":
-            _print_tables(predictor, failures.kept(predictor.rows(photos)))
+            _print_tables(predictor, failures.kept(predictor.rows(listed)))
         else:
-            _write(predictor, failures.kept(_counted(predictor, photos, bool(given["output"]))), form, given)
-        failures.report(predictor.times.photos, quiet=given["quiet"])
-        _summary(predictor, finder, given, time.perf_counter() - start)
-        demonstration.introduce(given["model"])
-        _prepare(predictor, given)
+            _write(predictor, failures.kept(_counted(predictor, listed, bool(output))), form, output)
+        failures.report(predictor.times.photos, quiet=quiet)
+        _print_summary(predictor, finder, time.perf_counter() - start)
+        if verbose:
+            _print_times(predictor, time.perf_counter() - start)
+        demonstration.introduce(None if model.model is None else str(model.model))
+        _prepare(predictor, model)
         return 1 if predictor.times.failed else 0
 
 
-def _format(given: dict[str, Any]) -> str:
-    target, form = given["output"], "json" if given["as_json"] else given["form"]
-    if given["as_json"] and given["form"] not in (None, "json"):
-        raise click.UsageError(f"--json and --format {given['form']} exclude each other.")
+def _format(output: str | None, form: str | None, *, as_json: bool, typed: str | None) -> str:
+    """The format of the rows.
+
+    Args:
+        output: the file; None for standard output.
+        form: that was asked for; None for the default.
+        as_json: whether ``--json`` is what asked for it.
+        typed: as ``--format`` has it.
+    """
+    if as_json and typed not in (None, "json"):
+        raise click.UsageError(f"--json and --format {typed} exclude each other.")
     if form is None:
-        form = writers.format_by_suffix(Path(target).suffix) if target else _default_format()
+        form = writers.format_by_suffix(Path(output).suffix) if output else _default_format()
         if form is None:
             raise click.UsageError(
-                f"The format of {target!r} cannot be told from its name: add -f, for example -f jsonl."
+                f"The format of {output!r} cannot be told from its name: add -f, for example -f jsonl."
             )
-    if form == "table" and target:
+    if form == "table" and output:
         *others, last = FORMATS[1:]
         raise click.UsageError(f"Tables are for the screen: use -f {', '.join(others)} or {last} with -o.")
-    if form == "parquet" and not target and sys.stdout.isatty():
+    if form == "parquet" and not output and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a screen: name a file with -o.")
-    return str(form)
+    return form
 
 
 def _default_format() -> str:
@@ -144,48 +179,32 @@ class _Failures:
             render.note(f"failed: {more:,} more; -f jsonl names all")
 
 
-def _check(given: dict[str, Any], form: str) -> None:
+def _check(form: str, output: str | None, *, overwrite: bool, show: bool) -> None:
     """Raises UsageError for options that cannot take effect."""
-    if given["overwrite"] and given["output"] is None:
+    if overwrite and output is None:
         raise click.UsageError("--overwrite is for -o FILE.")
-    if given["show"] and (form != "table" or not render.out().is_terminal or render.out().is_dumb_terminal):
+    if show and (form != "table" or not render.out().is_terminal or render.out().is_dumb_terminal):
         raise click.UsageError("--show draws on a terminal, beside the labels of -f table.")
 
 
-def _photos(given: dict[str, Any]) -> tuple[Finder, Iterator[Photo]]:
-    from convnext_cli.photos.find import Finder
-
-    finder = Finder(given["recursive"], shards="opened", offline=given["offline"])
-    paths, listing = given["paths"], given["files_from"]
-    if not paths and listing is None:
-        raise click.UsageError("Name at least one photo, or - for standard input, or --files-from FILE.")
-    if given["null"] and listing is None:
-        raise click.UsageError("-0 belongs to --files-from.")
-    if "-" in paths and listing is not None and getattr(listing, "name", "") == "<stdin>":
-        raise click.UsageError("Standard input can hold a photo or a list of paths, not both.")
-    named = finder.named(paths)
-    if finder.looked_into and not given["recursive"]:
-        more = f" and {len(finder.looked_into) - 1} more" if finder.looked_into[1:] else ""
-        render.note(f"note: looking into the folder {finder.looked_into[0]}{more}")
-    return finder, chain(named, finder.listed(listing, null=given["null"])) if listing is not None else named
-
-
-def _open(given: dict[str, Any]) -> Predictor:
-    few = not given["recursive"] and given["files_from"] is None and len(given["paths"]) <= FEW
-    few = few and not any(_holds_many(path) for path in given["paths"])
-    return model_options.predictor(
-        given,
+def _open(photos: PhotoSelection, request: PredictorOptions, *, show: bool) -> Predictor:
+    few = not photos.recursive and photos.files_from is None and len(photos.paths) <= FEW
+    few = few and not any(_holds_many(path) for path in photos.paths)
+    return model_options.open_predictor(
+        request,
         job="latency" if few else "throughput",
-        photos=len(given["paths"]) if few else None,
-        prepare=not few or given["engine"] != "auto",
-        thumbnail=4 * render.THUMBNAIL_WIDTH if given["show"] else 0,
+        photos=len(photos.paths) if few else None,
+        prepare=not few or request.model.engine != "auto",
+        thumbnail=4 * render.THUMBNAIL_WIDTH if show else 0,
     )
 
 
-def _is_one(given: dict[str, Any]) -> bool:
+def _is_one(photos: PhotoSelection) -> bool:
     """Whether the user named one photo."""
-    paths = given["paths"]
-    return len(paths) == 1 and given["files_from"] is None and os.path.isfile(paths[0]) and not _holds_many(paths[0])  # noqa: PTH113
+    if len(photos.paths) != 1 or photos.files_from is not None:
+        return False
+    (path,) = photos.paths
+    return os.path.isfile(path) and not _holds_many(path)  # noqa: PTH113
 
 
 def _holds_many(path: str) -> bool:
@@ -198,16 +217,16 @@ def _holds_many(path: str) -> bool:
     return is_container(path) or os.path.isdir(path) or (is_url(path) and (is_glob(path) or path.endswith("/")))  # noqa: PTH112
 
 
-def _prepare(predictor: Predictor, given: dict[str, Any]) -> None:
+def _prepare(predictor: Predictor, model: ModelOptions) -> None:
     """After the answer of torch: make the engine that gives the next one without it."""
     from convnext_cli import zoo
     from convnext_cli.base.errors import ConvNextError
     from convnext_cli.runtimes import cache
 
     engine = predictor.engine
-    if given["engine"] != "auto" or given["compiled"] or (engine.name, engine.device) != ("torch", "cpu"):
+    if model.engine != "auto" or model.compiled or (engine.name, engine.device) != ("torch", "cpu"):
         return
-    path = zoo.resolve(given["model"] or zoo.default_model())
+    path = zoo.resolve(model.model)
     if engine.dtype == "float16" or cache.complete(path, engine.dtype) or not cache.writable():
         return
     render.note(f"preparing {engine.card.name}, once: the next answer comes sooner (Ctrl-C stops this alone)")
@@ -233,13 +252,13 @@ def _print_tables(predictor: Predictor, rows: Iterator[Row]) -> None:
         sys.stdout.flush()
 
 
-def _write(predictor: Predictor, rows: Iterator[Row], form: str, given: dict[str, Any]) -> None:
+def _write(predictor: Predictor, rows: Iterator[Row], form: str, output: str | None) -> None:
     from convnext_cli.cli.plain_lines import LinesWriter
 
     k = min(predictor.k or len(predictor.labels.names), len(predictor.labels.names))
     if form == "lines" and "top" not in options.typed(click.get_current_context()):
         k = 1
-    with row_stream.opened(given["output"]) as stream:
+    with row_stream.opened(output) as stream:
         writer = LinesWriter(stream, k) if form == "lines" else writers.FORMATS[form].writer(stream, k)
         try:
             for row in rows:
@@ -285,8 +304,8 @@ def _readers(times: Times) -> str:
     return f" (over {times.readers} threads)" if times.readers > times.workers else ""
 
 
-def _summary(predictor: Predictor, finder: Finder, given: dict[str, Any], seconds: float) -> None:
-    times, engine, card = predictor.times, predictor.engine, predictor.engine.card
+def _print_summary(predictor: Predictor, finder: Finder, seconds: float) -> None:
+    times, card = predictor.times, predictor.engine.card
     recipe = predictor.preprocessor.preprocessing
     if finder.passed_over:
         render.note(counts.passed_over(finder.passed_over))
@@ -298,14 +317,18 @@ def _summary(predictor: Predictor, finder: Finder, given: dict[str, Any], second
         + (f", {times.unknown} unknown" if times.unknown else "")
         + f" in {seconds:.1f} s"
     )
-    if given["verbose"]:
-        compiled = ", compiled," if getattr(engine, "compiled", False) else ""
-        render.note(
-            f"recipe: {recipe.describe()}; logits divided by {predictor.temperature:g}\n"
-            f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {predictor.batch_size}, "
-            f"{predictor.threads} threads, {predictor.preprocessor.workers} of them decode{_measured(engine)}\n"
-            f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
-            f"decode {times.decode:.2f} s, "
-            f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"
-            f"the {times.limiting()} limits"
-        )
+
+
+def _print_times(predictor: Predictor, seconds: float) -> None:
+    """How photos were prepared, what ran the network, and what each stage took."""
+    times, engine, recipe = predictor.times, predictor.engine, predictor.preprocessor.preprocessing
+    compiled = ", compiled," if getattr(engine, "compiled", False) else ""
+    render.note(
+        f"recipe: {recipe.describe()}; logits divided by {predictor.temperature:g}\n"
+        f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {predictor.batch_size}, "
+        f"{predictor.threads} threads, {predictor.preprocessor.workers} of them decode{_measured(engine)}\n"
+        f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
+        f"decode {times.decode:.2f} s, "
+        f"prepare {times.prepare:.2f} s (over {times.workers} threads), network {times.engine:.2f} s\n"
+        f"the {times.limiting()} limits"
+    )
