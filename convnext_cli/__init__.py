@@ -22,6 +22,9 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "EvaluateRequest": "evaluation.evaluate",
     "EvaluateResult": "evaluation.evaluate",
+    "bench": "benchmarking.bench",
+    "BenchRequest": "benchmarking.bench",
+    "BenchResult": "benchmarking.bench",
     "convert": "checkpoints.convert",
     "ConvertRequest": "checkpoints.convert",
     "ConvertResult": "checkpoints.convert",
@@ -52,6 +55,9 @@ __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from convnext_cli.base.listener import Listener as Listener
+    from convnext_cli.benchmarking.bench import BenchRequest as BenchRequest
+    from convnext_cli.benchmarking.bench import BenchResult as BenchResult
+    from convnext_cli.benchmarking.bench import bench as bench
     from convnext_cli.checkpoints.convert import ConvertRequest as ConvertRequest
     from convnext_cli.checkpoints.convert import ConvertResult as ConvertResult
     from convnext_cli.checkpoints.convert import convert as convert

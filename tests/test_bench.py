@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shlex
 import signal
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from convnext_cli import zoo
+import convnext_cli
+from convnext_cli import BenchRequest, Listener, zoo
 from convnext_cli.base import machine
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.benchmarking import compare, peers, sweep, work
@@ -125,11 +127,11 @@ def test_compare_and_the_gate(convnext: Run, tmp_path: Path) -> None:
         (("--against", "caffe"), 2, "there is no peer 'caffe'"),
         (("--against", "timm+fast"), 2, "timm is not run with fast"),
         (("--plot", "speed.pdf"), 2, "neither a png nor an svg"),
-        (("--data", "nowhere"), 2, "There is no folder nowhere"),
+        (("--data", "nowhere"), 2, "there is no folder nowhere"),
         (("-m", "convnext_tony", "--random"), 3, "there is no architecture 'convnext_tony'"),
         (("-m", "convnext_tiny.fb_in1k"), 3, "--random"),
         (("-b", "99999999999999999999"), 2, "not in the range"),
-        (("--data", __file__), 2, "There is no folder"),
+        (("--data", __file__), 2, "there is no folder"),
         (("-b", "1,2", "-d", "tpu"), 4, "the device 'tpu' is not there"),
         (("--size", "8"), 2, "less than the network's stride"),
         (("-e", "openvino", "--layout", "contiguous"), 2, "--layout is for --engine torch"),
@@ -431,3 +433,39 @@ def test_a_closed_pipe_ends_it_silently() -> None:
     assert done.returncode == 0
     assert done.stdout == "{\n"
     assert "error" not in done.stderr
+
+
+@pytest.mark.usefixtures("no_ceilings")
+def test_the_verb_from_python(convnext: Run) -> None:
+    heard: list[str] = []
+
+    class Ears(Listener):
+        def stage(self, name: str, total: int | None = None) -> None:
+            heard.append(name)
+
+    request = BenchRequest(models=("default",), batch_sizes=(2,), threads=(1,), seconds=0.05, checks=False)
+    assert pickle.loads(pickle.dumps(request)) == request
+    result = convnext_cli.bench(request, Ears())
+    (row,) = result.rows
+    assert result.passed and not result.interrupted
+    assert (row["model"], row["batch_size"], row["threads"], row["error"]) == ("default", 2, 1, None)
+    assert any(name.startswith("1/1 default") for name in heard)
+    command = json.loads(convnext("bench", "-b", "2", "--json", *QUICK).out)
+    assert command.keys() == result.document.keys()
+    assert command["rows"][0].keys() == row.keys()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"engines": ("caffe",)}, "engines"),
+        ({"dtypes": ("float8",)}, "dtypes"),
+        ({"layouts": ("nchw",)}, "layouts"),
+        ({"fail_below": 0.9}, "--compare"),
+        ({"train": True, "data": "photos"}, "--train"),
+        ({"batch_sizes": "auto", "against": ("timm",)}, "-b auto"),
+    ],
+)
+def test_a_request_checks_itself(wrong: dict[str, Any], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        BenchRequest(**wrong)
