@@ -43,8 +43,9 @@ format: $(VENV)/.dev     ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev       ## write the command reference again from --help
+docs: $(VENV)/.dev       ## write the command reference again from --help, and order the map of the architecture
 	$(BIN)/python tools/make_reference.py
+	$(BIN)/python tools/make_map.py
 
 bench: $(VENV)/.dev      ## the tables of docs/performance.md (an hour)
 	$(BIN)/python benchmarks/cold_start.py

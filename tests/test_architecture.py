@@ -1,36 +1,27 @@
-"""The arrows of docs/architecture.md: every import points down, wherever in a file it stands."""
+"""docs/architecture.md is true: every file has its line in the map, and imports only files above that line."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import convnext_cli
+from tests.helpers.paths import ROOT
 
-PACKAGE = Path(convnext_cli.__file__).parent
-# Rooms from the ground up. A module belongs to the longest name that begins its own; it may import from lower rooms
-# and from its own room.
-FLOORS = [
-    ["base"],
-    ["labels", "model.config", "model.preprocessing"],
-    ["model"],
-    ["storage"],
-    ["zoo"],
-    ["photos"],
-    ["checkpoints"],
-    ["runtimes"],
-    ["huggingface"],
-    ["predict"],
-    ["datasets"],
-    ["benchmarking", "diagnosis", "evaluation", "jobs"],
-    ["training"],
-    ["cli"],
-    ["__main__"],
-]
-FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-ONLY = {"model.network": {"model.config"}}  # the network is readable beside the paper alone
+sys.path.insert(0, str(ROOT / "tools"))
+import make_map
+from make_map import PACKAGE, imported
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+ROOMS = make_map.rooms(PAGE)
+MODULES = make_map.modules()
+FLOORS = {room.name: room.floor for room in ROOMS} | {"__main__": max(room.floor for room in ROOMS) + 1}
+ONLY = {"model.network": {"model.config"}}  # the network can be read beside the paper alone
 # No layout imports another, no engine another.
 APART = {
     "checkpoints.layouts": [
@@ -38,66 +29,59 @@ APART = {
     ],
     "runtimes": ["torch.engine", "openvino.engine", "onnx.engine"],
 }
-
-
-def name_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+COMMAND = "python tools/make_map.py"
 
 
 def room_of(module: str) -> str:
-    return max((r for r in FLOOR if module == r or module.startswith(r + ".")), key=len, default="")
+    return module.partition(".")[0]
 
 
-MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+def test_every_room_has_a_section_in_the_map() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
+    counts = Counter(room.name for room in ROOMS)
+    assert counts == Counter(folders)
+    assert [room.floor for room in ROOMS] == sorted(room.floor for room in ROOMS)
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
-        else:
-            continue
-        for name in names:
-            if name.startswith("convnext_cli."):
-                inner = name.removeprefix("convnext_cli.")
-                while inner and inner not in MODULES:
-                    inner = inner.rpartition(".")[0]
-                found.add(inner)
-    return found - {""}
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_every_file_has_one_line_in_the_map(room: make_map.Room) -> None:
+    assert room.files.keys() == make_map.files_of(room.name, MODULES).keys(), f"{COMMAND} adds and removes lines"
+    assert PAGE.count("\n- `") >= len(room.files)
+
+
+def test_no_file_is_listed_twice() -> None:
+    section = PAGE.partition("\n## The map\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("- ")]
+    assert len(lines) == sum(len(room.files) for room in ROOMS), "a file is listed twice, or a line is no file's"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_the_lines_of_the_map_are_short(room: make_map.Room) -> None:
+    assert {file: text for file, text in room.files.items() if len(text.split()) > 25} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_files_import_only_from_files_above_them_in_the_map(room: make_map.Room) -> None:
+    modules = make_map.files_of(room.name, MODULES)
+    order = {modules[file]: place for place, file in enumerate(room.files)}
+    for module, place in order.items():
+        below = {target for target in imported(MODULES[module], MODULES) & order.keys() if order[target] > place}
+        assert not below, f"the map lists {module} above {below}, which it imports: {COMMAND} moves it"
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if m))
-def test_arrows_point_down(module: str) -> None:
+def test_imports_point_down(module: str) -> None:
     room = room_of(module)
-    assert room, f"{module} has no place in the house: add its room to FLOORS and to docs/architecture.md"
-    for target in imports(MODULES[module]):
+    for target in imported(MODULES[module], MODULES):
         below = room_of(target)
-        assert below == room or FLOOR[below] < FLOOR[room], f"{module} imports {target}, which is not below it"
+        assert below == room or FLOORS[below] < FLOORS[room], f"{module} imports {target}, which is not below it"
         if module in ONLY:
             assert target in ONLY[module], f"{module} may only import {ONLY[module]}"
 
 
-def exact_imports(path: Path) -> set[str]:
-    """The modules that a file imports: a name that is imported out of a room counts as the module that it is."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("convnext_cli.") for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            room = str(node.module).removeprefix("convnext_cli").lstrip(".")
-            names = [f"{room}.{alias.name}".lstrip(".") for alias in node.names]
-            found |= {name if name in MODULES else room for name in names}
-    return {name for name in found if name and name in MODULES}
-
-
 def test_no_imports_go_round_in_a_circle() -> None:
     """Every import counts: those inside functions, those for types, and those within a room."""
-    graph = {module: exact_imports(path) for module, path in MODULES.items() if module}
+    graph = {module: imported(path, MODULES) for module, path in MODULES.items() if module}
     reached = {module: {module} for module in graph}  # what a module leads to
     changed = True
     while changed:
@@ -114,7 +98,7 @@ def test_no_imports_go_round_in_a_circle() -> None:
 def test_siblings_stay_apart(folder: str) -> None:
     for name in APART[folder]:
         others = {f"{folder}.{other}" for other in APART[folder] if other != name}
-        assert not imports(MODULES[f"{folder}.{name}"]) & others
+        assert not imported(MODULES[f"{folder}.{name}"], MODULES) & others
 
 
 def test_no_test_file_is_imported() -> None:
@@ -165,9 +149,12 @@ def test_no_package_module_is_imported_with_the_package() -> None:
     assert ast.literal_eval(done.stdout) == ["convnext_cli"]
 
 
-@pytest.mark.parametrize("path", sorted(p for p in MODULES.values() if "def __getattr__" in p.read_text()), ids=name_of)
-def test_no_lazy_name_is_a_modules(path: Path) -> None:
-    """Else it would be the module instead, as soon as that is imported."""
+LAZY = sorted(path for path in MODULES.values() if "def __getattr__" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", LAZY, ids=lambda path: path.parent.name)
+def test_no_module_has_the_name_of_a_lazy_export(path: Path) -> None:
+    """Importing such a module would replace the exported object on its package."""
     names = {
         key.value
         for node in ast.walk(ast.parse(path.read_text()))
