@@ -42,6 +42,11 @@ _HOME = {
     "SortRequest": "jobs.actions.request",
     "KeywordsRequest": "jobs.keywords.request",
     "PhotoSelection": "photos.selection",
+    "train": "training.train",
+    "TrainRequest": "training.request",
+    "TrainResult": "training.train",
+    "TrainListener": "training.listener",
+    "SettingsChanges": "training.settings_changes",
     "PredictorOptions": "predict.options",
     "ModelOptions": "predict.options",
     "Scoring": "predict.options",
@@ -92,6 +97,11 @@ if TYPE_CHECKING:
     from convnext_cli.runtimes.prepare import PrepareRequest as PrepareRequest
     from convnext_cli.runtimes.prepare import PrepareResult as PrepareResult
     from convnext_cli.runtimes.prepare import prepare as prepare
+    from convnext_cli.training.listener import TrainListener as TrainListener
+    from convnext_cli.training.request import TrainRequest as TrainRequest
+    from convnext_cli.training.settings_changes import SettingsChanges as SettingsChanges
+    from convnext_cli.training.train import TrainResult as TrainResult
+    from convnext_cli.training.train import train as train
 
 
 def __getattr__(name: str) -> Any:

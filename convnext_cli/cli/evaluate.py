@@ -100,6 +100,7 @@ def evaluate(
     render.set_quiet(quiet)
     options.check_connection(pull=pull, offline=offline)
     from convnext_cli.cli import witness
+    from convnext_cli.cli.models import pull_if_missing
     from convnext_cli.evaluation.evaluate import EvaluateRequest
     from convnext_cli.evaluation.evaluate import evaluate as measure
 
@@ -120,14 +121,17 @@ def evaluate(
         mistakes=mistakes if "mistakes" in options.typed(click.get_current_context()) else None,
         offline=offline,
     )
-    if pull:
-        model_options.pull_missing(request.predictors, offline=offline)
     with ExitStack() as stack:
         if verbose < 2:
             stack.enter_context(render.c_libraries_silenced())
         listener = stack.enter_context(evaluate_view.ProgressBars())
         timeout = request.predictor.decoding.timeout
-        result = measure(request, listener=listener, in_flight=partial(witness.noting, "evaluate", timeout))
+        result = measure(
+            request,
+            listener=listener,
+            in_flight=partial(witness.noting, "evaluate", timeout),
+            fetch=partial(pull_if_missing, offline=offline) if pull else None,
+        )
     _print_failures(result, skipped=skip_bad)
     evaluate_view.print_document(result.document, as_json=as_json)
     if result.output is not None:

@@ -243,7 +243,7 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: 
         render.echo(str(_pull(entry, offline=offline, origin=origin, force=force)))
 
 
-def pull_if_missing(name: str | None, *, offline: bool = False) -> None:
+def pull_if_missing(name: str | Path | None, *, offline: bool = False) -> None:
     """Do what ``-m NAME --pull`` asks for before the model is opened: see ``zoo.pull.pull_missing``.
 
     Raises UsageError when a licence asks for something and nobody is there to answer.

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shlex
 import sys
 import time
-from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from convnext_cli.base.files import check_utf8, user_path
+from convnext_cli.base.files import user_path
 from convnext_cli.base.threads import environment_number
-from convnext_cli.cli import model_options, options, render, train_view, types
-from convnext_cli.storage.addresses import check_output
+from convnext_cli.cli import options, render, train_view, types
 
 if TYPE_CHECKING:
-    from convnext_cli.training.job import Job, Outcome
-    from convnext_cli.training.run_folder import RunFolder
+    from convnext_cli.training.train import TrainResult
 
-_INTERRUPTED = "interrupted; the same command{} goes on: {} has all that is needed"
+_INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
 _SHARE = types.Share(open=(False, True))
 
 
@@ -125,157 +121,92 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 )
 @click.option("--json", "as_json", is_flag=True, help="What came of it as one JSON document.")
 @options.verbosity()
-def train(**given: Any) -> int:
+def train(
+    *,
+    data: tuple[str, ...],
+    output: str,
+    settings: tuple[str, ...],
+    recipe: str | None,
+    val: float | None,
+    test: float | None,
+    skip_bad: bool,
+    overwrite: bool,
+    pull: bool,
+    offline: bool,
+    device: str,
+    threads: int | None,
+    workers: int | None,
+    memory: float | None,
+    timeout: float | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    **own_options: Any,
+) -> int:
     """Train a network on labelled photos, with your own labels.
 
     DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
     TSV or parquet of path and label, or Hugging Face's image parquet files. RUN/model.safetensors is the best model;
     a run that was cut, however, goes on with the same command.
     """
-    begun = time.perf_counter()
-    if environment_number("RANK", 0):  # one of torchrun's others: the first one tells
-        given["quiet"] = True
-    render.set_quiet(given["quiet"])
+    start = time.perf_counter()
+    is_first = not environment_number("RANK", 0)  # of torchrun's processes
+    quiet = quiet or not is_first
+    render.set_quiet(quiet)
     if "torch" not in sys.modules:  # which takes seconds, and far more from a slow disk
         render.note("loading PyTorch")
-    from convnext_cli.base.errors import UsageError
-    from convnext_cli.training.run_folder import RunFolder
-
-    check_output(given["output"])
-    folder = RunFolder(user_path(given["output"]))
-    check_utf8(folder.path)
-    if "output" not in options.typed(click.get_current_context()):
-        render.note(f"note: the folder of this run is {folder.path}; -o names another")
-    from convnext_cli.datasets import open_data
-
-    folder.check()
-    if not folder.begun() and not folder.free():
-        raise UsageError(f"{folder.path} is there, and holds no run", "name another folder")
-    if not given["data"]:
-        if not folder.begun():
-            raise click.UsageError("Missing argument 'DATA...'.")
-        given["data"] = folder.read_facts()["data"]
-    paths = list(model_options.places(given, "data"))
-    if given["overwrite"] and folder.begun() and "RANK" in os.environ:
-        raise UsageError("--overwrite is for one process", "remove the folder first")
-    job = _job(given, folder, paths, begun=folder.begun() and not given["overwrite"])
     from convnext_cli.cli import witness
-    from convnext_cli.training import distributed, run
+    from convnext_cli.cli.models import pull_if_missing
+    from convnext_cli.training.request import TrainRequest
+    from convnext_cli.training.run_folder import RunFolder
+    from convnext_cli.training.settings_changes import SettingsChanges
+    from convnext_cli.training.train import train as carry_out
 
-    group = distributed.join(given["device"])
-    view = train_view.LiveView(quiet=given["quiet"] or not group.first)
-    try:
-        with closing(open_data(paths)) as dataset, view, witness.noting("train", given["timeout"]) as notes:
-            outcome = run.train(job, replace(dataset, in_flight=notes), group, view)
-    except KeyboardInterrupt:
-        render.note(_interrupted(job) if folder.begun() else "interrupted before the run began")
-        return 130
-    finally:
-        group.leave()
-    if not group.first:
-        return 0
-    return _tell(outcome, job, given, time.perf_counter() - begun)
-
-
-def _job(given: dict[str, Any], folder: RunFolder, paths: list[str], *, begun: bool) -> Job:
-    """What is asked for, with names of models made paths. begun: whether it is to go on with what is in the folder."""
-    from convnext_cli import zoo
-    from convnext_cli.base.errors import UsageError
-    from convnext_cli.base.threads import usable_threads
-    from convnext_cli.training import classifier_head, distributed, setting_effects
-    from convnext_cli.training import settings as recipes
-    from convnext_cli.training.job import Job
-    from convnext_cli.training.teacher import is_file_of_logits
-
-    values = recipes.read(Path(given["recipe"])) if given["recipe"] else {}
-    named = dict.fromkeys(values, str(given["recipe"]))
-    names = (
-        "start",
-        "arch",
-        "epochs",
-        "minutes",
-        "size",
-        "resize",
-        "batch_size",
-        "lr",
-        "freeze",
-        "teacher",
-        "dtype",
-        "compile",
-    )
-    options = {name: given[name] for name in (*names, "seed") if given[name] is not None}
-    options |= dict(map(recipes.parse, given["settings"]))
-    values |= options
-    named |= dict.fromkeys(options, "")
-    begin = values.get("start", "default")
-    recipe = recipes.make({"start": begin} | ({"arch": "convnext_atto"} if begin == recipes.SCRATCH else {}) | values)
-    if not begun:
-        setting_effects.check(recipe, named, chosen=False)
-    known = recipes.read(folder.recipe) | values if begun else values
-    if known.get("freeze"):
-        classifier_head.check_alone(distributed.started())
-    start = known.get("start", "default")
-    if given["pull"] and start == recipes.SCRATCH and not known.get("teacher"):
-        raise UsageError(
-            "--pull has no effect from scratch and without a teacher: no weights are named", "leave it out"
-        )
-    idle = "with freeze" if known.get("freeze") else "with augment = affine" if known.get("augment") == "affine" else ""
-    if given["workers"] and idle:
-        raise UsageError(f"--workers has no effect {idle}: no process changes photos one at a time", "leave it out")
-    wanted = [name for name in (start, known.get("teacher")) if name not in (None, recipes.SCRATCH)]
-    found: dict[str, Path] = {}
-    for name in wanted:
-        if is_file_of_logits(name):
-            if not Path(name).is_file():
-                raise UsageError(f"{name} does not exist", "name the file of logits")
-            found[name] = Path(name)
-            continue
-        if given["pull"]:
-            from convnext_cli.cli.models import pull_if_missing
-
-            pull_if_missing(name, offline=given["offline"])
-        found[name] = zoo.resolve(zoo.default_model() if name == "default" else name)
-    if not begun:
-        values.setdefault("start", start)
-    # torchrun's processes share this machine
-    threads = given["threads"] or max(1, usable_threads() // max(1, environment_number("LOCAL_WORLD_SIZE", 1)))
-    workers = given["workers"]
-    return Job(
-        paths=paths,
-        folder=folder.path,
-        given=values,
-        named=named,
-        start=None if start == recipes.SCRATCH else found[start],
-        teacher=found[known["teacher"]] if known.get("teacher") else None,
-        val=given["val"],
-        test=given["test"],
-        skip_bad=given["skip_bad"],
+    if "output" not in options.typed(click.get_current_context()):
+        render.note(f"note: the folder of this run is {user_path(output)}; -o names another")
+    request = TrainRequest(
+        data=data,
+        output=output,
+        settings=SettingsChanges(**own_options).updated(SettingsChanges.parse(settings)),
+        settings_file=recipe or None,
+        val=val,
+        test=test,
+        skip_bad=skip_bad,
+        overwrite=overwrite,
+        device=device,
         threads=threads,
-        workers=max(1, threads // 2) if workers is None else workers,
-        timeout=given["timeout"],
-        memory=None if given["memory"] is None else int(given["memory"] * 1e9),
+        workers=workers,
+        memory=memory,
+        timeout=timeout,
+        offline=offline,
         command=shlex.join(["convnext", *sys.argv[1:]]),
-        overwrite=given["overwrite"],
     )
-
-
-def _interrupted(job: Job) -> str:
-    return _INTERRUPTED.format(" without --overwrite" if job.overwrite else "", job.folder)
-
-
-def _tell(outcome: Outcome, job: Job, given: dict[str, Any], seconds: float) -> int:
-    import json
-
-    if not outcome.finished:
-        render.note(_interrupted(job))
+    try:
+        with train_view.LiveView(quiet=quiet) as view:
+            result = carry_out(
+                request,
+                listener=view,
+                in_flight=partial(witness.noting, "train", timeout),
+                fetch=partial(pull_if_missing, offline=offline) if pull else None,
+            )
+    except KeyboardInterrupt:
+        folder = RunFolder(user_path(output))
+        render.note(_INTERRUPTED.format(folder.path) if folder.begun() else "interrupted before the run began")
         return 130
-    if given["as_json"]:
-        click.echo(json.dumps(outcome.facts))
+    return _report(result, time.perf_counter() - start, as_json=as_json) if is_first else 0
+
+
+def _report(result: TrainResult, seconds: float, *, as_json: bool) -> int:
+    if not result.finished:
+        render.note(_INTERRUPTED.format(result.folder))
+        return 130
+    if as_json:
+        click.echo(json.dumps(result.facts))
     else:
-        train_view.print_results(outcome.facts)
-    if outcome.trained:
-        render.note(f"written: {job.folder / 'model.safetensors'}; {train_view.duration(seconds)}")
+        train_view.print_results(result)
+    if result.trained:
+        render.note(f"written: {result.model}; {train_view.duration(seconds)}")
     else:
-        render.note(f"{job.folder} holds a run that is done: nothing was trained; --overwrite begins anew")
-    render.note(f"try it: convnext classify -m {job.folder} PHOTO")
+        render.note(f"{result.folder} holds a run that is done: nothing was trained; --overwrite begins anew")
+    render.note(f"try it: convnext classify -m {result.folder} PHOTO")
     return 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from convnext_cli.training.settings import TrainingSettings
+    from convnext_cli.training.train import TrainResult
 
 _COLUMNS = ("epoch", "loss", "val loss", "top-1", "top-5", "ECE", "time")
 _SHOWN = 12  # evaluations in the live table
@@ -55,12 +56,15 @@ class LiveView(TrainListener):
         self._step_noted = clock()
 
     def __enter__(self) -> Self:
-        if not self._quiet and render.err().is_terminal:
+        return self
+
+    def _begin_drawing(self) -> None:
+        """Not before the first stage: the program may ask something and draw other bars until then."""
+        if self._live is None and not self._quiet and render.err().is_terminal:
             from rich.live import Live
 
             self._live = Live(console=render.err(), transient=True, get_renderable=self._draw, refresh_per_second=4)
             self._live.__enter__()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -76,6 +80,7 @@ class LiveView(TrainListener):
             render.note(f"note: {text}")
 
     def stage(self, name: str, total: int | None = None) -> None:
+        self._begin_drawing()
         self._stage_name, self._stage_total, self._stage_done, self._stage_before = name, total or 0, 0, -1
         if self._live is None and not self._quiet:
             render.note(f"{name}: {counted(self._stage_total, 'photo')}")
@@ -95,6 +100,7 @@ class LiveView(TrainListener):
             render.note(self._line)
 
     def begins(self, settings: TrainingSettings, facts: dict[str, Any]) -> None:
+        self._begin_drawing()
         self._step_noted = self._clock()
         if self._quiet:
             return
@@ -200,25 +206,24 @@ def _described(values: dict[str, Any], last: dict[str, Any]) -> str:
     )
 
 
-def print_results(facts: dict[str, Any]) -> None:
-    """What came of it, on standard output."""
-    results = facts["results"]
-    splits = {name: results[name] for name in ("val", "test") if name in results}
-    # runs of earlier versions have a top-5 of any number of classes
-    few = len(facts["classes"]) <= 5
-    top5 = any(found["top5"] is not None for found in splits.values()) and not few
-    ece = any(found["ece"] is not None for found in splits.values())
+def print_results(result: TrainResult) -> None:
+    """The figures on standard output, and which weights these are."""
+    splits = {name: figures for name, figures in (("val", result.val), ("test", result.test)) if figures is not None}
+    top5 = any(figures.top5 is not None for figures in splits.values())
+    ece = any(figures.calibration_error is not None for figures in splits.values())
     titles = ["", "photos", "top-1", *(["top-5"] if top5 else []), *(["ECE"] if ece else [])]
     table = render.table(*titles, right=tuple(range(1, len(titles))))
-    for name, found in splits.items():
-        cells = [name, f"{facts['photos'][name]:,}", f"{100 * found['top1']:.2f} %"]
-        cells += ["" if found["top5"] is None else f"{100 * found['top5']:.2f} %"] if top5 else []
-        cells += ["" if found["ece"] is None else f"{found['ece']:.3f}"] if ece else []
+    for name, figures in splits.items():
+        cells = [name, f"{figures.photos:,}", f"{100 * figures.top1:.2f} %"]
+        cells += ["" if figures.top5 is None else f"{100 * figures.top5:.2f} %"] if top5 else []
+        error = figures.calibration_error
+        cells += ["" if error is None else f"{error:.3f}"] if ece else []
         table.add_row(*cells)
     if splits:
         render.out().print(table)
+    results = result.facts["results"]
     best = f"{'the best' if 'val' in results else 'the last'} weights, of epoch {results['best_epoch']:.1f}"
-    if facts["asked"].get("freeze"):
+    if result.facts["asked"].get("freeze"):
         best = f"solved with a penalty of {results['penalty']:g}" if "penalty" in results else "solved"
     render.note(f"{best}, at {results['size']} pixels; {_of_temperature(results)}")
 

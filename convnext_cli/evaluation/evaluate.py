@@ -155,6 +155,7 @@ def evaluate(
     *,
     listener: Listener = SILENT,
     in_flight: Callable[[], AbstractContextManager[InFlight | None]] = nullcontext,
+    fetch: Callable[[str | Path | None], object] | None = None,
 ) -> EvaluateResult:
     """Measure a model's answers on labelled photos.
 
@@ -162,6 +163,7 @@ def evaluate(
         request: what to do.
         listener: hears notes, and for each model a stage with a step for each photo.
         in_flight: opened while photos are read; is informed of which ones these are.
+        fetch: called with each model before it is opened; None where they have to be on this machine.
 
     Raises:
         ModelError: a model, its labels or the data cannot be used.
@@ -176,7 +178,7 @@ def evaluate(
         dataset = _as_trained(stack.enter_context(closing(open_data(roots))), request, roots, listener)
         split, photos = _photos_of_split(dataset, request.split, listener)
         _note_problems(dataset, listener)
-        predictors = _open_predictors(request, listener, stack)
+        predictors = _open_predictors(request, listener, fetch, stack)
         chosen, predictors = _choose(dataset, photos, predictors, reassessed, request, listener)
         notes = stack.enter_context(in_flight())
         predictors = [predictor.noting(notes) for predictor in predictors]
@@ -237,9 +239,16 @@ def _note_problems(dataset: Dataset, listener: Listener) -> None:
         listener.note(f"left out files that are not photos: {kinds}")
 
 
-def _open_predictors(request: EvaluateRequest, listener: Listener, stack: ExitStack) -> list[Predictor]:
+def _open_predictors(
+    request: EvaluateRequest,
+    listener: Listener,
+    fetch: Callable[[str | Path | None], object] | None,
+    stack: ExitStack,
+) -> list[Predictor]:
     predictors = []
     for options in request.predictors:
+        if fetch is not None:
+            fetch(options.model.model)
         predictor = open_predictor(options, job="throughput", prepare=True, say=listener.note)
         stack.callback(predictor.engine.close)
         for remark in remarks(predictor, options):

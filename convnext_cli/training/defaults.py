@@ -1,4 +1,4 @@
-"""Settings that nobody gave, by the size of the data and by what training begins with; each with its reason."""
+"""Settings that nobody asked for, by the size of the data and by what training begins with; each with its reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from convnext_cli.model.card import Card
 from convnext_cli.model.preprocessing import Fit
 from convnext_cli.training.settings import SCRATCH, TrainingSettings, make
+from convnext_cli.training.settings_changes import SettingsChanges
 
 # Photos that a run sees in all, where no budget was given: enough to be done, no more than patience lasts.
 _TUNED, _SCRATCH = 100_000, 5_000_000
@@ -15,31 +16,47 @@ _RARE = 3.0  # times as many photos of one class as of another from which classe
 
 
 def choose(
-    given: dict[str, Any], *, photos: int, counts: list[int], card: Card | None, device: str, resize: Fit = "shortest"
+    changes: SettingsChanges,
+    *,
+    photos: int,
+    counts: list[int],
+    card: Card | None,
+    device: str,
+    resize: Fit = "shortest",
 ) -> TrainingSettings:
-    """A whole recipe. given: settings that are fixed. photos: to train on. counts: of them, a class. card: of the
-    weights that training begins with, None for scratch. device: kind of it. resize: what suits the photos' shapes.
+    """All settings: those that were asked for, and for the rest the ones that suit the data.
 
-    Raises UsageError for settings that make no sense together.
+    Args:
+        changes: the settings that were asked for.
+        photos: to train on.
+        counts: photos of each class.
+        card: of the weights that training begins with; None for scratch.
+        device: its kind, such as "cpu".
+        resize: the one that suits the photos' shapes.
+
+    Raises:
+        UsageError: settings contradict each other.
     """
-    scratch = given.get("start") == SCRATCH
+    scratch = changes.start == SCRATCH
     gpu = device != "cpu"
-    batch = given["batch_size"] if "batch_size" in given else _batch(photos, gpu=gpu, scratch=scratch)
+    batch = _batch(photos, gpu=gpu, scratch=scratch) if changes.batch_size is None else changes.batch_size
     values: dict[str, Any] = {"batch_size": min(batch, photos - photos % 2)}
-    values["resize"] = given.get("resize", resize)
+    values["resize"] = changes.resize or resize
     if card is not None:
         values["size"] = card.recipe.size[0]
         values["crop_pct"] = round(min(1.0, card.recipe.crop_pct), 4)
     if values["resize"] != "shortest" and values["resize"] != (card and card.recipe.resize):
         values["crop_pct"] = 1.0  # all of the photo is the point
-    if "epochs" not in given and "minutes" not in given:
+    if changes.epochs is None and changes.minutes is None:
         seen = _SCRATCH if scratch else _TUNED
         least, most = (30, 300) if scratch else (5, 40)
         values["epochs"] = float(min(most, max(least, round(seen / photos))))
     if max(counts) >= _RARE * max(1, min(counts)):
         values["class_weights"] = "balanced"
-    values |= _scratch(given, values["batch_size"], photos) if scratch else _tuned(given, values["batch_size"], card)
-    return make(values | given | {"batch_size": values["batch_size"]})
+    values |= (
+        _scratch(changes, values["batch_size"], photos) if scratch else _tuned(changes, values["batch_size"], card)
+    )
+    return make(values | changes.values() | {"batch_size": values["batch_size"]})
 
 
 def _batch(photos: int, *, gpu: bool, scratch: bool) -> int:
@@ -51,9 +68,9 @@ def _batch(photos: int, *, gpu: bool, scratch: bool) -> int:
     return 128 if gpu and photos >= 20_000 else 64
 
 
-def _scratch(given: dict[str, Any], batch: int, photos: int) -> dict[str, Any]:
-    muon = given.get("optimiser", "muon") == "muon"
-    long = (given.get("epochs") or 30) >= 30
+def _scratch(changes: SettingsChanges, batch: int, photos: int) -> dict[str, Any]:
+    muon = (changes.optimiser or "muon") == "muon"
+    long = (changes.epochs or 30) >= 30
     return {
         "arch": _SCRATCH_ARCH,
         "optimiser": "muon" if muon else "adamw",
@@ -75,10 +92,10 @@ def _scratch(given: dict[str, Any], batch: int, photos: int) -> dict[str, Any]:
     }
 
 
-def _tuned(given: dict[str, Any], batch: int, card: Card | None) -> dict[str, Any]:
+def _tuned(changes: SettingsChanges, batch: int, card: Card | None) -> dict[str, Any]:
     # weights go on best with the optimiser that made them
     made_by = "adamw" if card is None else card.training.get("optimiser", "adamw")
-    optimiser = given.get("optimiser") or made_by
+    optimiser = changes.optimiser or made_by
     muon = optimiser == "muon"
     return {
         "optimiser": optimiser,

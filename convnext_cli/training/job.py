@@ -1,27 +1,41 @@
-"""What was asked of ``convnext train``, and what came of it."""
+"""A run as it is carried out: names of models are paths, and what was left to this machine is decided."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convnext_cli.training.settings_changes import SettingsChanges
+
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for, besides the recipe.
+    """What a run needs to know.
 
-    paths: of the data. folder: of the run. given: settings that are not left to choice. named: the
-    recipe's file that each of them is from, "" for the command itself. start, teacher: paths of what
-    the recipe names so. val, test: shares, where the data is not split; None is SHARE. memory: bytes that photos may
-    take. overwrite: begin anew where the folder holds a run.
+    Args:
+        paths: of the data.
+        folder: of the run.
+        changes: the settings that are not left to the data and the weights.
+        named: for each of these the file that names it, "" for the request itself.
+        start: the weights that the settings name; None for scratch.
+        teacher: the model or the file of logits that the settings name.
+        val: the share for val where the data is not split; None for ``data.SHARE``.
+        test: the share for test, likewise.
+        skip_bad: leave out photos and classes that cannot be used.
+        threads: processor threads.
+        workers: processes that augment photos; 0 for none.
+        timeout: seconds that one photo may take, as for ``Preprocessor``.
+        memory: bytes that photos may take; None for half of the free memory.
+        command: for run.json.
+        overwrite: start again where the folder holds a run.
     """
 
     paths: Sequence[str]
     folder: Path
-    given: dict[str, Any]
-    named: dict[str, str]
+    changes: SettingsChanges
+    named: Mapping[str, str]
     start: Path | None
     teacher: Path | None
     val: float | None = None
@@ -37,7 +51,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """finished: whether the run came to its end. facts: what run.json holds. trained: whether that was done now."""
+    """How a run ended.
+
+    Args:
+        finished: whether it came to its end.
+        facts: what run.json holds.
+        trained: whether anything was trained now.
+    """
 
     finished: bool
     facts: dict[str, Any]

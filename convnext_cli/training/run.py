@@ -25,10 +25,10 @@ from convnext_cli.training.job import Job, Outcome
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.run_folder import RunFolder
-from convnext_cli.training.settings import read
+from convnext_cli.training.settings_changes import SettingsChanges
 
 
-def train(job: Job, dataset: Dataset, processes: Processes, listener: TrainListener) -> Outcome:
+def carry_out(job: Job, dataset: Dataset, processes: Processes, listener: TrainListener) -> Outcome:
     """Train, or go on where an earlier run in the folder was cut; nothing more is done where it has come to its end.
 
     Raises UsageError when the folder holds another run, ModelError for data or weights that cannot be used.
@@ -42,7 +42,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, listener: TrainListe
         job = replace(job, workers=0)  # connections do not survive in processes that begin as copies of this one
     if former is not None:
         job = _parted_as(job, former["parting"])
-    seed = former["seed"] if former is not None else job.given.get("seed", 0)
+    seed = former["seed"] if former is not None else job.changes.seed or 0
     val, test = (SHARE if share is None else share for share in (job.val, job.test))
     data = arrange(
         dataset, val=val, test=test, seed=seed, skip_bad=job.skip_bad, say=listener.note, progress=listener.progress
@@ -54,7 +54,7 @@ def train(job: Job, dataset: Dataset, processes: Processes, listener: TrainListe
                 f"the photos are not those that the run in {job.folder} began with",
                 "begin anew with --overwrite, or in another folder",
             )
-        recipe = setup.same_settings(job, read(folder.recipe), former)
+        recipe = setup.same_settings(job, SettingsChanges.read(folder.recipe), former)
         setup.same_teacher(job, former)
         if "results" in former:
             return Outcome(True, former, trained=False)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from convnext_cli.base.errors import ModelError, UsageError
-from convnext_cli.base.text import toml_values
+from convnext_cli.base.errors import UsageError
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Fit
 
@@ -174,51 +172,13 @@ class TrainingSettings:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for TOML and JSON, without what is None; the inverse of ``from_dict``."""
+        """Plain values for TOML and JSON, without what is None."""
         values = dataclasses.asdict(self)
         values["sizes"] = [list(pair) for pair in self.sizes]
         return {name: value for name, value in values.items() if value is not None}
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(TrainingSettings))
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The values of a recipe's file; what it leaves out is chosen by the data. Raises ModelError, or UsageError when it
-    is not there."""
-    try:
-        values = toml_values(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist", "check the spelling") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as a recipe: {error}", "it is a TOML file of name = value") from error
-    return known(values)
-
-
-def known(values: dict[str, Any]) -> dict[str, Any]:
-    """The values, if there are settings of all their names. Raises UsageError."""
-    from difflib import get_close_matches
-
-    for name in values:
-        if name not in NAMES:
-            near = get_close_matches(name, NAMES, 3)
-            raise UsageError(
-                f"there is no setting {name!r}", f"near: {', '.join(near)}" if near else "docs/train.md lists them all"
-            )
-    return values
-
-
-def parse(text: str) -> tuple[str, Any]:
-    """``name=value`` of --set, the value as TOML has it; a bare word is text. Raises UsageError."""
-    name, sign, value = text.partition("=")
-    name = name.strip()
-    if not sign:
-        raise UsageError(f"{text!r} sets nothing", "write --set name=value, such as --set mixup=0.2")
-    known({name: value})
-    try:
-        return name, toml_values(f"value = {value}")["value"]
-    except ValueError:
-        return name, value.strip()
 
 
 def make(values: dict[str, Any]) -> TrainingSettings:

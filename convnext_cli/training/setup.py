@@ -23,7 +23,8 @@ from convnext_cli.training.job import Job
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import DTYPES, Photos, Teacher
 from convnext_cli.training.photo_cache import Judged, Pixels, Shrunk, load
-from convnext_cli.training.settings import SCRATCH, TrainingSettings, make
+from convnext_cli.training.settings import SCRATCH, TrainingSettings
+from convnext_cli.training.settings_changes import SettingsChanges
 from convnext_cli.training.teacher import open_teacher
 from convnext_cli.zoo.record import sha256
 
@@ -51,7 +52,7 @@ class Prepared:
             "photos_sha256": identity,
             "used_sha256": identity_of(self.data),
             "parting": {"val": job.val, "test": job.test, "skip_bad": job.skip_bad},
-            "asked": job.given,
+            "asked": job.changes.values(),
             "teacher_sha256": teacher_identity(job),
             "classes": list(self.data.classes),
             "architecture": self.start.architecture,
@@ -66,15 +67,15 @@ class Prepared:
 
 
 def settings(job: Job, data: TrainingData, processes: Processes, listener: TrainListener) -> TrainingSettings:
-    """Those that were given, and for the rest what the data asks for. Raises UsageError."""
+    """Those that were asked for, and the rest by the data. Raises UsageError."""
     card = checkpoints.read_card(job.start) if job.start is not None else None
     fitted = (
         None
-        if "resize" in job.given
+        if job.changes.resize is not None
         else aspect_ratios.suggest(data.dataset, data.train, card, progress=listener.progress)
     )
     recipe = defaults.choose(
-        job.given,
+        job.changes,
         photos=len(data.train),
         counts=data.counts(),
         card=card,
@@ -87,7 +88,7 @@ def settings(job: Job, data: TrainingData, processes: Processes, listener: Train
             setting_effects.refuse((job.named[name], "without photos for val, by which it decides"), [name])
     if fitted is not None and fitted.reason:
         listener.note(fitted.reason)
-    if not recipe.freeze and recipe.batch_size < job.given.get("batch_size", 0):
+    if not recipe.freeze and recipe.batch_size < (job.changes.batch_size or 0):
         listener.note(f"the batch has {recipe.batch_size} photos, since no more than {len(data.train)} are to train on")
     if recipe.freeze and setting_effects.asked_for(recipe, job.named, "seed") and not data.parted:
         setting_effects.refuse(
@@ -101,16 +102,25 @@ def settings(job: Job, data: TrainingData, processes: Processes, listener: Train
     return recipe
 
 
-def same_settings(job: Job, values: dict[str, Any], former: dict[str, Any]) -> TrainingSettings:
-    """The recipe that the run began with. Raises UsageError when other settings are asked for now."""
-    if "resize" not in values and job.start is not None:  # of a run that an earlier version began
-        own = checkpoints.read_card(job.start).recipe.resize
-        values = values | {"resize": "shortest" if own == "none" else own}
-    recipe = make(values)
+def same_settings(job: Job, own: SettingsChanges, former: dict[str, Any]) -> TrainingSettings:
+    """The settings that the run began with.
+
+    Args:
+        job: what is asked for now.
+        own: the settings in the run's folder.
+        former: the facts of the run.
+
+    Raises:
+        UsageError: other settings are asked for now.
+    """
+    if own.resize is None and job.start is not None:  # of a run that an earlier version began
+        resize = checkpoints.read_card(job.start).recipe.resize
+        own = own.replace(resize="shortest" if resize == "none" else resize)
+    recipe = own.complete()
     setting_effects.check(recipe, job.named)
-    for name, value in job.given.items():
+    for name, value in job.changes.values().items():
         # a batch that was too large for the data was made smaller
-        if value not in (former["asked"].get(name), values.get(name), getattr(recipe, name)):
+        if value not in (former["asked"].get(name), getattr(own, name), getattr(recipe, name)):
             raise UsageError(
                 f"{job.folder} holds a run with {name} = {getattr(recipe, name)}, not {value}",
                 "the same command goes on with it; --overwrite begins anew",

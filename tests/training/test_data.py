@@ -212,7 +212,7 @@ class TestData:
         ("arguments", "status", "said"),
         [
             (["gone"], 2, "'gone' does not exist"),
-            ([], 2, "Missing argument"),
+            ([], 2, "no data is named"),
             (["{empty}"], 3, "there is no photo in"),
             (["{data}", "{data}"], 2, "only parquet files and tar shards can be several"),
         ],

@@ -27,6 +27,7 @@ from convnext_cli.training.data import TrainingData
 from convnext_cli.training.initial_network import from_weights
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.settings import TrainingSettings
+from convnext_cli.training.settings_changes import SettingsChanges
 from convnext_cli.training.validation import fit_temperature, judge
 from tests.helpers.command import Run
 from tests.helpers.photos import picture
@@ -410,7 +411,7 @@ class TestChoose:
         counts = counts or [photos // 10] * 10
         start = given.setdefault("start", "scratch")
         card = None if start == "scratch" else Card(SMALL, Preprocessing(size=(64, 64), resize_to=(64, 64)))
-        return defaults.choose(given, photos=photos, counts=counts, card=card, device=device)
+        return defaults.choose(SettingsChanges(**given), photos=photos, counts=counts, card=card, device=device)
 
     def test_small_data_with_weights(self) -> None:
         found = self.chosen(400, start="default")

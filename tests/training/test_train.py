@@ -541,7 +541,7 @@ class TestExisting:
         for target in (tmp_path / "mine", tmp_path / "mine" / "thesis.tex"):
             for more in ((), ("--overwrite",)):
                 done = convnext(*TRAIN, folders, "-o", target, "--from", model, *ONE_STEP, *more)
-                assert done.status == 2 and "is there, and holds no run" in done.err
+                assert done.status == 2 and "does not hold a run" in done.err
         assert self.contents(tmp_path / "mine") == {"thesis.tex": b"years of work"}
 
     def test_an_empty_folder_will_do(
