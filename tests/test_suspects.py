@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_strict_stops_at_one_that_ends_its_process(job: Job, tmp_path: Path) -> 
     assert len(job.kinds()) == 4  # it comes last
 
 
-@pytest.mark.parametrize("form", ["tar", "parquet"])
+@pytest.mark.parametrize("form", ["tar", "parquet", "zip"])
 def test_members_of_shards_end_no_job(job: Job, tmp_path: Path, form: str) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -137,16 +138,21 @@ def test_members_of_shards_end_no_job(job: Job, tmp_path: Path, form: str) -> No
                 info = tarfile.TarInfo(f"{number}.jpg")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
+    elif form == "zip":
+        with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+            for number, data in enumerate(photos):
+                archive.writestr(f"{number}.jpg", data)
     else:
         import pyarrow as pa
         from pyarrow import parquet
 
         table = pa.table({"image": [{"bytes": data, "path": f"{n}.jpg"} for n, data in enumerate(photos)]})
         parquet.write_table(table, folder / "a.parquet")
-    job.until_done(folder)
+    source = folder / "a.zip" if form == "zip" else folder  # zips are labelled by name alone
+    job.until_done(source)
     assert job.kinds() == {f"{n}.jpg": "crashed" if n in (2, 4) else None for n in range(6)}
     before = job.target.read_bytes()
-    assert job.run(folder)[0] == 1
+    assert job.run(source)[0] == 1
     assert job.target.read_bytes() == before
 
 
