@@ -73,6 +73,7 @@ SHORTER = (("--time 15m", "--time 10s"), ("train clothes -o run &&", "train clot
 
 # Commands that train, measure or start a cluster
 SLOW = re.compile(r"convnext (bench|doctor|prepare|train) | --cluster |convnext doctor$")
+SLOW_CODE = re.compile(r"benchmarking|BenchRequest|PrepareRequest")
 # What a shell does with a command, apart from quoted words
 SHELL = re.compile(r"[|;&<>$*]")
 
@@ -258,7 +259,7 @@ def test_answers_are_compared(answer: str, output: str, same: bool) -> None:
 @pytest.mark.parametrize(
     "block",
     [
-        pytest.param(block, marks=[pytest.mark.slow] * ("benchmarking" in block.code))
+        pytest.param(block, marks=[pytest.mark.slow] * bool(SLOW_CODE.search(block.code)))
         for block in BLOCKS
         if block.language == "python"
     ],
