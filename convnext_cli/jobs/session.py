@@ -145,6 +145,8 @@ class Session:
                     named = os.path.join(by_path[root], os.path.relpath(path, root))  # noqa: PTH118
                     arrived.append((named, by_path[root]))
                 photos = [photo for path, folder in arrived for photo in self.finder.arrived(path, folder)]
+                if not paths:  # what came after the walk of the first round had passed
+                    photos = [p for p in self.finder.named(folders) if not p.shard and not self.store.knows(p.path)]
                 gone = [path for path, _ in arrived if not os.path.lexists(path) and self.store.knows(path)]
                 if photos or gone:  # and not the output itself, for one
                     result = self.round(photos, gone, is_first=False)

@@ -15,7 +15,8 @@ State = tuple[int, int] | None
 
 
 def changes(folders: list[str], stop: Event) -> Iterator[list[str]]:
-    """Paths that are new, changed, renamed or gone, in batches, until ``stop`` is set.
+    """Paths that are new, changed, renamed or gone, in batches, until ``stop`` is set. The first batch is empty: from
+    then on nothing is missed.
 
     A file that still grows comes in a later batch, when its size and time have stood still from one look to the next.
     Folders that arrive whole come as one path. Raises UnavailableError when watchfiles is not there.
@@ -35,7 +36,11 @@ def changes(folders: list[str], stop: Event) -> Iterator[list[str]]:
         yield_on_timeout=True,  # what grew is looked at again though nothing else happens
         raise_interrupt=True,
     )
+    is_first = True
     for batch in events:
+        if is_first:
+            is_first = False
+            yield []
         for _, path in batch:
             growing.setdefault(path, (-1, -1))
         ready = []
