@@ -232,11 +232,12 @@ def _default_target(request: ExportRequest, listener: Listener) -> Path:
 
 def _photos(request: ExportRequest) -> tuple[list[str], list[str]]:
     """The photos that calibrate int8, and those that the file is checked on. Raises UsageError for unusable folders."""
+    # imported in any case: formats round with its help, and a missing library is reported before anything is begun
+    from convnext_cli.runtimes.int8 import calibration
+
     calibrating: list[str] = []
     testing: list[str] = []
     if request.calibrate is not None:
-        from convnext_cli.runtimes.int8 import calibration
-
         folder = str(request.calibrate)
         calibrating, testing = calibration.split(folder)
         _refuse_unreadable(testing, f"the testing half of {folder}")
