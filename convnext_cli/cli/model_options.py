@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -95,23 +95,6 @@ def pull_missing(models: Iterable[PredictorOptions], *, offline: bool) -> None:
         pull_if_missing(None if name is None else str(name), offline=offline)
 
 
-def predictor(
-    given: dict[str, Any], *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
-) -> Predictor:
-    """Open the predictor that the options of a command ask for, and print its notes.
-
-    job, prepare, photos, thumbnail: as for ``open_predictor``. Raises what that raises.
-    """
-    from convnext_cli import zoo
-
-    if given["pull"]:
-        from convnext_cli.cli.models import pull_if_missing
-
-        pull_if_missing(given["model"], offline=given["offline"])
-    zoo.resolve(given["model"] or zoo.default_model())  # a missing model is reported before torch is loaded
-    return open_predictor(predictor_options(**given), job=job, prepare=prepare, photos=photos, thumbnail=thumbnail)
-
-
 def open_predictor(
     request: PredictorOptions, *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
 ) -> Predictor:
@@ -136,19 +119,6 @@ def check_opened(predictor: Predictor) -> None:
     """Raises UsageError where the model's scores are logits, and the lowest score was typed as a percentage."""
     if predictor.scores == "logits":
         _refuse_percentages()
-
-
-def places(given: dict[str, Any], name: str = "paths") -> tuple[str, ...]:
-    """What the user named, ``file://`` URLs as paths. Raises UsageError for others where --offline forbids them."""
-    from convnext_cli.storage import addresses
-
-    return addresses.places(given[name], offline=given["offline"])
-
-
-def check(given: dict[str, Any]) -> None:
-    """Refuse, before anything is opened, options that exclude each other. Raises UsageError."""
-    options.not_offline(given)
-    predictor_options(**given)
 
 
 def _score_kind(**kinds: bool) -> ScoreKind | None:

@@ -51,7 +51,9 @@ def models() -> None:
     type=click.Choice(["classification", "embedding", "features"]),
     help="What comes out: classes, a vector, or feature maps.",
 )
-@click.option("--labels", type=click.Choice(labels.names()), metavar="SET", help="A bundled label set: imagenet-1k …")
+@click.option(
+    "--labels", "label_set", type=click.Choice(labels.names()), metavar="SET", help="A bundled label set: imagenet-1k …"
+)
 @click.option("--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="No larger than this.")
 @click.option("--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="No slower than this.")
 @click.option("--commercial", is_flag=True, help="Leave out licences that ask for something.")
@@ -63,7 +65,7 @@ def models() -> None:
     help="Order of the rows; top1 puts the best first.",
 )
 @JSON
-def list_(pattern: str | None, **given: Any) -> int:
+def list_(pattern: str | None, *, sort: str, as_json: bool, **wishes: Any) -> int:
     """List the known checkpoints.
 
     PATTERN is a part of a name, or a glob. Exit status 1 when there is none.
@@ -74,16 +76,15 @@ def list_(pattern: str | None, **given: Any) -> int:
       convnext models list 'convnextv2_*' --json
     """
     named = [row for row in model_rows.rows() if pattern is None or _is_called(row, pattern)]
-    rows = [row for row in named if _wanted(row, given)]
-    key = given["sort"]
-    if key == "top1":
+    rows = [row for row in named if _matches(row, **wishes)]
+    if sort == "top1":
         rows.sort(key=lambda row: -(row["top1"] or 0))
-    elif key == "name":
+    elif sort == "name":
         rows.sort(key=lambda row: row["name"])
-    elif key != "family":
-        rows.sort(key=lambda row: row[key] or 0)
+    elif sort != "family":
+        rows.sort(key=lambda row: row[sort] or 0)
     model_rows.mark_recommended(rows)
-    if given["as_json"]:
+    if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         model_view.draw_list(rows)
@@ -101,14 +102,24 @@ def _is_called(row: dict[str, Any], pattern: str) -> bool:
     return any(fnmatch(name.casefold(), glob) for name in (row["name"], *row["aliases"]))
 
 
-def _wanted(row: dict[str, Any], given: dict[str, Any]) -> bool:
+def _matches(
+    row: dict[str, Any],
+    *,
+    only_local: bool,
+    task: str | None,
+    label_set: str | None,
+    max_params: float | None,
+    max_gmacs: float | None,
+    commercial: bool,
+) -> bool:
+    """Whether a row of the list is one that the options ask for."""
     return (
-        not (given["only_local"] and row["path"] is None)
-        and given["task"] in (None, row["task"])
-        and given["labels"] in (None, row["labels"])
-        and (given["max_params"] is None or (row["params"] or 0) <= given["max_params"] * 1e6)
-        and (given["max_gmacs"] is None or (row["gmacs"] or 0) <= given["max_gmacs"])
-        and not (given["commercial"] and row["terms"])
+        not (only_local and row["path"] is None)
+        and task in (None, row["task"])
+        and label_set in (None, row["labels"])
+        and (max_params is None or (row["params"] or 0) <= max_params * 1e6)
+        and (max_gmacs is None or (row["gmacs"] or 0) <= max_gmacs)
+        and not (commercial and row["terms"])
     )
 
 

@@ -42,11 +42,6 @@ def check_connection(*, pull: bool, offline: bool) -> None:
         raise click.UsageError("--pull and --offline exclude each other.")
 
 
-def not_offline(given: dict[str, Any]) -> None:
-    """The same for a command's dict of options."""
-    check_connection(pull=given["pull"], offline=given["offline"])
-
-
 def typed(ctx: click.Context) -> set[str]:
     """The parameters that stand on the command line, by name."""
     from click.core import ParameterSource

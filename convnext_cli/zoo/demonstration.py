@@ -23,7 +23,7 @@ def is_used(model: str | Path | None) -> bool:
         model: as ``-m`` has it; None for the default, which may be another one (``models use``).
     """
     try:
-        path = zoo.resolve(model or zoo.default_model())
+        path = zoo.resolve(model)
     except ModelError:  # a missing model is reported when it is opened, or pulled before
         return False
     bundled = local_files.bundled()
