@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.cli import model_options, options, render
+from convnext_cli.predict import writers
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.actions.request import SortRequest
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from convnext_cli.jobs.request import LabelRequest
     from convnext_cli.photos.selection import PhotoSelection
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "sqlite")
 _SORT_OPTIONS = ("by", "mode", "dry_run")
 _KEYWORD_OPTIONS = ("xmp_naming", "xmp_root", "no_xmp_tree", "xmp_remove")
 _REWRITE_OPTIONS = {"rewrite", "output", "form", "quiet", "verbose"}  # that go with --rewrite without photos
@@ -76,7 +76,7 @@ _report = click.option(
     metavar="FILE",
     help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.  [default: FOLDER-labels.csv]",
 )
-@click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="[default: by -o's suffix]")
+@click.option("-f", "--format", "form", type=click.Choice(writers.JOB_FORMATS), help="[default: by -o's suffix]")
 @click.option(
     "--overwrite", is_flag=True, help="Label all again; the output that is there stays until the new one is complete."
 )

@@ -12,7 +12,6 @@ from convnext_cli.base.files import replacing
 from convnext_cli.jobs.store import Store
 from convnext_cli.predict import writers
 
-FORMATS = (*writers.FORMATS, "sqlite")
 _SQLITE = (".sqlite", ".sqlite3", ".db")
 
 
@@ -21,7 +20,8 @@ def format_of(target: Path, given: str | None) -> str:
     found = given or format_by_suffix(target)
     if found is None:
         raise UsageError(
-            f"the format of '{target}' cannot be told from its name", f"add -f with one of {', '.join(FORMATS)}"
+            f"the format of '{target}' cannot be told from its name",
+            f"add -f with one of {', '.join(writers.JOB_FORMATS)}",
         )
     return found
 

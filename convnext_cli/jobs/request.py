@@ -8,9 +8,9 @@ from pathlib import Path
 from convnext_cli.base.errors import UsageError
 from convnext_cli.jobs.actions.request import SortRequest
 from convnext_cli.jobs.keywords.request import KeywordsRequest
-from convnext_cli.jobs.output import FORMATS
 from convnext_cli.photos.selection import PhotoSelection
 from convnext_cli.predict.options import PredictorOptions
+from convnext_cli.predict.writers import JOB_FORMATS
 
 _ONE_OF_TWO = "leave one of them out"
 
@@ -36,7 +36,7 @@ class LabelRequest:
         photos: which photos.
         predictor: the model, and how it answers.
         output: the result; of a cluster a folder, here or behind a URL; None for FOLDER-labels.csv here.
-        format: one of ``jobs.output.FORMATS``; None for what the name of the output says.
+        format: one of ``writers.JOB_FORMATS``; None for what the name of the output says.
         overwrite: label everything again; an older output stays until the new one is complete.
         rewrite: write an output that was changed again from its job; without photos, do nothing else.
         relabel: label rows again that other settings made.
@@ -74,8 +74,8 @@ class LabelRequest:
     cluster: ClusterOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.format not in (None, *FORMATS):
-            raise UsageError(f"format must be one of {', '.join(FORMATS)}, not {self.format!r}")
+        if self.format not in (None, *JOB_FORMATS):
+            raise UsageError(f"format must be one of {', '.join(JOB_FORMATS)}, not {self.format!r}")
         self._check_conflicts()
         if not self.photos:
             self._check_without_photos()

@@ -177,6 +177,7 @@ _ALL = (
     Format("parquet", ParquetWriter, (".parquet",)),
 )
 FORMATS = {form.name: form for form in _ALL}
+JOB_FORMATS = (*FORMATS, "sqlite")  # the output of a durable job can be its own database
 
 
 def format_by_suffix(suffix: str) -> str | None:
