@@ -296,6 +296,7 @@ def test_13_an_order_that_makes_another_winner_makes_nothing_certain() -> None:
     assert not found.certain
 
 
+@pytest.mark.slow
 def test_13_turns_are_taken_in_both_orders() -> None:
     asked: list[tuple[int, str]] = []
     ask = Worker.ask
@@ -360,6 +361,7 @@ def test_17_a_brief_allocation_shows() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
+@pytest.mark.slow
 def test_18_a_large_one_before_does_not_show_in_a_small_one() -> None:
     """Each setting has a process; what the parent and the setting before it needed is not in its peak."""
 
@@ -376,6 +378,7 @@ def test_18_a_large_one_before_does_not_show_in_a_small_one() -> None:
     assert small < ballast.nbytes
 
 
+@pytest.mark.slow
 def test_19_the_precision_is_read_back_and_proven() -> None:
     with Bench(seconds=0.05, checks=False) as bench:
         bench.ceilings["cpu", "float32", 1] = {"flops": 1e12, "by": "", "copy": 1e10, "disturbed": []}
