@@ -19,6 +19,8 @@ from PIL import Image
 
 from convnext_cli.jobs import in_flight
 from convnext_cli.jobs.in_flight import InFlight
+from convnext_cli.jobs.store import Store
+from tests.helpers.command import Run
 from tests.helpers.deadly_photos import command, environment, poisoned
 from tests.helpers.photos import encoded, picture
 from tests.helpers.weights import write_model
@@ -154,6 +156,23 @@ def test_members_of_shards_end_no_job(job: Job, tmp_path: Path, form: str) -> No
     before = job.target.read_bytes()
     assert job.run(source)[0] == 1
     assert job.target.read_bytes() == before
+
+
+def test_a_shard_and_photos_in_it_are_tried_at_once(convnext: Run, model: Path, tmp_path: Path) -> None:
+    """The shard goes on from where it was when a photo in it has its row."""
+    shard, target = tmp_path / "a.tar", tmp_path / "labels.jsonl"
+    with tarfile.open(shard, "w") as tar:
+        for number in range(6):
+            info = tarfile.TarInfo(f"{number}.jpg")
+            info.size = len(PHOTO)
+            tar.addfile(info, io.BytesIO(PHOTO))
+    store = Store(tmp_path / "labels.jsonl.job")
+    store.note(suspects={str(path): [0, 0, 0] for path in (shard, shard / "1.jpg", shard / "3.jpg")})
+    store.close()
+    done = convnext("label", shard, "-o", target, "-m", model, "-t", "1")
+    assert done.status == 0, done.err
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(Path(row["path"]).name, row["status"]) for row in rows] == [(f"{n}.jpg", "ok") for n in range(6)]
 
 
 def test_a_photo_that_hung_when_its_job_was_killed_is_tried_with_a_limit(job: Job, tmp_path: Path) -> None:

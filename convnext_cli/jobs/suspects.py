@@ -91,7 +91,9 @@ class Suspects:
         if notes.paths:
             self._say(notes.paths)
         self._notes = in_flight.InFlight(file)
-        self._isolated = Isolated(predictor.preprocessor, self._notes.still_alone)
+        # one process each: the members of a shard wait while photos among them are tried
+        self._photo_process = Isolated(predictor.preprocessor, self._notes.still_alone)
+        self._shard_process = Isolated(predictor.preprocessor, self._notes.still_alone)
         self.predictor = predictor.noting(self._notes)  # whose photos are noted while it works on them
         self._again: frozenset[bytes] = frozenset()
         self.photos: list[Found] = []  # those that this round has come by
@@ -144,7 +146,7 @@ class Suspects:
     def members(self, members: Callable[[Photo], Iterator[Photo]], shard: Found) -> Iterator[Photo]:
         """The photos in a shard, noted while it is read; of a suspect, by way of another process."""
         if self.has(shard):
-            yield from self._isolated.members(members, shard.photo)
+            yield from self._shard_process.members(members, shard.photo)
             return
         photos = members(shard.photo)
         while True:
@@ -163,13 +165,14 @@ class Suspects:
         if record.is_enough:
             ready = Ready(photo, error=PhotoError("crashed", _ENOUGH))
         else:
-            ready = self._isolated.ready(photo, self._notes.alone, record.memory)
+            ready = self._photo_process.ready(photo, self._notes.alone, record.memory)
         with self._notes.alone(photo.path):
             (row,) = self.predictor.answer([ready], Budget(1))
         return row
 
     def close(self) -> None:
-        self._isolated.close()
+        self._photo_process.close()
+        self._shard_process.close()
         self._notes.close()
 
     def _keep(self) -> None:
