@@ -205,12 +205,12 @@ def test_the_cache_is_counted_and_damage_is_told(home: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         with cache.making(card, "openvino", dtype, 0.0) as folder:
             (folder / "model.bin").write_bytes(b"1234")
-    told = installed.folders()
-    assert (told["prepared"], told["prepared_damaged"]) == (2, 0) and told["cache_bytes"] > 8
+    folders = installed.folders()
+    assert (folders.prepared, folders.prepared_damaged) == (2, 0) and folders.cache_bytes > 8
     (cache.entries()[0].folder / "model.bin").write_bytes(b"1235")
-    told = installed.folders()
-    assert told["prepared_damaged"] == 1
-    (problem,) = report._of_folders(told)
+    folders = installed.folders()
+    assert folders.prepared_damaged == 1
+    (problem,) = report._of_folders(folders)
     assert not problem.fails
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from convnext_cli.diagnosis import Check, Diagnosis
+    from convnext_cli.diagnosis.installed import Folders, Library
 
 _COLOURS = {"ok": "green", "wrong": "bold red", "failed": "bold red", "skipped": "dim"}
 
@@ -36,23 +37,23 @@ def doctor(as_json: bool) -> int:
     from convnext_cli.diagnosis import diagnose
 
     if as_json:
-        found = diagnose()
-        click.echo(json.dumps(found.to_json(), indent=2))
+        diagnosis = diagnose()
+        click.echo(json.dumps(diagnosis.to_json(), indent=2))
     else:
         with render.err().status("looking around", spinner="dots") as status:
-            found = diagnose(lambda engine: status.update(f"trying {engine}"))
-        draw(found)
-    return 0 if found.healthy else 1
+            diagnosis = diagnose(lambda engine: status.update(f"trying {engine}"))
+        draw(diagnosis)
+    return 0 if diagnosis.healthy else 1
 
 
-def draw(found: Diagnosis) -> None:
-    """All sections, what is wrong last."""
-    _section("This machine", _facts(_machine(found.machine)))
-    _section("Engines", _facts(_engines(found.engines)))
-    _section("Answers to the reference input", _checks(found.checks))
-    _section("Libraries", _facts(_libraries(found.libraries)))
-    _section("Folders", _facts(_folders(found.folders)))
-    _problems(found)
+def draw(diagnosis: Diagnosis) -> None:
+    """Print all sections, the problems last."""
+    _section("This machine", _facts(_machine(diagnosis.machine)))
+    _section("Engines", _facts(_engines(diagnosis.engines)))
+    _section("Answers to the reference input", _checks(diagnosis.checks))
+    _section("Libraries", _facts(_libraries(diagnosis.libraries)))
+    _section("Folders", _facts(_folders(diagnosis.folders)))
+    _problems(diagnosis)
 
 
 def _section(title: str, table: Table) -> None:
@@ -153,36 +154,34 @@ def _checks(checks: list[Check]) -> Table:
     return table
 
 
-def _libraries(libraries: list[dict[str, Any]]) -> Iterator[tuple[str, str | Text]]:
+def _libraries(libraries: list[Library]) -> Iterator[tuple[str, str | Text]]:
     from rich.text import Text
 
     for library in libraries:
-        if library["version"]:
-            yield library["name"], Text.assemble(library["version"], (f"  {library['for']}", "dim"))
+        if library.version:
+            yield library.name, Text.assemble(library.version, (f"  {library.purpose}", "dim"))
         else:
-            yield library["name"], Text(f"not installed, for {library['for']}: {library['install']}", "dim")
+            yield library.name, Text(f"not installed, for {library.purpose}: {library.install}", "dim")
 
 
-def _folders(folders: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    default, path = folders["default_model"], folders["default_model_path"]
-    yield "default model", f"{default or '?'} ({path or 'not to be used'})"
-    count = len(folders["models"])
-    yield "weights", f"{folders['weights']} ({count} {'model' if count == 1 else 'models'})"
-    count = folders["prepared"]
-    engines = f"{count} prepared {'engine' if count == 1 else 'engines'}"
-    yield "cache", f"{folders['cache']} ({engines}, {folders['cache_bytes'] / 1e6:.0f} MB)"
-    yield "settings", folders["config"]
-    for path in folders["hub_caches"]:
+def _folders(folders: Folders) -> Iterator[tuple[str, str]]:
+    yield "default model", f"{folders.default_model or '?'} ({folders.default_model_path or 'not to be used'})"
+    count = len(folders.models)
+    yield "weights", f"{folders.weights} ({count} {'model' if count == 1 else 'models'})"
+    engines = f"{folders.prepared} prepared {'engine' if folders.prepared == 1 else 'engines'}"
+    yield "cache", f"{folders.cache} ({engines}, {folders.cache_bytes / 1e6:.0f} MB)"
+    yield "settings", folders.config
+    for path in folders.hub_caches:
         yield "also looked in", path
 
 
-def _problems(found: Diagnosis) -> None:
+def _problems(diagnosis: Diagnosis) -> None:
     console = render.out()
-    if not found.problems:
+    if not diagnosis.problems:
         console.print("[bold green]All is well.[/]")
         return
-    ok = "" if not found.healthy else "All that is here works."
-    for problem in found.problems:
+    ok = "" if not diagnosis.healthy else "All that is here works."
+    for problem in diagnosis.problems:
         colour, word = ("red", "problem") if problem.fails else ("yellow", "note")
         console.print(f"[bold {colour}]{word}:[/] {render.clean(problem.what)}", soft_wrap=True)
         console.print(f"  [cyan]do:[/] {render.clean(problem.hint)}", soft_wrap=True)

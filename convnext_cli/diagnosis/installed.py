@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from convnext_cli import __version__, zoo
 from convnext_cli.base import machine
 from convnext_cli.base.errors import ConvNextError
 from convnext_cli.runtimes import cache
+from convnext_cli.runtimes.registry import ENGINES as PACKAGES
 from convnext_cli.zoo.settings import config_file
 
-# Module, distribution, what it is for, and how to get it.
+# By engine, the command that installs it. Torch first, which everything else needs.
 ENGINES = {
-    "torch": ("torch", "pip install torch"),
-    "openvino": ("openvino", "pip install openvino"),
-    "onnxruntime": ("onnxruntime", "pip install onnxruntime onnx"),
+    name: f"pip install {PACKAGES[name]}"
+    for name in sorted(PACKAGES, key=lambda name: name != "torch")
+    if PACKAGES[name]
 }
+# By distribution, what it is for, and the command that installs it.
 LIBRARIES = {
     "pillow": ("photos", "pip install pillow"),
     "pillow-heif": ("HEIC photos", "pip install pillow-heif"),
@@ -29,6 +32,60 @@ LIBRARIES = {
     "onnx": ("ONNX files", "pip install onnxruntime onnx"),
     "matplotlib": ("plots", "pip install matplotlib"),
 }
+
+
+@dataclass(frozen=True)
+class Library:
+    """An optional library.
+
+    Args:
+        name: of the distribution.
+        version: None when it is not installed.
+        purpose: what it is for, in a word or two.
+        install: the command that installs it.
+    """
+
+    name: str
+    version: str | None
+    purpose: str
+    install: str
+
+    def to_dict(self) -> dict[str, str | None]:
+        """As ``doctor --json`` has it."""
+        return {"name": self.name, "version": self.version, "for": self.purpose, "install": self.install}
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of this user.
+
+    Args:
+        weights: of pulled and own models.
+        models: the names of these.
+        cache: of prepared engines.
+        cache_bytes: the size of all files in it.
+        prepared: how many engines are in it.
+        prepared_damaged: how many of these are not as they were written.
+        config: the file of the settings.
+        default_model: the name or path; None when the settings cannot be read.
+        default_model_path: where its weights are; None when it cannot be used.
+        default_model_problem: message and hint, when it cannot be used.
+        hub_caches: where other libraries keep weights.
+        unwritable: those of the folders that cannot be written to.
+    """
+
+    weights: str
+    models: list[str]
+    cache: str
+    cache_bytes: int
+    prepared: int
+    prepared_damaged: int
+    config: str
+    default_model: str | None
+    default_model_path: str | None
+    default_model_problem: tuple[str, str | None] | None
+    hub_caches: list[str]
+    unwritable: list[str]
 
 
 def this_machine() -> dict[str, Any]:
@@ -41,12 +98,9 @@ def this_machine() -> dict[str, Any]:
     }
 
 
-def libraries() -> list[dict[str, Any]]:
-    """Name, version (None when it is not there), what for, and the line that installs it."""
-    return [
-        {"name": name, "version": machine.version_of(name), "for": purpose, "install": install}
-        for name, (purpose, install) in LIBRARIES.items()
-    ]
+def libraries() -> list[Library]:
+    """The optional libraries, installed or not."""
+    return [Library(name, machine.version_of(name), purpose, install) for name, (purpose, install) in LIBRARIES.items()]
 
 
 def is_there(module: str) -> bool:
@@ -57,35 +111,30 @@ def is_there(module: str) -> bool:
         return False
 
 
-def folders() -> dict[str, Any]:
-    """Paths, what is in the cache, the default model, and where other libraries keep weights."""
+def folders() -> Folders:
+    """Paths, the contents of the cache, the default model, and where other libraries keep weights."""
     ours = zoo.folders()
     entries = cache.entries()
-    size = sum(path.stat().st_size for path in _files(ours.cache))
+    default = path = problem = None
     try:
-        default, problem = zoo.default_model(), None
+        default = zoo.default_model()
+        path = str(zoo.resolve(default).absolute())
     except ConvNextError as error:
-        default, problem = None, [error.message, error.hint]
-    path = None
-    if default is not None:
-        try:
-            path = str(zoo.resolve(default).absolute())
-        except ConvNextError as error:
-            problem = [error.message, error.hint]
-    return {
-        "weights": str(ours.weights),
-        "models": sorted(zoo.owned()) + [e.name for e in zoo.entries() if (ours.weights / e.name).is_dir()],
-        "cache": str(ours.cache),
-        "cache_bytes": size,
-        "prepared": len(entries),
-        "prepared_damaged": sum(not entry.intact() for entry in entries),
-        "config": str(config_file()),
-        "default_model": default,
-        "default_model_path": path,
-        "default_model_problem": problem,
-        "hub_caches": [str(path) for path in (*zoo.local_files.hub_caches(), zoo.local_files.torch_hub())],
-        "unwritable": [str(path) for path in (ours.weights, ours.cache) if not _writable(path)],
-    }
+        problem = (error.message, error.hint)
+    return Folders(
+        weights=str(ours.weights),
+        models=sorted(zoo.owned()) + [e.name for e in zoo.entries() if (ours.weights / e.name).is_dir()],
+        cache=str(ours.cache),
+        cache_bytes=sum(file.stat().st_size for file in _files(ours.cache)),
+        prepared=len(entries),
+        prepared_damaged=sum(not entry.intact() for entry in entries),
+        config=str(config_file()),
+        default_model=default,
+        default_model_path=path,
+        default_model_problem=problem,
+        hub_caches=[str(place) for place in (*zoo.local_files.hub_caches(), zoo.local_files.torch_hub())],
+        unwritable=[str(folder) for folder in (ours.weights, ours.cache) if not _writable(folder)],
+    )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -97,5 +146,5 @@ def _files(folder: Path) -> list[Path]:
 
 def _writable(folder: Path) -> bool:
     """Whether a folder, or the first above it that exists, may be written to."""
-    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    return there.is_dir() and os.access(there, os.W_OK)
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return existing.is_dir() and os.access(existing, os.W_OK)

@@ -54,12 +54,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """machine, libraries, folders: as ``installed`` tells them. engines: name, version, error, facts and devices."""
+    """Everything that ``convnext doctor`` reports.
+
+    Args:
+        machine: as ``machine.describe`` has it, with the versions of this program and of Python.
+        engines: name, version, error, facts and devices, as the JSON of their probes has them.
+        libraries: the optional ones.
+        folders: of this user.
+        checks: the answer of each engine, device and precision.
+        problems: what does not work, and what to do.
+    """
 
     machine: dict[str, Any]
     engines: list[dict[str, Any]]
-    libraries: list[dict[str, Any]]
-    folders: dict[str, Any]
+    libraries: list[installed.Library]
+    folders: installed.Folders
     checks: list[Check]
     problems: list[Problem]
 
@@ -69,14 +78,15 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self) | {"healthy": self.healthy}
+        libraries = [library.to_dict() for library in self.libraries]
+        return asdict(self) | {"libraries": libraries, "healthy": self.healthy}
 
 
 def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
     """Look at everything; raises nothing. say: called with the name of each engine before it is tried."""
     engines, checks = [], list[Check]()
-    for name, (distribution, install) in installed.ENGINES.items():
-        engine: dict[str, Any] = {"name": name, "version": machine.version_of(distribution), "install": install}
+    for name, install in installed.ENGINES.items():
+        engine: dict[str, Any] = {"name": name, "version": machine.version_of(name), "install": install}
         engine |= {"installed": installed.is_there(name), "error": None, "facts": {}, "devices": []}
         if engine["installed"]:
             say(name)
@@ -170,16 +180,16 @@ def _of_checks(checks: list[Check]) -> Iterator[Problem]:
             )
 
 
-def _of_folders(folders: dict[str, Any]) -> Iterator[Problem]:
-    if folders["default_model_problem"]:
-        what, hint = folders["default_model_problem"]
+def _of_folders(folders: installed.Folders) -> Iterator[Problem]:
+    if folders.default_model_problem:
+        what, hint = folders.default_model_problem
         hint = f"{hint}, or" if hint else ""
         yield Problem(f"the default model cannot be used: {what}", f"{hint} convnext models use default".strip())
-    for path in folders["unwritable"]:
+    for path in folders.unwritable:
         yield Problem(f"{path} cannot be written", "give yourself the right, or set CONVNEXT_HOME", fails=False)
-    if folders["prepared_damaged"]:
+    if folders.prepared_damaged:
         yield Problem(
-            f"{folders['prepared_damaged']} prepared engines are damaged",
+            f"{folders.prepared_damaged} prepared engines are damaged",
             "nothing: they are made again when they are wanted",
             fails=False,
         )
