@@ -20,6 +20,7 @@ from make_map import PACKAGE, imported
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 ROOMS = make_map.rooms(PAGE)
 MODULES = make_map.modules()
+GRAPH = {module: imported(path, MODULES) for module, path in MODULES.items()}
 FLOORS = {room.name: room.floor for room in ROOMS} | {"__main__": max(room.floor for room in ROOMS) + 1}
 ONLY = {"model.network": {"model.config"}}  # the network can be read beside the paper alone
 # No layout imports another, no engine another.
@@ -65,14 +66,14 @@ def test_files_import_only_from_files_above_them_in_the_map(room: make_map.Room)
     modules = make_map.files_of(room.name, MODULES)
     order = {modules[file]: place for place, file in enumerate(room.files)}
     for module, place in order.items():
-        below = {target for target in imported(MODULES[module], MODULES) & order.keys() if order[target] > place}
+        below = {target for target in GRAPH[module] & order.keys() if order[target] > place}
         assert not below, f"the map lists {module} above {below}, which it imports: {COMMAND} moves it"
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if m))
 def test_imports_point_down(module: str) -> None:
     room = room_of(module)
-    for target in imported(MODULES[module], MODULES):
+    for target in GRAPH[module]:
         below = room_of(target)
         assert below == room or FLOORS[below] < FLOORS[room], f"{module} imports {target}, which is not below it"
         if module in ONLY:
@@ -81,7 +82,7 @@ def test_imports_point_down(module: str) -> None:
 
 def test_no_imports_go_round_in_a_circle() -> None:
     """Every import counts: those inside functions, those for types, and those within a room."""
-    graph = {module: imported(path, MODULES) for module, path in MODULES.items() if module}
+    graph = {module: targets for module, targets in GRAPH.items() if module}
     reached = {module: {module} for module in graph}  # what a module leads to
     changed = True
     while changed:
@@ -98,7 +99,7 @@ def test_no_imports_go_round_in_a_circle() -> None:
 def test_siblings_stay_apart(folder: str) -> None:
     for name in APART[folder]:
         others = {f"{folder}.{other}" for other in APART[folder] if other != name}
-        assert not imported(MODULES[f"{folder}.{name}"], MODULES) & others
+        assert not GRAPH[f"{folder}.{name}"] & others
 
 
 def test_no_test_file_is_imported() -> None:

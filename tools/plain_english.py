@@ -80,10 +80,14 @@ def texts_of(path: Path) -> Iterator[tuple[str, int]]:
                 yield text, token.start[0]
 
 
-def word_uses() -> Iterator[Use]:
-    """Every use of a word in pages and in the package."""
+def page_uses() -> Iterator[Use]:
+    """Every use of a word in the pages."""
     for page in PAGES:
         yield from uses_in((ROOT / page).read_text("utf-8"), page)
+
+
+def package_uses() -> Iterator[Use]:
+    """Every use of a word in the strings and comments of the package."""
     for path in sorted((ROOT / "convnext_cli").rglob("*.py")):
         for text, line in texts_of(path):
             yield from uses_in(text, path.relative_to(ROOT).as_posix(), line)
@@ -116,7 +120,7 @@ def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
 
 def main(arguments: list[str]) -> None:
     """Print all uses, or those of the words that are named, and how many there are of each."""
-    uses = [use for use in (*word_uses(), *name_uses()) if not arguments or use.word in arguments]
+    uses = [use for use in (*page_uses(), *package_uses(), *name_uses()) if not arguments or use.word in arguments]
     for use in uses:
         print(f"{use.path}:{use.line}: {use.word}: {use.text}")
     names = Counter(use.word for use in uses)
