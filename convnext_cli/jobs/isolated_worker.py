@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 from convnext_cli.base.threads import Budget
@@ -32,7 +33,7 @@ def serve() -> None:
     for printed in (1, 2):  # libraries print as they like
         os.dup2(nowhere, printed)
     preprocessor, limit = pickle.load(sys.stdin.buffer)
-    import PIL.JpegImagePlugin  # noqa: F401 - before a photo is begun
+    _warm_up(preprocessor)
 
     def say(*words: Any) -> None:
         pickle.dump(words, answers)
@@ -49,6 +50,16 @@ def serve() -> None:
             say("answer", answer)
             _limit(limit)
         say("end")
+
+
+def _warm_up(preprocessor: Preprocessor) -> None:
+    """Have all loaded that the first photo needs, before one is begun: a kill from outside is not to come then."""
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.new("RGB", (32, 32)).save(stream, "JPEG")
+    photo = Photo("", stream.getvalue())
+    preprocessor.prepare(photo, Task(photo, Budget(1)))
 
 
 def _answers(preprocessor: Preprocessor, what: str, value: Any) -> Iterator[Any]:

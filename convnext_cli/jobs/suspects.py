@@ -13,10 +13,12 @@ has its row without another try. A kill from outside has no such regularity: it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
@@ -95,6 +97,7 @@ class Suspects:
         self._photo_process = Isolated(predictor.preprocessor, self._notes.still_alone)
         self._shard_process = Isolated(predictor.preprocessor, self._notes.still_alone)
         self.predictor = predictor.noting(self._notes)  # whose photos are noted while it works on them
+        self._warm = set[tuple[int, ...]]()  # shapes that the network is ready for
         self._again: frozenset[bytes] = frozenset()
         self.photos: list[Found] = []  # those that this round has come by
         self.shards: list[Found] = []
@@ -166,9 +169,21 @@ class Suspects:
             ready = Ready(photo, error=PhotoError("crashed", _ENOUGH))
         else:
             ready = self._photo_process.ready(photo, self._notes.alone, record.memory)
+        if ready.tensor is not None:
+            self._warm_up(ready.tensor)
         with self._notes.alone(photo.path):
             (row,) = self.predictor.answer([ready], Budget(1))
         return row
+
+    def _warm_up(self, tensor: np.ndarray) -> None:
+        """Have the network compiled for one photo of this size before that is noted as worked on: it takes so long
+        that kills from outside would come then, again and again, and be taken for the photo's."""
+        if tensor.shape in self._warm:
+            return
+        self._warm.add(tensor.shape)
+        noise = np.random.default_rng(0).random(tensor.shape, np.float32)
+        with suppress(MemoryError):
+            self.predictor.engine((255 * noise if tensor.dtype == np.uint8 else noise).astype(tensor.dtype)[None])
 
     def close(self) -> None:
         self._photo_process.close()
