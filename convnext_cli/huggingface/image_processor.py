@@ -78,7 +78,7 @@ class ConvNextImageProcessor:
         image_std: float | Sequence[float] | None = None,
     ) -> None:
         """Raises ValueError, with the name of the argument, when a value makes no recipe."""
-        given = {
+        values = {
             "do_resize": do_resize,
             "size": size,
             "crop_pct": crop_pct,
@@ -89,15 +89,15 @@ class ConvNextImageProcessor:
             "image_mean": IMAGENET_MEAN if image_mean is None else image_mean,
             "image_std": IMAGENET_STD if image_std is None else image_std,
         }
-        self._use(Preprocessing.from_huggingface({"image_processor_type": _KIND, **given}), given)
+        self._use(Preprocessing.from_huggingface({"image_processor_type": _KIND, **values}), values)
 
-    def _use(self, recipe: Preprocessing, given: dict[str, Any]) -> None:
-        """given: what the recipe was made of; it knows what a switch that is off leaves unused."""
+    def _use(self, recipe: Preprocessing, values: dict[str, Any]) -> None:
+        """values: what the recipe was made of; it knows what a switch that is off leaves unused."""
         self._recipe = recipe
         self._fields = to_huggingface(recipe)
         for switch, names in (("do_rescale", ("rescale_factor",)), ("do_normalize", ("image_mean", "image_std"))):
             if not self._fields[switch]:
-                self._fields |= {name: _plain(given[name]) for name in names if given.get(name) is not None}
+                self._fields |= {name: _plain(values[name]) for name in names if values.get(name) is not None}
 
     @classmethod
     def from_recipe(cls, recipe: Preprocessing) -> ConvNextImageProcessor:

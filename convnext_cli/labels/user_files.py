@@ -193,17 +193,17 @@ def _from_table(path: Path, text: str, separator: str, base: LabelSet) -> list[s
     return [(f"line {line}", row[key], row[name]) for line, row in rows[headed:]]
 
 
-def _listed(path: Path, base: LabelSet, given: list[str]) -> LabelSet:
-    if len(given) != len(base):
+def _listed(path: Path, base: LabelSet, names: list[str]) -> LabelSet:
+    if len(names) != len(base):
         raise ModelError(
-            f"the label file {path} has {len(given)} names, but the classifier has {len(base)} classes",
+            f"the label file {path} has {len(names)} names, but the classifier has {len(base)} classes",
             "write one name a line in the order of the classes, or a CSV of class,name for some of them",
         )
-    told = bundled.from_ids(path.name, given)
+    told = bundled.from_ids(path.name, names)
     if told is not None:
         return told  # a list of WordNet ids tells everything
-    base = _described(base, given)
-    return _grouped(path, base, [None if text in _HIDDEN else text for text in given], merge=False)
+    base = _described(base, names)
+    return _grouped(path, base, [None if text in _HIDDEN else text for text in names], merge=False)
 
 
 def _mapped(path: Path, base: LabelSet, pairs: list[Pair]) -> LabelSet:
@@ -293,12 +293,12 @@ def _unknown(path: Path, where: str, key: str, base: LabelSet, rows: Sequence[in
     return ModelError(message, hint)
 
 
-def _grouped(path: Path, base: LabelSet, given: Sequence[str | None], merge: bool) -> LabelSet:
+def _grouped(path: Path, base: LabelSet, names_of_rows: Sequence[str | None], merge: bool) -> LabelSet:
     """A set from one name a row, None for a hidden row; equal names are merged or told apart."""
-    rows = [row for row, name in enumerate(given) if name is not None]
+    rows = [row for row, name in enumerate(names_of_rows) if name is not None]
     if not rows:
         raise ModelError(f"the label file {path} hides every class", "leave at least one with a name")
-    names = [given[row] or "" for row in rows]
+    names = [names_of_rows[row] or "" for row in rows]
     if not merge:
         names = _apart(base, rows, names)
     members: dict[str, list[int]] = {}
@@ -309,7 +309,7 @@ def _grouped(path: Path, base: LabelSet, given: Sequence[str | None], merge: boo
         name=path.name,
         ids=base.ids,
         names=tuple(members),
-        lemmas=tuple(base.lemmas[r] if base.ids[r] else (given[r] or base.lemmas[r]) for r in range(len(base))),
+        lemmas=tuple(base.lemmas[r] if base.ids[r] else (names_of_rows[r] or base.lemmas[r]) for r in range(len(base))),
         definitions=base.definitions,
         groups=None if plain else tuple(tuple(rows) for rows in members.values()),
     )

@@ -38,15 +38,15 @@ class Folders:
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
         self._spelt: dict[str, str] = {}
-        self._given: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
         for label in labels:
             self._spelt.setdefault(key_of(label), label)
 
     def name(self, label: str) -> str:
         """The folder of a label: one component of a path, good on any file system, and no other label's."""
-        if label not in self._given:
-            self._given[label] = self._make(label)
-        return self._given[label]
+        if label not in self._folders:
+            self._folders[label] = self._make(label)
+        return self._folders[label]
 
     def _make(self, label: str) -> str:
         name, key = _cleaned(label), key_of(label)

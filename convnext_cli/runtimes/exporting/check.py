@@ -166,10 +166,10 @@ def random_input(export: Export, batch: int, size: tuple[int, int]) -> np.ndarra
     return rng.standard_normal((batch, 3, *size), np.float32)
 
 
-def _trial(export: Export, photos: int, size: tuple[int, int] | None, given: Outputs, wanted: Outputs) -> Trial:
+def _trial(export: Export, photos: int, size: tuple[int, int] | None, outputs: Outputs, wanted: Outputs) -> Trial:
     """A trial of random inputs, or of photos where there is no size."""
-    off = [float(np.abs(a - b).max()) for a, b in zip(given, wanted, strict=True)]
-    worst = [difference(a, b) for a, b in zip(given, wanted, strict=True)]
+    off = [float(np.abs(a - b).max()) for a, b in zip(outputs, wanted, strict=True)]
+    worst = [difference(a, b) for a, b in zip(outputs, wanted, strict=True)]
     if export.output == "scores" and np.isfinite(off[0]):
         worst[0] = off[0]  # of the range that scores can have: where all are small, their own says little
     return Trial("random" if size else "photos", photos, size, max(worst), max(off))
@@ -180,10 +180,10 @@ def _on_photos(found: Check, engine: Opened, network: Network, paths: Iterable[s
     same, worst, absolute = 0, 0.0, 0.0
     assert engine.card.export is not None
     for x in _batches(found, engine.card, paths):
-        given, wanted = engine.outputs(x), network.answer(x)
-        trial = _trial(engine.card.export, len(x), None, given, wanted)
+        outputs, wanted = engine.outputs(x), network.answer(x)
+        trial = _trial(engine.card.export, len(x), None, outputs, wanted)
         worst, absolute = max(worst, trial.difference), max(absolute, trial.absolute)
-        same += int((given[0].argmax(1) == wanted[0].argmax(1)).sum())
+        same += int((outputs[0].argmax(1) == wanted[0].argmax(1)).sum())
         found.photos += len(x)
     if found.photos:
         found.agreement = 100 * same / found.photos

@@ -73,11 +73,11 @@ class LiteRTFile:
         try:
             with quiet():
                 self._interpreter: Any = Interpreter(str(self._path), num_threads=self._threads)
-                (given,) = self._interpreter.get_input_details()
+                (details,) = self._interpreter.get_input_details()
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{self._path.name} is damaged or no LiteRT model: {_why(error)}", _AGAIN) from error
-        self._input, self._shape = given["index"], tuple(map(int, given["shape"]))
+        self._input, self._shape = details["index"], tuple(map(int, details["shape"]))
         self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
 
 
