@@ -80,6 +80,18 @@ def test_imports_point_down(module: str) -> None:
             assert target in ONLY[module], f"{module} may only import {ONLY[module]}"
 
 
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if m))
+def test_public_names_are_for_others(module: str) -> None:
+    """A room imports from the module that defines a name, so that the import can be seen to point down."""
+    names = {
+        alias.name
+        for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "convnext_cli"
+        for alias in node.names
+    }
+    assert names <= {"__version__", *MODULES}
+
+
 def test_no_imports_go_round_in_a_circle() -> None:
     """Every import counts: those inside functions, those for types, and those within a room."""
     graph = {module: targets for module, targets in GRAPH.items() if module}
