@@ -93,17 +93,17 @@ def _accuracy(document: Values) -> None:
 
     def rows(what: str, cells: list[tuple[str, ...] | None]) -> None:
         heading = what
-        for each, more in zip(models, cells, strict=True):
+        for model, more in zip(models, cells, strict=True):
             if more is not None:
-                name = (render.clean(each["model"]),) if named else ()
+                name = (render.clean(model["model"]),) if named else ()
                 table.add_row(heading, *name, *more)
                 heading = ""
 
-    rows("top-1", [_share(each["top1"]) for each in models])
-    rows("top-5", [each["top5"] and _share(each["top5"]) for each in models])
-    rows("ReaL top-1", [each["real"] and _share(each["real"]["top1"]) for each in models])
-    rows("ReaL top-5", [each["real"] and each["real"]["top5"] and _share(each["real"]["top5"]) for each in models])
-    errors = [each["calibration"]["ece"] for each in models]
+    rows("top-1", [_share(model["top1"]) for model in models])
+    rows("top-5", [model["top5"] and _share(model["top5"]) for model in models])
+    rows("ReaL top-1", [model["real"] and _share(model["real"]["top1"]) for model in models])
+    rows("ReaL top-5", [model["real"] and model["real"]["top5"] and _share(model["real"]["top5"]) for model in models])
+    errors = [model["calibration"]["ece"] for model in models]
     rows("ECE", [None if error is None else (f"{error:.3f}",) for error in errors])
     render.out().print(table)
 
@@ -116,14 +116,14 @@ def _share(share: Values) -> tuple[str, str, str] | None:
 
 
 def _difference(document: Values) -> None:
-    found = document["difference"]
-    if found["top1"] is None:
+    difference = document["difference"]
+    if difference["top1"] is None:
         return
-    apart = "apart" if found["low"] > 0 or found["high"] < 0 else "not to be told apart"
+    verdict = "significant" if difference["low"] > 0 or difference["high"] < 0 else "not significant"
     render.out().print(
-        f"\ndifference in top-1: {100 * found['top1']:+.2f} points, {100 * found['low']:+.2f} to "
-        f"{100 * found['high']:+.2f}: {apart}; right by one alone {found['first_alone_right']:,} and "
-        f"{found['second_alone_right']:,}, McNemar's mid-p {found['p']:.2g}",
+        f"\ndifference in top-1: {100 * difference['top1']:+.2f} points, {100 * difference['low']:+.2f} to "
+        f"{100 * difference['high']:+.2f}: {verdict}; right by one alone {difference['first_alone_right']:,} and "
+        f"{difference['second_alone_right']:,}, McNemar's mid-p {difference['p']:.2g}",
         soft_wrap=True,
     )
 
@@ -132,7 +132,7 @@ def _pairs(document: Values) -> None:
     pairs = document["pairs"]
     if not pairs:
         return
-    photos = {each["label"]: each["photos"] for each in document["classes"]}
+    photos = {figures["label"]: figures["photos"] for figures in document["classes"]}
     table = render.table("most confused", "taken for", "photos", "of", right=(2, 3))
     for pair in pairs[:ROWS]:
         cells = render.clean(pair["true"]), render.clean(pair["answer"])
@@ -141,37 +141,39 @@ def _pairs(document: Values) -> None:
 
 
 def _classes(document: Values) -> None:
-    classes = sorted(document["classes"], key=lambda each: each["recall"])
+    classes = sorted(document["classes"], key=lambda figures: figures["recall"])
     if not classes:
         return
     table = render.table("worst classes", "photos", "recall %", "precision %", right=(1, 2, 3))
-    for each in classes[:ROWS]:
-        precision = "" if each["precision"] is None else _percent(each["precision"])
-        table.add_row(render.clean(each["label"]), f"{each['photos']:,}", _percent(each["recall"]), precision)
+    for figures in classes[:ROWS]:
+        precision = "" if figures["precision"] is None else _percent(figures["precision"])
+        table.add_row(render.clean(figures["label"]), f"{figures['photos']:,}", _percent(figures["recall"]), precision)
     _print(table, len(classes), "classes")
 
 
 def _thresholds(document: Values) -> None:
     table = render.table("--min-score", "right %", "95 %", "photos answered %", right=(1, 2, 3))
-    for each in document["thresholds"][::2]:
-        share = each["precision"]
+    for threshold in document["thresholds"][::2]:
+        share = threshold["precision"]
         if share["photos"]:
             interval = f"{_percent(share['low'])} to {_percent(share['high'])}"
-            table.add_row(f"{each['min_score']:g}", _percent(share["value"]), interval, _percent(each["coverage"]))
+            table.add_row(
+                f"{threshold['min_score']:g}", _percent(share["value"]), interval, _percent(threshold["coverage"])
+            )
     _print(table, 0, "")
-    found = document["suggested"]
-    wanted = f"{100 * found['precision_wanted']:g} %"
-    at = found.get("at") or found["best"]
-    if found["min_score"] is not None:
-        told = f"--min-score {at['min_score']:g} is the lowest at which {wanted} of the answers are right"
+    suggested = document["suggested"]
+    precision = f"{100 * suggested['precision_wanted']:g} %"
+    at = suggested.get("at") or suggested["best"]
+    if suggested["min_score"] is not None:
+        advice = f"--min-score {at['min_score']:g} is the lowest at which {precision} of the answers are right"
     elif at["precision"]["photos"]:
-        told = (
-            f"no --min-score makes {wanted} of the answers right on enough photos; at best "
+        advice = (
+            f"no --min-score makes {precision} of the answers right on enough photos; at best "
             f"{_percent(at['precision']['value'])} % at {at['min_score']:g}"
         )
     else:
         return
-    render.out().print(f"{told}: {_percent(at['coverage'])} % of the photos get one", soft_wrap=True)
+    render.out().print(f"{advice}: {_percent(at['coverage'])} % of the photos get one", soft_wrap=True)
 
 
 def _print(table: Any, rows: int, what: str) -> None:

@@ -97,7 +97,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 @click.option("--val", type=_SHARE, help="Share for val (0.2, 20%), where DATA has none; 0.15 if left out.")
 @click.option("--test", type=_SHARE, help="Share for test (0.2, 20%), where DATA has no splits; 0.15 if left out.")
 @click.option("--skip-bad", is_flag=True, help="Leave out photos and classes that cannot be used.")
-@click.option("--overwrite", is_flag=True, help="Begin anew where RUN holds a run.")
+@click.option("--overwrite", is_flag=True, help="Start again where RUN holds a run.")
 @click.option("--pull", is_flag=True, help="Fetch the named weights first when they are not on this machine.")
 @click.option("--offline", is_flag=True, help="Never open a connection.")
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu.")
@@ -110,7 +110,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     type=click.FloatRange(0),
     callback=options.finite,
     metavar="GB",
-    help="That photos may take; more are read anew each time.  [default: half of what is free]",
+    help="That photos may take; more are read again each time.  [default: half of what is free]",
 )
 @click.option(
     "--timeout",
@@ -207,6 +207,6 @@ def _report(result: TrainResult, seconds: float, *, as_json: bool) -> int:
     if result.trained:
         render.note(f"written: {result.model}; {train_view.duration(seconds)}")
     else:
-        render.note(f"{result.folder} holds a run that is done: nothing was trained; --overwrite begins anew")
+        render.note(f"{result.folder} holds a run that is done: nothing was trained; --overwrite starts again")
     render.note(f"try it: convnext classify -m {result.folder} PHOTO")
     return 0

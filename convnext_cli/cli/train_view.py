@@ -161,8 +161,11 @@ class LiveView(TrainListener):
         return Group(*parts)
 
     def _table(self) -> RenderableType:
-        best = max((each["val_top1"] for each in self._history), default=0)
-        rows = [(_cells(each), "bold" if each["val_top1"] == best else "") for each in self._history[-_SHOWN:]]
+        best = max((evaluation["val_top1"] for evaluation in self._history), default=0)
+        rows = [
+            (_cells(evaluation), "bold" if evaluation["val_top1"] == best else "")
+            for evaluation in self._history[-_SHOWN:]
+        ]
         # a column without a figure is left out, such as top-5 of few classes
         titles = [title for title in _COLUMNS if any(title in cells for cells, _ in rows)]
         table = render.table(*titles, right=tuple(range(len(titles))))

@@ -40,10 +40,17 @@ def answer(
 ) -> Answers:
     """The best guesses of every photo; a photo that cannot be read has an error in their place.
 
-    keep: told each row, in order. Raises ModelError for a model whose outputs are no scores of classes.
+    Args:
+        predictor: the model.
+        dataset: has the photos.
+        photos: those to answer.
+        keep: called with each photo and its row, in order.
+
+    Raises:
+        ModelError: the model's outputs are not scores of classes.
     """
     if predictor.scores == "logits":
-        raise ModelError("this model was trained for a quantity, not for classes", "take a classifier")
+        raise ModelError("this model predicts a quantity, not a class", "take a classifier")
     predictor = replace(predictor, k=TOP)
     numbers = {name: number for number, name in enumerate(predictor.labels.names)}
     top = np.full((len(photos), TOP), NONE, np.int32)

@@ -36,8 +36,8 @@ def match(classes: Sequence[str], labels: LabelSet, *, by_index: bool = False) -
     if by_index:
         numbered = all(name.isascii() and name.isdecimal() for name in classes)
         numbers = {name: int(name) if numbered else place for place, name in enumerate(classes)}
-        found = {name: number for name, number in numbers.items() if number < len(labels.names)}
-        return Match(found, tuple(name for name in classes if name not in found))
+        answers_by_class = {name: number for name, number in numbers.items() if number < len(labels.names)}
+        return Match(answers_by_class, tuple(name for name in classes if name not in answers_by_class))
     names, exact = _by_name(labels), defaultdict[str, list[int]](list)
     for answer, label in enumerate(labels.names):
         exact[label].append(answer)
@@ -64,13 +64,13 @@ def match(classes: Sequence[str], labels: LabelSet, *, by_index: bool = False) -
 
 def answers_by_id(labels: LabelSet) -> dict[str | None, int]:
     """The label that stands for each WordNet id."""
-    found: dict[str | None, int] = {}
+    answers: dict[str | None, int] = {}
     for answer, rows in enumerate(_groups(labels)):
         for row in rows:
-            found.setdefault(labels.ids[row], answer)
-    found |= {identity: answer for answer, identity in enumerate(labels.group_ids or ())}
-    found.pop(None, None)
-    return found
+            answers.setdefault(labels.ids[row], answer)
+    answers |= {identity: answer for answer, identity in enumerate(labels.group_ids or ())}
+    answers.pop(None, None)
+    return answers
 
 
 def only(labels: LabelSet, answers: Iterable[int]) -> LabelSet:
@@ -99,7 +99,7 @@ def _by_name(labels: LabelSet) -> tuple[dict[str, tuple[int, ...]], ...]:
             known[1][_plain(lemma)][answer] = None
             for word in lemma.split(","):
                 known[2][_plain(word)][answer] = None
-    return tuple({name: tuple(found) for name, found in level.items()} for level in known)
+    return tuple({name: tuple(places) for name, places in level.items()} for level in known)
 
 
 def _plain(name: str) -> str:

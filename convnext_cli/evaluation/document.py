@@ -22,7 +22,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Judged:
-    """A model's answers, and what is right."""
+    """A model's answers beside the right ones."""
 
     truth: Truth
     answers: Answers
@@ -30,7 +30,7 @@ class Judged:
     def of(self, kept: np.ndarray) -> Judged:
         """The photos that a mask keeps."""
         truth = self.truth
-        several = truth.several and [labels for labels, wanted in zip(truth.several, kept, strict=True) if wanted]
+        several = truth.several and [labels for labels, is_kept in zip(truth.several, kept, strict=True) if is_kept]
         return Judged(Truth(truth.labels, truth.answers[kept], several, truth.names), self.answers.of(kept))
 
     @property
@@ -76,8 +76,8 @@ def build(
 ) -> Values:
     """The document, of one model or of two and their difference. photos: those of ``chosen`` that count."""
     described = [
-        model(predictor) | describe(photos, each, precision=precision)
-        for predictor, each in zip(predictors, judged, strict=True)
+        model(predictor) | describe(photos, model_judged, precision=precision)
+        for predictor, model_judged in zip(predictors, judged, strict=True)
     ]
     values = {"data": _data(dataset, split, chosen, photos)} | described[0]
     if len(judged) > 1:
@@ -89,11 +89,13 @@ def without_failures(
     judged: Sequence[Judged], photos: Sequence[LabelledPhoto]
 ) -> tuple[list[Judged], tuple[LabelledPhoto, ...]]:
     """Only the photos that every model could answer. Raises ModelError when there are none."""
-    failed = {place for each in judged for place in each.answers.errors}
+    failed = {place for model_judged in judged for place in model_judged.answers.errors}
     kept = np.array([place not in failed for place in range(len(photos))], bool)
     if not kept.any():
         raise ModelError("none of the photos can be read", "look at what is wrong with them: leave --skip-bad out")
-    return [each.of(kept) for each in judged], tuple(p for p, wanted in zip(photos, kept, strict=True) if wanted)
+    return [model_judged.of(kept) for model_judged in judged], tuple(
+        p for p, is_kept in zip(photos, kept, strict=True) if is_kept
+    )
 
 
 def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: float) -> Values:
@@ -107,8 +109,8 @@ def describe(photos: Sequence[LabelledPhoto], judged: Judged, *, precision: floa
         "top1": _share(figures.Share.of(int(right.sum()), len(photos))),
         "top5": _top5(truth, int(truth.right(answers.top).sum()), len(photos)),
         "real": _real(truth, answers),
-        "calibration": {"ece": figures.known_calibration_error(bins), "bins": [asdict(each) for each in bins]},
-        "thresholds": [_threshold(each) for each in figures.thresholds(scores, right[answered], len(photos))],
+        "calibration": {"ece": figures.known_calibration_error(bins), "bins": [asdict(entry) for entry in bins]},
+        "thresholds": [_threshold(threshold) for threshold in figures.thresholds(scores, right[answered], len(photos))],
         "suggested": {
             "precision_wanted": precision,
             "min_score": None if reached is None else reached.min_score,
@@ -138,16 +140,16 @@ def title(document: Values) -> str:
 
 def compare(first: Judged, second: Judged) -> Values:
     """The paired difference of two models."""
-    found = figures.difference(first.right, second.right)
+    difference = figures.difference(first.right, second.right)
     return {
-        "top1": _number(found.value),
-        "low": found.low,
-        "high": found.high,
-        "both_right": found.both,
-        "first_alone_right": found.first,
-        "second_alone_right": found.second,
-        "neither_right": found.photos - found.both - found.first - found.second,
-        "p": found.p,
+        "top1": _number(difference.value),
+        "low": difference.low,
+        "high": difference.high,
+        "both_right": difference.both,
+        "first_alone_right": difference.first,
+        "second_alone_right": difference.second,
+        "neither_right": difference.photos - difference.both - difference.first - difference.second,
+        "p": difference.p,
         "test": "McNemar, mid-p",
         "interval": "Bonett and Price 2012, 95 %",
     }
@@ -173,12 +175,12 @@ def identity(labels: LabelSet, answer: int) -> str | None:
     if labels.groups is None:
         return labels.ids[answer]
     rows = labels.groups[answer]
-    given = None if labels.group_ids is None else labels.group_ids[answer]
-    return given or (labels.ids[rows[0]] if len(rows) == 1 else None)
+    own_id = None if labels.group_ids is None else labels.group_ids[answer]
+    return own_id or (labels.ids[rows[0]] if len(rows) == 1 else None)
 
 
 def _data(dataset: Dataset, split: str | None, chosen: Chosen, photos: Sequence[LabelledPhoto]) -> Values:
-    """What was evaluated on, and what was left out of it."""
+    """The data: its form, its classes, and the photos that were left out."""
     unread = len(chosen.photos) - len(photos)
     return {
         "path": dataset.path,
@@ -200,8 +202,8 @@ def _top5(truth: Truth, right: int, photos: int) -> Values | None:
     return _share(figures.Share.of(right, photos)) if figures.means_top5(len(truth.labels.names)) else None
 
 
-def _threshold(each: figures.Threshold) -> Values:
-    return {"min_score": each.min_score, "precision": _share(each.precision), "coverage": each.coverage}
+def _threshold(threshold: figures.Threshold) -> Values:
+    return {"min_score": threshold.min_score, "precision": _share(threshold.precision), "coverage": threshold.coverage}
 
 
 def _number(value: float) -> float | None:
@@ -223,21 +225,21 @@ def _classes(truth: Truth, answers: Answers) -> list[Values]:
         return []
     return [
         {
-            "label": truth.labels.names[each.answer],
-            "id": identity(truth.labels, each.answer),
-            "classes": list(truth.names[each.answer]),
-            "photos": each.photos,
-            "right": each.right,
-            "answered": each.answered,
-            "recall": each.recall,
-            "precision": each.precision,
+            "label": truth.labels.names[label.answer],
+            "id": identity(truth.labels, label.answer),
+            "classes": list(truth.names[label.answer]),
+            "photos": label.photos,
+            "right": label.right,
+            "answered": label.answered,
+            "recall": label.recall,
+            "precision": label.precision,
         }
-        for each in figures.classes(truth.answers, answers.top[:, 0])
+        for label in figures.classes(truth.answers, answers.top[:, 0])
     ]
 
 
 def _pairs(truth: Truth, answers: Answers) -> list[Values]:
-    """What was taken for what, the most frequent first; photos without an answer are no confusion."""
+    """What was taken for what, the most frequent first; photos without an answer do not count."""
     if not truth.classes:
         return []
     names = truth.labels.names
@@ -250,12 +252,12 @@ def _pairs(truth: Truth, answers: Answers) -> list[Values]:
 
 def _wrong(photos: Sequence[LabelledPhoto], judged: Judged) -> list[Values]:
     names, answers = judged.truth.labels.names, judged.answers
-    found = []
+    mistakes = []
     for place in order_of_mistakes(judged):
         top, scores = answers.top[place].tolist(), answers.scores[place].tolist()
         rank = top.index(judged.truth.answers[place]) if judged.truth.answers[place] in top else None
         known = judged.truth.classes and judged.truth.answers[place] != NONE
-        found.append(
+        mistakes.append(
             {
                 "path": photos[place].path,
                 "class": photos[place].label,
@@ -268,4 +270,4 @@ def _wrong(photos: Sequence[LabelledPhoto], judged: Judged) -> list[Values]:
                 "true_score_at_most": scores[-1] if known and rank is None else None,
             }
         )
-    return found
+    return mistakes

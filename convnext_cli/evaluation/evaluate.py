@@ -271,7 +271,7 @@ def _choose(
     request: EvaluateRequest,
     listener: Listener,
 ) -> tuple[Chosen, list[Predictor]]:
-    """The photos and what is right for each; the predictors with the labels that count."""
+    """The photos and the right labels of each; the predictors with the labels that count."""
     if reassessed is None:
         folder_drawing.check(dataset)
     models = [
@@ -311,8 +311,8 @@ def _measure(
             most = MISTAKES if request.mistakes is None else request.mistakes
             if undrawn := output_folder.write(folder, values, judged[0], dataset, photos, most=most):
                 listener.note(f"{' and '.join(undrawn)} not drawn: pip install matplotlib")
-    errors = {place: error for each in reversed(judged_all) for place, error in each.answers.errors.items()}
-    models = tuple(_figures(predictor, each) for predictor, each in zip(predictors, judged, strict=True))
+    errors = {place: error for one in reversed(judged_all) for place, error in one.answers.errors.items()}
+    models = tuple(_figures(predictor, one) for predictor, one in zip(predictors, judged, strict=True))
     return EvaluateResult(
         document=values,
         models=models,

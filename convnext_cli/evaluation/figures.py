@@ -21,7 +21,7 @@ SHOWN = (*(step / 20 for step in range(20)), 0.99)
 
 @dataclass(frozen=True)
 class Share:
-    """right of photos, and the interval of 95 % (Wilson, 1927) in which the true share lies."""
+    """right of photos, and the interval of 95 % (Wilson, 1927) that covers the true share."""
 
     right: int
     photos: int
@@ -103,25 +103,25 @@ class Bin:
 def reliability(scores: np.ndarray, right: np.ndarray) -> list[Bin]:
     """BINS bins of equal width. scores: the best one of each photo, 0 to 1."""
     place = np.minimum((scores * BINS).astype(int), BINS - 1)
-    found = []
+    bins = []
     for number in range(BINS):
         inside = place == number
         photos = int(inside.sum())
         means = (float(scores[inside].mean()), float(right[inside].mean())) if photos else (None, None)
-        found.append(Bin(number / BINS, (number + 1) / BINS, photos, *means))
-    return found
+        bins.append(Bin(number / BINS, (number + 1) / BINS, photos, *means))
+    return bins
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """ECE: how far scores are from being right as often as they say, on average over photos; NaN of no photos."""
-    photos = sum(each.photos for each in bins)
-    gaps = (each.photos * abs((each.accuracy or 0.0) - (each.confidence or 0.0)) for each in bins)
+    photos = sum(entry.photos for entry in bins)
+    gaps = (entry.photos * abs((entry.accuracy or 0.0) - (entry.confidence or 0.0)) for entry in bins)
     return sum(gaps) / photos if photos else math.nan
 
 
 def known_calibration_error(bins: Sequence[Bin]) -> float | None:
     """The same, None of fewer photos than there are bins: hardly any bin then has two photos to take a share of."""
-    return calibration_error(bins) if sum(each.photos for each in bins) >= len(bins) else None
+    return calibration_error(bins) if sum(entry.photos for entry in bins) >= len(bins) else None
 
 
 def means_top5(labels: int) -> bool:
@@ -142,11 +142,13 @@ def thresholds(scores: np.ndarray, right: np.ndarray, photos: int, at: Sequence[
     """scores, right: of the photos that were answered. photos: all that count, with those that could not be read."""
     order = np.argsort(-scores, kind="stable")
     falling, correct = scores[order], np.concatenate(([0], np.cumsum(right[order])))
-    found = []
+    reached = []
     for value in at:
         answered = int(np.searchsorted(-falling, -value, side="right"))
-        found.append(Threshold(value, Share.of(int(correct[answered]), answered), answered / photos if photos else 0.0))
-    return found
+        reached.append(
+            Threshold(value, Share.of(int(correct[answered]), answered), answered / photos if photos else 0.0)
+        )
+    return reached
 
 
 def suggested(
@@ -159,9 +161,9 @@ def suggested(
     """
     least = 1 / (1 - precision)
     tried = thresholds(scores, right, photos, [step / GRID for step in range(GRID + 1)])
-    enough = [each for each in tried if each.precision.photos >= least - 1e-9] or tried[:1]
-    best = max(enough, key=lambda each: (each.precision.value, each.coverage))
-    return next((each for each in enough if each.precision.value >= precision), None), best
+    enough = [threshold for threshold in tried if threshold.precision.photos >= least - 1e-9] or tried[:1]
+    best = max(enough, key=lambda threshold: (threshold.precision.value, threshold.coverage))
+    return next((threshold for threshold in enough if threshold.precision.value >= precision), None), best
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 def mcnemar(first: int, second: int) -> float:
     """The mid-p of McNemar's exact test, two-sided: under equal chances the photos that one model alone has right are
-    binomial with one half, and what is just as extreme counts half.
+    binomial with one half, and an outcome that is just as extreme counts half.
 
     M. W. Fagerland, S. Lydersen, P. Laake, The McNemar test for binary matched-pairs data: mid-p and asymptotic are
     better than exact conditional (BMC Med. Res. Methodol. 13:91, 2013).

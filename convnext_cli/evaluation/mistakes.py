@@ -40,8 +40,8 @@ def page(title: str, facts: str, wrong: Iterable[dict[str, Any]], read: Callable
     head, tail = _part("mistakes.html").split("<!-- mistakes -->")
     values = {"title": html_text(title), "facts": html_text(facts), "policy": policy, "style": style}
     yield string.Template(head).substitute(values).encode()
-    for each in wrong:
-        yield _card(each, read).encode()
+    for mistake in wrong:
+        yield _card(mistake, read).encode()
     yield string.Template(tail).substitute(values).encode()
 
 
@@ -51,22 +51,22 @@ def write(parts: Iterable[bytes], path: Path) -> None:
         stream.writelines(parts)
 
 
-def _card(each: dict[str, Any], read: Callable[[str], bytes]) -> str:
+def _card(mistake: dict[str, Any], read: Callable[[str], bytes]) -> str:
     return string.Template(_CARD).substitute(
-        picture=_picture(each["path"], read),
-        true=html_text(each["true"] or "none of the model's labels"),
-        rank=_true_score(each),
-        answer=html_text(each["answer"]),
-        score=_percent(each["score"]),
-        path=html_text(each["path"]),
+        picture=_picture(mistake["path"], read),
+        true=html_text(mistake["true"] or "none of the model's labels"),
+        rank=_true_score(mistake),
+        answer=html_text(mistake["answer"]),
+        score=_percent(mistake["score"]),
+        path=html_text(mistake["path"]),
     )
 
 
-def _true_score(each: dict[str, Any]) -> str:
+def _true_score(mistake: dict[str, Any]) -> str:
     """The score of the true label, or its bound where the label is not among the best guesses."""
-    if each["true_rank"] is not None:
-        return f" <b>{_percent(each['true_score'])}</b>"
-    most = each.get("true_score_at_most")
+    if mistake["true_rank"] is not None:
+        return f" <b>{_percent(mistake['true_score'])}</b>"
+    most = mistake.get("true_score_at_most")
     return "" if most is None else f" <b>at most {_percent(most)}</b>"
 
 

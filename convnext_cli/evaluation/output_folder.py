@@ -29,11 +29,11 @@ def check(target: Path, *, overwrite: bool) -> None:
     """Refuse what would be lost, before a model is loaded. Raises UsageError and OutputError."""
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is a file", "-o names a folder")
-    there = {entry.name for entry in target.iterdir()} if target.exists() else set()
-    if there - NAMES:
-        raise UsageError(f"{target} holds other things, such as {min(there - NAMES)}", "choose a new folder")
-    if there and not overwrite:
-        raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
+    names = {entry.name for entry in target.iterdir()} if target.exists() else set()
+    if names - NAMES:
+        raise UsageError(f"{target} holds other things, such as {min(names - NAMES)}", "choose a new folder")
+    if names and not overwrite:
+        raise UsageError(f"{target} exists already", "choose another name, or replace it with --overwrite")
     if not target.absolute().parent.is_dir():
         raise OutputError(f"the folder of {target} does not exist", f"mkdir -p {target.parent}")
 
@@ -114,10 +114,10 @@ def _matrix(folder: Path, judged: Judged, drawn: bool) -> None:
     others = sorted({answer for _, answer in counts} - {*rows, NONE})
     columns = [*rows, *others, *([NONE] if any(answer == NONE for _, answer in counts) else [])]
     matrix = np.zeros((len(rows), len(columns)), np.int64)
-    row_of, column_of = ({each: place for place, each in enumerate(kind)} for kind in (rows, columns))
+    row_of, column_of = ({label: place for place, label in enumerate(kind)} for kind in (rows, columns))
     for (true, answer), count in counts.items():
         matrix[row_of[true], column_of[answer]] = count
-    names: list[str] = [FAILED if each == NONE else truth.labels.names[each] for each in columns]
+    names: list[str] = [FAILED if label == NONE else truth.labels.names[label] for label in columns]
     with (folder / MATRIX).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         stream.write(csv_line(["true", *names]))
         stream.writelines(csv_line([names[place], *matrix[place].tolist()]) for place in range(len(rows)))

@@ -30,9 +30,9 @@ def confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest" if len(names) <= 500 else "auto")
     figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true label's photos")
     if len(names) <= LEGIBLE:
-        told = [_plain(name) for name in names]
-        axes.set_xticks(range(len(names)), told, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(names)), told, fontsize=8)
+        ticks = [_plain(name) for name in names]
+        axes.set_xticks(range(len(names)), ticks, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(names)), ticks, fontsize=8)
     if len(names) <= 12:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -49,17 +49,17 @@ def reliability(bins: Sequence[dict[str, Any]], error: float | None, path: Path)
     figure, (axes, below) = plt.subplots(
         2, 1, figsize=(6, 6.5), layout="constrained", sharex=True, height_ratios=(3, 1)
     )
-    filled = [each for each in bins if each["photos"]]
+    filled = [entry for entry in bins if entry["photos"]]
     width = bins[0]["high"] - bins[0]["low"]
-    middles = [(each["low"] + each["high"]) / 2 for each in filled]
+    middles = [(entry["low"] + entry["high"]) / 2 for entry in filled]
     axes.plot((0, 1), (0, 1), color="grey", linestyle="--", label="as often right as it says")
-    axes.bar(middles, [each["accuracy"] for each in filled], width * 0.92, label="right", color="#0d7a70")
-    means = [each["confidence"] for each in filled]
-    axes.plot(means, [each["accuracy"] for each in filled], "o", color="black", ms=3, label="at the mean score")
+    axes.bar(middles, [entry["accuracy"] for entry in filled], width * 0.92, label="right", color="#0d7a70")
+    means = [entry["confidence"] for entry in filled]
+    axes.plot(means, [entry["accuracy"] for entry in filled], "o", color="black", ms=3, label="at the mean score")
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     axes.set_title("" if error is None else f"expected calibration error {error:.3f}, {len(bins)} bins", fontsize=10)
     axes.legend(fontsize=8, loc="upper left")
-    below.bar(middles, [each["photos"] for each in filled], width * 0.92, color="#8a939c")
+    below.bar(middles, [entry["photos"] for entry in filled], width * 0.92, color="#8a939c")
     below.set(xlabel="score of the best guess", ylabel="photos")
     _save(figure, path)
 

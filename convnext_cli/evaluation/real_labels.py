@@ -24,26 +24,28 @@ HINT = "name the real.json of github.com/google-research/reassessed-imagenet"
 def read(path: str | Path) -> list[list[int]]:
     """Class numbers of ImageNet-1k by photo. Raises ModelError for a file that is none of these."""
     try:
-        found = json_value(Path(path).read_text("utf-8"))
+        lists = json_value(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as ReaL labels: {error}", HINT) from error
     if not (
-        isinstance(found, list)
-        and len(found) == PHOTOS
-        and all(isinstance(each, list) and all(type(n) is int and 0 <= n < 1000 for n in each) for each in found)
+        isinstance(lists, list)
+        and len(lists) == PHOTOS
+        and all(
+            isinstance(classes, list) and all(type(n) is int and 0 <= n < 1000 for n in classes) for classes in lists
+        )
     ):
         raise ModelError(f"{path} is not a list of {PHOTOS:,} lists of numbers from 0 to 999", HINT)
-    return found
+    return lists
 
 
 def number(path: str) -> int | None:
     """The number of a validation photo, from 1, by its file's name; None for another file."""
-    found = _NAME.match(Path(path).name)
-    return int(found[1]) if found and 1 <= int(found[1]) <= PHOTOS else None
+    match = _NAME.match(Path(path).name)
+    return int(match[1]) if match and 1 <= int(match[1]) <= PHOTOS else None
 
 
 def answers(real: list[list[int]], labels: LabelSet) -> list[frozenset[int]]:
     """By photo, the model's labels that are right; classes that the model lacks are LACKING."""
     known = answers_by_id(labels)
     ids = label_sets.load("imagenet-1k").ids
-    return [frozenset(known.get(ids[each], LACKING) for each in photo) for photo in real]
+    return [frozenset(known.get(ids[row], LACKING) for row in photo) for photo in real]

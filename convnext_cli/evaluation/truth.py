@@ -46,12 +46,12 @@ class Truth:
         """The same by ReaL: whether one of a photo's labels is among ``top``; False where it has none."""
         assert self.several is not None
         pairs = zip(top.tolist(), self.several, strict=True)
-        return np.array([not labels.isdisjoint(found) for found, labels in pairs], bool)
+        return np.array([not labels.isdisjoint(guesses) for guesses, labels in pairs], bool)
 
     def has_real(self) -> np.ndarray:
         """(N,) bool: whether ReaL has a label for the photo."""
         assert self.several is not None
-        return np.array([bool(found) for found in self.several], bool)
+        return np.array([bool(labels) for labels in self.several], bool)
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def find(
     dataset: Dataset, labels: LabelSet, *, by_index: bool, only_these: bool
 ) -> tuple[LabelSet, class_matching.Match]:
     """The data's classes among a model's labels; only_these: in a set of labels that has no others."""
-    found = class_matching.match(dataset.classes, labels, by_index=by_index)
-    if not only_these or not found.answers:
-        return labels, found
-    kept = {answer: place for place, answer in enumerate(sorted(set(found.answers.values())))}
-    answers = {name: kept[answer] for name, answer in found.answers.items()}
-    return class_matching.only(labels, kept), class_matching.Match(answers, found.unmatched, found.ambiguous)
+    match = class_matching.match(dataset.classes, labels, by_index=by_index)
+    if not only_these or not match.answers:
+        return labels, match
+    kept = {answer: place for place, answer in enumerate(sorted(set(match.answers.values())))}
+    answers = {name: kept[answer] for name, answer in match.answers.items()}
+    return class_matching.only(labels, kept), class_matching.Match(answers, match.unmatched, match.ambiguous)
 
 
 def choose(
@@ -84,19 +84,19 @@ def choose(
     skip_unmatched: bool = False,
     reassessed: list[list[int]] | None = None,
 ) -> Chosen:
-    """The photos whose class every model has, or whose labels ReaL has, and what is right for them.
+    """The photos whose class every model has, or whose labels ReaL has, and the right labels of these.
 
-    Raises ModelError when nothing is left, or a class is not among a model's labels and ``skip_unmatched`` is not said.
+    Raises ModelError when nothing is left, or a class is not among a model's labels and ``skip_unmatched`` is not set.
     """
     left_out: Counter[str] = Counter()
     classes = {photo.label for photo in photos if photo.label is not None}
     if not classes and reassessed is None:
         raise ModelError("the photos have no classes", folder_drawing.HINT)
     unmatched: set[str] = set()
-    for labels, found in models:
-        lacking = [name for name in found.unmatched if name in classes]
+    for labels, match in models:
+        lacking = [name for name in match.unmatched if name in classes]
         if lacking and (not skip_unmatched or len(lacking) == len(classes)):
-            raise _unmatched(lacking, found, labels, len(classes), skip_unmatched)
+            raise _unmatched(lacking, match, labels, len(classes), skip_unmatched)
         unmatched |= set(lacking)
     numbers = [None if reassessed is None else real_labels.number(photo.path) for photo in photos]
     if reassessed is not None and not any(numbers):
@@ -113,7 +113,7 @@ def choose(
             left_out[why] += 1
     if not kept:
         raise ModelError(f"no photo is left: {counted_reasons(left_out)}", "look at the names of classes and photos")
-    truths = tuple(_truth(kept, labels, found, reassessed, places) for labels, found in models)
+    truths = tuple(_truth(kept, labels, match, reassessed, places) for labels, match in models)
     return Chosen(tuple(kept), truths, dict(left_out), tuple(sorted(unmatched)))
 
 
@@ -134,31 +134,31 @@ def _why_not(
         return None if number and reassessed and reassessed[number - 1] else "without a label in ReaL"
     if photo.label is None:
         return "without a class"
-    return None if all(photo.label in found.answers for _, found in models) else "of a class that a model does not have"
+    return None if all(photo.label in match.answers for _, match in models) else "of a class that a model does not have"
 
 
 def _truth(
     photos: Sequence[LabelledPhoto],
     labels: LabelSet,
-    found: class_matching.Match,
+    match: class_matching.Match,
     reassessed: list[list[int]] | None,
     numbers: Sequence[int | None],
 ) -> Truth:
-    answers = np.array([found.answers.get(photo.label or "", NONE) for photo in photos], np.int32)
+    answers = np.array([match.answers.get(photo.label or "", NONE) for photo in photos], np.int32)
     several = None
     if reassessed is not None:
         known = real_labels.answers(reassessed, labels)
         several = [frozenset() if number is None else known[number - 1] for number in numbers]
     names: dict[int, tuple[str, ...]] = {}
-    for name, answer in found.answers.items():
+    for name, answer in match.answers.items():
         names[answer] = (*names.get(answer, ()), name)
     return Truth(labels, answers, several, names)
 
 
 def _unmatched(
-    lacking: Sequence[str], found: class_matching.Match, labels: LabelSet, classes: int, skipped: bool
+    lacking: Sequence[str], match: class_matching.Match, labels: LabelSet, classes: int, skipped: bool
 ) -> ModelError:
-    several = found.ambiguous
+    several = match.ambiguous
     names = [f"{name} ({' or '.join(several[name])})" if name in several else name for name in lacking[:_SHOWN]]
     more = f" and {len(lacking) - _SHOWN:,} more" if len(lacking) > _SHOWN else ""
     message = (

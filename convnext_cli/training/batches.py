@@ -176,7 +176,7 @@ class _Plain(Dataset[Any]):
 
 
 def gone(problem: str) -> ModelError:
-    return ModelError(f"a photo cannot be read any more: {problem}", "mend it; the same command goes on")
+    return ModelError(f"a photo cannot be read any more: {problem}", "fix it; the same command goes on")
 
 
 def _loader(*arguments: Any, **options: Any) -> DataLoader[Any]:

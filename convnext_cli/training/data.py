@@ -22,7 +22,7 @@ _WITHOUT = {
     "val": "without val the last weights are taken, even if earlier ones were better, and no temperature is fitted",
     "test": "without test nothing measures the model on photos that had no part in its making",
 }
-_HINT = "mend that, or leave such photos and classes out with --skip-bad"
+_HINT = "fix that, or leave such photos and classes out with --skip-bad"
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class Trainer:
             self._running.fill_(self.state.summed)
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ModelError(
-                f"{self.folder.last} is of another run", "begin anew with --overwrite, or in another folder"
+                f"{self.folder.last} is of another run", "start again with --overwrite, or in another folder"
             ) from error
 
     def _save(self) -> None:

@@ -1,4 +1,4 @@
-"""Photos as bytes of pixels, in memory where they fit, else read anew each time."""
+"""Photos as bytes of pixels: in memory where they fit, otherwise read again each time."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def carry_out(job: Job, dataset: Dataset, processes: Processes, listener: TrainL
         if former["photos_sha256"] != identity:
             raise UsageError(
                 f"the photos are not those that the run in {job.folder} began with",
-                "begin anew with --overwrite, or in another folder",
+                "start again with --overwrite, or in another folder",
             )
         recipe = setup.same_settings(job, SettingsChanges.read(folder.recipe), former)
         setup.same_teacher(job, former)
@@ -95,7 +95,7 @@ def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
         if said not in (None, SHARE if parting[name] is None else parting[name]):
             raise UsageError(
                 f"{job.folder} holds a run with {name} = {parting[name]}, not {said}",
-                "the same command goes on with it; --overwrite begins anew",
+                "the same command goes on with it; --overwrite starts again",
             )
     return replace(job, **parting)
 

@@ -38,7 +38,7 @@ _NEEDED = {
     "dtype",
     "classes",
 }  # of run.json
-_DAMAGED = "begin anew with --overwrite, or in another folder"
+_DAMAGED = "start again with --overwrite, or in another folder"
 
 
 def _is_part(name: str) -> bool:

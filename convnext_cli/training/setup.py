@@ -123,7 +123,7 @@ def same_settings(job: Job, own: SettingsChanges, former: dict[str, Any]) -> Tra
         if value not in (former["asked"].get(name), getattr(own, name), getattr(recipe, name)):
             raise UsageError(
                 f"{job.folder} holds a run with {name} = {getattr(recipe, name)}, not {value}",
-                "the same command goes on with it; --overwrite begins anew",
+                "the same command goes on with it; --overwrite starts again",
             )
     return recipe
 
@@ -155,7 +155,7 @@ def prepare(
         raise ModelError(
             f"not the same photos can be read as when the run in {job.folder} began: {len(data.train)} for train and "
             f"{len(data.val)} for val, then {former['photos']['train']} and {former['photos']['val']}",
-            "mend them, or begin anew with --overwrite",
+            "fix them, or start again with --overwrite",
         )
     if data.classes != classes:
         start = begin(recipe, job.start, data.classes)
@@ -242,7 +242,7 @@ def _load(
             listener.note(f"and {len(bad) - _SHOWN:,} more")
         if not job.skip_bad:
             many = "1 photo" if len(bad) == 1 else f"{len(bad):,} photos"
-            raise ModelError(f"{many} cannot be read", "mend them, or leave them out with --skip-bad")
+            raise ModelError(f"{many} cannot be read", "fix them, or leave them out with --skip-bad")
         left = data.without([photo for photo, _ in bad])
         if len(left.classes) < len(data.classes):
             gone = [name for name in data.classes if name not in left.classes]
