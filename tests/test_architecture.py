@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -54,6 +55,13 @@ def test_no_file_is_listed_twice() -> None:
     section = PAGE.partition("\n## The map\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("- ")]
     assert len(lines) == sum(len(room.files) for room in ROOMS), "a file is listed twice, or a line is no file's"
+
+
+def test_files_that_the_page_mentions_exist() -> None:
+    text = PAGE.partition("\n## The map\n")[0] + PAGE.partition("\n## How to add something\n")[2]
+    names = {name for name in re.findall(r"`([\w./]+\.py)`", text) if not re.search("NAME|VERB|ROOM", name)}
+    assert len(names) > 40
+    assert [name for name in sorted(names) if not ((PACKAGE / name).is_file() or (ROOT / name).is_file())] == []
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
