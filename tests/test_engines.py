@@ -22,7 +22,7 @@ from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.network import build
 from convnext_cli.runtimes import cache, reference
-from convnext_cli.runtimes.build import prepare
+from convnext_cli.runtimes.build import build_engines
 from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph, split
 from convnext_cli.runtimes.select import open_engine
 from tests.helpers.command import Run
@@ -204,7 +204,7 @@ def openvino_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def kept(home: Path, tmp_path: Path, openvino_alone: None) -> tuple[Path, cache.Entry]:
     """A model that is prepared, and its entry."""
     model = write_model(tmp_path / "own.safetensors")
-    for engine in prepare(model, wanted="openvino").engines.values():
+    for engine in build_engines(model, wanted="openvino").engines.values():
         engine.close()
     known = cache.known(model)
     assert known is not None
@@ -274,7 +274,7 @@ def test_json_beside_the_weights_counts(kept: tuple[Path, cache.Entry], tmp_path
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(kept[0], folder / "model.safetensors")
-    prepare(folder)
+    build_engines(folder)
     assert cache.known(folder) is not None
     (folder / "preprocessor_config.json").write_text("{}")
     assert cache.known(folder) is None
@@ -315,7 +315,8 @@ def test_another_processor_measures_for_itself(kept: tuple[Path, cache.Entry], m
 def test_two_that_prepare_at_once_leave_one_whole_entry(home: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "own.safetensors")
     code = (
-        "import sys; from convnext_cli.runtimes.build import prepare; prepare(__import__('pathlib').Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from convnext_cli.runtimes.build import build_engines\n"
+        "build_engines(Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(model)]
     with ThreadPoolExecutor(2) as pool:
@@ -340,7 +341,7 @@ def test_a_graph_that_is_wrong_is_left_out(
 
     monkeypatch.setattr(openvino, "graph", wrong)
     model = write_model(tmp_path / "own.safetensors")
-    done = prepare(model)
+    done = build_engines(model)
     assert "openvino" not in done.engines
     assert any("openvino differs from the network" in text for text in done.refused)
     assert open_engine(model, prepare=True).name == "torch"
@@ -351,7 +352,7 @@ def test_a_graph_that_is_wrong_is_left_out(
 def test_entries_that_nobody_uses_go(kept: tuple[Path, cache.Entry], tmp_path: Path) -> None:
     old = time.time() - 61 * 24 * 3600
     os.utime(kept[1].folder / "entry.json", (old, old))
-    prepare(write_model(tmp_path / "other.safetensors", seed=2), wanted="openvino")
+    build_engines(write_model(tmp_path / "other.safetensors", seed=2), wanted="openvino")
     assert {entry.name for entry in cache.entries()} == {"other"}
 
 
@@ -408,7 +409,7 @@ def test_stopping_the_preparation_keeps_the_answer(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convnext_cli.runtimes.build.prepare", stopped)
+    monkeypatch.setattr("convnext_cli.runtimes.build.build_engines", stopped)
     done = convnext("classify", "-m", str(write_model(tmp_path / "own.safetensors")), "--json", SAMPLES[0])
     assert done.status == 0
     assert json.loads(done.out)[0]["status"] == "ok"

@@ -231,10 +231,10 @@ def _prepare(predictor: Predictor, model: ModelOptions) -> None:
         return
     render.note(f"preparing {engine.card.name}, once: the next answer comes sooner (Ctrl-C stops this alone)")
     sys.stdout.flush()
-    from convnext_cli.runtimes.build import prepare
+    from convnext_cli.runtimes.build import build_engines
 
     try:
-        done = prepare(path, dtype=engine.dtype, threads=predictor.threads)
+        done = build_engines(path, dtype=engine.dtype, threads=predictor.threads)
     except (KeyboardInterrupt, ConvNextError, OSError, MemoryError) as error:
         render.note(f"not prepared: {str(error) or 'stopped'}")
         return

@@ -1,4 +1,4 @@
-"""Prepare: make an engine of some weights, prove it against ``model/network.py``, measure it, and keep it."""
+"""Building engines: make an engine of some weights, prove it against ``model/network.py``, measure it, and keep it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Save = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What ``prepare`` made.
+class BuiltEngines:
+    """What ``build_engines`` made.
 
     engines: by name, open; the caller closes them. proof: by engine, the largest difference from network.py as a share
     of the logits' range. choice: what was measured. refused: why engines are not among them. kept: why the cache
@@ -46,7 +46,7 @@ class Prepared:
     kept: str | None = None
 
 
-def prepare(
+def build_engines(
     path: Path,
     *,
     dtype: str = "float32",
@@ -55,7 +55,7 @@ def prepare(
     compiled: bool = False,
     wanted: str | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Prepared:
+) -> BuiltEngines:
     """Make, prove and measure the engines that can run these weights on the CPU, and keep the fastest for each job.
 
     compiled: measure torch.compile too, which takes a minute. wanted: an engine to keep too. checkpoint: the weights,
@@ -98,7 +98,7 @@ def prepare(
         cache.remember(path, card, checkpoint.notes)
     except OSError as error:
         kept = f"{cache.root()} cannot be written ({error.strerror or error})"
-    return Prepared(card, checkpoint.notes, engines, choice, proof, refused, time.perf_counter() - start, kept)
+    return BuiltEngines(card, checkpoint.notes, engines, choice, proof, refused, time.perf_counter() - start, kept)
 
 
 def measure(engines: dict[str, Engine], size: tuple[int, int], batch_size: int) -> dict[str, dict[str, float]]:

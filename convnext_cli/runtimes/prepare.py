@@ -138,7 +138,7 @@ def prepare(request: PrepareRequest, listener: Listener = SILENT) -> PrepareResu
         return _prepare_int8(path, str(request.calibrate), threads)
     from convnext_cli.runtimes import build
 
-    prepared = build.prepare(path, dtype=request.dtype, threads=threads, compiled=request.compiled)
+    prepared = build.build_engines(path, dtype=request.dtype, threads=threads, compiled=request.compiled)
     for engine in prepared.engines.values():
         engine.close()
     return PrepareResult(

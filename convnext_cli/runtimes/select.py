@@ -221,11 +221,11 @@ def _onnxruntime(path: Path, card: Card | None, device: str, threads: int, dtype
 def _prepared(
     path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int, say: Callable[[str], None]
 ) -> Engine:
-    from convnext_cli.runtimes.build import prepare
+    from convnext_cli.runtimes.build import build_engines
 
     say(f"preparing {path.name} for this machine, once")
     # what is measured for folders is measured in batches
-    done = prepare(path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), wanted=engine)
+    done = build_engines(path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), wanted=engine)
     if done.kept:
         say(f"{done.kept}: it will be prepared again next time")
     name = done.choice.best(job) if engine == "auto" else engine

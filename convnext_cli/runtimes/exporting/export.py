@@ -26,6 +26,7 @@ from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.photos.samples import samples
 from convnext_cli.runtimes.exporting import placement
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
+from convnext_cli.runtimes.exporting.target import choose_format, default_target
 from convnext_cli.runtimes.registry import FORMATS, Format
 from convnext_cli.runtimes.select import open_engine
 from convnext_cli.storage.addresses import check_output
@@ -152,7 +153,11 @@ def export(request: ExportRequest, listener: Listener = SILENT) -> ExportResult:
     if request.output is not None:
         check_output(str(request.output))
     source = zoo.resolve(request.model)
-    target = _default_target(request, listener) if request.output is None else user_path(request.output)
+    if request.output is None:
+        target = default_target(request.model, request.format or "onnx")
+        listener.note(f"this writes {target}; -o names another file")
+    else:
+        target = user_path(request.output)
     check_utf8(target)
     form = choose_format(target, request.format)
     if form.name != "onnx" and (request.opset or request.simplify):
@@ -194,40 +199,6 @@ def export(request: ExportRequest, listener: Listener = SILENT) -> ExportResult:
             placement.put(folder, names, target, overwrite=request.overwrite)
     files = tuple(target.with_name(name) for name in reversed(names))
     return ExportResult(card, files, check, runtime, tuple(notes))
-
-
-def choose_format(target: Path, name: str | None) -> Format:
-    """The format by its name, or by the suffix of the file. Raises UsageError when that means none."""
-    if name is not None:
-        form = FORMATS[name]
-        if target.suffix.lower() != form.suffix:
-            raise UsageError(
-                f"a file of {name} is called …{form.suffix}, not {target.name!r}",
-                f"-o {target.stem}{form.suffix}: by the suffix it is known again",
-            )
-        return form
-    for form in FORMATS.values():
-        if form.suffix == target.suffix.lower():
-            return form
-    known = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
-    raise UsageError(f"the format cannot be told from the name {target.name!r}", f"name it: --to, or -o with {known}")
-
-
-def _default_target(request: ExportRequest, listener: Listener) -> Path:
-    """The file of an export that nobody named, in the current folder. Raises UnavailableError without onnx."""
-    from importlib.util import find_spec
-
-    form = FORMATS[request.format or "onnx"]
-    model = str(request.model or zoo.default_model())
-    entry, path = zoo.find(model), user_path(model).absolute()
-    name = entry.name if entry else path.name if path.is_dir() else path.stem if path.is_file() else model
-    if form.name == "onnx" and find_spec("onnx") is None:
-        raise UnavailableError(
-            "ONNX files need onnx, which is not installed",
-            f"pip install onnx onnxruntime (the extra onnx); or without them: convnext export -o {name}.xml",
-        )
-    listener.note(f"this writes {name}{form.suffix}; -o names another file")
-    return Path(f"{name}{form.suffix}")
 
 
 def _photos(request: ExportRequest) -> tuple[list[str], list[str]]:
