@@ -54,7 +54,7 @@ def expect_damage_or_all(tmp_path: Path, data: bytes) -> str:
         store = Store(job)
         try:
             output.write(store, target, "csv")
-            store.statuses(), store.failures(), store.labels(), list(store.todo())
+            store.statuses(), store.failures(), store.labels(), list(store.walk.todo())
         finally:
             store.close()
     except ModelError as error:

@@ -217,13 +217,13 @@ def as_version_2(job: Path, k: int, labels: str, min_score: float | None) -> Non
 def test_jobs_of_earlier_releases_are_gone_on_with(
     convnext: Run, folder: Path, tmp_path: Path, read: list[str], score: float, form: str, version: int
 ) -> None:
-    from convnext_cli.labels import LabelSet
+    from convnext_cli.labels import LabelSet, json_form
 
     target, fresh = tmp_path / f"labels.{form}", tmp_path / f"fresh.{form}"
     job = target if form == "sqlite" else tmp_path / f"labels.{form}.job"
     convnext(*command(folder, target, "--min-score", 0.9))
     before = content(target)
-    values = LabelSet.numbered(7).to_dict()
+    values = json_form.to_dict(LabelSet.numbered(7))
     labels = f"numbered ({hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]})"
     as_version_2(job, 5, labels, 0.9)
     if version == 1:

@@ -94,15 +94,15 @@ def look(
     """Walk, and find out what is to be done; nothing is decoded.
 
     roots: folders that the walk covers as a whole, so that what is in the store and not there has vanished.
-    left_out: as for ``Store.mark_vanished``.
+    left_out: as for ``Walk.mark_vanished``.
     """
     # URLs of a list have not been looked at yet, and each would be waited for
     all_found = overlapped(state_of, photos, lambda photo: photo.seen is None and is_url(photo.path))
-    for seen in store.found(all_found, settings, mixing=mixing, retry_failed=retry_failed):
+    for seen in store.walk.found(all_found, settings, mixing=mixing, retry_failed=retry_failed):
         progress(seen)
-    vanished = store.mark_vanished(roots, left_out)
+    vanished = store.walk.mark_vanished(roots, left_out)
     store.commit()
-    found, todo = store.counts_found()
+    found, todo = store.walk.counts_found()
     return Tally(found, todo, vanished=vanished)
 
 
@@ -162,10 +162,10 @@ class _Run:
         """Label everything, suspects last."""
         try:
             if self.suspects is None:
-                self._label(self._feed(self.store.todo()))
+                self._label(self._feed(self.store.walk.todo()))
                 return
             self.suspects.begin()
-            self._label(self._feed(self.store.todo()))
+            self._label(self._feed(self.store.walk.todo()))
             self._label(self._feed(iter(self.suspects.shards), again=True))
             self._label_suspects(self.suspects)
             self.suspects.tidy()
@@ -205,7 +205,9 @@ class _Run:
             is_shard = photo.path == shard.photo.path
             if is_shard:
                 end.broken = photo.problem
-            elif not self.store.found_inside(inside, self.settings, mixing=self.mixing, retry_failed=self.retry_failed):
+            elif not self.store.walk.found_inside(
+                inside, self.settings, mixing=self.mixing, retry_failed=self.retry_failed
+            ):
                 self.tally.found += 1
                 continue
             self.tally.found += 1
@@ -232,7 +234,7 @@ class _Run:
                 self._read_to_end(end)
 
     def _read_to_end(self, end: _End) -> None:
-        self.store.read_to_end(end.shard, end.broken)
+        self.store.walk.read_to_end(end.shard, end.broken)
         if self.suspects is not None:
             self.suspects.forget(end.shard)
 

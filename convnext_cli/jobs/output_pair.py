@@ -124,8 +124,8 @@ class Pair:
 
         Raises OutputError.
         """
-        store.forget_unseen()
-        store.keep_found()
+        store.walk.forget_unseen()
+        store.walk.keep_found()
         store.note(replaces=[self._identity()])
         store.commit()
         return self._take_over(store)
@@ -144,7 +144,7 @@ class Pair:
             raise unwritten(self.job, error) from error
         store = Store(self.job)
         store.note(replaces=None)
-        store.found_before()
+        store.walk.found_before()
         store.commit()
         return store
 

@@ -41,5 +41,5 @@ def choose(
     elif not rows.obstacles:
         decided = {"for": number, "mix": False}
     store.note(decided=decided)
-    store.show(view, kept, predictor.model)
+    store.views.show(view, kept, predictor.model)
     return number, settings.keeping(predictor, kept[number], view), bool(decided["mix"])

@@ -13,113 +13,59 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from convnext_cli.base.errors import ModelError, PhotoError, UsageError
-from convnext_cli.jobs import schema
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.jobs.entry import Entry, is_sound
+from convnext_cli.jobs.job_file import JobFile
 from convnext_cli.jobs.photo_state import Found, file_of, key_of, text
-from convnext_cli.jobs.stored_views import Derived
-from convnext_cli.jobs.walk import Walked
+from convnext_cli.jobs.stored_views import Views
+from convnext_cli.jobs.walk import Walk, keys_below
 from convnext_cli.predict.rows import Prediction, Row
 
-_SMALLEST = 512  # bytes; SQLite takes a shorter file for a new one
 _CHUNK = 512  # rows that are held in memory at once
 __all__ = ["Found", "Store", "key_of"]
 
 
-class Store(Walked, Derived):
-    """A job's file, for one process; its methods may be called from several threads.
+class Store:
+    """A job: the rows of its photos. Its methods may be called from several threads.
 
-    path: made when it is not there. Raises UsageError for a file that is something else, ModelError for one that is
-    damaged, OutputError when it cannot be written, as all methods do.
+    ``walk`` is what a walk found beside the rows, and ``views`` what is shown of the guesses that are kept.
+
+    Args:
+        path: made when it is missing.
+
+    Raises:
+        UsageError, ModelError, OutputError: as for ``JobFile``, as all methods do.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
-        self._closed = False
-        self._stale = False  # whether this process has noted that outputs are older than the rows
-        if path.exists() and 0 < path.stat().st_size < _SMALLEST:
-            raise self._damaged("it is cut off")
-        with self._told():
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            new = self._is_new()
-            # readers go on beside a run; network file systems lack this and keep SQLite's usual journal
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.execute("BEGIN IMMEDIATE")
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version < schema.VERSION:
-                steps = [schema.SCHEMA] if new else [schema.UPGRADES[v] for v in range(version, schema.VERSION)]
-                for statement in "".join(steps).split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {schema.APPLICATION}")
-                self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
-            self._db.execute("COMMIT")
-            for statement in (schema.FOUND, *schema.DERIVED):
-                self._db.execute(statement)
-            self._db.execute("BEGIN")
-
-    def _is_new(self) -> bool:
-        """Whether there is nothing in the file yet; raises UsageError when there is something else."""
-        hint = "choose another name for the output, or replace it with --overwrite"
-        if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            return True
-        application = self._db.execute("PRAGMA application_id").fetchone()[0]
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if application != schema.APPLICATION:
-            raise UsageError(f"{self.path} is not a job of convnext", hint)
-        if not 1 <= version <= schema.VERSION:
-            raise UsageError(f"{self.path} was written by another release of convnext (version {version})", hint)
-        # a page that is its own ancestor would keep a query busy for ever
-        (health,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if health != "ok":
-            raise self._damaged(str(health).splitlines()[-1])
-        return False
-
-    def _damaged(self, why: str) -> ModelError:
-        return schema.damaged(self.path, why)
-
-    def _told(self) -> schema.told:
-        return schema.told(self.path)
+        self._file = JobFile(path)
+        self.walk = Walk(self._file)
+        self.views = Views(self._file)
 
     # what the job is
 
     def value(self, name: str) -> Any:
         """What was noted under this name, or None."""
-        with self._lock, self._told():
-            row = self._db.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
-            return None if row is None else json.loads(row[0])
+        return self._file.value(name)
 
     def note(self, **values: Any) -> None:
         """Keep JSON values by name."""
-        self._stale = self._stale and values.get("stale", True)
-        with self._lock, self._told():
-            for name, value in values.items():
-                self._db.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, json.dumps(value)))
-
-    def changed(self) -> None:
-        """Note, once, that outputs are older than the rows; ``note(stale=False)`` says that they are not any more."""
-        if not self._stale:
-            self.note(stale=True)
-            self._stale = True
+        self._file.note(**values)
 
     def settings(self, model: str, model_sha256: str, made_with: dict[str, Any]) -> int:
         """The number of these settings, new or known."""
         wanted = (model, model_sha256, json.dumps(made_with, sort_keys=True))
-        with self._lock, self._told():
-            row = self._db.execute(
+        with self._file as database:
+            row = database.execute(
                 "SELECT id FROM settings WHERE model = ? AND model_sha256 = ? AND made_with = ?", wanted
             ).fetchone()
             if row is None:
-                made = self._db.execute(
+                made = database.execute(
                     "INSERT INTO settings (model, model_sha256, made_with) VALUES (?, ?, ?)", wanted
                 )
                 return int(made.lastrowid or 0)
@@ -128,8 +74,8 @@ class Store(Walked, Derived):
     def settings_used(self) -> dict[int, dict[str, Any]]:
         """The settings that rows were made with, by number."""
         query = "SELECT * FROM settings WHERE id IN (SELECT settings FROM photos)"
-        with self._lock, self._told():
-            rows = self._db.execute(query).fetchall()
+        with self._file as database:
+            rows = database.execute(query).fetchall()
             return {
                 number: {"model": model, "model_sha256": sha, **json.loads(made)} for number, model, sha, made in rows
             }
@@ -141,7 +87,7 @@ class Store(Walked, Derived):
         bytes_ = os.fsencode(row.path)
         shown = bytes_.decode("utf-8", "backslashreplace")
         error = row.error
-        guesses, kept, status = self.derived(row, settings)
+        guesses, kept, status = self.views.derived(row, settings)
         values = {
             "key": found.key,
             "path": shown,
@@ -160,15 +106,15 @@ class Store(Walked, Derived):
         names = ", ".join(values)
         changes = ", ".join(f"{name} = excluded.{name}" for name in values)
         marks = ", ".join(f":{name}" for name in values)
-        self.changed()
-        with self._lock, self._told():
-            self._db.execute("SAVEPOINT put")
-            (number,) = self._db.execute(
+        self._file.changed()
+        with self._file as database:
+            database.execute("SAVEPOINT put")
+            (number,) = database.execute(
                 f"INSERT INTO photos ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes} RETURNING id",
                 values,
             ).fetchone()
-            self.keep_guesses(number, guesses, kept)
-            self._db.execute("RELEASE put")
+            self.views.keep_guesses(number, guesses, kept)
+            database.execute("RELEASE put")
 
     def touched(self, file: str, before: tuple[int, int], after: tuple[int, int]) -> None:
         """The file has changed by our own hand: it is the same photo still, if it was the one that was labelled.
@@ -176,8 +122,8 @@ class Store(Walked, Derived):
         before, after: size and time of change.
         """
         query = "UPDATE photos SET size = ?, mtime_ns = ? WHERE key = ? AND size = ? AND mtime_ns = ?"
-        with self._lock, self._told():
-            self._db.execute(query, (*after, key_of(file), *before))
+        with self._file as database:
+            database.execute(query, (*after, key_of(file), *before))
 
     def entries(self, *, looked_at: bool = False) -> Iterator[Entry]:
         """Every photo with its row, in order; looked_at: those alone that the last walk found.
@@ -193,50 +139,57 @@ class Store(Walked, Derived):
         """
         last, number = b"", 0
         while True:
-            with self._lock, self._told():
-                cursor = self._db.execute(query, (last, _CHUNK))
+            with self._file as database:
+                cursor = database.execute(query, (last, _CHUNK))
                 names = [column[0] for column in cursor.description]
                 rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
                 marks = ", ".join("?" * len(rows))
                 by_photo: dict[int, list[Prediction]] = {row["id"]: [] for row in rows}
-                for photo, *guess in self._db.execute(guesses.format(marks), [row["id"] for row in rows]):
+                for photo, *guess in database.execute(guesses.format(marks), [row["id"] for row in rows]):
                     if photo not in by_photo:
-                        raise self._damaged("its guesses are not in order")
+                        raise self._file.damaged("its guesses are not in order")
                     by_photo[photo].append(Prediction(*guess))
             if not rows:
                 break
             for values in rows:
                 if not (values["error_message"] is None or isinstance(values["error_message"], str)):
-                    raise self._damaged(f"the message of row {values['id']} is not text")
+                    raise self._file.damaged(f"the message of row {values['id']} is not text")
                 row = _row(values, tuple(by_photo[values["id"]]))
                 if not is_sound(values, row) or values["key"] <= last:
-                    raise self._damaged(f"row {values['id']} is not as it was written")
+                    raise self._file.damaged(f"row {values['id']} is not as it was written")
                 yield Entry(file_of(values["key"]), row)
                 last = values["key"]
             number += len(rows)
         if not looked_at and number != self._count():
-            raise self._damaged(f"{number:,} of {self._count():,} rows can be found")
+            raise self._file.damaged(f"{number:,} of {self._count():,} rows can be found")
 
     def _count(self) -> int:
         """Rows, without the help of an index."""
-        with self._lock, self._told():
-            return int(self._db.execute("SELECT count(*) FROM photos NOT INDEXED").fetchone()[0])
+        with self._file as database:
+            return int(database.execute("SELECT count(*) FROM photos NOT INDEXED").fetchone()[0])
 
     def most_guesses(self) -> int:
         """The guesses of the photo that has the most."""
-        with self._lock, self._told():
-            return int(self._db.execute("SELECT coalesce(max(rank), 0) FROM predictions").fetchone()[0])
+        with self._file as database:
+            return int(database.execute("SELECT coalesce(max(rank), 0) FROM predictions").fetchone()[0])
 
-    def forget_unseen(self) -> None:
-        """Forget all photos that the last walk did not find."""
-        with self._lock, self._told():
-            self._db.execute("DELETE FROM photos WHERE key NOT IN (SELECT key FROM found)")
+    def crashed(self) -> list[bytes]:
+        """The keys of photos and shards that ended a process."""
+        with self._file as database:
+            return [key for (key,) in database.execute("SELECT key FROM photos WHERE error_kind = 'crashed'")]
+
+    def knows(self, path: str) -> bool:
+        """Whether there is a row for this path, or for one below it, that has not vanished."""
+        low = key_of(path)
+        query = "SELECT 1 FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?) LIMIT 1"
+        with self._file as database:
+            return database.execute(query, (low, *keys_below(low))).fetchone() is not None
 
     def statuses(self) -> dict[str, int]:
         """Photos by status, "vanished" among them."""
         query = "SELECT iif(vanished, 'vanished', status), count(*) FROM photos GROUP BY 1"
-        with self._lock, self._told():
-            return {str(name): count for name, count in self._db.execute(query)}
+        with self._file as database:
+            return {str(name): count for name, count in database.execute(query)}
 
     def failures(self) -> dict[str, int]:
         """Failed photos by kind, the most frequent first."""
@@ -244,8 +197,8 @@ class Store(Walked, Derived):
             SELECT error_kind, count(*) FROM photos WHERE status = 'failed' AND NOT vanished
             GROUP BY 1 ORDER BY 2 DESC, 1
         """
-        with self._lock, self._told():
-            return {str(name): count for name, count in self._db.execute(query)}
+        with self._file as database:
+            return {str(name): count for name, count in database.execute(query)}
 
     def first_failures(self, most: int) -> list[tuple[str, str, str]]:
         """The first failed photos in order: path, kind and message."""
@@ -253,8 +206,8 @@ class Store(Walked, Derived):
             SELECT path, error_kind, error_message FROM photos WHERE status = 'failed' AND NOT vanished
             ORDER BY key LIMIT ?
         """
-        with self._lock, self._told():
-            return [(str(path), str(kind), str(text)) for path, kind, text in self._db.execute(query, (most,))]
+        with self._file as database:
+            return [(str(path), str(kind), str(text)) for path, kind, text in database.execute(query, (most,))]
 
     def labels(self) -> dict[str, int]:
         """Photos with status ok by their best label, the most frequent first."""
@@ -262,29 +215,16 @@ class Store(Walked, Derived):
             SELECT label, count(*) FROM photos p JOIN predictions b ON b.photo = p.id AND b.rank = 1
             WHERE status = 'ok' AND NOT vanished GROUP BY 1 ORDER BY 2 DESC, 1
         """
-        with self._lock, self._told():
-            return {str(name): count for name, count in self._db.execute(query)}
+        with self._file as database:
+            return {str(name): count for name, count in database.execute(query)}
 
     def commit(self) -> None:
         """What was put so far stays, whatever happens to this process."""
-        with self._lock, self._told():
-            with suppress(sqlite3.OperationalError):  # there is none, unless an interruption came within a row
-                self._db.execute("ROLLBACK TO put")
-            if self._db.in_transaction:
-                self._db.execute("COMMIT")
-            self._db.execute("BEGIN")
+        self._file.commit()
 
     def close(self) -> None:
         """Commit and close; a disk that is full keeps what was committed before. Closing twice does no harm."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                self.commit()
-            finally:
-                with suppress(sqlite3.Error):
-                    self._db.close()
+        self._file.close()
 
 
 def _row(values: dict[str, Any], predictions: tuple[Prediction, ...]) -> Row:

@@ -1,15 +1,13 @@
-"""The part of a ``Store`` that is about views: what is shown of the guesses that are kept, and photos' statuses."""
+"""Views of a job: what is shown of the guesses that are kept, and photos' statuses."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, cast
 
-from convnext_cli.jobs import schema
+from convnext_cli.jobs.job_file import JobFile
 from convnext_cli.jobs.photo_state import text
 from convnext_cli.jobs.view import Kept, Predictions, View
 from convnext_cli.predict.rows import Prediction, Row
@@ -17,29 +15,17 @@ from convnext_cli.predict.rows import Prediction, Row
 _CHUNK = 512  # photos that are held in memory at once
 
 
-class Derived:
-    """``predictions`` have what is shown; ``guesses`` have what is kept, of photos where that is something else."""
+class Views:
+    """``predictions`` have what is shown; ``guesses`` have what is kept, of photos where that is something else.
 
-    path: Path
-    _db: sqlite3.Connection
-    _lock: threading.RLock
-    _view: View | None = None
-    _kept: dict[int, Kept] = {}  # noqa: RUF012 - replaced, never changed
+    Args:
+        file: of the job. All methods raise what ``JobFile`` raises.
+    """
 
-    def _told(self) -> Any:
-        raise NotImplementedError
-
-    def value(self, name: str) -> Any:
-        raise NotImplementedError
-
-    def note(self, **values: Any) -> None:
-        raise NotImplementedError
-
-    def changed(self) -> None:
-        raise NotImplementedError
-
-    def commit(self) -> None:
-        raise NotImplementedError
+    def __init__(self, file: JobFile) -> None:
+        self._file = file
+        self._view: View | None = None
+        self._kept: dict[int, Kept] = {}
 
     def show(self, view: View, kept: dict[int, Kept], model: str) -> None:
         """Have the rows of some settings show a view: those that are there, in one transaction, and those to come.
@@ -48,69 +34,69 @@ class Derived:
         Raises ModelError for a job that is damaged.
         """
         self._view, self._kept = view, kept
-        with self._lock, self._told():
-            self._db.execute("DELETE FROM accepted")
-            self._db.executemany("INSERT INTO accepted VALUES (?)", [(number,) for number in kept])
-            self._db.execute("SAVEPOINT view")
+        with self._file as database:
+            database.execute("DELETE FROM accepted")
+            database.executemany("INSERT INTO accepted VALUES (?)", [(number,) for number in kept])
+            database.execute("SAVEPOINT view")
             try:
-                self._show(view, kept, model)
+                self._show(database, view, kept, model)
             except BaseException:  # an interruption too: what is not whole is not committed when the job is closed
-                self._db.execute("ROLLBACK TO view")
+                database.execute("ROLLBACK TO view")
                 raise
             finally:
-                self._db.execute("RELEASE view")
-        self.commit()
+                database.execute("RELEASE view")
+        self._file.commit()
 
-    def _show(self, view: View, kept: dict[int, Kept], model: str) -> None:
-        before: dict[str, Any] = self.value("shown") or {}
+    def _show(self, database: sqlite3.Connection, view: View, kept: dict[int, Kept], model: str) -> None:
+        before: dict[str, Any] = self._file.value("shown") or {}
         shown = before | {str(number): [view.k, view.names] for number in kept}
         floors = {"min_score": view.min_score, "floors": dict(view.floors), "of": sorted(kept)}
-        start = self._db.total_changes
+        start = database.total_changes
         query = "UPDATE settings SET model = ?1 WHERE id IN (SELECT id FROM accepted) AND model != ?1"
-        self._db.execute(query, (model,))
+        database.execute(query, (model,))
         for number, values in kept.items():
             if before.get(str(number)) != shown[str(number)]:
-                self._derive_again(number, view, values)
-        if self.value("floors") != floors:
-            self._set_statuses(view)
-        if self._db.total_changes > start or self.value("k") not in (None, view.k):
-            self.changed()
-        if (before, self.value("floors"), self.value("k")) != (shown, floors, view.k):
-            self.note(shown=shown, floors=floors, k=view.k)
+                self._derive_again(database, number, view, values)
+        if self._file.value("floors") != floors:
+            self._set_statuses(database, view)
+        if database.total_changes > start or self._file.value("k") not in (None, view.k):
+            self._file.changed()
+        if (before, self._file.value("floors"), self._file.value("k")) != (shown, floors, view.k):
+            self._file.note(shown=shown, floors=floors, k=view.k)
 
-    def _derive_again(self, number: int, view: View, kept: Kept) -> None:
+    def _derive_again(self, database: sqlite3.Connection, number: int, view: View, kept: Kept) -> None:
         """Have the predictions of all photos with these settings be those of the view."""
         query = """
             SELECT id FROM photos WHERE settings = ? AND status IN ('ok', 'unknown') AND id > ? ORDER BY id LIMIT ?
         """
         last = -1
-        while photos := [row[0] for row in self._db.execute(query, (number, last, _CHUNK))]:
+        while photos := [row[0] for row in database.execute(query, (number, last, _CHUNK))]:
             marks = ", ".join("?" * len(photos))
             select = f"FROM {{}} WHERE photo IN ({marks}) ORDER BY photo, rank"
             columns = 'SELECT photo, rank, "index", id, label, score '
-            current = _by_photo(self._db.execute(columns + select.format("predictions"), photos))
+            current = _by_photo(database.execute(columns + select.format("predictions"), photos))
             columns = "SELECT photo, rank, \"index\", NULL, '', score "
-            whole = _by_photo(self._db.execute(columns + select.format("guesses"), photos))
+            whole = _by_photo(database.execute(columns + select.format("guesses"), photos))
             for photo in photos:
                 old = current.get(photo, ())
                 base = whole.get(photo, old)
                 try:
                     new = view.shown(base, kept)
                 except (IndexError, KeyError, TypeError, ValueError) as error:
-                    raise schema.damaged(self.path, f"of a photo, {error}") from error
+                    raise self._file.damaged(f"of a photo, {error}") from error
                 if old != tuple(_as_stored(guess) for guess in new) or (photo in whole) != _is_part(
                     new, base, view, kept
                 ):
                     self.keep_guesses(photo, new, base if _is_part(new, base, view, kept) else None)
             if photos[-1] <= last:
-                raise schema.damaged(self.path, "its photos are not in order")
+                raise self._file.damaged("its photos are not in order")
             last = photos[-1]
 
-    def _set_statuses(self, view: View) -> None:
+    def _set_statuses(self, database: sqlite3.Connection, view: View) -> None:
         """Have all photos be ok or unknown as the view has it."""
-        self._db.execute("DELETE FROM floors")
+        database.execute("DELETE FROM floors")
         floors = [(text(name), score) for name, score in view.floors.items()]
-        self._db.executemany("INSERT OR REPLACE INTO floors VALUES (?, ?)", floors)
+        database.executemany("INSERT OR REPLACE INTO floors VALUES (?, ?)", floors)
         query = """
             UPDATE photos SET status = best.status FROM (
                 SELECT photo, iif(score < coalesce(
@@ -121,7 +107,7 @@ class Derived:
             WHERE best.photo = photos.id AND photos.status IN ('ok', 'unknown') AND photos.status != best.status
             AND photos.settings IN (SELECT id FROM accepted)
         """
-        self._db.execute(query, (view.min_score,))
+        database.execute(query, (view.min_score,))
 
     def derived(self, row: Row, settings: int) -> tuple[Predictions, Predictions | None, str]:
         """Of a row with what is to be kept: the guesses to show, those to keep beside them or None, and its status."""
@@ -133,16 +119,23 @@ class Derived:
         return shown, part, view.status(shown)
 
     def keep_guesses(self, photo: int, shown: Predictions, kept: Predictions | None) -> None:
-        """Write the guesses of a photo, in the place of others. kept: None where it is what is shown."""
-        self._db.execute("DELETE FROM predictions WHERE photo = ?", (photo,))
-        self._db.execute("DELETE FROM guesses WHERE photo = ?", (photo,))
-        self._db.executemany(
-            "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)",
-            [(photo, p.rank, p.index, p.id, text(p.label), p.score) for p in shown],
-        )
-        self._db.executemany(
-            "INSERT INTO guesses VALUES (?, ?, ?, ?)", [(photo, p.rank, p.index, p.score) for p in kept or ()]
-        )
+        """Write the guesses of a photo, in the place of others.
+
+        Args:
+            photo: its number.
+            shown: by the present view.
+            kept: all that is kept; None where it is what is shown.
+        """
+        with self._file as database:
+            database.execute("DELETE FROM predictions WHERE photo = ?", (photo,))
+            database.execute("DELETE FROM guesses WHERE photo = ?", (photo,))
+            database.executemany(
+                "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)",
+                [(photo, p.rank, p.index, p.id, text(p.label), p.score) for p in shown],
+            )
+            database.executemany(
+                "INSERT INTO guesses VALUES (?, ?, ?, ?)", [(photo, p.rank, p.index, p.score) for p in kept or ()]
+            )
 
 
 def _is_part(shown: Predictions, base: Predictions, view: View, kept: Kept) -> bool:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import PhotoError
+from convnext_cli.jobs.job_file import JobFile
 from convnext_cli.jobs.photo_state import Found, file_of, key_of
-from convnext_cli.jobs.schema import damaged
 from convnext_cli.photos.containers.shards import is_container
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.storage.addresses import is_url
@@ -21,23 +18,20 @@ from convnext_cli.storage.listing import Seen
 _CHUNK = 512  # rows that are held in memory at once
 
 
-def _below(key: bytes) -> tuple[bytes, bytes]:
+def keys_below(key: bytes) -> tuple[bytes, bytes]:
     """Between which keys those lie that are below one."""
     return key + b"\0", key + b"\1"
 
 
-class Walked:
-    """The part of a ``Store`` that is about walks. A shard is found as a whole, and its photos when it is opened."""
+class Walk:
+    """What the last walk found. A shard is found as a whole, and its photos when it is opened.
 
-    path: Path
-    _db: sqlite3.Connection
-    _lock: threading.RLock
+    Args:
+        file: of the job. All methods raise what ``JobFile`` raises.
+    """
 
-    def _told(self) -> Any:
-        raise NotImplementedError
-
-    def changed(self) -> None:
-        raise NotImplementedError
+    def __init__(self, file: JobFile) -> None:
+        self._file = file
 
     def found(self, photos: Iterable[Found], settings: int, *, mixing: bool, retry_failed: bool) -> Iterator[int]:
         """Note what is there, and which of it has to be labelled; yields how many were seen so far, now and then.
@@ -45,8 +39,8 @@ class Walked:
         To do is what is not known, what has another size, time or tag, what failed when it is to be tried again, and
         what other settings made, unless ``mixing``. A photo that is reached twice counts once.
         """
-        with self._lock, self._told():
-            self._db.execute("DELETE FROM found")
+        with self._file as database:
+            database.execute("DELETE FROM found")
         for number, found in enumerate(photos, 1):
             if not (found.photo.shard and self._known(found, settings, mixing=mixing, retry_failed=retry_failed)):
                 self._note(found, settings, mixing=mixing, retry_failed=retry_failed)
@@ -65,13 +59,13 @@ class Walked:
         problem, photo = found.photo.problem, found.photo
         what = (found.key, os.fsencode(photo.path), found.size, found.mtime_ns, found.tag)
         why = (None, None) if problem is None else (problem.kind, problem.message)
-        with self._lock, self._told():
-            new = self._db.execute(insert, (*what, *why, photo.shard, mixing, settings, retry_failed)).fetchall()
+        with self._file as database:
+            new = database.execute(insert, (*what, *why, photo.shard, mixing, settings, retry_failed)).fetchall()
         return bool(new and new[0][0])
 
     def _known(self, shard: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
         """Whether a shard was read to its end and nothing in it is to be done; then its photos are found with it."""
-        inside, bounds = "(key = ?1 OR key > ?2 AND key < ?3) AND NOT vanished", (shard.key, *_below(shard.key))
+        inside, bounds = "(key = ?1 OR key > ?2 AND key < ?3) AND NOT vanished", (shard.key, *keys_below(shard.key))
         read = "SELECT 1 FROM shards WHERE key = ? AND size IS ? AND mtime_ns IS ? AND tag IS ?"
         again = f"""
             SELECT 1 FROM photos WHERE {inside} AND (
@@ -82,19 +76,19 @@ class Walked:
             INSERT OR IGNORE INTO found SELECT key, coalesce(path_bytes, CAST(path AS BLOB)), size, mtime_ns, tag,
             NULL, NULL, 0, 0 FROM photos WHERE {inside}
         """
-        with self._lock, self._told():
-            if self._db.execute(read, (shard.key, shard.size, shard.mtime_ns, shard.tag)).fetchone() is None:
+        with self._file as database:
+            if database.execute(read, (shard.key, shard.size, shard.mtime_ns, shard.tag)).fetchone() is None:
                 return False
-            if self._db.execute(again, (*bounds, mixing, settings, retry_failed)).fetchone() is not None:
+            if database.execute(again, (*bounds, mixing, settings, retry_failed)).fetchone() is not None:
                 return False
-            self._db.execute(copy, bounds)
+            database.execute(copy, bounds)
         return True
 
     def counts_found(self) -> tuple[int, int]:
         """How many photos the walk found, and how many of them are to be labelled; shards to open do not count."""
         query = "SELECT count(*), coalesce(sum(todo), 0) FROM found WHERE NOT shard"
-        with self._lock, self._told():
-            total, todo = self._db.execute(query).fetchone()
+        with self._file as database:
+            total, todo = database.execute(query).fetchone()
         return total, todo
 
     def todo(self) -> Iterator[Found]:
@@ -105,31 +99,26 @@ class Walked:
         """
         last = b""
         while True:
-            with self._lock, self._told():
-                rows = self._db.execute(query, (last, _CHUNK)).fetchall()
+            with self._file as database:
+                rows = database.execute(query, (last, _CHUNK)).fetchall()
             if not rows:
                 return
             for key, path, size, mtime_ns, tag, kind, message, shard in rows:
                 if not (isinstance(key, bytes) and isinstance(path, bytes) and key > last):
-                    raise damaged(self.path, "its photos are not in order")
+                    raise self._file.damaged("its photos are not in order")
                 problem = None if kind is None else PhotoError(kind, message)
                 seen = Seen(size, mtime_ns, tag)
                 photo = Photo(os.fsdecode(path), problem=problem, seen=seen, shard=Shard(shard))
                 yield Found(photo, size, mtime_ns, tag)
                 last = key
 
-    def crashed(self) -> list[bytes]:
-        """The keys of photos and shards that ended a process."""
-        with self._lock, self._told():
-            return [key for (key,) in self._db.execute("SELECT key FROM photos WHERE error_kind = 'crashed'")]
-
     # what is in shards
 
     def found_inside(self, found: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
         """Note a photo of a shard that is open; whether it has to be labelled. It is not among ``todo`` itself."""
-        with self._lock, self._told():
+        with self._file as database:
             wanted = self._note(found, settings, mixing=mixing, retry_failed=retry_failed)
-            self._db.execute("UPDATE found SET todo = 0 WHERE key = ?", (found.key,))
+            database.execute("UPDATE found SET todo = 0 WHERE key = ?", (found.key,))
         return wanted
 
     def read_to_end(self, shard: Found, broken: PhotoError | None) -> None:
@@ -140,22 +129,22 @@ class Walked:
         """
         if broken is not None and broken.kind == "timeout":
             return
-        key, bounds = shard.key, _below(shard.key)
-        with self._lock, self._told():
+        key, bounds = shard.key, keys_below(shard.key)
+        with self._file as database:
             values = (key, shard.size, shard.mtime_ns, shard.tag)
-            self._db.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?)", values)
+            database.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?)", values)
             if broken is not None:
                 return
-            before = self._db.total_changes
-            self._db.execute("DELETE FROM photos WHERE key = ?", (key,))  # why it was not read before
+            before = database.total_changes
+            database.execute("DELETE FROM photos WHERE key = ?", (key,))  # why it was not read before
             for vanished, where in ((1, "NOT IN"), (0, "IN")):
-                self._db.execute(
+                database.execute(
                     f"UPDATE photos SET vanished = {vanished} WHERE vanished != {vanished} AND key > ? AND key < ? "
                     f"AND key {where} (SELECT key FROM found)",
                     bounds,
                 )
-            if self._db.total_changes > before:
-                self.changed()
+            if database.total_changes > before:
+                self._file.changed()
 
     # what is not there
 
@@ -167,37 +156,38 @@ class Walked:
         left_out: whether a walk from a URL passes another URL by, whatever is there. What came back, and is what it
         was, is unmarked. A row that stood for a folder which could not be listed goes.
         """
-        with self._lock, self._told():
-            before = self._db.total_changes
-            self._db.execute("UPDATE photos SET vanished = 0 WHERE vanished AND key IN (SELECT key FROM found)")
+        with self._file as database:
+            before = database.total_changes
+            database.execute("UPDATE photos SET vanished = 0 WHERE vanished AND key IN (SELECT key FROM found)")
             for root in roots:
                 low = key_of(root).rstrip(b"\0")  # of "/" too
                 query = """
                     SELECT id, key, size FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?)
                     AND key NOT IN (SELECT key FROM found)
                 """
-                for number, key, size in self._db.execute(query, (low, *_below(low))).fetchall():
+                for number, key, size in database.execute(query, (low, *keys_below(low))).fetchall():
                     file = file_of(key)
                     if self._is_covered(key) or (is_url(file) and left_out(root, file)):
                         continue
                     if size is None and not is_url(file) and os.path.isdir(file):  # noqa: PTH112
-                        self._db.execute("DELETE FROM photos WHERE id = ?", (number,))
+                        database.execute("DELETE FROM photos WHERE id = ?", (number,))
                     elif is_url(file) or not _is_there(file):
-                        self._db.execute("UPDATE photos SET vanished = 1 WHERE id = ?", (number,))
-            if self._db.total_changes > before:
-                self.changed()
-            return int(self._db.execute("SELECT count(*) FROM photos WHERE vanished").fetchone()[0])
+                        database.execute("UPDATE photos SET vanished = 1 WHERE id = ?", (number,))
+            if database.total_changes > before:
+                self._file.changed()
+            return int(database.execute("SELECT count(*) FROM photos WHERE vanished").fetchone()[0])
 
     def _is_covered(self, key: bytes) -> bool:
         """Whether something above has yet to be opened, or could not be: then it is not known what is in it."""
         above = [key[:place] for place, sign in enumerate(key) if sign == 0 and place]
         query = "SELECT 1 FROM found WHERE key = ? AND (shard OR kind IS NOT NULL)"
-        return any(self._db.execute(query, (folder,)).fetchone() is not None for folder in above)
+        with self._file as database:
+            return any(database.execute(query, (folder,)).fetchone() is not None for folder in above)
 
     def common_folder(self) -> str | None:
         """The folder in which everything lies that the last walk found; None where it found nothing."""
-        with self._lock, self._told():
-            first, last = self._db.execute("SELECT min(key), max(key) FROM found").fetchone()
+        with self._file as database:
+            first, last = database.execute("SELECT min(key), max(key) FROM found").fetchone()
         if first is None:
             return None
         folders = [key.split(b"\0")[:-1] for key in (first, last)]  # keys between the two begin as both do
@@ -206,24 +196,22 @@ class Walked:
 
     def keep_found(self) -> None:
         """Have what the last walk found outlast this connection; ``found_before`` takes it up."""
-        with self._lock, self._told():
-            self._db.execute("DROP TABLE IF EXISTS main.last_walk")
-            self._db.execute("CREATE TABLE main.last_walk AS SELECT * FROM temp.found")
+        with self._file as database:
+            database.execute("DROP TABLE IF EXISTS main.last_walk")
+            database.execute("CREATE TABLE main.last_walk AS SELECT * FROM temp.found")
 
     def found_before(self) -> None:
         """Take up what ``keep_found`` kept, if it did."""
-        with self._lock, self._told():
+        with self._file as database:
             kept = "SELECT 1 FROM main.sqlite_master WHERE name = 'last_walk'"
-            if self._db.execute(kept).fetchone() is not None:
-                self._db.execute("INSERT OR IGNORE INTO temp.found SELECT * FROM main.last_walk")
-                self._db.execute("DROP TABLE main.last_walk")
+            if database.execute(kept).fetchone() is not None:
+                database.execute("INSERT OR IGNORE INTO temp.found SELECT * FROM main.last_walk")
+                database.execute("DROP TABLE main.last_walk")
 
-    def knows(self, path: str) -> bool:
-        """Whether there is a row for this path, or for one below it, that has not vanished."""
-        low = key_of(path)
-        query = "SELECT 1 FROM photos WHERE NOT vanished AND (key = ? OR key > ? AND key < ?) LIMIT 1"
-        with self._lock, self._told():
-            return self._db.execute(query, (low, *_below(low))).fetchone() is not None
+    def forget_unseen(self) -> None:
+        """Forget the rows of all photos that the last walk did not find."""
+        with self._file as database:
+            database.execute("DELETE FROM photos WHERE key NOT IN (SELECT key FROM found)")
 
 
 def _is_there(file: str) -> bool:

@@ -100,7 +100,7 @@ def sort_photos(store: Store, labels: Iterable[str], request: SortRequest) -> So
     store.note(sorted=sorted({*(store.value("sorted") or []), str(into.absolute())}))
     store.commit()
     log = next(path for path in _logs(into) if not path.exists())
-    folder = store.common_folder()
+    folder = store.walk.common_folder()
     done = sort.apply(plan, log, request.mode, roots=[] if folder is None else [folder])
     placed = done.placed.total()
     return SortResult(
