@@ -424,7 +424,7 @@ def test_what_is_no_sidecar_or_too_much_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("convnext_cli.jobs.keywords.rdf._MOST", 5)
     done = xmp.write_sidecars([entry(tmp_path / f"{name}.jpg") for name in "abc"])
     assert [failure.message for failure in done.failures] == [
-        *("a.jpg.xmp is no sidecar", "b.jpg.xmp is no sidecar", "the XMP has too many keywords")
+        *("a.jpg.xmp is not a sidecar", "b.jpg.xmp is not a sidecar", "the XMP has too many keywords")
     ]
 
 

@@ -206,7 +206,7 @@ def test_what_failed_is_tried_again_when_asked(photos: Path, model: str) -> None
 
 def test_other_settings_want_a_word(photos: Path, model: str) -> None:
     job_of(model).run()
-    with pytest.raises(UsageError, match=r"labelled otherwise: guesses \(-k\)") as told:
+    with pytest.raises(UsageError, match=r"labelled with other settings: guesses \(-k\)") as told:
         job_of(model, options={"k": 2}).run()
     assert "--relabel" in str(told.value.hint)
     assert (Path("out") / MANIFEST).exists()  # nothing was touched
@@ -351,7 +351,7 @@ def test_a_damaged_part_is_named(photos: Path, model: str) -> None:
 def test_nodes_with_other_weights_are_refused(photos: Path, model: str, tmp_path: Path) -> None:
     job = job_of(model)
     write_model(tmp_path / "small.safetensors", seed=1)
-    with pytest.raises(ModelError, match="would label otherwise: weights"):
+    with pytest.raises(ModelError, match="would label with other settings: weights"):
         job.run()
 
 
@@ -410,8 +410,8 @@ def test_addresses() -> None:
     connect.check("auto")
     connect.check("ray://head:10001")
     for wrong in ("head:6379", "", "http://head", "ray://", "ray:///x"):
-        with pytest.raises(UsageError, match="no cluster"):
+        with pytest.raises(UsageError, match="not a cluster"):
             connect.check(wrong)
-    with pytest.raises(UsageError, match="no cluster") as told:
+    with pytest.raises(UsageError, match="not a cluster") as told:
         connect.check("http://me:hunter22@head")
     assert "hunter22" not in str(told.value)

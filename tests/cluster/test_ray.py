@@ -305,4 +305,4 @@ def test_a_file_is_no_target(convnext: Run, tmp_path: Path) -> None:
     done = convnext("label", str(tmp_path), "-o", str(tmp_path / "nowhere" / "out"), "--cluster", "auto")
     assert done.status == 74 and "there is no folder" in done.err
     done = convnext("label", str(tmp_path), "-o", "out", "--cluster", "elsewhere:1")
-    assert done.status == 2 and "'elsewhere:1' is no cluster" in done.err
+    assert done.status == 2 and "'elsewhere:1' is not a cluster" in done.err

@@ -1,8 +1,8 @@
-"""Block: the photos that make one part of the result, and where the cuts between blocks are.
+"""Block: the photos of one part of the result, and where one block ends and the next begins.
 
-A block is known by what is in it. So the same photos make the same parts in every run, and what is there already is not
-made again. Cuts depend on the photos beside them alone, so that one more photo changes its own block and not all that
-come after it.
+A block is named after its contents. So the same photos make the same parts in every run, and parts that exist already
+are not made again. Where a block ends depends only on the photos around that place: a new photo changes its own block
+and none of the later ones.
 """
 
 from __future__ import annotations
@@ -20,26 +20,32 @@ PHOTOS = 2000  # of a block, on average; a shard is a block of its own
 
 @dataclass(frozen=True)
 class Block:
-    """photos: in the order of the walk, without bytes."""
+    """Photos that are labelled together.
+
+    Args:
+        photos: in the order of the walk, without their bytes.
+    """
 
     photos: tuple[Found, ...]
 
     @cached_property
     def name(self) -> str:
-        """Of what is in it: paths, sizes, times, tags."""
+        """A digest of the paths, sizes, times and tags of its photos."""
         digest = blake2b(digest_size=10)
-        for each in self.photos:
-            problem = each.photo.problem
-            known = (each.photo.path, each.size, each.mtime_ns, each.tag, problem and (problem.kind, problem.message))
-            digest.update(repr(known).encode("utf-8", "surrogateescape"))
+        for entry in self.photos:
+            problem = entry.photo.problem
+            state = (entry.photo.path, entry.size, entry.mtime_ns, entry.tag)
+            digest.update(
+                repr((*state, problem and (problem.kind, problem.message))).encode("utf-8", "surrogateescape")
+            )
         return digest.hexdigest()
 
     @cached_property
     def reach(self) -> tuple[bytes, bytes]:
-        """From which key to which."""
-        keys = [each.key for each in self.photos]
-        # what is in a shard lies below it
-        return min(keys), max(each.key + b"\1" if each.photo.shard else each.key for each in self.photos)
+        """Its first and its last key."""
+        keys = [entry.key for entry in self.photos]
+        # the photos in a shard have keys below the shard's own
+        return min(keys), max(entry.key + b"\1" if entry.photo.shard else entry.key for entry in self.photos)
 
 
 def cut(found: Iterable[Found], size: int = PHOTOS) -> Iterator[Block]:

@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def check(address: str) -> None:
-    """Raises UsageError for what is no address of a cluster, UnavailableError without Ray."""
+    """Raises UsageError when this is not the address of a cluster, and UnavailableError without Ray."""
     if address != "auto" and not re.match(r"ray://[^/\s]", address):
-        raise UsageError(f"'{scrub(address)}' is no cluster", "--cluster auto, or the address of one: ray://HOST:10001")
+        raise UsageError(
+            f"'{scrub(address)}' is not a cluster", "--cluster auto, or the address of one: ray://HOST:10001"
+        )
     from importlib.util import find_spec
 
     if find_spec("ray") is None:
@@ -43,7 +45,7 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
     address: ``auto`` for the one that RAY_ADDRESS names or this machine belongs to, and where there is none one of this
     machine alone, with ``threads`` processors; or ``ray://HOST:PORT``. Raises NetworkError when it is not reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # A client does not look for a token by itself. A driver in a cluster must not want one where the cluster has none:
     # the cluster could not reach it, and would take it for dead.

@@ -15,13 +15,13 @@ ASKED_EVERY = 1.0  # seconds
 
 
 class Coordinator:
-    """Runs a job where it is, and tells of it when asked."""
+    """Runs a job in its own process, and reports its progress when asked."""
 
     def __init__(self, job: ClusterJob) -> None:
         self._job = job
 
     def run(self) -> tuple[dict[str, Any], Counter[str]]:
-        """The manifest, and what was passed over."""
+        """The manifest, and how many files of each type were skipped."""
         with suppress(OSError):
             os.chdir(self._job.folder)  # a node without that folder has no files named from it either
         return self._job.run(), self._job.source.finder.passed_over

@@ -124,7 +124,7 @@ class Parts:
             ) from error
 
     def remove(self, names: Iterable[Name]) -> None:
-        """Take files away; those that are gone already are no error."""
+        """Remove files; those that are already gone are ignored."""
         self._files.remove([str(name) for name in names])
 
     def write_manifest(self, values: dict[str, Any]) -> None:

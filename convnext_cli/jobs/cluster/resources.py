@@ -22,12 +22,19 @@ class Shape:
 
 
 def shape_of(nodes: Iterable[dict[str, Any]], *, gpu: bool | None, threads: int | None) -> Shape:
-    """nodes: as ``ray.nodes()`` tells them. gpu: whether networks run on GPUs, None for where there are some.
-    threads: of a group of processors, None for all of the smallest node's.
+    """How many networks the cluster runs, and the resources of each.
 
-    On processors, a group's network may use all of them, and so may decoding: half is kept for each, and the system
-    gives to whoever has work. Beside a GPU, all processors are for decoding: nodes may have no more of them than of
-    GPUs. Raises UnavailableError when there is nothing to run on.
+    On processors, the network of a group may use all of them, and so may decoding: Ray reserves half for each, and the
+    system gives processor time to the one that has work. Beside a GPU, all processors are for decoding: a node may have
+    no more of them than it has GPUs.
+
+    Args:
+        nodes: as ``ray.nodes()`` returns them.
+        gpu: whether networks run on GPUs; None if the cluster has any.
+        threads: processors of a group; None for all of the smallest node's.
+
+    Raises:
+        UnavailableError: the cluster has nothing to run on.
     """
     alive = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
     graphics = int(sum(node.get("GPU", 0) for node in alive))

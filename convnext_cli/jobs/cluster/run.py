@@ -1,4 +1,4 @@
-"""The job on a cluster: what is there, what is missing, and the parts of it, until nothing is missing."""
+"""The job on a cluster: lists the parts that exist and those that are missing, and makes these until none is."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class ClusterJob:
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
         self._closed: list[bytes] = []  # keys of folders that could not be looked into
         self._shards = set[bytes]()  # keys of those that this run reads
-        self._own = key_of(f"{self.target.rstrip('/')}/x")[:-1]  # that keys of what lies in the target begin with
-        self._footers: dict[Name, Footer] = {}  # of what was read or written
+        self._own = key_of(f"{self.target.rstrip('/')}/x")[:-1]  # the beginning of keys of files in the target
+        self._footers: dict[Name, Footer] = {}  # of parts that were read or written
 
     def run(self) -> dict[str, Any]:
         """Do what is missing, and write the manifest; gives its values.
@@ -108,7 +108,7 @@ class ClusterJob:
         self.tell(self.progress)
         return self._finish()
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ parts of earlier runs
 
     def _before(self) -> set[Name]:
         """The files of earlier runs."""
@@ -124,13 +124,13 @@ class ClusterJob:
         if other.get("source") != self.source.names:
             raise UsageError(
                 f"{self.parts.target} holds the labels of {', '.join(other.get('source', []))}",
-                "name another folder with -o, or begin anew there with --overwrite",
+                "name another folder with -o, or start again there with --overwrite",
             )
         if not self.relabel:
             differs = "; ".join(job.differences(other, self._made_with))
             raise UsageError(
-                f"photos in this output were labelled otherwise: {differs}",
-                "--relabel labels them anew; or name another folder with -o",
+                f"photos in this output were labelled with other settings: {differs}",
+                "label them again with --relabel, or name another folder with -o",
             )
 
     def _listed(self, photos: Iterable[Photo]) -> Iterator[Block]:
@@ -194,7 +194,7 @@ class ClusterJob:
                 ) from last
 
     def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table, Counter[str]]]:
-        """Whole blocks as they come, and what was passed over in them."""
+        """Complete blocks as they arrive, and how many of their files were skipped, by type."""
         parts = [unit for block in blocks for unit in units(block)]
         gather = Gather(Counter(unit.block for unit in parts))
         for table in self._tables(parts):
@@ -280,7 +280,7 @@ class ClusterJob:
 
 
 def cause_of(error: BaseException) -> ConvNextError | None:
-    """What a user can mend, where that is behind what Ray raised."""
+    """The error that a user can do something about, if that is the cause of one that Ray raised."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ConvNextError):

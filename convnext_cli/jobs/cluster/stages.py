@@ -1,7 +1,7 @@
 """The two stages of the job as Ray Data runs them: units of photos to tensors, and tensors to rows.
 
-Between them stand Arrow tables. A unit ends with a line that says how many rows it has, so that whoever gathers them
-knows when a block is whole.
+Arrow tables go from one to the other. A unit ends with a line that counts its rows, so that ``gather`` knows when a
+block is complete.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Answer:
         if found != expected:
             differs = "; ".join(job.differences(expected, found))
             raise ModelError(
-                f"a node of the cluster would label otherwise: {differs}",
+                f"a node of the cluster would label with other settings: {differs}",
                 "have the same files and the same release of this program on every node",
             )
 

@@ -105,11 +105,11 @@ class ExifTool:
         return str(link)
 
     def _run(self, *arguments: str) -> tuple[bytes, str]:
-        """What it printed, and what it said was wrong. Raises MetadataError when it ended over it, or took too long."""
+        """Its output and its complaints. Raises MetadataError when it ended by itself, or took too long."""
         if not self._processes or self._processes[0].poll() is not None:
             self._start()
         tool = self._processes[0]
-        number = secrets.randbelow(10**15)  # which no photo can know, so that it marks the end of what is printed
+        number = secrets.randbelow(10**15)  # which no photo can know, so that it marks the end of the output
         end = b"{ready%d}" % number
         printed = bytearray()
         watch = Timer(self._seconds, tool.kill)

@@ -1,10 +1,10 @@
 """Keywords in an XMP packet, put in and taken out so that everything else stays byte for byte as it was.
 
-A parser says where things are; what is ours is then cut out of the text, or set into it. Nothing is written anew, so
-foreign namespaces, comments, the order of things, line ends and padding have no way of being lost.
+A parser finds the positions; our keywords are then cut out of the text, or inserted. Nothing else is written again, so
+foreign namespaces, comments, the order of elements, line ends and padding cannot be lost.
 
-What is ours is known for certain: a property in a namespace of our own, ``convnext:added``, lists the words that we
-added. A word that a person had typed before is not among them, and stays when ours go. The paths below our root are
+Our own keywords are known for certain: a property in a namespace of our own, ``convnext:added``, lists the words that
+we added. A word that a person had typed before is not among them, and stays when ours go. The paths below our root are
 ours too where that list was lost. Where several photos share a sidecar, ``convnext:photo`` says which one ours are of.
 """
 
@@ -47,8 +47,15 @@ _MARKS = (
 def put(packet: bytes, keywords: Keywords, root: str, photo: str | None = None) -> bytes:
     """The packet with these keywords of ours in the place of all that are in it.
 
-    root: of the paths that are ours. photo: which one, where several share the packet. Raises MetadataError for what is
-    no XMP, and where there is a keyword in a form that ours cannot stand beside.
+
+    Args:
+        packet: XMP.
+        keywords: to write.
+        root: of the paths that are ours.
+        photo: which photo they are of, if several share the packet.
+
+    Raises:
+        MetadataError: the packet is not XMP, or holds keywords in a form that ours cannot be added to.
     """
     text, codec = _decoded(packet)
     text = _with(_without(text, root), keywords, photo)
@@ -95,7 +102,7 @@ def _decoded(packet: bytes) -> tuple[bytes, str]:
 
 
 def _without(text: bytes, root: str) -> bytes:
-    """The text without what is ours, and without what was there for nothing else."""
+    """The text without our keywords, and without elements that held nothing else."""
     document = Document(text, _LISTS)
     added = set(document.words(_ADDED))
     cuts: list[Node] = []

@@ -19,7 +19,7 @@ _TAG = re.compile(rb"""<(?:[^"'>]++|"[^"]*"|'[^']*')*+>""")  # in XML that a par
 
 
 class MetadataError(Exception):
-    """The metadata of one file cannot be read or changed. It is told, and never ends a run."""
+    """The metadata of one file cannot be read or changed. It is reported, and never ends a run."""
 
 
 @dataclass(slots=True)
@@ -60,7 +60,12 @@ class Node:
 class Document:
     """The descriptions in a text, and those of their properties that are asked for.
 
-    text: UTF-8, whatever it says of itself. names: of the properties. Raises MetadataError for what is no XMP.
+    Args:
+        text: UTF-8, even if it declares another encoding.
+        names: of the properties.
+
+    Raises:
+        MetadataError: the text is not XMP.
     """
 
     def __init__(self, text: bytes, names: Collection[Name]) -> None:

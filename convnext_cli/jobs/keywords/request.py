@@ -55,7 +55,7 @@ class KeywordsRequest:
 
     @property
     def phrase(self) -> str:
-        """In words, how it changes photos or what lies beside them; "" where it only takes keywords out."""
+        """In words, how it changes photos or the files beside them; "" if it only removes keywords."""
         return "" if self.remove else _PHRASES[self.place]
 
     def check(self) -> None:
@@ -70,7 +70,7 @@ def write_keywords(store: Store, request: KeywordsRequest) -> xmp.Written:
     """Write the keywords of the photos that the last walk found, or take them out.
 
     Args:
-        store: their rows; it is told of photos that this changes.
+        store: their rows; the new state of photos that this changes is noted there.
         request: where to, and how.
 
     Raises:

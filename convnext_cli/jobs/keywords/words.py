@@ -1,8 +1,8 @@
 """What photo managers call keywords: a row's labels as flat words, and as words below a root of our own.
 
-A tree of keywords is for people, so it is no copy of WordNet's, which takes a dozen steps from a tabby to an entity. It
-has shelves: the few dozen words below. A label stands on the shelf of the nearest synset above it that has one, so that
-its path is short, and stays the same whatever is found beside it: ``AI|animal|cat|tabby``.
+A tree of keywords is for people, so it is not a copy of WordNet's, which takes a dozen steps from a tabby to an entity.
+It has shelves: the few dozen words below. A label stands on the shelf of the nearest synset above it that has one, so
+that its path is short, and does not depend on other labels: ``AI|animal|cat|tabby``.
 """
 
 from __future__ import annotations

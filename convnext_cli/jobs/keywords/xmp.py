@@ -1,7 +1,7 @@
 """Labels as keywords of photo managers: in sidecars beside the photos, or in the photos themselves (docs/metadata.md).
 
 Each function goes through a job's entries once and holds none of them. What an earlier run wrote is replaced, what
-people wrote stays, and a photo that cannot be done is told and passed.
+people wrote stays, and a photo that fails is reported and skipped.
 """
 
 from __future__ import annotations
@@ -75,9 +75,22 @@ def write_sidecars(
 ) -> Written:
     """Write the keywords of each photo into its sidecar, which is made where there is none.
 
-    top: guesses a photo. root: of the paths; all below it is ours. tree: paths too, not flat words alone. progress:
-    told each entry that is done. Where photos share a sidecar, the first that comes has it for as long as it is there.
-    Returns what was done. Raises UsageError for a root that is none, and OutputError when the disk is full.
+    Where photos share a sidecar, the first one keeps it for as long as that photo exists.
+
+    Args:
+        entries: photos with their rows.
+        naming: how a sidecar is named.
+        top: guesses for each photo.
+        root: of the paths; everything below it is ours.
+        tree: write paths as well as flat words.
+        progress: called with each entry that is done.
+
+    Returns:
+        How many were written, and how many failed.
+
+    Raises:
+        UsageError: the root is not a keyword.
+        OutputError: the disk is full.
     """
     root = root_of(root)
 
@@ -123,8 +136,14 @@ def embed(
 ) -> Written:
     """Write the keywords of each photo into the photo itself; its pixels and its other metadata stay as they are.
 
-    touched: told of each file that was written what it was before and what it is now, so that it is not taken for
-    another photo. All else is as in ``write_sidecars``. Raises UnavailableError too, where there is no exiftool.
+    Args:
+        entries, top, root, tree, progress: as for ``write_sidecars``.
+        touched: called with each file that was written, its state before and its state now, so that it is not taken for
+            another photo.
+
+    Raises:
+        UnavailableError: exiftool is missing.
+        UsageError, OutputError: as for ``write_sidecars``.
     """
     root = root_of(root)
     with ExifTool() as tool:
@@ -184,7 +203,7 @@ def _told(error: Exception) -> str:
 
 
 def _raise_if_full(file: str, error: Exception) -> None:
-    """A full disk is no matter of one photo: all that follow would fail."""
+    """Raises OutputError when the disk is full: all later photos would fail too."""
     cause = error.__cause__ if isinstance(error, OutputError) else error
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         raise OutputError(
@@ -235,7 +254,7 @@ def _embed(tool: ExifTool, file: str, words: Keywords, root: str, touched: Touch
         shutil.copyfileobj(copy, stream)
         stream.flush()
         _become(stream.name, path)
-        # The date that photos without another one are sorted by stays, and whoever looks for changes sees one.
+        # The date that photos without another one are sorted by stays, and programs that look for changes see one.
         os.utime(stream.name, ns=(seen.st_atime_ns, seen.st_mtime_ns + _SECOND))
         if _state(path.stat()) != _state(seen):
             raise MetadataError(_MEANWHILE)
@@ -244,13 +263,13 @@ def _embed(tool: ExifTool, file: str, words: Keywords, root: str, touched: Touch
 
 
 def _read(path: Path) -> bytes | None:
-    """What is in a sidecar, or None where there is none."""
+    """The bytes of a sidecar; None without one."""
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-        raise MetadataError(f"{path.name} is no sidecar")
+        raise MetadataError(f"{path.name} is not a sidecar")
     return path.read_bytes()
 
 
