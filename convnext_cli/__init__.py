@@ -20,7 +20,7 @@ _HOME = {
     "classify": "predict.classify",
     "ClassifyRequest": "predict.classify",
     "evaluate": "evaluation.evaluate",
-    "EvaluateRequest": "evaluation.evaluate",
+    "EvaluateRequest": "evaluation.request",
     "EvaluateResult": "evaluation.evaluate",
     "bench": "benchmarking.bench",
     "BenchRequest": "benchmarking.bench",
@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from convnext_cli.checkpoints.convert import ConvertRequest as ConvertRequest
     from convnext_cli.checkpoints.convert import ConvertResult as ConvertResult
     from convnext_cli.checkpoints.convert import convert as convert
-    from convnext_cli.evaluation.evaluate import EvaluateRequest as EvaluateRequest
     from convnext_cli.evaluation.evaluate import EvaluateResult as EvaluateResult
     from convnext_cli.evaluation.evaluate import evaluate as evaluate
+    from convnext_cli.evaluation.request import EvaluateRequest as EvaluateRequest
     from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
     from convnext_cli.huggingface.image_processor import ConvNextImageProcessor as ConvNextImageProcessor
     from convnext_cli.huggingface.pretrained import ConvNextConfig as ConvNextConfig

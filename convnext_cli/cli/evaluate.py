@@ -13,7 +13,8 @@ import click
 from convnext_cli.cli import evaluate_view, model_options, options, render, types
 
 if TYPE_CHECKING:
-    from convnext_cli.evaluation.evaluate import EvaluateResult, Split
+    from convnext_cli.evaluation.evaluate import EvaluateResult
+    from convnext_cli.evaluation.request import Split
 
 MOST_FAILURES = 10  # that are named
 
@@ -101,8 +102,8 @@ def evaluate(
     options.check_connection(pull=pull, offline=offline)
     from convnext_cli.cli import witness
     from convnext_cli.cli.models import pull_if_missing
-    from convnext_cli.evaluation.evaluate import EvaluateRequest
     from convnext_cli.evaluation.evaluate import evaluate as measure
+    from convnext_cli.evaluation.request import EvaluateRequest
 
     request = EvaluateRequest(
         data=data,
