@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from convnext_cli import datasets
 from convnext_cli.base.errors import UsageError
 from convnext_cli.training import classifier_head, finish
 from convnext_cli.training.distributed import Processes
@@ -273,7 +273,7 @@ class TestParted:
     ) -> None:
         monkeypatch.setenv("RANK", "0")
         monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setattr(datasets, "open_data", None)
+        monkeypatch.setattr(import_module("convnext_cli.training.train"), "open_data", None)
         done = convnext("train", folders, "-o", tmp_path / "run", "--from", model, "--freeze")
         assert done.status == 2 and "needs one process" in done.err and "without torchrun" in done.err
 
