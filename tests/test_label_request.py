@@ -191,6 +191,8 @@ def test_what_cannot_take_effect_is_refused(values: dict[str, Any], message: str
         ({"photos": PhotoSelection(paths=("photos/a.jpg",), depth=1)}, "--depth is for folders"),
         ({"photos": PhotoSelection(files_from="nowhere")}, "'nowhere' cannot be read"),
         ({"sort": SortRequest(into="photos/a.jpg")}, "not a folder"),
+        ({"report": "s3://bucket/page.html"}, "is a URL"),
+        ({"sort": SortRequest(into="s3://bucket/sorted")}, "is a URL"),
         ({"output": "-"}, "needs a file"),
         ({"output": "photos/a.jpg"}, "is an image"),
         ({"cluster": ClusterOptions(), "strict": True}, "--strict does not go with --cluster"),

@@ -101,7 +101,7 @@ def check_options(request: LabelRequest, target: Path) -> None:
     if request.report is not None:
         from convnext_cli.jobs.report.request import check_report
 
-        check_report(Path(request.report), target)
+        check_report(request.report, target)
 
 
 def _rewrite(pair: Pair) -> LabelResult:

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 _OURS = b'<meta name="generator" content="convnext">'
 
 
-def check_report(page: Path, output: Path) -> None:
+def check_report(name: str | Path, output: Path) -> None:
     """Refuse a page that cannot be written.
 
     Args:
-        page: its file.
+        name: its file.
         output: the result of the job, which it must not replace.
 
     Raises:
         UsageError: it is not a page's name, or something else has this name.
         OutputError: its folder does not exist.
     """
-    check_output(str(page))
+    check_output(str(name))  # as it was typed: a Path takes a slash out of a URL
+    page = Path(name)
     if page.is_dir() or page.absolute() == output.absolute():
         raise UsageError(f"{page} cannot be the report", "choose another name, for example report.html")
     if page.suffix.lower() not in (".html", ".htm"):
