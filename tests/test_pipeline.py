@@ -68,7 +68,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once() -> None:
     engine, said = MeanEngine(room=3), []
     rows = list(predictor(engine, batch_size=16, say=said.append).rows(photos(40)))
     assert [row.status for row in rows] == ["ok"] * 40
-    assert said == ["out of memory on cpu: going on with 2 photos at a time"]
+    assert said == ["out of memory on cpu: continuing with 2 photos at a time"]
     assert max(engine.batches) == 2
 
 
@@ -206,5 +206,5 @@ def test_models_that_name_no_class_are_refused(home: Path, tmp_path: Path) -> No
 
     body = convnext_cli.ConvNextModel(convnext_cli.ConvNextConfig(hidden_sizes=(8, 8, 8, 8), depths=(1, 1, 1, 1)))
     body.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="without a head"):
+    with pytest.raises(ModelError, match="without a classifier"):
         classify(SAMPLES[0], model=tmp_path)

@@ -295,7 +295,7 @@ def test_a_bucket_that_cannot_be_listed_is_an_error_at_once(
         filesystems.forget()
     done = convnext(*command, bucket, "-m", model)
     assert (done.status, done.out) == (2, "")
-    assert {"missing": "does not exist", "denied": "may not be looked at", "nobody": "may not be"}[why] in done.err
+    assert {"missing": "does not exist", "denied": "no permission", "nobody": "no permission"}[why] in done.err
     assert "hint: " in done.err
     assert not (tmp_path / "x.jsonl").exists()
 

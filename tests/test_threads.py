@@ -15,7 +15,7 @@ def test_never_more_threads_than_the_budget() -> None:
 
     def work(engine: bool) -> None:
         nonlocal running, most
-        with budget.whole() if engine else budget.one():
+        with budget.all_threads() if engine else budget.one():
             with lock:
                 running += 3 if engine else 1
                 most = max(most, running)
@@ -32,11 +32,11 @@ def test_never_more_threads_than_the_budget() -> None:
 
 def test_the_budget_is_given_back_after_an_error() -> None:
     budget = Budget(1)
-    with pytest.raises(ZeroDivisionError), budget.whole():
+    with pytest.raises(ZeroDivisionError), budget.all_threads():
         raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError), budget.one():
         raise ZeroDivisionError
-    with budget.whole():
+    with budget.all_threads():
         pass
 
 

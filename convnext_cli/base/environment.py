@@ -42,14 +42,14 @@ _TELLING = ("OMP_", "MKL_", "KMP_", "GOMP_", "ONEDNN_", "DNNL_", "OV_", "TORCH",
 
 
 def versions() -> dict[str, str]:
-    """Of this program, Python and the libraries that are installed."""
-    found = {"convnext": __version__, "python": platform.python_version()}
-    there = {name: machine.version_of(name) for name in LIBRARIES}
-    return found | {name: version for name, version in there.items() if version is not None}
+    """The versions of this program, Python and the installed libraries."""
+    ours = {"convnext": __version__, "python": platform.python_version()}
+    libraries = {name: machine.version_of(name) for name in LIBRARIES}
+    return ours | {name: version for name, version in libraries.items() if version is not None}
 
 
 def sensors() -> dict[str, Any]:
-    """Clock in MHz, temperature in °C, how often the processor was throttled; None where the system does not tell."""
+    """Clock in MHz, temperature in °C, how often it was throttled; None where the system does not report it."""
     clocks = [int(text) / 1000 for text in map(_text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")) if text]
     with contextlib.suppress(OSError, ValueError):
         lines = Path("/proc/cpuinfo").read_text().splitlines() if not clocks else []
@@ -65,7 +65,7 @@ def sensors() -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, str]]:
-    """What nvidia-smi tells of each GPU: clocks, heat, power, why it is throttled. Empty without one."""
+    """The clocks, temperature, power and throttling of each GPU, by nvidia-smi; empty without a GPU."""
     if sys.platform == "darwin" or not (Path("/dev/nvidiactl").exists() or sys.platform == "win32"):
         return []
     names = (*_GPU, _THROTTLED)

@@ -1,4 +1,4 @@
-"""The exceptions of the project. Each knows the exit status it ends the command with, and a hint.
+"""The exceptions of the project. Each has the exit status that the command ends with, and a hint.
 
 The command line prints ``error: <message>`` and ``hint: <hint>``; Python callers catch ``ConvNextError``.
 """
@@ -28,7 +28,7 @@ FAILURE_KINDS: tuple[str, ...] = get_args(FailureKind)
 
 
 class ConvNextError(Exception):
-    """Base of all errors that a user can cause or mend. ``hint`` says what to do."""
+    """The base of all errors that a user can cause or fix; ``hint`` says what to do."""
 
     exit_status: ClassVar[int] = 1
 
@@ -51,13 +51,13 @@ class ModelError(ConvNextError):
 
 
 class UnavailableError(ConvNextError):
-    """Something is not there: a device, an engine, an optional library, a program (exit 4)."""
+    """A device, an engine, an optional library or a program is missing (exit 4)."""
 
     exit_status = 4
 
 
 class NetworkError(ConvNextError):
-    """A pull failed after its retries (exit 5)."""
+    """A download, a store or a cluster cannot be reached, after all retries (exit 5)."""
 
     exit_status = 5
 
@@ -85,7 +85,7 @@ _NO_MEMORY = (
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether memory ran out, here or on a GPU. Runtimes, loaders of libraries and threads say so only in words."""
+    """Whether memory ran out, here or on a GPU. Runtimes, library loaders and threads report it only as text."""
     if isinstance(error, RuntimeError) and "Resource temporarily unavailable" in str(error):  # a thread of a runtime
         return True
     if (
@@ -106,4 +106,4 @@ class PhotoError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type[PhotoError], tuple[FailureKind, str]]:
-        return PhotoError, (self.kind, self.message)  # by default it would be made anew of its words alone
+        return PhotoError, (self.kind, self.message)  # by default it would be rebuilt from its message alone

@@ -24,14 +24,18 @@ _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: linux/fcntl.h, linux/fs
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when all is written and on the disk; until then what was there stays.
+    """Write a file that takes its name only when it is complete and on the disk; until then the old file stays.
 
-    Raises OutputError when it cannot be written.
+    Args:
+        path: the file to replace or create; a symlink is followed.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
-    path = Path(os.path.realpath(path))  # through a link, as the shell's > goes
+    path = Path(os.path.realpath(path))  # follow a symlink, as > does in a shell
     part = _part(path)
     try:
-        with part.open("wb") as stream:  # what a killed process of the same number left goes
+        with part.open("wb") as stream:  # overwrite the part of a killed process with the same id
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -49,10 +53,13 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A folder, to be filled with files, that takes its name when all of them are on the disk; what had the name before
-    goes then.
+    """Fill a folder that takes its name only when all its files are on the disk; the old folder is removed then.
 
-    Raises OutputError when it cannot be written.
+    Args:
+        path: the folder to replace or create.
+
+    Raises:
+        OutputError: the folder cannot be written.
     """
     path = Path(os.path.realpath(path))
     part = _part(path)
@@ -65,13 +72,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         sync_folder(part)
         try:
-            if path.exists() and exchange(part, path):  # a kill leaves one or the other, and never none
+            if path.exists() and exchange(part, path):  # a kill leaves the old folder or the new one, never neither
                 sync_folder(path.parent)
                 return
             if path.exists():
                 path.rename(former)
             part.rename(path)
-        except BaseException:  # also when interrupted: what was there comes back
+        except BaseException:  # even when interrupted, the old folder comes back
             if former.exists() and not path.exists():
                 former.rename(path)
             raise
@@ -84,7 +91,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Give two files or folders each other's name in one step, as Linux can; False where that cannot be done."""
+    """Swap the names of two files or folders in one step, as Linux can; False where that is not possible."""
     call = _renameat2()
     return call is not None and call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
@@ -104,18 +111,25 @@ def _renameat2() -> Callable[..., int] | None:
 
 
 def crc32(path: Path, length: int | None = None) -> int:
-    """The checksum of a file, or of so many first bytes: against accidents, and quicker than one against malice."""
-    found, left = 0, path.stat().st_size if length is None else length
+    """The CRC-32 of a file, or of its first bytes. It detects accidents, not malice.
+
+    Args:
+        path: the file.
+        length: how many bytes to read; None for all.
+    """
+    checksum, left = 0, path.stat().st_size if length is None else length
     with path.open("rb") as stream:
         while left and (part := stream.read(min(left, 1 << 22))):
-            found, left = zlib.crc32(part, found), left - len(part)
-    return found
+            checksum, left = zlib.crc32(part, checksum), left - len(part)
+    return checksum
 
 
 def read_json(path: Path) -> Any:
     """The value in a small JSON file.
 
-    Raises ValueError for one that is no JSON, too large or nested too deeply; OSError when it cannot be read.
+    Raises:
+        ValueError: the file is not JSON, is too large or is nested too deeply.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
         text = stream.read(_MOST_JSON + 1)
@@ -125,20 +139,20 @@ def read_json(path: Path) -> Any:
 
 
 def _part(path: Path) -> Path:
-    """Where it is made: beside its place, under a short name, since its own may be as long as names can be."""
+    """The temporary name beside a file. It is short, since the file's own name may be as long as a name can be."""
     return path.with_name(f".convnext-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part")
 
 
 def remove_stale_parts(path: Path) -> None:
-    """Remove what processes that are gone have left beside a file, or a folder, that they were writing."""
+    """Remove the temporary files that dead processes left beside a file or folder that they were writing."""
     path = Path(os.path.realpath(path))
-    # the second is of rows that go out as they come (``cli.output``)
+    # the second form holds rows that are written as they come (``cli.output``)
     names = rf"\.convnext-(\d+)-{zlib.crc32(os.fsencode(path.name)):08x}\.part|{re.escape(path.name)}\.(\d+)\.part"
     _remove_stale(path.parent, re.compile(names))
 
 
 def remove_stale_parts_in(folder: Path) -> None:
-    """Remove what processes that are gone have left of any file in a folder."""
+    """Remove the temporary files that dead processes left in a folder."""
     _remove_stale(folder, re.compile(r"\.convnext-(\d+)-[0-9a-f]{8}\.part"))
 
 
@@ -152,7 +166,7 @@ def _remove_stale(folder: Path, name: re.Pattern[str]) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number on this machine; True where that cannot be known."""
+    """Whether a process with this id runs on this machine; True where that cannot be known."""
     if os.name == "nt" or process == os.getpid():
         return True
     try:
@@ -165,7 +179,13 @@ def is_running(process: int) -> bool:
 
 
 def unwritten(path: Path | str, error: OSError, more: str = "") -> OutputError:
-    """What to say when a file cannot be written. more: what stands at the end of the sentence."""
+    """The error for a file that cannot be written.
+
+    Args:
+        path: the file.
+        error: the reason.
+        more: text to append to the message.
+    """
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}{more}",
@@ -174,18 +194,20 @@ def unwritten(path: Path | str, error: OSError, more: str = "") -> OutputError:
 
 
 def user_path(text: str | Path) -> Path:
-    """A path with ``~`` as a shell has it: the name of a user who does not exist stays as it is."""
+    """Expand ``~`` as a shell does: an unknown user's name stays as it is."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
 def check_utf8(path: Path | str) -> None:
-    """Raises UsageError for a path that is not UTF-8, which the libraries that write and read models cannot open."""
+    """Raise UsageError for a path that is not UTF-8: the libraries that read and write models cannot open it."""
     if not is_well_formed(os.path.abspath(path)):  # noqa: PTH100 - surrogates
-        raise UsageError(f"{path} is not UTF-8, and no model can be opened under such a path", "name another place")
+        raise UsageError(
+            f"the path {path} is not valid UTF-8, and a model cannot be opened there", "choose another path"
+        )
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder survive a power cut, where the system can do that."""
+    """Make the names in a folder survive a power cut, where the system can do that."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

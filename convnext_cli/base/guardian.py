@@ -20,7 +20,7 @@ from dataclasses import dataclass
 # Bytes that the program sends beside the numbers of signals.
 REACTED, ALIVE = b"\x00", b"\xff"
 ENDED = "interrupted within a step that did not end; finished work is kept"
-_SOON = 0.5  # seconds after which a reaction is late: for the second signal, and for a remark after the first
+_SOON = 0.5  # seconds after which a reaction is late: for the second signal, and for a note after the first
 _THREAD = 1.0  # seconds that the program's own thread has to end it, with the exit status of an interruption
 _LOOK = 0.05  # seconds between looks while a reaction is waited for
 _BEAT = 1.0  # the same while photos are worked on
@@ -30,10 +30,13 @@ _ASKED = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class LastWords:
-    """What is known when the program was ended.
+    """The facts about a program that was ended.
 
-    notes: file of what it worked on. command: which it ran. crash: what the crash handler wrote. stalled: whether
-    nothing of Python ran for too long.
+    Args:
+        notes: path of the file that names the photos it worked on.
+        command: the command that it ran.
+        crash: the output of the crash handler.
+        stalled: whether Python did not run for too long.
     """
 
     notes: str
@@ -46,32 +49,34 @@ Speak = Callable[[LastWords], None]
 
 
 class Guardian:
-    """The program's side.
+    """The program's end of the pipes to its guardian.
 
-    signals: where the system writes the numbers of signals, and the program its reactions. orders: where the guardian
-    asks the program to end. words: where messages and crashes are written.
+    Args:
+        signals: descriptor to which the system writes the numbers of signals, and the program its reactions.
+        orders: descriptor through which the guardian asks the program to end.
+        words: descriptor to which messages and crashes are written.
     """
 
     def __init__(self, signals: int, orders: int, words: int) -> None:
         self.signals, self.orders, self.words = signals, orders, words
 
     def send(self, byte: bytes) -> None:
-        """REACTED or ALIVE."""
+        """Send REACTED or ALIVE."""
         with suppress(OSError):
             os.write(self.signals, byte)
 
     def watch(self, notes: str, command: str, seconds: float) -> None:
-        """Photos are worked on from now on.
+        """Report that the program starts to work on photos.
 
         Args:
-            notes: file that names them.
-            command: that works on them.
-            seconds: after which the program is ended if it was not ALIVE meanwhile.
+            notes: path of the file that names them.
+            command: the command that works on them.
+            seconds: the program is ended when it has not sent ALIVE for so long.
         """
         self._write("\0".join((notes, command, str(seconds))).encode("utf-8", "surrogatepass"))
 
     def release(self) -> None:
-        """All of them are done."""
+        """Report that all photos are done."""
         self._write(b"")
 
     def _write(self, message: bytes) -> None:
@@ -79,16 +84,16 @@ class Guardian:
             os.write(self.words, _MESSAGE + message + _MESSAGE)
 
     def leave(self) -> None:
-        """This process is another copy of the program, whose end is not the program's."""
+        """Detach a forked copy of the program, whose end is not the end of the program."""
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (self.signals, self.orders, self.words):  # whose numbers are known to handlers of crashes
+            for descriptor in (self.signals, self.orders, self.words):  # crash handlers know these numbers
                 os.dup2(nowhere, descriptor, inheritable=False)
             os.close(nowhere)
 
 
 def start(patience: float, speak: Speak) -> Guardian | None:
-    """Start the guardian; None where there can be none. Call it before the program starts threads.
+    """Start the guardian; None where the system cannot fork. Call it before the program starts threads.
 
     Args:
         patience: seconds that the program has to react to SIGTERM.
@@ -100,7 +105,7 @@ def start(patience: float, speak: Speak) -> Guardian | None:
     try:
         (hears, signals), (orders, asks), (reads, words) = os.pipe(), os.pipe(), os.pipe()
         process = os.fork()
-    except OSError:  # no process more: the program goes without
+    except OSError:  # no more processes: the program runs without a guardian
         return None
     if not process:
         try:
@@ -135,7 +140,7 @@ class _Program:
         self._remarked = False
 
     def watched(self) -> tuple[str, str, float] | None:
-        """Notes, command, and seconds, while photos are worked on."""
+        """Notes, command and seconds while the program works on photos; None otherwise."""
         message = self.heard.split(_MESSAGE)[-2:-1]
         if not message or not message[0]:
             return None
@@ -143,17 +148,17 @@ class _Program:
         return notes, command, float(seconds)
 
     def crash(self) -> bytes:
-        """What the crash handler wrote."""
+        """The output of the crash handler."""
         return b"".join(self.heard.split(_MESSAGE)[::2])
 
     def pause(self) -> float | None:
-        """Seconds until it has to be looked at."""
+        """Seconds until the program has to be checked."""
         if self._number is not None:
             return _LOOK
         return _BEAT if self.watched() else None
 
     def hear(self, byte: bytes) -> None:
-        """A byte of the pipe of signals."""
+        """Handle one byte from the pipe of signals."""
         if byte == ALIVE:
             self._alive = self._clock
         elif byte == REACTED:
@@ -169,7 +174,7 @@ class _Program:
             self._number = byte[0]
 
     def look(self) -> None:
-        """End the program where its time is up."""
+        """End the program if its time is up."""
         now = time.monotonic()
         if not self._is_stopped():
             self._clock += min(now - self._last, 2 * _BEAT)
@@ -196,7 +201,7 @@ class _Program:
             _say("waiting for a step that cannot be interrupted; Ctrl-C again ends it at once")
 
     def _kill(self) -> None:
-        if os.getppid() == self._pid:  # otherwise it is gone, and its number may be another's
+        if os.getppid() == self._pid:  # otherwise it has ended, and its id may belong to another process
             with suppress(OSError):
                 os.kill(self._pid, signal.SIGKILL)
 
@@ -212,11 +217,11 @@ class _Program:
 
 def _serve(program: _Program, hears: int, reads: int, speak: Speak) -> None:
     """Wait for the end of the program."""
-    os.setsid()  # a signal to all processes of the terminal is not for this one
+    os.setsid()  # a signal to the terminal's process group must not reach this process
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(ignored, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1):  # whoever reads what the program prints does not wait for this process
+    for descriptor in (0, 1):  # readers of the program's output must not wait for this process
         os.dup2(nowhere, descriptor)
     open_pipes = [hears, reads]
     while open_pipes:
@@ -237,5 +242,5 @@ def _serve(program: _Program, hears: int, reads: int, speak: Speak) -> None:
 
 
 def _say(text: str) -> None:
-    with suppress(Exception):  # a standard error that is gone changes nothing
+    with suppress(Exception):  # a closed standard error changes nothing
         print(text, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
-"""Being asked to stop: Ctrl-C and SIGTERM raise KeyboardInterrupt, and end a native call that never returns.
+"""Interruption: Ctrl-C and SIGTERM raise KeyboardInterrupt, and end a native call that never returns.
 
 Python runs its signal handlers between two steps of its own, in the main thread. While that thread is within a call of
 a runtime that does not return, no handler runs, and neither Ctrl-C nor SIGTERM would end the process. So the system
-tells a process of its own (``base/guardian.py``) of each signal at once, which sees to it that the program ends.
+reports each signal at once to a separate process (``base/guardian.py``), which makes sure that the program ends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def was_asked() -> bool:
 
 
 def noting(handler: Handler) -> Handler:
-    """A handler that is known to have run, so that the process goes on. For handlers that do not raise."""
+    """Wrap a signal handler that does not raise, so that its run is recorded and the process continues."""
 
     def noted(number: int, frame: FrameType | None) -> None:
         _react()
@@ -76,7 +76,7 @@ def guard(speak: Speak = lambda _: None) -> None:
 
 
 def _leave() -> None:
-    """This process is a copy: signals to it are not the program's."""
+    """Detach a forked copy: signals to it are not meant for the program."""
     global guardian
     guardian = None
     signal.set_wakeup_fd(-1)
@@ -91,11 +91,11 @@ def _obey(guardian: Guardian) -> None:
 
 
 def _is_ours(handler: Any) -> bool:
-    """Whether a handler is counted when it runs."""
+    """Whether a handler records that it ran."""
     return handler is interrupt or getattr(handler, "__name__", "") == "noted"
 
 
 def _end() -> None:
-    with suppress(Exception):  # a standard error that is gone changes nothing
+    with suppress(Exception):  # a closed standard error changes nothing
         print(ENDED, file=sys.stderr, flush=True)
     os._exit(130)

@@ -1,4 +1,4 @@
-"""Libraries that are not there, or were installed badly: said with the line that mends it."""
+"""Errors for libraries that are missing or broken, with the command that installs them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any
 from convnext_cli.base.errors import UnavailableError
 
 _OURS = "convnext_cli"
-_PACKAGES = {"PIL": "pillow"}  # what pip calls a module otherwise than with - for _
+_PACKAGES = {"PIL": "pillow"}  # modules whose package has another name
 
 _MACHINERY = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "contextlib")
 
 
 def load_onnxruntime() -> Any:
-    """ONNX Runtime. Raises ImportError without it.
+    """Import ONNX Runtime, with its telemetry turned off.
 
     Its wheels report to Microsoft unless the environment forbids it before they are loaded, here or in a process that
     is started from here: the one variable that this package sets, and only when this runtime is used.
+
+    Raises:
+        ImportError: it is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -30,7 +33,7 @@ def load_onnxruntime() -> Any:
 
 @contextmanager
 def libraries_said() -> Iterator[None]:
-    """UnavailableError for an import that fails, also deep in a library: its own libraries may be missing."""
+    """Turn a failed import into UnavailableError, even deep in a library, whose own libraries may be missing."""
     try:
         yield
     except ImportError as error:
@@ -38,7 +41,7 @@ def libraries_said() -> Iterator[None]:
             raise
         raise _unavailable(error) from error
     except OSError as error:
-        # what loading a shared library raises has no number
+        # an error of loading a shared library has no errno
         if error.errno is not None or error.args == () or _importing(error) is None:
             raise
         raise _unavailable(error) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Listener:
-    """Hears how a verb gets on. Every method does nothing: a subclass overrides those that it has a use for."""
+    """Receives the progress of a verb. Every method does nothing: a subclass overrides those that it needs."""
 
     def note(self, text: str) -> None:
         """A remark that the user should see, in one line."""

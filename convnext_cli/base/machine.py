@@ -1,4 +1,4 @@
-"""What is here: the processor and its instruction sets, the system, the libraries that are installed."""
+"""This machine: the processor and its instruction sets, the system, the installed libraries."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def processor() -> str:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those of ``INSTRUCTION_SETS`` that the processor has; empty where the system does not tell."""
-    there = _linux()
-    flags = set((there.get("flags") or there.get("Features") or "").split())
+    """Those of ``INSTRUCTION_SETS`` that the processor has; empty where the system does not report them."""
+    cpuinfo = _linux()
+    flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
     return tuple(name for name in INSTRUCTION_SETS if name in flags)
 
 
 def describe() -> dict[str, Any]:
-    """Plain JSON values. ``usable_threads`` is what affinity and quota leave, not what the machine has."""
+    """Plain JSON values. ``usable_threads`` is limited by affinity and quota."""
     return {
         "platform": platform.platform(),
         "processor": processor(),
@@ -58,7 +58,7 @@ def describe() -> dict[str, Any]:
 
 
 def version_of(distribution: str) -> str | None:
-    """The version of an installed package, None when it is not there."""
+    """The version of an installed package; None when it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much this process needed at most."""
+"""How much memory is available, and the peak of this process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CGROUP = Path("/sys/fs/cgroup")
 def peak() -> int:
     """The most resident bytes that this process ever had (VmHWM).
 
-    Not polled, so nothing brief is missed; not address space. ``ru_maxrss`` only where there is no VmHWM: on Linux it
-    begins at what the parent had. 0 where neither is there.
+    The system keeps the peak, so nothing brief is missed. ``ru_maxrss`` is used only where VmHWM is missing: on Linux
+    it starts at the parent's value. 0 where both are missing.
     """
-    if found := _kilobytes(_STATUS, "VmHWM"):
-        return found
+    if high_water_mark := _kilobytes(_STATUS, "VmHWM"):
+        return high_water_mark
     try:
         import resource
     except ImportError:  # Windows
@@ -28,24 +28,29 @@ def peak() -> int:
 
 
 def available() -> int | None:
-    """Bytes that could still be taken without swapping, as far as the system and the container's limit say."""
-    found = _kilobytes(_MEMINFO, "MemAvailable")
+    """Bytes that can still be used without swapping, by the system and the container's limit; None where unknown."""
+    free = _kilobytes(_MEMINFO, "MemAvailable")
     with contextlib.suppress(OSError, ValueError):
-        limit = int((_CGROUP / "memory.max").read_text())  # "max" is no number
+        limit = int((_CGROUP / "memory.max").read_text())  # "max" is not a number
         left = limit - int((_CGROUP / "memory.current").read_text())
-        found = min(found, left) if found else left
-    return found
+        free = min(free, left) if free else left
+    return free
 
 
 def demand(nbytes: int, what: str) -> None:
-    """Raise MemoryError before the system begins to end processes for something this large."""
+    """Raise MemoryError when less memory is free, before the system begins to kill processes.
+
+    Args:
+        nbytes: the bytes that are needed.
+        what: the purpose, for the message.
+    """
     left = available()
     if left is not None and nbytes > left:
-        raise MemoryError(f"{what}: {nbytes / 2**30:.1f} GiB wanted, {left / 2**30:.1f} GiB free")
+        raise MemoryError(f"{what}: {nbytes / 2**30:.1f} GiB needed, {left / 2**30:.1f} GiB free")
 
 
 def of_gpu(device: str) -> dict[str, int]:
-    """The most that torch's allocator gave out and held on a CUDA device, in bytes; empty elsewhere."""
+    """The peak bytes that torch's allocator gave out and held on a CUDA device; empty elsewhere."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not device.startswith("cuda"):
         return {}
@@ -56,7 +61,7 @@ def of_gpu(device: str) -> dict[str, int]:
 
 
 def kills() -> int:
-    """Processes that the kernel has ended for want of memory since it started; 0 where it does not tell."""
+    """Processes that the kernel has killed for lack of memory since it started; 0 where it does not report them."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

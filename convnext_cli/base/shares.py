@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 def parse(text: str) -> float:
-    """A number, or a percentage as a share of 1: "0.5" and "50%" are 0.5. Raises ValueError for anything else."""
+    """A number, or a percentage as a share of 1: "0.5" and "50%" are 0.5.
+
+    Raises:
+        ValueError: the text is neither.
+    """
     if is_percentage(text):
         return float(text.strip()[:-1]) / 100
     return float(text)

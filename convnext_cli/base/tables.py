@@ -1,4 +1,4 @@
-"""CSV and TSV as every reader takes them."""
+"""CSV and TSV that every reader accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def csv_line(cells: Iterable[Any], delimiter: str = ",") -> str:
-    """A line and the line feed that ends it.
+    """One line of a table, with its line feed.
 
     A cell with a carriage return is quoted, since readers end a line there as well.
     """

@@ -40,12 +40,12 @@ def escaped(character: str) -> str:
 
 
 def html_text(text: str) -> str:
-    """Text for an HTML page: markup is escaped, and so is what hides or turns around other text."""
+    """Escape text for an HTML page: markup, and characters that hide or reverse other text."""
     return html.escape(_HIDING.sub(lambda match: escaped(match[0]), text))
 
 
 def counted(number: int, noun: str) -> str:
-    """1 row, 2 rows."""
+    """A number with its noun: 1 row, 2 rows."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
@@ -58,12 +58,20 @@ def duration(seconds: float) -> str:
 
 
 def json_value(text: str | bytes, **options: Any) -> Any:
-    """As json.loads reads it. Raises ValueError even for a text that is nested deeper than Python can follow."""
+    """The value that json.loads reads.
+
+    Raises:
+        ValueError: the text is not valid, or is nested deeper than Python can follow.
+    """
     return _shallow(lambda: json.loads(text, **options), "JSON")
 
 
 def toml_values(text: str) -> dict[str, Any]:
-    """As tomllib reads it. Raises ValueError even for a text that is nested deeper than Python can follow."""
+    """The values that tomllib reads.
+
+    Raises:
+        ValueError: the text is not valid, or is nested deeper than Python can follow.
+    """
     values: dict[str, Any] = _shallow(lambda: tomllib.loads(text), "TOML")
     return values
 

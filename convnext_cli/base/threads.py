@@ -1,4 +1,4 @@
-"""Processor threads: how many this process may use, how decoding and the engine share them, and places among few."""
+"""Processor threads: how many this process may use, how decoding and the engine share them, and limited places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from convnext_cli.base.errors import UsageError
 
 
 def environment_number(name: str, default: int) -> int:
-    """A number that another program (torchrun) put into the environment. Raises UsageError when it is not one."""
+    """A number that another program (torchrun) put into the environment.
+
+    Raises:
+        UsageError: the value is not a number.
+    """
     value = os.environ.get(name, "")
     if not value:
         return default
@@ -25,7 +29,7 @@ def environment_number(name: str, default: int) -> int:
 class Budget:
     """A number of threads that decoding and the engine share, so that they never run more together.
 
-    The engine takes the whole budget at once; decoders wait meanwhile, and none starts while it waits.
+    The engine takes the whole budget at once. Decoders wait while it runs, and none starts while it waits.
     """
 
     def __init__(self, threads: int) -> None:
@@ -34,12 +38,12 @@ class Budget:
         self._changed = threading.Condition()
 
     def one(self) -> Share:
-        """Wait until one decoder may run; what is returned says when it has ended."""
+        """Wait until one decoder may run, and return its share, to be released when it has ended."""
         self.acquire()
         return Share(self)
 
     def acquire(self) -> None:
-        """Wait for one thread, and take it."""
+        """Wait for one thread and take it."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 and not self._waiting)
             self._free -= 1
@@ -49,8 +53,8 @@ class Budget:
         self.give(1)
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Run the engine."""
+    def all_threads(self) -> Iterator[None]:
+        """Hold all threads, for the engine."""
         with self._changed:
             self._waiting = True
             try:
@@ -65,21 +69,21 @@ class Budget:
             self.give(self._all)
 
     def give(self, threads: int) -> None:
-        """Threads that have ended."""
+        """Return threads to the budget."""
         with self._changed:
             self._free += threads
             self._changed.notify_all()
 
 
 class Share:
-    """One thread of a budget, to be given back once."""
+    """One thread of a budget, which is returned once."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget: Budget | None = budget
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """Give it back; what is given back already stays so."""
+        """Return the thread to the budget. Calling twice is harmless."""
         with self._lock:
             budget, self._budget = self._budget, None
         if budget is not None:
@@ -93,7 +97,7 @@ class Share:
 
 
 class Place(Protocol):
-    """A lock, a semaphore, or what else is held for a while; the thread that releases it may be another one."""
+    """A lock, a semaphore or something else that is held for a while; another thread may release it."""
 
     def acquire(self) -> object: ...
 
@@ -101,25 +105,25 @@ class Place(Protocol):
 
 
 class Holder(Protocol):
-    """A piece of work whose time is measured, and which may be given up while it holds places."""
+    """Work whose time is measured, and which may be given up while it holds places."""
 
-    def alone(self, place: Place) -> AbstractContextManager[None]: ...
+    def hold(self, place: Place) -> AbstractContextManager[None]: ...
 
 
-_work = threading.local()  # holder: of the work that the thread does now
+_work = threading.local()  # holder: the work that the thread does now
 
 
 def works_for(holder: Holder | None) -> None:
-    """Say which work the calling thread does from now on."""
+    """Set the work that the calling thread does from now on."""
     _work.holder = holder
 
 
 @contextmanager
 def held(place: Place) -> Iterator[None]:
-    """Hold a place. The work of this thread is not charged for the waiting, and gives the place back if given up."""
+    """Hold a place. Waiting does not count towards the work's timeout, and work that is given up releases the place."""
     holder: Holder | None = getattr(_work, "holder", None)
     if holder is not None:
-        with holder.alone(place):
+        with holder.hold(place):
             yield
         return
     place.acquire()
@@ -137,7 +141,7 @@ def usable_threads() -> int:
 
 def quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
     """Whole processors that the cgroups of this process grant, v2 and v1; every ancestor's limit counts."""
-    found = []
+    processors = []
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -155,7 +159,7 @@ def quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgr
                 else:
                     quota, period = (root / folder / "cpu.max").read_text().split()
                 if quota not in ("max", "-1"):
-                    found.append(int(quota) // int(period))
+                    processors.append(int(quota) // int(period))
             except (OSError, ValueError):  # not limited at this level
                 continue
-    return found
+    return processors

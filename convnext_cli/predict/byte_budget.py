@@ -1,4 +1,4 @@
-"""Bytes that wait in memory, bounded by their sum and not by how many items they make."""
+"""A limit on the bytes that wait in memory: on their sum, not on the number of items."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from convnext_cli.predict.decode_threads import Task
 
 # Bytes of a file above which it counts as large: its bytes are held until it is decoded.
 LARGE = 32 * 2**20
-_LARGE_FILES = 256 * 2**20  # bytes of large files that may be held, and those of one for each thread
+_LARGE_FILES = 256 * 2**20  # bytes of large files that may be held; one more file for each thread is added
 
 
 class ByteBudget:
-    """A budget of bytes. One item that is larger than all of it goes alone."""
+    """A budget of bytes. An item that is larger than the budget is admitted alone."""
 
     def __init__(self, most: int) -> None:
         self._most, self._used = most, 0
@@ -25,14 +25,14 @@ class ByteBudget:
         self._changed = threading.Condition()
 
     def take(self, item: object, size: int) -> None:
-        """Wait until an item of this size fits in, or the budget is closed. Items are known by identity."""
+        """Wait until an item of this size fits, or the budget is closed. Items are compared by identity."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._held or self._used + size <= self._most)
             self._held[id(item)] = size
             self._used += size
 
     def give(self, item: object) -> None:
-        """The bytes of an item are no longer needed; what was given already, or never taken, stays so."""
+        """Return the bytes of an item. Calling twice, or for an item that was never taken, is harmless."""
         with self._changed:
             size = self._held.pop(id(item), None)
             if size is not None:
@@ -40,15 +40,17 @@ class ByteBudget:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let all go on that wait."""
+        """Let all waiting threads continue."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class ByteQueue:
-    """A budget of bytes for items that are taken in the order of their numbers. The next one to be taken never waits,
-    so that those behind it cannot hold it up."""
+    """A budget of bytes for items that are taken in the order of their numbers.
+
+    The next item is always admitted, so that those after it cannot block it.
+    """
 
     def __init__(self, most: int) -> None:
         self._most, self._next = most, 0
@@ -57,7 +59,7 @@ class ByteQueue:
         self._changed = threading.Condition()
 
     def admit(self, number: int, size: int) -> None:
-        """Wait until an item of this size fits in, is the next one, was taken without it, or the queue is closed."""
+        """Wait until an item of this size fits, is the next one or was already taken, or the queue is closed."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or number <= self._next or sum(self._held.values()) + size <= self._most
@@ -66,21 +68,21 @@ class ByteQueue:
                 self._held[number] = size
 
     def take(self) -> None:
-        """The next item is taken over, with its bytes."""
+        """Take the next item, and return its bytes to the budget."""
         with self._changed:
             self._held.pop(self._next, None)
             self._next += 1
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let all go on that wait."""
+        """Let all waiting threads continue."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class _Room:
-    """Room for the bytes of a file, as something that a task holds."""
+    """Room for the bytes of a file, as a place that a task holds."""
 
     def __init__(self, budget: ByteBudget, size: int) -> None:
         self._budget, self._size = budget, size
@@ -98,5 +100,10 @@ def _large_files() -> ByteBudget:
 
 
 def room_for(size: int, task: Task[Any, Any]) -> AbstractContextManager[None]:
-    """Let a task read a file of this size when there is room for its bytes, and hold it meanwhile."""
-    return task.alone(_Room(_large_files(), size)) if size > LARGE else nullcontext()
+    """Hold room for the bytes of a file while a task reads and decodes it.
+
+    Args:
+        size: of the file, in bytes.
+        task: the task that reads it.
+    """
+    return task.hold(_Room(_large_files(), size)) if size > LARGE else nullcontext()

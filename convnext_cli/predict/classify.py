@@ -20,7 +20,7 @@ Photos = str | Path | bytes | Iterable[str | Path | bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyRequest:
-    """What ``classify`` is asked for.
+    """The request of ``classify``.
 
     Args:
         photos: paths, or the bytes of files.
@@ -32,7 +32,7 @@ class ClassifyRequest:
 
 
 def classify(request: ClassifyRequest | Photos, **options: Any) -> list[Row]:
-    """Label photos.
+    """Label photos, and return their rows.
 
     Args:
         request: what to do; or photos, as one path, the bytes of one file, or several of these.
@@ -47,7 +47,7 @@ def classify(request: ClassifyRequest | Photos, **options: Any) -> list[Row]:
     if not isinstance(request, ClassifyRequest):
         request = ClassifyRequest(photos=_listed(request), predictor=PredictorOptions.of(**options))
     elif options:
-        raise UsageError("a request holds all options: give none beside it")
+        raise UsageError("a ClassifyRequest already holds all options", "pass the request alone")
     photos = [Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in request.photos]
     predictor = open_predictor(request.predictor, photos=len(photos))
     try:

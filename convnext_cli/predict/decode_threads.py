@@ -1,8 +1,8 @@
-"""Threads that decode photos, none of which can hold the others up.
+"""Threads that decode photos. A photo that hangs does not block the others.
 
 A photo that takes longer than its limit (a network share that hangs, a decoder that loops) is given up: its thread is
-left to itself, another one takes its place, and what it held goes back. Only a few threads are left to themselves; when
-one more would be, the work ends with an error that names the photos. Threads are daemons, so that one that never
+abandoned, another one replaces it, and the places that it held are released. Only a few threads may be abandoned; at
+one more, the work ends with an error that names the photos. Threads are daemons, so that one that never
 returns does not keep the process from ending.
 """
 
@@ -22,10 +22,10 @@ from convnext_cli.base.errors import ConvNextError
 from convnext_cli.base.threads import Budget, Place, works_for
 
 _AHEAD = 4  # items a thread
-_ABANDONED = 4  # threads that may be left to themselves, or as many as decode, if those are more
+_ABANDONED = 4  # threads that may be abandoned, or the number of decoding threads, if that is more
 _NAMED = 10  # photos that an error names
 # A decoder may wait for threads of its own, so processor time alone does not show that it hangs. On a machine with so
-# many programs for each processor a sound photo still takes no more than its limit.
+# many programs for each processor, a sound photo still stays within its limit.
 CROWD = 10
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,32 +34,37 @@ Stage = Literal["waiting", "reading", "computing"]
 
 @dataclass(frozen=True)
 class Limit:
-    """What one photo may take. reading: seconds. computing: seconds of processor time. Waiting for others is free."""
+    """The time that one photo may take. Waiting for other photos does not count.
+
+    Args:
+        reading: seconds.
+        computing: seconds of processor time.
+    """
 
     reading: float
     computing: float
 
     @classmethod
     def of(cls, seconds: float | None) -> Limit:
-        """The same limit for both, or the usual one."""
+        """The same limit for both; the usual limits for None."""
         return USUAL if seconds is None else cls(seconds, seconds)
 
     @property
     def exceeded(self) -> str:
-        """What is said of a photo that took longer."""
+        """The message for a photo that took longer."""
         if self.reading == self.computing:
             return f"it took more than {self.reading:g} seconds to read or to decode"
         return f"it took more than {self.reading:g} seconds to read, or {self.computing:g} seconds to decode"
 
 
-# Many times what any sound photo takes: slow lines with many readers, slow processors.
+# Many times the time of any sound photo, even with slow connections and slow processors.
 USUAL = Limit(reading=3600.0, computing=120.0)
 # Tasks that were given up and still run, in the whole process.
 _left_alone: dict[Any, None] = {}
 
 
 def left_alone() -> int:
-    """How many threads of this process are at a photo that was given up."""
+    """How many threads of this process still work on a photo that was given up."""
     return len(_left_alone)
 
 
@@ -68,7 +73,7 @@ class GivenUp(BaseException):
 
 
 class _Held:
-    """A place, to be given back once."""
+    """A place that is held, and released once."""
 
     def __init__(self, place: Place) -> None:
         self._place: Place | None = place
@@ -82,7 +87,13 @@ class _Held:
 
 
 class Task(Generic[T, R]):
-    """One photo on its way. item: the photo."""
+    """The work on one photo.
+
+    Args:
+        item: the photo.
+        budget: processor threads that are shared with the engine.
+        places: places for photos that compute at the same time; None for no limit.
+    """
 
     def __init__(self, item: T, budget: Budget, places: threading.Semaphore | None = None) -> None:
         self.item = item
@@ -98,11 +109,11 @@ class Task(Generic[T, R]):
         self._from = 0.0
 
     def start(self) -> None:
-        """It reads from now on."""
+        """Start the timeout: the photo is being read."""
         self._stage = "reading"
 
     def compute(self) -> None:
-        """Wait for a thread of the budget, and go on with it."""
+        """Wait for a thread of the budget; the photo is being decoded from then on."""
         if self._places is not None:
             self._take(self._places)
         self._take(self._budget)
@@ -112,7 +123,11 @@ class Task(Generic[T, R]):
         self._stage = "computing"
 
     def wait(self, until: Callable[[], None]) -> None:
-        """Call what waits for others; that is not counted. Raises GivenUp when the task has ended meanwhile."""
+        """Call a function that waits for others; the time does not count towards the timeout.
+
+        Raises:
+            GivenUp: the task has ended while it waited.
+        """
         before, self._stage = self._stage, "waiting"
         until()
         with self._lock:
@@ -121,8 +136,8 @@ class Task(Generic[T, R]):
         self._stage = before
 
     @contextmanager
-    def alone(self, place: Place) -> Iterator[None]:
-        """Hold a place among few; waiting for it is not counted."""
+    def hold(self, place: Place) -> Iterator[None]:
+        """Hold a place; waiting for it does not count towards the timeout."""
         hold = self._take(place)
         try:
             yield
@@ -130,7 +145,11 @@ class Task(Generic[T, R]):
             hold.release()
 
     def _take(self, place: Place) -> _Held:
-        """A place that is given back when the task ends, if not before. Raises GivenUp when it has ended meanwhile."""
+        """Acquire a place, which is released when the task ends, if not before.
+
+        Raises:
+            GivenUp: the task has ended while it waited.
+        """
         before, self._stage = self._stage, "waiting"
         place.acquire()
         hold = _Held(place)
@@ -145,14 +164,14 @@ class Task(Generic[T, R]):
         return hold
 
     def tick(self, seconds: float) -> None:
-        """So much time has passed: it is counted for the stage that the task is in, and was in at the last tick."""
+        """Count the time since the last tick for the present stage, if the task has not changed its stage since."""
         stage = self._stage
         if stage == self._counted:
             self._seconds[stage] += seconds
         self._counted = stage
 
     def exceeds(self, limit: Limit, times: int = 1) -> bool:
-        """Whether it has taken more than so many times its limit."""
+        """Whether the task has taken more than ``times`` its limit."""
         if self._seconds["reading"] > times * limit.reading:
             return True
         taken = self._seconds["computing"]
@@ -168,7 +187,7 @@ class Task(Generic[T, R]):
             return 0.0
 
     def end(self, answer: R | None = None, error: BaseException | None = None) -> bool:
-        """Give back what it holds and let ``result`` go on; whether this was the first end."""
+        """End the task: release its places, and let ``result`` return. False if it had already ended."""
         with self._lock:
             if self._ended:
                 return False
@@ -183,17 +202,18 @@ class Task(Generic[T, R]):
         return True
 
     def result(self) -> R | None:
-        """The answer, when it is there; None when its time was up. Raises what the work raised."""
+        """Wait for the answer; None if the task was given up. Errors of the work are passed on."""
         return self._future.result()
 
 
 class Decoders(Generic[T, R]):
-    """A pool of threads.
+    """A pool of decoding threads.
 
-    count: of those that compute at once; more may read (``grow``). work: makes the answer for an item; it is handed the
-    item's task, to call ``compute`` before it needs a processor.
-    budget: processor threads that are shared with the engine. limit: seconds for reading one item, and of processor
-    time for computing with it; None for the usual ones.
+    Args:
+        count: threads that compute at the same time; more may read (``grow``).
+        work: makes the answer for an item. It gets the item's task, and calls ``compute`` before it needs a processor.
+        budget: processor threads that are shared with the engine.
+        limit: seconds for reading one item, and of processor time for computing with it; None for the usual ones.
     """
 
     def __init__(
@@ -210,13 +230,13 @@ class Decoders(Generic[T, R]):
         self._thread(self._watch)
 
     def submit(self, item: T) -> Task[T, R]:
-        """Begin with an item when a thread is free; threads take them in order."""
+        """Queue an item; threads take the items in order."""
         task: Task[T, R] = Task(item, self._budget, self._computing)
         self._waiting.put(task)
         return task
 
     def in_order(self, items: Iterable[T]) -> Generator[Task[T, R], None, None]:
-        """The task of each item, in their order, when a few more for each thread are begun; ``close`` at the end."""
+        """Yield the tasks of items in order, while a few more for each thread are queued; ``close`` at the end."""
         ahead: deque[Task[T, R]] = deque()
         try:
             for item in items:
@@ -229,13 +249,13 @@ class Decoders(Generic[T, R]):
             self.close()
 
     def grow(self, count: int) -> None:
-        """Have at least so many threads, where reading is waiting: for a network, not for a processor."""
+        """Use at least this many threads, for photos behind a network, where reading is mostly waiting."""
         for _ in range(self._count, count):
             self._thread(self._run)
         self._count = max(self._count, count)
 
     def close(self) -> None:
-        """Let the threads end when they have done what they are at; what waits is not begun."""
+        """Let the threads end after their present photo; queued photos are not started."""
         self._closed.set()
         while not self._waiting.empty():
             self._waiting.get()
@@ -263,8 +283,7 @@ class Decoders(Generic[T, R]):
                 return
 
     def _watch(self) -> None:
-        """Look at the tasks now and then. Time in which this thread stood still, as in a process that was stopped, is
-        no time of theirs."""
+        """Check the tasks now and then. Time in which the process was stopped does not count."""
         every = min(1.0, self._limit.reading / 4, self._limit.computing / 4)
         last = time.monotonic()
         while not self._closed.wait(every):
@@ -277,7 +296,7 @@ class Decoders(Generic[T, R]):
 
     def _give_up(self, task: Task[T, R]) -> None:
         if len(self._abandoned) < max(_ABANDONED, self._count):
-            # noted before: its thread may end at this moment
+            # noted first: its thread may end at this moment
             self._abandoned[task] = _left_alone[task] = None
             if task.end():
                 self._running.pop(task, None)
@@ -293,7 +312,7 @@ class Decoders(Generic[T, R]):
         names = [str(getattr(task.item, "path", task.item)) for task in (*self._abandoned, last)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return ConvNextError(
-            f"{len(names)} photos hang and hold a thread each, so no more can be decoded: "
+            f"{len(names)} photos hang, each in a thread of its own, so no more can be decoded: "
             f"{', '.join(names[:_NAMED])}{more}",
-            "take these photos away, or see why they cannot be read; the same command then goes on",
+            "move these photos away, or find out why they cannot be read; then run the same command again",
         )

@@ -1,4 +1,4 @@
-"""From options to a predictor: the model is found, its engine opened, and what contradicts it refused."""
+"""From options to a predictor: find the model, open its engine, and refuse options that contradict it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_predictor(
     thumbnail: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Predictor:
-    """The predictor that the options ask for.
+    """Open the predictor that the options describe.
 
     Args:
         options: model, scoring, preprocessing and decoding.
@@ -38,11 +38,11 @@ def open_predictor(
         photos: how many photos will come, where that is known.
         prepare: make an engine for this machine first where none is prepared.
         thumbnail: edge in pixels of the small picture that a row keeps; 0 for none.
-        say: called with each remark that the user should see.
+        say: called with each note for the user.
 
     Raises:
         ModelError: the model or its labels cannot be used, or it names no classes.
-        UnavailableError: the device or a library is not there.
+        UnavailableError: the device or a library is missing.
         UsageError: an option is out of range, or has no effect on this model.
     """
     model, scoring, changes, decoding = options.model, options.scoring, options.preprocessing, options.decoding
@@ -62,9 +62,9 @@ def open_predictor(
     )
     card = engine.card
     if card.task != "classification":
-        what = "gives an embedding" if card.task == "embedding" else "is a feature backbone without a head"
+        what = "gives an embedding" if card.task == "embedding" else "is a backbone without a classifier"
         raise ModelError(
-            f"{card.name or name} {what}: it cannot name classes", "convnext models list --task classification"
+            f"{card.name or name} {what}, so it cannot label photos", "convnext models list --task classification"
         )
     labels = card.named(model.labels)
     scores = scoring.scores or SCORES[card.problem]
@@ -105,11 +105,11 @@ def open_predictor(
 
 
 def remarks(predictor: Predictor, options: PredictorOptions) -> list[str]:
-    """What a user should know of a predictor that was opened: its engine's notes, and what the options came to.
+    """Notes for the user on an open predictor: those of its engine, and on the options.
 
     Args:
         predictor: the result of ``open_predictor``.
-        options: what it was asked for.
+        options: the options that it was opened with.
     """
     workers = predictor.preprocessor.workers
     fewer = (options.decoding.workers or 0) > workers

@@ -1,4 +1,4 @@
-"""What a user may ask of a predictor, as frozen values that travel to other processes: the groups that verbs share."""
+"""The options of a predictor, in the groups that verbs share: frozen values that can be sent to other processes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from convnext_cli.runtimes.registry import DTYPES, ENGINES
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model answers, and what runs it.
+    """The model, and the engine that runs it.
 
     Args:
         model: a name, a file or a folder; None for the user's default.
         labels: a label file or the name of a bundled set, in place of the card's labels.
-        engine: one of ``runtimes.registry.ENGINES``; "auto" takes the fastest that is prepared.
+        engine: one of ``runtimes.registry.ENGINES``; "auto" uses the fastest that is prepared.
         device: "auto", "cpu", "cuda", "cuda:N", "cuda:all", "mps" or "xpu".
         dtype: one of ``runtimes.registry.DTYPES``; None for float32, or for what an exported file computes in.
         compiled: have torch compile the network.
-        threads: processor threads for everything together; None for all that this process may use.
+        threads: processor threads for all of the work; None for all that this process may use.
         batch_size: photos in one call of the engine; None for 8 on a CPU and 64 elsewhere.
 
     Raises:
@@ -55,11 +55,11 @@ class Scoring:
     """How logits become ranked labels.
 
     Args:
-        k: guesses a row; 0 for all.
-        scores: what the numbers are; None for what the model was trained for.
+        k: predictions in a row; 0 for all.
+        scores: the kind of score; None for the kind that the model was trained for.
         classes: only these labels, separated by commas, as ``labels.select`` takes them.
         min_score: a photo whose best score is below it is "unknown".
-        floors: the same for single labels, by name or id, or a file of lines ``label,score``.
+        floors: thresholds for single labels, by name or id; or a file of lines ``label,score``.
 
     Raises:
         UsageError: a value is out of range.
@@ -103,12 +103,12 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorOptions:
-    """All that decides the rows of a photo.
+    """All options that decide the row of a photo.
 
     Args:
-        model: which model, and what runs it.
+        model: the model, and the engine that runs it.
         scoring: how its logits become labels.
-        preprocessing: changes of the model's preprocessing, or all of it.
+        preprocessing: changes of the model's preprocessing, or other preprocessing.
         decoding: how photos are decoded.
 
     Raises:
@@ -124,30 +124,32 @@ class PredictorOptions:
         threads, workers = self.model.threads, self.decoding.workers or 0
         if threads and workers > threads:
             raise UsageError(
-                f"--workers {workers} is more than --threads {threads}: no more threads than that decode",
+                f"--workers {workers} is more than --threads {threads}, and decoding cannot use more threads than that",
                 "leave one of the two out",
             )
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """From the fields of all groups in one list: ``PredictorOptions.of(model="tiny", k=3, size=96)``.
+        """Build options from the fields of all groups: ``PredictorOptions.of(model="tiny", k=3, size=96)``.
 
         Raises:
             UsageError: there is no such field, a value is out of range, or two of them contradict each other.
         """
         changes = _pick(PreprocessingChanges, options)
-        whole = options.pop("preprocessing", None)
-        if whole is not None and changes:
-            raise UsageError("preprocessing and changes of the model's exclude each other", "give one of the two")
-        made = cls(
+        preprocessing = options.pop("preprocessing", None)
+        if preprocessing is not None and changes:
+            raise UsageError(
+                f"preprocessing and {', '.join(sorted(changes))} exclude each other", "pass one of the two"
+            )
+        grouped = cls(
             model=ModelOptions(**_pick(ModelOptions, options)),
             scoring=Scoring(**_pick(Scoring, options)),
             decoding=Decoding(**_pick(Decoding, options)),
-            preprocessing=whole or PreprocessingChanges(**changes),
+            preprocessing=preprocessing or PreprocessingChanges(**changes),
         )
         if options:
             raise UsageError(f"there is no option {', '.join(sorted(options))}", "see the fields of PredictorOptions")
-        return made
+        return grouped
 
 
 def _pick(group: type[Any], options: dict[str, Any]) -> dict[str, Any]:

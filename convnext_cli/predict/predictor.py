@@ -1,4 +1,4 @@
-"""Photos in, rows out: the one stream that every command uses.
+"""Predictor: from photos to rows, the one stream that every command uses.
 
 Threads decode and prepare while the calling thread runs the engine; rows come in the order of the photos; only a few
 batches are ever in memory.
@@ -29,28 +29,28 @@ from convnext_cli.runtimes.protocol import Engine
 
 @dataclass
 class _Room:
-    """Photos that fit into one call of the engine; fewer once memory has run out."""
+    """The number of photos that fit into one call of the engine; smaller after memory has run out."""
 
     photos: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """How photos become rows.
+    """Turns photos into rows.
 
     Args:
-        engine: gives the logits.
-        preprocessor: gives the tensors.
+        engine: computes the logits.
+        preprocessor: makes the tensors.
         labels: the names of the classes.
-        k: guesses a row; 0 for all.
-        scores: what the numbers are.
+        k: predictions in a row; 0 for all.
+        scores: the kind of score.
         min_score: a row whose best score is below it is "unknown".
-        floors: the same for single labels, by name or id, in place of min_score.
+        floors: thresholds for single labels, by name or id, in place of min_score.
         temperature: logits are divided by it before the softmax.
         batch_size: photos in one call of the engine.
-        threads: processor threads of decoding and engine together.
+        threads: processor threads for decoding and the engine together.
         model: the model's name, for the rows.
-        say: called once with each remark that the user should see.
+        say: called once with each note for the user.
 
     Raises:
         UsageError: options cannot take effect together.
@@ -77,11 +77,11 @@ class Predictor:
 
     @property
     def times(self) -> Times:
-        """What the stages took so far."""
+        """The time that each stage has taken so far."""
         return self.preprocessor.times
 
     def noting(self, in_flight: InFlight | None) -> Predictor:
-        """The same predictor, which tells ``in_flight`` what it is working on."""
+        """The same predictor, which also reports to ``in_flight`` the photos that it works on."""
         return replace(self, preprocessor=replace(self.preprocessor, in_flight=in_flight))
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
@@ -105,7 +105,7 @@ class Predictor:
         self.times.wall = time.perf_counter() - start
 
     def rows_in_turn(self, photos: Iterable[Photo]) -> Iterator[Row]:
-        """The same rows by the calling thread alone, one stage after the other: for measuring what each takes."""
+        """The same rows, made by the calling thread alone, one stage after the other: to measure each stage."""
         budget, waiting = Budget(1), list[Ready]()
         for photo in photos:
             task: Task[Photo, Ready] = Task(photo, budget)
@@ -122,27 +122,27 @@ class Predictor:
         logits: Iterator[np.ndarray | None] = iter(())
         if tensors:
             # on another device the engine only waits, and decoding goes on beside it
-            with budget.whole() if self.engine.device == "cpu" else budget.one(), self._at(waiting):
+            with budget.all_threads() if self.engine.device == "cpu" else budget.one(), self._in_flight(waiting):
                 start = time.perf_counter()
                 logits = iter(self._logits(tensors))
                 self.times.engine += time.perf_counter() - start
         for ready in waiting:
             yield self._row(ready, next(logits) if ready.tensor is not None else None)
 
-    def _at(self, waiting: list[Ready]) -> AbstractContextManager[None]:
-        """The engine is at work on these."""
+    def _in_flight(self, waiting: list[Ready]) -> AbstractContextManager[None]:
+        """Report that the engine works on these photos."""
         in_flight = self.preprocessor.in_flight
         if in_flight is None:
             return nullcontext()
         return in_flight.batch(ready.photo.path for ready in waiting if ready.tensor is not None)
 
     def _logits(self, tensors: list[np.ndarray]) -> list[np.ndarray | None]:
-        """The logits of each tensor, None for one that does not fit into memory even alone."""
+        """The logits of each tensor; None for one that does not fit into memory even alone."""
         done: list[np.ndarray | None] = []
         before = self._room.photos
         while len(done) < len(tensors):
             part = tensors[len(done) : len(done) + self._room.photos]
-            # photos keep their own sizes where the model resizes them: only neighbours of one shape go together
+            # photos keep their own sizes if the model resizes them: batch only consecutive photos of equal shape
             part = list(next(groupby(part, np.shape))[1])
             try:
                 done.extend(self.engine(np.stack(part)))
@@ -152,19 +152,21 @@ class Predictor:
                 else:
                     self._room.photos = len(part) // 2
         if self._room.photos < before:
-            self.say(f"out of memory on {self.engine.device}: going on with {self._room.photos} photos at a time")
+            self.say(f"out of memory on {self.engine.device}: continuing with {self._room.photos} photos at a time")
         return done
 
     def _row(self, ready: Ready, logits: np.ndarray | None) -> Row:
         error, predictions = ready.error, tuple[Prediction, ...]()
         if error is None and logits is None:
-            error = PhotoError("out_of_memory", f"not enough memory on {self.engine.device} even for one photo")
+            error = PhotoError(
+                "out_of_memory", f"there is not enough memory on {self.engine.device} even for one photo"
+            )
         elif error is None and logits is not None:
             if np.isfinite(logits).all():
                 predictions = self._predict(logits)
             else:
                 hint = "" if self.engine.dtype == "float32" else "; try --dtype float32"
-                error = PhotoError("not_finite", f"the network gave no finite score in {self.engine.dtype}{hint}")
+                error = PhotoError("not_finite", f"the network's scores are not finite in {self.engine.dtype}{hint}")
         floor = floor_of(predictions[0], self.floors, self.min_score) if predictions else None
         unsure = floor is not None and predictions[0].score < floor
         self.times.add(ready.seconds)

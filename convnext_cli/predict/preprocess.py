@@ -29,7 +29,7 @@ from convnext_cli.storage.filesystems import READERS
 # Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
 # each is held in memory until it is decoded.
 LARGE = 32 * 2**20
-# Bytes of photos out of shards that wait to be decoded.
+# Bytes of photos from shards that wait to be decoded.
 IN_FLIGHT = 256 * 2**20
 # Bytes of photos at full size that wait for the network.
 DECODED = 512 * 2**20
@@ -38,7 +38,16 @@ _few_large = Semaphore(4)
 
 @dataclass
 class Ready:
-    """One photo on its way: the tensor, or why there is none. seconds: of each stage, as ``Times.add`` takes them."""
+    """A photo that was prepared: its tensor, or why there is none.
+
+    Args:
+        photo: the photo, without its bytes.
+        width, height: of the upright photo, in pixels; None if it was not decoded.
+        tensor: float32 (3, H, W), or uint8 (H, W, 3) for a model that does its own preprocessing.
+        error: why there is no tensor.
+        thumbnail: a small RGB picture (Pillow), if it was asked for.
+        seconds: the time of each stage, as ``Times.add`` takes them.
+    """
 
     photo: Photo
     width: int | None = None
@@ -50,7 +59,7 @@ class Ready:
 
 
 class InFlight(Protocol):
-    """Is informed of what is being worked on, so that this is known after the process has died."""
+    """Records the photos that are being worked on, so that they are known after the process has died."""
 
     def begin(self, path: str) -> int: ...
 
@@ -61,18 +70,18 @@ class InFlight(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
-    """How photos become tensors.
+    """Turns photos into tensors.
 
     Args:
-        preprocessing: the model's, or the user's own.
+        preprocessing: that of the model, or the user's own.
         as_photos: the model does its preprocessing itself, and takes uint8 photos.
         workers: threads that decode.
         max_pixels: larger photos fail as ``too_large``.
         fast_decode: decode large JPEGs and camera raw files at a fraction of their size: quicker, not exact.
         timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
         thumbnail: edge in pixels of the small picture kept in a row; 0 for none.
-        times: is added to.
-        in_flight: is informed of what is being worked on.
+        times: to which the time of each photo is added.
+        in_flight: records the photos that are being worked on.
     """
 
     preprocessing: Preprocessing
@@ -86,12 +95,18 @@ class Preprocessor:
     in_flight: InFlight | None = None
 
     def prepared(self, photos: Iterator[Photo], budget: Budget, ahead: int) -> Iterator[Ready]:
-        """The photos in their order, each with its tensor or why it has none. ahead: tensors that may wait."""
-        # Bounded: enough for the batch being filled and the next photos, never the whole folder. A thread of its own
-        # asks for photos, so that what is ready goes on while a slow source is waited for.
+        """Prepare photos on threads, and yield them in their order.
+
+        Args:
+            photos: the photos.
+            budget: processor threads that are shared with the engine.
+            ahead: how many tensors may wait.
+        """
+        # Bounded: enough for the batch being filled and the next photos, never the whole folder. A separate thread
+        # asks for photos, so that prepared photos are not held up by a slow source.
         pending: SimpleQueue[Task[Photo, Ready] | BaseException | None] = SimpleQueue()
         room = Semaphore(ahead + self.workers)
-        files = ByteBudget(IN_FLIGHT)  # that came with their bytes, out of a shard
+        files = ByteBudget(IN_FLIGHT)  # photos that came with their bytes, from a shard
         photos_decoded = ByteQueue(DECODED)  # at full size, for models that resize them
         numbers: dict[int, int] = {}  # by identity of the photo
 
@@ -109,10 +124,10 @@ class Preprocessor:
         def feed() -> None:
             end: BaseException | None = None
             try:
-                far = False
+                is_remote = False
                 for number, photo in enumerate(photos):
-                    if not far and photo.data is None and is_url(photo.path):
-                        far = True
+                    if not is_remote and photo.data is None and is_url(photo.path):
+                        is_remote = True
                         decoders.grow(READERS)
                         self.times.readers = READERS
                         room.release(READERS)
@@ -133,7 +148,7 @@ class Preprocessor:
                 if isinstance(task, BaseException):
                     raise task
                 ready = task.result() or self._late(task.item)
-                files.give(task.item)  # its thread may still be at it, but must not hold the others up
+                files.give(task.item)  # its thread may still work on it, but must not block the others
                 photos_decoded.take()
                 room.release()
                 yield ready
@@ -142,7 +157,7 @@ class Preprocessor:
             decoders.close()
             files.close()
             photos_decoded.close()
-            room.release()  # let go of the feeder, should it wait for room
+            room.release()  # release the feeder, in case it waits for room
 
     def _late(self, photo: Photo) -> Ready:
         return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
@@ -166,7 +181,7 @@ class Preprocessor:
     def _prepare(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None]) -> Ready:
         size = photo.seen.size if photo.seen is not None else None
         if size is not None and size > LARGE and is_url(photo.path):
-            with task.alone(_few_large):
+            with task.hold(_few_large):
                 return self._read_and_decode(photo, task, admit)
         with room_for(_size_here(photo), task):
             return self._read_and_decode(photo, task, admit)
@@ -209,7 +224,7 @@ class Preprocessor:
 
 
 def _without_bytes(photo: Photo) -> Photo:
-    """The photo as it is answered: its bytes need not wait for the batch."""
+    """The photo without its bytes, which need not wait for the batch."""
     return photo if photo.data is None else replace(photo, data=None)
 
 

@@ -15,7 +15,15 @@ Status = Literal["ok", "unknown", "failed", "vanished"]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One guess. rank: from 1. index: row of the classifier. id: WordNet id or None. score: as was asked for."""
+    """One prediction.
+
+    Args:
+        rank: from 1.
+        index: row of the classifier.
+        id: WordNet id, or None.
+        label: name of the class.
+        score: of the kind that was asked for.
+    """
 
     rank: int
     index: int
@@ -26,13 +34,18 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The answer for one photo.
+    """The result for one photo.
 
-    status: "ok"; "unknown" when the best score is below the floor (its guesses are kept); "failed"; "vanished" when
-    a durable job labelled the photo and it is there no more (what it said is kept).
-    width, height: pixels of the upright photo, None when it could not be read.
-    error: kind and message when failed.
-    thumbnail: a small RGB picture (Pillow) when asked for; never written.
+    Args:
+        path: of the photo, as the user named it or as it was found.
+        status: "ok"; "unknown" when the best score is below the threshold (the predictions are kept); "failed"; or
+            "vanished" when a label job finds the photo no more (its earlier result is kept).
+        width, height: of the upright photo, in pixels; None when it could not be read.
+        predictions: the best first.
+        model: name of the model.
+        model_sha256: fingerprint of its tensors.
+        error: why the photo failed.
+        thumbnail: a small RGB picture (Pillow), if it was asked for; never written.
     """
 
     path: str
@@ -46,7 +59,7 @@ class Row:
     thumbnail: Any = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON values. A path that is not UTF-8 also stands as base64 of its bytes in ``path_bytes``."""
+        """The row as JSON values. For a path that is not UTF-8, ``path_bytes`` holds its bytes as base64."""
         values: dict[str, Any] = {
             "path": self.path,
             "status": self.status,

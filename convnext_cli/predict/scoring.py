@@ -11,21 +11,24 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.predict.rows import Prediction
 
 ScoreKind = Literal["softmax", "sigmoid", "logits"]
-# What scores mean by default, by what the model was trained for (the card's ``problem``).
+# The default kind of score, by the problem that the model was trained for (the card's ``problem``).
 SCORES: dict[str, ScoreKind] = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "logits"}
 
 
 def floor_of(best: Prediction, floors: Mapping[str, float], min_score: float | None) -> float | None:
-    """The score below which a photo with this best guess is unknown."""
+    """The score below which a photo with this best prediction is "unknown"; None for no threshold."""
     named = floors.get(best.label, floors.get(best.id or ""))
     return min_score if named is None else named
 
 
 def ranked(scores: np.ndarray, labels: LabelSet, kind: ScoreKind, k: int) -> tuple[Prediction, ...]:
-    """The best guesses from the scores of all classes, float32 (classes,).
+    """The best predictions from the scores of all classes.
 
-    labels: the names; probabilities (softmax) of a group's members are added, and other scores have their best one.
-    k: how many; 0 for all.
+    Args:
+        scores: float32 (classes,).
+        labels: the names. Probabilities (softmax) of a group's members are added; of other scores the best counts.
+        kind: the kind of score.
+        k: how many predictions; 0 for all.
     """
     best = np.arange(len(scores))  # the classifier row that stands for each label
     if labels.groups is not None:
@@ -44,7 +47,7 @@ def ranked(scores: np.ndarray, labels: LabelSet, kind: ScoreKind, k: int) -> tup
 
 
 def score(logits: np.ndarray, kind: ScoreKind, temperature: float = 1.0) -> np.ndarray:
-    """Scores from the logits of one photo, computed in float32; "logits" leaves them as they are."""
+    """Scores from the logits of one photo, computed in float32; "logits" leaves them unchanged."""
     x = logits.astype(np.float32)
     if kind == "logits":
         return x

@@ -1,4 +1,4 @@
-"""Times: what a stream of photos took, by stage."""
+"""Times: the time that a stream of photos takes, by stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Times:
-    """Seconds spent in each stage, added over all threads, and from first to last (wall); counts of photos."""
+    """Seconds spent in each stage, added over all threads; seconds from first to last (``wall``); counts of photos."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -18,10 +18,10 @@ class Times:
     failed: int = 0
     unknown: int = 0
     workers: int = 1
-    readers: int = 1  # where they are more than decode
+    readers: int = 1  # more than ``workers`` for photos behind URLs
 
     def add(self, seconds: tuple[float, ...]) -> None:
-        """Count a photo, with what it took to read, decode and prepare it, as far as it came."""
+        """Count a photo, with the seconds that it took to read, decode and prepare it, as far as it got."""
         self.photos += 1
         read, decode, prepare = (*seconds, 0.0, 0.0, 0.0)[:3]
         self.read += read
@@ -29,12 +29,12 @@ class Times:
         self.prepare += prepare
 
     def limiting(self) -> str:
-        """The stage that kept the others waiting: the most wall time with its threads side by side."""
+        """The stage that limits the speed: the one with the most wall time, when its threads run in parallel."""
         wall = self._by_stage()
         return max(wall, key=lambda name: wall[name])
 
     def shares(self) -> str:
-        """Each stage's share of the time of all: "decoding 40 %, network 55 % …"."""
+        """The share of each stage in the total time: "decoding 40 %, engine 55 % …"."""
         wall = self._by_stage()
         total = sum(wall.values()) or 1.0
         return ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in wall.items())

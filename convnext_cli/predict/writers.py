@@ -1,4 +1,4 @@
-"""Writers: rows as json, jsonl, csv, tsv and parquet, one class a format. Tables are drawn by ``cli/``."""
+"""Writers of rows as json, jsonl, csv, tsv and parquet, one class for each format. ``cli/`` draws tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convnext_cli.predict.rows import Row, to_json
 
 
 class Writer(Protocol):
-    """Where rows go. ``close`` completes the document, also when the run ended early."""
+    """Writes rows in one format. ``close`` completes the document, even when the run ends early."""
 
     def write(self, row: Row) -> None: ...
     def close(self) -> None: ...
@@ -48,7 +48,7 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """A header, then one line a photo: k guesses side by side. UTF-8; other bytes of a path as ``\\udcXX``."""
+    """A header, then one line for each photo with k predictions. UTF-8; other bytes of a path as ``\\udcXX``."""
 
     delimiter = ","
 
@@ -76,7 +76,7 @@ class CsvWriter:
 
 
 class TsvWriter(CsvWriter):
-    """The same with tabs."""
+    """Like CSV, with tabs."""
 
     delimiter = "\t"
 
@@ -109,7 +109,11 @@ class ParquetWriter:
 
 
 def arrow_schema() -> Any:
-    """The columns of rows in Arrow. Raises UnavailableError without pyarrow."""
+    """The Arrow schema of rows.
+
+    Raises:
+        UnavailableError: pyarrow is missing.
+    """
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -139,18 +143,22 @@ def arrow_schema() -> Any:
 
 
 def arrow_table(rows: Sequence[Row]) -> Any:
-    """Rows as an Arrow table. Raises UnavailableError without pyarrow."""
+    """Rows as an Arrow table.
+
+    Raises:
+        UnavailableError: pyarrow is missing.
+    """
     schema = arrow_schema()
     import pyarrow as pa
 
-    found = []
+    records = []
     for row in rows:
         values = row.to_dict()
         if "path_bytes" in values:
             values["path_bytes"] = row.path.encode("utf-8", "surrogateescape")
             values["path"] = row.path.encode("utf-8", "backslashreplace").decode()
-        found.append(values)
-    return pa.Table.from_pylist(found, schema=schema)
+        records.append(values)
+    return pa.Table.from_pylist(records, schema=schema)
 
 
 @dataclass(frozen=True)
@@ -158,9 +166,9 @@ class Format:
     """A format of files of rows.
 
     Args:
-        name: as ``-f`` takes it.
-        writer: called with an open file and the number of guesses that flat formats have columns for.
-        suffixes: of its files, with the dot, in lower case.
+        name: the value of ``-f``.
+        writer: called with an open file and the number of predictions for which flat formats have columns.
+        suffixes: of its files, in lower case with the dot.
     """
 
     name: str
@@ -181,5 +189,5 @@ JOB_FORMATS = (*FORMATS, "sqlite")  # the output of a durable job can be its own
 
 
 def format_by_suffix(suffix: str) -> str | None:
-    """The name of the format of files with a suffix, whatever its case; None for an unknown one."""
+    """The name of the format with a suffix, whatever its case; None for an unknown suffix."""
     return next((form.name for form in _ALL if suffix.lower() in form.suffixes), None)

@@ -1,6 +1,6 @@
 """Photos behind a URL: object stores, hubs, archives, by way of fsspec.
 
-``addresses`` says what a URL is and keeps secrets out of texts, ``places`` opens the file system that it names,
-``listing`` lists without holding what it lists, ``reading`` reads; ``patience`` tries again what may yet succeed, and
-``failures`` says in our own words what did not.
+``addresses`` parses URLs and keeps secrets out of messages, ``filesystems`` opens the file system that a URL names,
+``listing`` lists objects page by page, ``reading`` reads them, ``retry`` repeats requests that may yet succeed, and
+``failures`` translates the errors of the stores' libraries.
 """

@@ -1,4 +1,4 @@
-"""URLs as users type them: which are taken, what they need, and what of them must never be shown."""
+"""URLs as users type them: which schemes are accepted, what each needs, and which parts are secret."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SCHEMES: dict[str, str | None] = {
     "memory": None,
     "zip": None,
 }
-# What opens no connection.
+# These schemes open no connection.
 LOCAL = frozenset({"file", "local", "memory", "zip"})
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _DRIVE = re.compile(r"/[A-Za-z]:")
-# Between :// (:/ where it went through Path) and @: a user and a password, which may hold slashes (an ARN has colons,
-# too); or a lone token, but in schemes where what stands there is the name of a container or a repository.
+# Between :// (:/ after Path) and @: a user and a password, which may hold slashes (an ARN has colons, too); or a lone
+# token, except in schemes where a container or a repository is named there.
 _USER = re.compile(
     r"""(:/{1,2})(?!arn:)[^/@\s"<>]*:[^\s"<>]*@
     |(?<![a-z0-9+.])(?!(?:az|abfss?|hf|zip|memory|file|local):)([a-z][a-z0-9+.-]+:/{1,2})[^/\s"<>]*@""",
@@ -46,71 +46,72 @@ _ENVIRONMENT = re.compile(
 )
 _JSON = re.compile(r'"([^"]*)"\s*:\s*"([^"]*)"')
 _SECRET_NAME = re.compile(r"key|secret|token|password|sas|string", re.IGNORECASE)
-_SHORTEST = 8  # characters; what is shorter is no secret, and may stand in any word
+_SHORTEST = 8  # characters; shorter text is not a secret, and may be part of any word
 
 
 def is_url(path: str) -> bool:
-    """Whether this is a URL, of whatever scheme; on no system does a path begin so."""
+    """Whether this is a URL of any scheme; no system has paths that begin like one."""
     return _URL.match(path) is not None
 
 
 def links(url: str) -> list[str]:
     """The parts of a chained URL, the inner one first: ``zip://a.jpg::s3://b/c.zip`` has two; the last may be a path.
 
-    Only what lies in an archive is chained: two colons in a key are a part of it.
+    Only archives are chained: elsewhere two colons are part of a key.
     """
     inner, colons, outer = url.partition("::")
     return [inner, *links(outer)] if colons and scheme(url) == "zip" else [url]
 
 
 def scheme(url: str) -> str:
-    """In small letters; "file" for a path."""
+    """The scheme in lower case; "file" for a path."""
     return url.partition("://")[0].lower() if is_url(url) else "file"
 
 
 def plain(path: str) -> str:
-    """A ``file://`` URL as the path that it stands for; anything else as it is."""
+    """The path that a ``file://`` URL stands for; anything else unchanged."""
     if scheme(path) not in ("file", "local") or not is_url(path):
         return path
-    found = path.partition("://")[2].removeprefix("localhost/" if path.startswith("file://localhost/") else "")
+    name = path.partition("://")[2].removeprefix("localhost/" if path.startswith("file://localhost/") else "")
     if path.startswith("file://localhost/"):
-        found = f"/{found}"
-    if os.name == "nt" and _DRIVE.match(found):
-        found = found[1:]
-    decoded = unquote(found, errors="surrogateescape")
-    return decoded if not os.path.lexists(found) and os.path.lexists(decoded) else found
+        name = f"/{name}"
+    if os.name == "nt" and _DRIVE.match(name):
+        name = name[1:]
+    decoded = unquote(name, errors="surrogateescape")
+    return decoded if not os.path.lexists(name) and os.path.lexists(decoded) else name
 
 
 def suffix(url: str) -> str:
-    """The suffix of what a URL or a path names, in lower case with the dot."""
+    """The suffix of the file that a URL or a path names, in lower case with the dot."""
     return os.path.splitext(links(url)[0])[1].lower()  # noqa: PTH122 - URLs
 
 
 def opens_connection(url: str) -> bool:
+    """Whether reading this URL opens a connection."""
     return any(scheme(link) not in LOCAL for link in links(url))
 
 
 def check(url: str) -> None:
-    """Raises UsageError for a URL that is not taken: fetched from the web, of an unknown scheme, or with a password."""
+    """Raise UsageError for a URL that is not accepted: from the web, of an unknown scheme, or with a password."""
     for link in links(url):
         name = scheme(link)
         if name in ("http", "https"):
             raise UsageError(
-                f"{scrub(url)} is a URL; photos are never fetched",
-                "download it first, or pipe it: curl … | convnext classify -",
+                f"{scrub(url)} is a web address, and photos are not fetched from the web",
+                "download it first, or pipe it: curl URL | convnext classify -",
             )
         if _USER.search(link) or _QUERY.search(link.partition("?")[2]):
             raise UsageError(
-                f"{scrub(url)} holds a password or a key, which would stand in every row",
-                "leave it out: credentials are taken from where the store's own tools look for them (docs/remote.md)",
+                f"{scrub(url)} contains a password or a key, which would appear in every row",
+                "remove it: credentials are read from where the store's own tools look for them (docs/remote.md)",
             )
         if name not in SCHEMES:
-            known = ", ".join(f"{name}://" for name in SCHEMES)
-            raise UsageError(f"{name}:// is no kind of URL that is known here", f"take one of {known}")
+            schemes = ", ".join(f"{name}://" for name in SCHEMES)
+            raise UsageError(f"URLs that begin with {name}:// are not supported", f"use one of {schemes}")
 
 
 def scrub(text: str) -> str:
-    """A text without passwords, keys and signatures: those of URLs, and those that the environment holds."""
+    """Remove passwords, keys and signatures from a text: those in URLs, and those in the environment."""
     for secret in _in_environment():
         text = text.replace(secret, "…")
     text = _USER.sub(r"\1\2…@", text)
@@ -119,12 +120,12 @@ def scrub(text: str) -> str:
 
 
 def _in_environment() -> list[str]:
-    """The longest first, since one may hold another."""
-    found = {value for name, value in os.environ.items() if _ENVIRONMENT.match(name)}
+    """The secrets in the environment, the longest first, since one may contain another."""
+    secrets = {value for name, value in os.environ.items() if _ENVIRONMENT.match(name)}
     for name, value in os.environ.items():
         if name.startswith("FSSPEC_") and value.startswith("{"):  # options of a library, as JSON
-            found |= {inner for key, inner in _JSON.findall(value) if _SECRET_NAME.search(key)}
-    return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
+            secrets |= {inner for key, inner in _JSON.findall(value) if _SECRET_NAME.search(key)}
+    return sorted((value for value in secrets if len(value) >= _SHORTEST), key=len, reverse=True)
 
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -132,21 +133,24 @@ _MOST = 100_000  # names that one pattern may stand for
 
 
 def expanded(path: str) -> list[str]:
-    """``shard-{000..041}.tar`` as the names that it stands for, as a shell would; others as they are.
+    """Expand ``shard-{000..041}.tar`` as a shell does; other names are returned unchanged.
 
-    Raises UsageError when there are too many.
+    Raises:
+        UsageError: the pattern stands for too many names.
     """
-    found = _RANGE.search(path)
-    if found is None:
+    match = _RANGE.search(path)
+    if match is None:
         return [path]
-    first, last = found[1], found[2]
+    first, last = match[1], match[2]
     width = len(first) if first.startswith("0") or last.startswith("0") else 0
     step = 1 if int(first) <= int(last) else -1
     numbers = range(int(first), int(last) + step, step)
-    rest = expanded(path[found.end() :]) if len(numbers) <= _MOST else []
+    rest = expanded(path[match.end() :]) if len(numbers) <= _MOST else []
     if len(numbers) * len(rest) > _MOST or not rest:
-        raise UsageError(f"{scrub(path)} stands for more than {_MOST:,} names", "name a folder, or use a glob")
-    return [f"{path[: found.start()]}{number:0{width}d}{tail}" for number in numbers for tail in rest]
+        raise UsageError(
+            f"{scrub(path)} stands for more than {_MOST:,} names", "name a folder, or use a glob such as shard-*.tar"
+        )
+    return [f"{path[: match.start()]}{number:0{width}d}{tail}" for number in numbers for tail in rest]
 
 
 def places(paths: Iterable[str | os.PathLike[str]], *, offline: bool) -> tuple[str, ...]:
@@ -162,20 +166,24 @@ def places(paths: Iterable[str | os.PathLike[str]], *, offline: bool) -> tuple[s
     plain_paths = tuple(plain(os.fspath(path)) for path in paths)
     for path in plain_paths:
         if offline and is_url(path) and opens_connection(path):
-            raise UsageError(f"{scrub(path)} is not on this machine", "leave --offline out, or copy the photos here")
+            raise UsageError(
+                f"{scrub(path)} is not on this machine, and --offline forbids connections",
+                "run the command without --offline, or copy the photos to this machine",
+            )
     return plain_paths
 
 
 def check_output(target: str) -> None:
-    """Raises UsageError for a URL: results are written here."""
+    """Raise UsageError for a URL: results are written to this machine only."""
     if is_url(target):
         raise UsageError(
-            f"{scrub(target)} is a URL; results go into a file on this machine", "copy it there afterwards"
+            f"{scrub(target)} is a URL, and results can only be written to this machine",
+            "write to a file, and copy it afterwards",
         )
 
 
 @cache
-def needed(name: str) -> str:
-    """The pip line for a scheme."""
+def install_command(name: str) -> str:
+    """The pip command that installs the library for a scheme."""
     extra = SCHEMES.get(name)
     return f"pip install 'convnext-cli[{extra or 'remote'}]'"

@@ -1,7 +1,7 @@
-"""What the libraries of the stores raise, and what it means: to a photo, to a command, and to trying again.
+"""Errors of the stores' libraries: whether to retry, and the photo error or command error that each becomes.
 
-Each has exceptions of its own. What they share is looked at: Python's own kinds, the status of an HTTP answer, and the
-kinds' names, along the chain of causes.
+Each library has its own exceptions. They are recognised by what they share along the chain of causes: Python's own
+exception types, the status of an HTTP response, and the names of exception types.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import socket
 from collections.abc import Iterator
 
 from convnext_cli.base.errors import ConvNextError, NetworkError, PhotoError, UnavailableError, UsageError
-from convnext_cli.storage.addresses import check, links, needed, scheme, scrub
+from convnext_cli.storage.addresses import check, install_command, links, scheme, scrub
 
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _BUSY_WORDS = ("SlowDown", "ServiceUnavailable", "Throttl", "RequestTimeout", "TooManyRequests", "reduce your request")
 
 
 def _kinds(names: str) -> frozenset[str]:
-    """Exceptions of the libraries by name: none of these has to be there."""
+    """Names of exception types: none of the libraries has to be installed."""
     return frozenset(names.split())
 
 
@@ -49,13 +49,13 @@ _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from."""
+    """An exception, then its causes."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or found.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _names(error: BaseException) -> set[str]:
@@ -63,7 +63,7 @@ def _names(error: BaseException) -> set[str]:
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of the HTTP answer behind an exception."""
+    """The status of the HTTP response behind an exception."""
     for cause in causes(error):
         response = getattr(cause, "response", None)
         values = [getattr(cause, name, None) for name in ("status", "status_code", "code")]
@@ -78,7 +78,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def is_throttled(error: BaseException) -> bool:
-    """Whether the store asks to come back later."""
+    """Whether the store asks for fewer requests."""
     if _status(error) in _BUSY:
         return True
     busy = any(isinstance(cause, OSError) and cause.errno == errno.EBUSY for cause in causes(error))
@@ -86,23 +86,25 @@ def is_throttled(error: BaseException) -> bool:
 
 
 def is_timeout(error: BaseException) -> bool:
+    """Whether the store did not answer in time."""
     return bool(_names(error) & _TIMEOUTS) or any(isinstance(cause, TimeoutError) for cause in causes(error))
 
 
 def is_unknown_host(error: BaseException) -> bool:
+    """Whether the store's host name cannot be resolved."""
     return any(isinstance(cause, socket.gaierror) for cause in causes(error)) or "ClientConnectorDNSError" in _names(
         error
     )
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether there was no connection, or it broke."""
+    """Whether the connection failed or broke."""
     kinds = (ConnectionError, socket.gaierror, EOFError)
     return bool(_names(error) & _BROKEN) or any(isinstance(cause, kinds) for cause in causes(error))
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether there is no such thing."""
+    """Whether the object, the bucket or the repository does not exist."""
     return (
         isinstance(error, FileNotFoundError | NotADirectoryError)
         or bool(_names(error) & _GONE)
@@ -111,7 +113,7 @@ def is_missing(error: BaseException) -> bool:
 
 
 def is_denied(error: BaseException) -> bool:
-    """Whether it may not be seen, or there is nothing to show that it may."""
+    """Whether access is denied, or credentials are missing."""
     return (
         isinstance(error, PermissionError)
         or bool(_names(error) & _NO_CREDENTIALS)
@@ -121,78 +123,85 @@ def is_denied(error: BaseException) -> bool:
 
 
 def is_past_end(error: BaseException) -> bool:
-    """Whether there are no bytes in the range that was asked for."""
+    """Whether the requested range lies beyond the end of the object."""
     return _status(error) == 416 or any("InvalidRange" in str(cause) for cause in causes(error))
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether another try may succeed."""
+    """Whether a retry may succeed."""
     if is_missing(error) or is_denied(error) or is_past_end(error) or is_unknown_host(error):
         return False
     return is_throttled(error) or is_timeout(error) or is_broken(error)
 
 
 def photo_error(error: BaseException) -> PhotoError:
-    """Why a photo has no row but a failed one, after the last try."""
+    """The error of a photo that could not be read, after the last try."""
     if isinstance(error, PhotoError):
         return error
     if is_missing(error):
-        return PhotoError("missing", "there is no such object in the store, or not any more")
+        return PhotoError("missing", "the store has no such object")
     if is_denied(error):
-        return PhotoError("permission", "the store does not let this user read it")
+        return PhotoError("permission", "the store denies access to it")
     if is_past_end(error):
         return PhotoError("empty", "the file is empty")
     if is_throttled(error):
-        return PhotoError("timeout", f"the store was too busy each time that it was asked ({_said(error)})")
+        return PhotoError("timeout", f"the store was too busy at every try ({_one_line(error)})")
     if is_timeout(error):
-        return PhotoError("timeout", "the store did not answer in time, each time that it was asked")
+        return PhotoError("timeout", "the store did not answer in time at any try")
     if is_broken(error):
-        return PhotoError("timeout", f"the connection to the store failed each time ({_said(error)})")
+        return PhotoError("timeout", f"the connection to the store failed at every try ({_one_line(error)})")
     if isinstance(error, IsADirectoryError):
         return PhotoError("not_a_file", "it is a folder, not a file")
-    return PhotoError("corrupt", f"it cannot be read: {_said(error)}")
+    return PhotoError("corrupt", f"it cannot be read: {_one_line(error)}")
 
 
 def command_error(error: BaseException, url: str, *, writing: bool = False) -> ConvNextError:
-    """What ends a command that could not look at a URL, or not write there."""
+    """The error of a command that could not read a URL, or not write to it.
+
+    Args:
+        error: the exception of the store's library.
+        url: the URL; its secrets are removed from the message.
+        writing: whether the command wanted to write there.
+    """
     shown = scrub(url)
     if isinstance(error, ConvNextError):
         return error
     if is_missing(error):
-        return UsageError(f"{shown} does not exist", "check the spelling of the bucket and of what follows it")
+        return UsageError(f"{shown} does not exist", "check the spelling of the bucket and of the path in it")
     if is_denied(error):
         name = scheme(links(url)[-1])
         how = _CREDENTIALS.get(_ALIASES.get(name, name), "")
-        done, may = ("written to", "write or remove there") if writing else ("looked at", "list or read it")
-        hint = "nobody is logged in" if _names(error) & _NO_CREDENTIALS else f"this user may not {may}"
-        return UsageError(f"{shown} may not be {done}: {_said(error)}", f"{hint}: {how}" if how else hint)
+        done, may = ("write to", "write or delete there") if writing else ("read", "list or read it")
+        hint = "log in first" if _names(error) & _NO_CREDENTIALS else f"use an account that may {may}"
+        return UsageError(f"no permission to {done} {shown}: {_one_line(error)}", f"{hint}: {how}" if how else hint)
     if is_unknown_host(error):
         return NetworkError(
-            f"{shown}: the store's host is not known", "check the endpoint's address and the connection"
+            f"{shown}: the name of the store's host cannot be resolved",
+            "check the endpoint's address and the connection",
         )
     if is_throttled(error):
-        return NetworkError(f"{shown}: the store was too busy: {_said(error)}", "give the same command again later")
+        return NetworkError(f"{shown}: the store was too busy: {_one_line(error)}", "run the same command again later")
     if is_broken(error) or is_timeout(error):
         return NetworkError(
-            f"{shown}: the store was not reached: {_said(error)}",
+            f"{shown}: the store cannot be reached: {_one_line(error)}",
             "check the connection and, where one is set, the endpoint's address (AWS_ENDPOINT_URL)",
         )
-    return UsageError(f"{shown} cannot be looked at: {_said(error)}", "check the URL")
+    return UsageError(f"{shown} cannot be read: {_one_line(error)}", "check the URL")
 
 
 def missing_library(error: ImportError, url: str) -> UnavailableError:
-    """What to install for a URL."""
+    """The error for a URL whose library is not installed, with the command that installs it."""
     check(url)
     try:
         import fsspec  # noqa: F401
     except ImportError:
         return UnavailableError("reading from URLs needs fsspec", "pip install fsspec")
     name = next((scheme(link) for link in links(url) if scheme(link) in str(error)), scheme(links(url)[-1]))
-    return UnavailableError(f"reading {name}:// needs another library: {scrub(str(error))}", needed(name))
+    return UnavailableError(f"reading {name}:// needs another library: {scrub(str(error))}", install_command(name))
 
 
-def _said(error: BaseException) -> str:
-    """An exception's words on one line, without secrets."""
+def _one_line(error: BaseException) -> str:
+    """The message of an exception on one line, without secrets."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    told = " ".join(scrub(str(words)).split()) or type(error).__name__
-    return told if len(told) <= 200 else f"{told[:200]}…"
+    text = " ".join(scrub(str(words)).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"

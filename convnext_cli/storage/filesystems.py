@@ -15,13 +15,20 @@ from convnext_cli.storage.ranges import opened
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-READERS = 32  # objects that are read or looked at side by side: they wait for the network, not for a processor
+READERS = 32  # parallel requests: they wait for the network, not for a processor
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Place:
-    """A URL. fs: where it is. path: as the file system calls it. head, tail: what stands around names in URLs."""
+    """The location that a URL names.
+
+    Args:
+        url: the URL as the user typed it.
+        fs: the file system.
+        path: the path in that file system.
+        head, tail: the text before and after a name in the URLs of this location.
+    """
 
     url: str
     fs: AbstractFileSystem
@@ -30,19 +37,21 @@ class Place:
     tail: str
 
     def url_of(self, name: str) -> str:
-        """The URL of what the file system lists below this place."""
+        """The URL of a name that the file system lists below this place."""
         return f"{self.head}{name[len(self.path) :] if self.path else name.lstrip('/')}{self.tail}"
 
     def below(self, name: str) -> str:
-        """What of a listed name lies below this place, without a slash in front."""
+        """The part of a listed name below this place, without a leading slash."""
         return name[len(self.path) :].lstrip("/")
 
 
 def locate(url: str) -> Place:
     """The place of a URL. No connection is opened, unless it lies in an archive behind another URL.
 
-    Raises UsageError for URLs that are not taken, UnavailableError where a library is missing, and what
-    ``command_error`` makes of an archive that cannot be opened.
+    Raises:
+        UsageError: the URL is not accepted.
+        UnavailableError: a library is missing.
+        ConvNextError: an archive cannot be opened (see ``command_error``).
     """
     check(url)
     first, *outer = links(url)
@@ -61,7 +70,12 @@ def locate(url: str) -> Place:
 
 @lru_cache(maxsize=64)
 def _file_system(name: str, archive: str) -> AbstractFileSystem:
-    """archive: the URL or path of the file that it is in, or nothing."""
+    """The file system of a scheme.
+
+    Args:
+        name: the scheme.
+        archive: the URL or path of the archive that is the file system; empty for none.
+    """
     import fsspec
 
     if not archive:
@@ -74,25 +88,25 @@ def _file_system(name: str, archive: str) -> AbstractFileSystem:
         around = _file_system(scheme(first), "::".join(outer))
         file: Any = opened(around, str(around._strip_protocol(first)))
     else:
-        file = Path(plain(archive)).open("rb")  # noqa: SIM115 - the file system has it
+        file = Path(plain(archive)).open("rb")  # noqa: SIM115 - the file system keeps it open
     fs = fsspec.filesystem(name, fo=file, skip_instance_cache=True)
-    fs.ls("")  # it reads its directory when first asked, and threads that ask meanwhile would find half of it
+    fs.ls("")  # it reads its directory at the first request, and other threads would see half of it
     return fs
 
 
 def _options(name: str) -> dict[str, Any]:
-    """How a file system is opened: without a memory for listings, which would hold a whole bucket."""
+    """Options that open a file system: without a cache of listings, which would hold a whole bucket."""
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if name in ("s3", "s3a"):
         import fsspec.config
 
-        given = {**fsspec.config.conf.get("s3", {}), **fsspec.config.conf.get("s3a", {})}
-        # trying again is ours (patience); the library's own tries within each of them would make minutes of it
+        configured = {**fsspec.config.conf.get("s3", {}), **fsspec.config.conf.get("s3a", {})}
+        # retries are ours (``retry``): the library's own retries within each of them would take minutes
         own = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "max_pool_connections": 2 * READERS}
-        options["config_kwargs"] = own | given.get("config_kwargs", {})
+        options["config_kwargs"] = own | configured.get("config_kwargs", {})
     return options
 
 
 def forget() -> None:
-    """Close nothing, but open anew what is asked for next: for other settings in the same process."""
+    """Open file systems again from now on, so that changed settings take effect. Nothing is closed."""
     _file_system.cache_clear()

@@ -1,7 +1,7 @@
-"""What lies in a store, found page by page: of a bucket with 10^8 keys only the page at hand is in memory.
+"""Listings of a store, page by page: of a bucket with 10^8 keys only one page is in memory.
 
-S3 is listed flat, by ``list_objects_v2``: a thousand keys a request, in the order of their bytes. Other stores have no
-such call in common; they are walked folder by folder, so that memory is that of the largest folder.
+S3 is listed flat, by ``list_objects_v2``: a thousand keys a request, in the order of their bytes. Other stores are
+walked folder by folder, so memory holds no more than the largest folder.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from convnext_cli.storage.filesystems import READERS, Place
 T = TypeVar("T")
 R = TypeVar("R")
 _MAGIC = re.compile(r"[*?[]")
-# Under these names stores say what stands for an object's bytes, and when it was changed.
+# The names under which stores give an object's checksum or tag, and the time of its last change.
 _TAGS = ("ETag", "etag", "md5Hash", "blob_id", "CRC")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What tells an object from what it was before, as far as its store says it.
+    """The state of an object, to detect that it has changed, as far as its store reports it.
 
-    size: in bytes. mtime_ns: time of change; None where there is a tag, which says more. tag: an ETag or checksum.
+    Args:
+        size: in bytes.
+        mtime_ns: time of the last change; None where there is a tag, which is more reliable.
+        tag: an ETag or checksum.
     """
 
     size: int | None
@@ -40,7 +43,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object. name: as its file system calls it."""
+    """An object in a store.
+
+    Args:
+        name: its path in the file system.
+        seen: its state when it was listed.
+    """
 
     name: str
     seen: Seen
@@ -53,9 +61,14 @@ def look(place: Place) -> Item | None:
 
 
 def below(place: Place, *, prefix: str = "", deep: bool = True) -> Iterator[Item]:
-    """The objects below a folder, each page tried again by itself; folders' own empty objects are left out.
+    """The objects below a folder. Each page is retried by itself. Empty objects that stand for folders are left out.
 
-    prefix: with which their names begin. deep: also those in folders below. Raises what the file system raises.
+    Errors of the file system are passed on.
+
+    Args:
+        place: the folder.
+        prefix: only names that begin with it.
+        deep: include the folders below.
     """
     if hasattr(place.fs, "call_s3"):
         return _pages_of_s3(place, prefix, deep)
@@ -64,25 +77,25 @@ def below(place: Place, *, prefix: str = "", deep: bool = True) -> Iterator[Item
 
 def _pages_of_s3(place: Place, prefix: str, deep: bool) -> Iterator[Item]:
     bucket, _, key = place.path.partition("/")
-    wanted: dict[str, Any] = {"Bucket": bucket, "Prefix": (f"{key}/" if key else "") + prefix}
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": (f"{key}/" if key else "") + prefix}
     if not deep:
-        wanted["Delimiter"] = "/"
+        request["Delimiter"] = "/"
     while True:
-        page = retry.patience(partial(place.fs.call_s3, "list_objects_v2", **wanted))
+        page = retry.patience(partial(place.fs.call_s3, "list_objects_v2", **request))
         for entry in page.get("Contents", ()):
             if not entry["Key"].endswith("/"):
                 yield Item(f"{bucket}/{entry['Key']}", seen(entry | {"size": entry["Size"]}))
         if not page.get("IsTruncated"):
             return
-        wanted["ContinuationToken"] = page["NextContinuationToken"]
+        request["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def _walk(place: Place, prefix: str, deep: bool) -> Iterator[Item]:
-    """Depth first, by name."""
+    """Walk depth first, by name."""
 
     def entries(path: str) -> list[dict[str, Any]]:
-        found = retry.patience(partial(place.fs.ls, path, detail=True))
-        return sorted(found, key=lambda info: str(info["name"]).rstrip("/"))
+        infos = retry.patience(partial(place.fs.ls, path, detail=True))
+        return sorted(infos, key=lambda info: str(info["name"]).rstrip("/"))
 
     stack = [iter(entries(place.path))]
     while stack:
@@ -101,6 +114,7 @@ def _walk(place: Place, prefix: str, deep: bool) -> Iterator[Item]:
 
 
 def is_glob(url: str) -> bool:
+    """Whether a URL has wildcards."""
     return _MAGIC.search(url.partition("://")[2]) is not None
 
 
@@ -132,37 +146,38 @@ def matching(place: Place, pattern: str) -> Iterator[Item]:
 
 def _translated(pattern: str) -> str:
     """A glob as a regular expression; ``**`` stands for folders only where it is a whole part."""
-    found = []
+    expressions = []
     parts = pattern.split("/")
-    for place, part in enumerate(parts):
-        last = place == len(parts) - 1
+    for level, part in enumerate(parts):
+        last = level == len(parts) - 1
         if part == "**":
-            found.append(".*" if last else "(?:.*/)?")
+            expressions.append(".*" if last else "(?:.*/)?")
             continue
-        found.append(_part(part) + ("" if last else "/"))
-    return "(?s:" + "".join(found) + ")"
+        expressions.append(_part(part) + ("" if last else "/"))
+    return "(?s:" + "".join(expressions) + ")"
 
 
 def _part(part: str) -> str:
-    made, at = "", 0
+    """One part of a glob, between slashes, as a regular expression."""
+    expression, at = "", 0
     while at < len(part):
         sign = part[at]
         at += 1
         if sign == "*":
-            made += "[^/]*"
+            expression += "[^/]*"
         elif sign == "?":
-            made += "[^/]"
+            expression += "[^/]"
         elif sign == "[" and (end := part.find("]", at + 1)) > 0:
             inside = part[at:end].replace("\\", r"\\").replace("[", r"\[")
-            made += f"[{'^' + inside[1:] if inside.startswith('!') else inside}]"
+            expression += f"[{'^' + inside[1:] if inside.startswith('!') else inside}]"
             at = end + 1
         else:
-            made += re.escape(sign)
-    return made
+            expression += re.escape(sign)
+    return expression
 
 
 def seen(info: dict[str, Any]) -> Seen:
-    """What a file system's description says of an object's state."""
+    """The state of an object, from the file system's description."""
     size = info.get("size")
     tag = next((str(info[name]) for name in _TAGS if info.get(name)), None)
     when = None if tag else next((_nanoseconds(info[name]) for name in _TIMES if info.get(name)), None)
@@ -181,8 +196,14 @@ def _nanoseconds(when: Any) -> int | None:
     return int(when * 1_000_000_000) if isinstance(when, int | float) else None
 
 
-def overlapped(work: Callable[[T], R], items: Iterable[T], wanted: Callable[[T], bool]) -> Iterator[R]:
-    """``work`` on each item, in order; on those that are ``wanted`` by threads, ahead of the others."""
+def overlapped(work: Callable[[T], R], items: Iterable[T], in_thread: Callable[[T], bool]) -> Iterator[R]:
+    """Call ``work`` on each item, and yield the results in order.
+
+    Args:
+        work: the function.
+        items: its arguments.
+        in_thread: whether an item is worked on in a thread, ahead of the others.
+    """
     ahead: deque[tuple[T, Future[R] | None]] = deque()
     pool: ThreadPoolExecutor | None = None
 
@@ -192,7 +213,7 @@ def overlapped(work: Callable[[T], R], items: Iterable[T], wanted: Callable[[T],
 
     try:
         for item in items:
-            if wanted(item):
+            if in_thread(item):
                 pool = pool or ThreadPoolExecutor(READERS, "look")
                 ahead.append((item, pool.submit(work, item)))
             elif ahead:

@@ -1,4 +1,4 @@
-"""A file of a store as a stream that can seek: read in ranges, each tried again by itself."""
+"""A file in a store as a seekable stream: it is read in ranges, and each range is retried by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ BLOCK = 4 * 2**20  # bytes a request
 
 
 class Ranges(io.RawIOBase):
-    """size: of the file, in bytes. A connection that breaks costs one range, and not the file."""
+    """A seekable stream. A broken connection costs one range, not the file.
+
+    Args:
+        fs: the file system.
+        path: the path in it.
+        size: of the file, in bytes.
+    """
 
     def __init__(self, fs: AbstractFileSystem, path: str, size: int) -> None:
         self._fs, self._path, self._size, self._at = fs, path, size, 0
@@ -39,7 +45,7 @@ class Ranges(io.RawIOBase):
         if start >= end:
             return 0
         data = retry.patience(lambda: self._fs.cat_file(self._path, start=start, end=end))
-        if len(data) > end - start:  # a store that takes no notice of ranges
+        if len(data) > end - start:  # the store ignores ranges
             data = data[start:end]
         room[: len(data)] = data
         self._at += len(data)
@@ -47,6 +53,6 @@ class Ranges(io.RawIOBase):
 
 
 def opened(fs: AbstractFileSystem, path: str, block: int = BLOCK) -> io.BufferedReader:
-    """The file, buffered. Raises what the file system raises when it is not there."""
+    """Open a file as a buffered stream. Errors of the file system are passed on."""
     size = retry.patience(lambda: fs.info(path)).get("size")
     return io.BufferedReader(Ranges(fs, path, int(size or 0)), block)

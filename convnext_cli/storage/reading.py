@@ -1,4 +1,4 @@
-"""The bytes of an object. Safe to call from many threads; none of them holds a processor while it waits."""
+"""Reading of objects. Safe to call from many threads; none of them holds a processor while it waits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from convnext_cli.storage.ranges import opened
 
 
 def read(url: str, most: int) -> bytes:
-    """The first bytes of an object, at most so many, tried again while another try may succeed.
+    """The first bytes of an object, with retries.
 
-    Raises PhotoError: missing, permission, timeout (throttled or cut off each time), corrupt; UnavailableError where a
-    library is missing.
+    Args:
+        url: of the object.
+        most: how many bytes to read at most.
+
+    Raises:
+        PhotoError: missing, permission, timeout (throttled or cut off each time), corrupt.
+        UnavailableError: a library is missing.
     """
     try:
         place = _located(url)
@@ -25,13 +30,18 @@ def read(url: str, most: int) -> bytes:
     except (PhotoError, UnavailableError):
         raise
     except Exception as error:
-        if is_past_end(error):  # of an empty object there is no first byte
+        if is_past_end(error):  # an empty object has no first byte
             return b""
         raise photo_error(error) from None
 
 
 def stream(url: str) -> io.BufferedReader:
-    """An object to be read from its beginning, or here and there. Raises PhotoError and UnavailableError."""
+    """Open an object as a seekable stream.
+
+    Raises:
+        PhotoError: the object cannot be read.
+        UnavailableError: a library is missing.
+    """
     try:
         place = _located(url)
         return opened(place.fs, place.path)
@@ -42,7 +52,7 @@ def stream(url: str) -> io.BufferedReader:
 
 
 def state(url: str) -> Seen | None:
-    """What an object is now; None where it cannot be looked at, or is a folder: reading it says why."""
+    """The present state of an object; None for a folder, or where it cannot be read: reading it will report why."""
     try:
         item = look(locate(url))
     except UnavailableError:
@@ -60,7 +70,11 @@ def _located(url: str) -> Place:
 
 
 def opened_file(url: str) -> io.BufferedReader:
-    """The same as ``stream`` for what a command cannot do without. Raises ConvNextError."""
+    """Open an object that a command cannot do without as a seekable stream.
+
+    Raises:
+        ConvNextError: the object cannot be opened.
+    """
     place = locate(url)
     try:
         return opened(place.fs, place.path)

@@ -1,4 +1,4 @@
-"""Trying again, with longer and longer pauses, what may yet succeed."""
+"""Retries, with longer and longer pauses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How often and after what pauses.
+    """A policy of retries.
 
-    tries: in all. first, longest: pauses in seconds, each twice the one before. Of each, a random half is left out, so
-    that readers who were refused together do not come back together. sleep, draw: the clock, and numbers of 0 to 1.
+    Args:
+        tries: calls in all.
+        first, longest: pauses in seconds; each is twice the one before. Up to half of each is left out at random, so
+            that readers that were refused together do not return together.
+        sleep, draw: the clock, and random numbers from 0 to 1.
     """
 
     tries: int = 6
@@ -28,7 +31,7 @@ class Patience:
     draw: Callable[[], float] = random.random
 
     def __call__(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns; raises what it raised at last, at once where another try would be in vain."""
+        """The result of ``work``. Its last error is passed on, at once where a retry cannot help."""
         for number in range(self.tries):
             try:
                 return work()
@@ -39,10 +42,10 @@ class Patience:
         raise AssertionError("tries is at least 1")
 
     def pause(self, number: int) -> float:
-        """Seconds to wait after so many failures."""
+        """Seconds to wait after this number of failures."""
         return float(min(self.longest, self.first * 2**number) * (0.5 + 0.5 * self.draw()))
 
 
-# Of reads and listings; and of the first contact, where a person waits to be told of a wrong name.
+# For reads and listings; and for the first request, where a person waits to learn of a wrong name.
 patience = Patience()
 first_contact = Patience(tries=3)

@@ -212,7 +212,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert wrong.returncode == 3 and "labels" in wrong.stderr and "Traceback" not in wrong.stderr, wrong.stderr
     away = environment | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
     unreached = run(away, SOURCE, "-o", TARGET, "-m", model, "--cluster", "auto")
-    assert unreached.returncode == 5 and "the store was not reached" in unreached.stderr, unreached.stderr
+    assert unreached.returncode == 5 and "store cannot be reached" in unreached.stderr, unreached.stderr
     far = run(environment, SOURCE, "-o", TARGET, "-m", model, "--cluster", "ray://me:hunter22@127.0.0.1:9")
     assert far.returncode == 5 and "no cluster was reached at ray://…@127.0.0.1:9" in far.stderr, far.stderr
     assert "hunter22" not in far.stderr
