@@ -143,7 +143,7 @@ def test_a_nikon_raw_is_told_by_maker_and_sub_images() -> None:
     ("data", "kind", "words"),
     [
         (b"", "empty", "empty"),
-        (b"hello, world", "not_an_image", "no known image format"),
+        (b"hello, world", "not_an_image", "not those of a known image format"),
         (b"<html><body>404 not found", "not_an_image", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not_an_image", "Git LFS"),
         (b"%PDF-1.4", "unsupported", "PDF"),

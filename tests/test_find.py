@@ -114,7 +114,7 @@ def test_folders_deeper_than_pythons_stack(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("url", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
 def test_urls_are_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="never fetched"):
+    with pytest.raises(UsageError, match="not fetched"):
         Finder().named([url])
 
 

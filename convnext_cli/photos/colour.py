@@ -1,6 +1,6 @@
-"""Pixels of any kind, as Pillow opens them, become 8-bit sRGB RGB.
+"""Converts the pixels of any mode that Pillow opens to 8-bit sRGB in mode RGB.
 
-What is decided here, and why, is told in docs/preprocessing.md.
+docs/preprocessing.md explains the decisions.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 # A profile that moves no test colour by more than this many of 255 levels is sRGB under another name.
 SRGB_TOLERANCE = 2
-# Pictures of more pixels, if they need any work, are worked on in bands of about BAND_PIXELS.
+# Pictures of more pixels that need a conversion are converted in bands of about BAND_PIXELS.
 WHOLE_BELOW = 24_000_000
 BAND_PIXELS = 1_000_000
 _LARGEST_KEPT = 1 << 20  # bytes of a profile whose transform is kept
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """The same picture in mode RGB: 8 bits, embedded profile applied, alpha laid over white; not turned.
+    """Convert a picture to mode RGB: 8 bits, embedded profile applied, alpha over white. It is not turned upright.
 
-    Large pictures are done band by band, so that what lies between is never whole in memory. An image that is already
-    as wanted is returned as it is.
+    Large pictures are converted band by band, so that no intermediate copy is as large as the picture. An image that
+    needs no conversion is returned unchanged.
     """
     levels = _levels(image)
     if image.mode == "RGB" or image.width * image.height <= WHOLE_BELOW:
@@ -95,7 +95,7 @@ def _levels(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
-    """Mode L, with ``low`` at 0 and ``high`` at 255. What is not finite becomes black, or white at +infinity."""
+    """Mode L, with ``low`` at 0 and ``high`` at 255. NaN and -infinity become black, +infinity white."""
     import numpy as np
     from PIL import Image as pil
 
@@ -106,11 +106,11 @@ def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
 
 
 def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Through the profile where it is sound and fits the pixels, else by Pillow's plain conversion."""
+    """Convert through the profile if it is valid and fits the pixels, otherwise by Pillow's plain conversion."""
     if profile:
         if image.mode in ("YCbCr", "HSV", "RGBX"):
             image = image.convert("RGB")
-        # those of cameras are small, and kept; one of megabytes would be held for nothing
+        # the small profiles of cameras are cached; one of megabytes would waste memory
         make = _transform if len(profile) <= _LARGEST_KEPT else _transform.__wrapped__
         transform = make(profile, image.mode)
         if transform is not None:
@@ -122,7 +122,7 @@ def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From this profile to sRGB (perceptual intent), or None: damaged, of other pixels, or sRGB itself.
 
-    A folder's photos come from few cameras, so the transforms are kept. littlecms' transforms may be shared by threads.
+    A folder's photos come from few cameras, so the transforms are cached. Threads may share littlecms' transforms.
     """
     space = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}.get(mode)
     if space is None or profile[16:20].decode("latin-1").strip() != space:
@@ -134,7 +134,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
-        return None if _moves_nothing(transform, mode) else transform
+        return None if _is_identity(transform, mode) else transform
     except Exception:  # a damaged profile must not cost the photo; littlecms raises several kinds
         return None
 
@@ -146,18 +146,18 @@ def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def _moves_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Tried on a grid of 9 × 9 × 9 colours, or on every grey."""
+def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether a transform changes no colour of a grid of 9 × 9 × 9, or no grey, by more than the tolerance."""
     import numpy as np
     from PIL import Image as pil
 
     if mode == "L":
         before = np.arange(256, dtype=np.uint8)[None]
-        wanted = np.repeat(before[..., None], 3, axis=2)
+        expected = np.repeat(before[..., None], 3, axis=2)
     elif mode == "RGB":
         steps = np.linspace(0, 255, 9).astype(np.uint8)
-        before = wanted = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+        before = expected = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
     else:
         return False
     after = np.asarray(transform.apply(pil.fromarray(before)))
-    return bool(np.abs(after.astype(int) - wanted.astype(int)).max() <= SRGB_TOLERANCE)
+    return bool(np.abs(after.astype(int) - expected.astype(int)).max() <= SRGB_TOLERANCE)

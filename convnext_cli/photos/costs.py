@@ -1,4 +1,4 @@
-"""Memory that decoding takes, told from a photo's header: a small file may ask for gigabytes."""
+"""The memory that decoding takes, computed from a photo's header: a small file may ask for gigabytes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,17 @@ _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _BITS, _SAMPLES, _COMPRESSION = 322, 323, 278,
 
 
 def check_memory(name: str, image: Image.Image, data: bytes, max_pixels: int, jpeg: Header) -> None:
-    """Raises PhotoError, too_large, for a small file that would take much memory.
+    """Check the memory that decoding takes.
 
-    image: with its header read. jpeg: its header, where it is one.
+    Args:
+        name: the format, as ``formats.sniff`` gives it.
+        image: Pillow's image, of which only the header is read.
+        data: the file.
+        max_pixels: the limit that the user set.
+        jpeg: the header of a JPEG; an empty one for other formats.
+
+    Raises:
+        PhotoError: too_large: the file is small, and decoding it would take much memory.
     """
     pixels = image.width * image.height
     beside = pixels * (jpeg.coefficients if jpeg.scans_follow else _BESIDE.get(name, 0.0))
@@ -42,7 +50,7 @@ def check_memory(name: str, image: Image.Image, data: bytes, max_pixels: int, jp
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises PhotoError, too_large, when there are more pixels than that."""
+    """Raise PhotoError, too_large, for a photo of more than ``max_pixels``."""
     if width * height > max_pixels:
         raise PhotoError(
             "too_large",
@@ -51,7 +59,16 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def check_small(data: bytes, memory: float, max_pixels: int) -> None:
-    """Raises PhotoError, too_large, for a small file that would take much memory. memory: in bytes."""
+    """Check the memory that decoding takes.
+
+    Args:
+        data: the file.
+        memory: bytes that decoding would take.
+        max_pixels: the limit that the user set.
+
+    Raises:
+        PhotoError: too_large: the file is small, and decoding it would take much memory.
+    """
     if _is_too_much(data, memory, max_pixels):
         raise PhotoError(
             "too_large",
@@ -74,7 +91,11 @@ def orientation(image: Image.Image) -> int:
 
 
 def _largest_tile(image: Any, max_pixels: int) -> float:
-    """The bytes of a TIFF's largest tile or strip. Raises PhotoError where tiles go far beyond the picture."""
+    """The bytes of a TIFF's largest tile or strip.
+
+    Raises:
+        PhotoError: the tiles are far larger than the picture.
+    """
     tags = image.tag_v2
     width, height = image.size
     across, down = _number(tags, _TILE_WIDTH), _number(tags, _TILE_HEIGHT)
@@ -82,14 +103,16 @@ def _largest_tile(image: Any, max_pixels: int) -> float:
         covered = -(-width // across) * across * -(-height // down) * down
         if covered > max(_LEAST_TILES, 2 * width * height) or across * down > max_pixels:
             tile = f"{across:,} × {down:,}"
-            raise PhotoError("too_large", f"its tiles of {tile} pixels go far beyond its {width:,} × {height:,}")
+            raise PhotoError("too_large", f"its tiles of {tile} pixels are far larger than its {width:,} × {height:,}")
     else:
         across, down = width, min(height, max(0, _number(tags, _ROWS)) or height)
     if _number(tags, _COMPRESSION) in (0, 1):  # read where it stands
         return 0.0
     bits = tags.get(_BITS)
-    each = sum(bits) if isinstance(bits, tuple) and len(bits) > 1 else _number(tags, _BITS) * _number(tags, _SAMPLES)
-    return float(across * down * max(1, each) / 8)
+    bits_of_pixel = (
+        sum(bits) if isinstance(bits, tuple) and len(bits) > 1 else _number(tags, _BITS) * _number(tags, _SAMPLES)
+    )
+    return float(across * down * max(1, bits_of_pixel) / 8)
 
 
 def _number(tags: Any, tag: int) -> int:

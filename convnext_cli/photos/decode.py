@@ -1,6 +1,6 @@
-"""Bytes become an upright sRGB RGB image, or a PhotoError that says why not.
+"""From bytes to an upright sRGB image in mode RGB, or to a PhotoError that says why not.
 
-Only the decoder of the format that the first bytes name is ever started. Safe to call from several threads.
+Only the decoder for the format of the first bytes is started. Safe to call from several threads.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ _WEIGHTS = {"webp": 4.0, "avif": 2.0, "heic": 1.25, "progressive": 1.5}
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file, or of the object behind a URL. Never waits on a FIFO or a device.
+    """The bytes of a file, or of the object behind a URL. This never waits for a FIFO or a device.
 
-    Raises PhotoError: missing, permission, not_a_file, empty, too_large, corrupt (the disk failed), timeout (the store
-    did not answer, however often it was asked).
+    Raises:
+        PhotoError: missing, permission, not_a_file, empty, too_large, corrupt (the disk failed), timeout (the store did
+            not answer at any try).
     """
     if is_url(path := plain(path)):
         from convnext_cli.storage.reading import read
@@ -63,19 +64,19 @@ def read_file(path: str) -> bytes:
         # O_NONBLOCK: should a FIFO take the file's place in between, opening it still does not wait.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            _check_kind(found.st_mode)
-            check_bytes(found.st_size)
+            status = os.fstat(handle)
+            _check_kind(status.st_mode)
+            check_bytes(status.st_size)
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         broken = os.path.islink(path)  # noqa: PTH114
         raise PhotoError("missing", "the link points to nothing" if broken else "there is no such file") from None
     except PermissionError:
-        raise PhotoError("permission", "it may not be read by this user") from None
+        raise PhotoError("permission", "this user has no permission to read it") from None
     except NotADirectoryError:
         raise PhotoError("missing", "a part of the path is a file, not a folder") from None
     except ValueError:
-        raise PhotoError("missing", "the path holds a NUL byte, so there is no such file") from None
+        raise PhotoError("missing", "the path contains a NUL byte, so there is no such file") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "reading failed"
         kinds: dict[int | None, FailureKind] = {
@@ -88,7 +89,11 @@ def read_file(path: str) -> bytes:
 
 
 def checked(data: bytes) -> bytes:
-    """The bytes of a file as they are. Raises PhotoError when there are none, or too many."""
+    """Check the number of bytes of a file, and return them.
+
+    Raises:
+        PhotoError: empty, or too_large.
+    """
     if not data:
         raise PhotoError("empty", "the file is empty")
     check_bytes(len(data))
@@ -96,7 +101,7 @@ def checked(data: bytes) -> bytes:
 
 
 def check_bytes(size: int) -> None:
-    """Raises PhotoError, too_large, for a file of more bytes than are read."""
+    """Raise PhotoError, too_large, for a file that is too large to be read."""
     if size > MAX_FILE_BYTES:
         raise PhotoError("too_large", f"the file has {size / 2**20:,.0f} MiB; 512 MiB is the limit")
 
@@ -116,19 +121,23 @@ def _check_kind(mode: int) -> None:
 def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | None = None) -> Decoded:
     """An upright sRGB image from the bytes of a file; of animations and multi-page files the first image.
 
-    enough: pixels that the shorter edge need have; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
-    enough, and of a camera raw file the embedded preview or half the size is taken, which is quicker, and not what
-    decoding it whole and shrinking it gives.
+    Args:
+        data: the bytes of the file.
+        max_pixels: a photo of more pixels is too large.
+        enough: pixels that the shorter edge needs. Where that is enough, a JPEG is decoded at 1/2, 1/4 or 1/8 of its
+            size, and a camera raw file by its embedded preview or at half its size. This is quicker, and not exact.
+            None decodes at full size.
 
-    Raises PhotoError: empty, not_an_image, unsupported, truncated, corrupt, too_large (more than ``max_pixels``, told
-    from the header before pixels are decoded; those of WebP count four times, of AVIF twice, of HEIC 1.25 times and of
-    progressive JPEG 1.5 times, as their decoders need that much more memory), out_of_memory.
+    Raises:
+        PhotoError: empty, not_an_image, unsupported, truncated, corrupt, out_of_memory, or too_large: more than
+            ``max_pixels`` by its header. The pixels of WebP count four times, of AVIF twice, of HEIC 1.25 times and of
+            progressive JPEG 1.5 times, since their decoders need that much more memory.
     """
     if not data:
         raise PhotoError("empty", "the file is empty")
     name = sniff(data)
     if name is None:
-        raise PhotoError("not_an_image", "its first bytes belong to no known image format")
+        raise PhotoError("not_an_image", "its first bytes are not those of a known image format")
     if name in ("html", "lfs"):
         raise PhotoError("not_an_image", f"this is a {describe(name)}, not an image")
     if name in REFUSED or name in NOT_PHOTOS:
@@ -143,7 +152,7 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | N
         raise PhotoError("out_of_memory", f"there is not enough memory to decode this {describe(name)} file") from None
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, zlib.error, EOFError and more
         raise _failure(name, data, error) from None
-    except SystemExit:  # a library's way to give up must not end the job
+    except SystemExit:  # a library that exits must not end the job
         raise PhotoError("corrupt", f"the {describe(name)} file made its decoder give up") from None
 
 
@@ -160,15 +169,15 @@ def pixels_of(data: bytes) -> int:
 
 
 def _failure(name: str, data: bytes, error: Exception) -> PhotoError:
-    """What a decoder's exception means. Its words are kept only where Pillow names what it lacks."""
-    said = str(error)
+    """The error for a decoder's exception. Its message is kept only where Pillow names a missing feature."""
+    words = str(error)
     if type(error).__name__ == "DecompressionBombError":  # of a frame or tile; the photo's own size is checked before
         return PhotoError(
             "too_large", f"the {describe(name)} file claims to hold far more pixels than it has bytes for"
         )
-    if isinstance(error, NotImplementedError) or said.startswith("Unsupported"):
-        return PhotoError("unsupported", f"a rare kind of {describe(name)} ({said}); convert it to JPEG or PNG")
-    if "truncated" in said.lower() or isinstance(error, EOFError) or cut_short(name, data):
+    if isinstance(error, NotImplementedError) or words.startswith("Unsupported"):
+        return PhotoError("unsupported", f"a rare kind of {describe(name)} ({words}); convert it to JPEG or PNG")
+    if "truncated" in words.lower() or isinstance(error, EOFError) or cut_short(name, data):
         return PhotoError("truncated", f"the {describe(name)} file ends too early")
     return PhotoError("corrupt", f"the {describe(name)} file is damaged")
 
@@ -181,7 +190,7 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
         return decode_raw(data, max_pixels, enough, decode_preview=decode)
     header = read_header(data) if name == "jpeg" else Header()
     image = _open(name, data)
-    whole = width, height = image.size
+    full_size = width, height = image.size
     weight = _WEIGHTS.get("progressive" if header.scans_follow else name, 1.0)
     check_size(width, height, int(max_pixels / weight))
     check_scans(data, header)
@@ -190,7 +199,7 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
         edge = min(width, height)
         scale = next((scale for scale in (8, 4, 2) if edge // scale >= enough), 1)
         image.draft(None, (width // scale, height // scale))  # keeps the mode
-    smaller = image.size != whole
+    smaller = image.size != full_size
     with one_at_a_time(image.width * image.height):
         image.load()
         pixels = to_srgb(image)
@@ -203,7 +212,7 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
-    """The one decoder for this format, with the header read; ``Image.open`` has limits of its own."""
+    """Open a file with the decoder of its format, which reads the header; ``Image.open`` has limits of its own."""
     file = io.BytesIO(data)
     if name == "jpeg":  # of a multi-picture file (MPO) the first picture
         from PIL.JpegImagePlugin import JpegImageFile
@@ -235,7 +244,9 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
     from PIL import features
 
     if not features.check(name):
-        raise PhotoError("unsupported", f"this Pillow reads no {describe(name)}: pip install --upgrade pillow")
+        raise PhotoError(
+            "unsupported", f"this version of Pillow cannot read {describe(name)}: pip install --upgrade pillow"
+        )
     if name == "webp":
         from PIL.WebPImagePlugin import WebPImageFile
 
@@ -246,9 +257,13 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 def upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
-    """The pixels as the orientation in the file's EXIF (or XMP) asks; damaged EXIF asks nothing.
+    """Turn pixels upright by the orientation in the file's EXIF (or XMP); damaged EXIF is ignored.
 
-    TIFF is already turned by Pillow and HEIC by its decoder; both have then taken the tag away.
+    Pillow has already turned a TIFF, and the HEIC decoder its photo; both then remove the tag.
+
+    Args:
+        image: the opened file.
+        pixels: its pixels in mode RGB.
     """
     from PIL.Image import Transpose
 

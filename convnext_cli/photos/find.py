@@ -1,6 +1,6 @@
-"""From what the user named to photos: files, folders, URLs, globs, lists, standard input. Nothing is read twice.
+"""From the paths that a user typed to photos: files, folders, URLs, globs, lists, standard input.
 
-Paths are ``str`` as Python gives them: bytes that are not UTF-8 stand as surrogate escapes (PEP 383). URLs are found in
+Paths are ``str`` as Python gives them: bytes that are not UTF-8 are surrogate escapes (PEP 383). URLs are found in
 ``remote_photos.py``; ``file://`` is another spelling of a path.
 """
 
@@ -29,15 +29,20 @@ _SPELLING = "check the spelling"
 
 @dataclass
 class Finder:
-    """Walks and lists lazily. ``passed_over`` counts, by type, the files of walked folders that say no image.
+    """Finds photos lazily. ``passed_over`` counts, by type, the files that were skipped because they are not images.
 
-    recursive: go into folders that a list or a glob names; those that are named themselves are walked in any case, and
-    stand in ``looked_into``. A walk goes ``depth`` levels at most (1: their own files). hidden: names that begin with a
-    dot too. links: into linked folders too, never in a circle. include, exclude: globs; one without a slash is for
-    names, another for paths from the named folder, where * goes over slashes. Excluded folders are not gone into. skip:
-    absolute paths of folders that are left out. shards: tar shards and image parquet files are folders of photos, which
-    are "opened", or "kept" as they are for ``members``; or "ignored", and then files as others. offline: URLs of lists
-    that need a connection are not read.
+    Args:
+        recursive: walk folders that a list or a glob names. Folders that the user names are always walked, and are
+            added to ``looked_into``.
+        depth: the deepest level of a walk; 1 for the files of the named folder alone; None for all levels.
+        hidden: include names that begin with a dot.
+        links: follow links to folders, never in a circle.
+        include, exclude: globs. One without a slash is matched with names, another with paths from the named folder,
+            where * matches slashes. Excluded folders are not walked.
+        skip: absolute paths of folders that are left out.
+        shards: whether tar shards and image parquet files are "opened" as folders of photos, "kept" as they are for
+            ``members``, or "ignored", that is, treated as any other file.
+        offline: do not read URLs of lists that need a connection.
     """
 
     recursive: bool = False
@@ -56,47 +61,49 @@ class Finder:
     def named(self, paths: Iterable[str]) -> Iterator[Photo]:
         """The photos of the paths that a user typed; each yields at least one.
 
-        Raises UsageError at once when there is none of them: no such file, no file that a glob matches, only URLs that
-        are not taken; and what ``far.Named`` raises.
+        Raises:
+            UsageError: none of the paths exists, no file matches a glob, or no URL is accepted; raised at once.
+            UnavailableError: a library for a URL is missing.
+            NetworkError: a store does not answer.
         """
         asked = [one for path in map(plain, paths) for one in ([path] if exists(path) else expanded(path))]
         remote = iter(remote_photos.looked_at([path for path in asked if is_url(path)]))
-        found: list[str | remote_photos.Named] = []
-        folders: set[int] = set()  # those that were named as they are, by their place
-        there = False
+        targets: list[str | remote_photos.RemoteLocation] = []
+        folders: set[int] = set()  # positions of the folders that the user named themselves
+        any_exists = False
         for path in asked:
             if is_url(path):
                 named = next(remote)
-                there = there or named.there
+                any_exists = any_exists or named.exists
                 if named.folder is not None:
-                    folders.add(len(found))
+                    folders.add(len(targets))
                     self.looked_into.append(named.shown)
-                found.append(named)
+                targets.append(named)
                 continue
             if path != "-" and os.path.isdir(path):
-                folders.add(len(found))
+                folders.add(len(targets))
                 self.looked_into.append(path)
             matches = [] if path == "-" or exists(path) else globbed(path)
-            there = there or bool(matches) or path == "-" or exists(path)
-            found += matches or [path]
-        if found and not there:
-            raise _nothing(found)
-        return self._photos((path, place in folders) for place, path in enumerate(found))
+            any_exists = any_exists or bool(matches) or path == "-" or exists(path)
+            targets += matches or [path]
+        if targets and not any_exists:
+            raise _nothing(targets)
+        return self._photos((path, place in folders) for place, path in enumerate(targets))
 
     def listed(self, stream: IO[bytes], *, null: bool = False) -> Iterator[Photo]:
         """The photos of a list of paths, one a line, or ended by NUL bytes; read as it comes.
 
-        URLs in it are not looked at before they are read.
+        URLs in it are not checked before they are read.
         """
         lines = (plain(os.fsdecode(line)) for line in split(stream, b"\0" if null else b"\n") if line)
         paths = (remote_photos.listed(line, offline=self.offline) if is_url(line) else line for line in lines)
         return self._photos((path, False) for path in paths)
 
-    def _photos(self, paths: Iterable[tuple[str | remote_photos.Named, bool]]) -> Iterator[Photo]:
-        """The photos of paths, each with whether it is walked where it is a folder."""
+    def _photos(self, paths: Iterable[tuple[str | remote_photos.RemoteLocation, bool]]) -> Iterator[Photo]:
+        """The photos of paths; each path comes with whether it is walked if it is a folder."""
         for path, walked in paths:
-            if isinstance(path, remote_photos.Named):
-                yield from self._far(path, walked=walked or self.recursive)
+            if isinstance(path, remote_photos.RemoteLocation):
+                yield from self._remote(path, walked=walked or self.recursive)
             elif path == "-":
                 yield self._standard_input()
             elif self._is_shard(path):
@@ -108,45 +115,47 @@ class Finder:
             elif not may_list(path):
                 yield Photo(path, problem=PhotoError("permission", "the folder cannot be listed"))
             else:
-                yield Photo(path, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
+                yield Photo(path, problem=PhotoError("not_a_file", "it is a folder; -r labels the photos in it"))
 
-    def _far(self, named: remote_photos.Named, *, walked: bool) -> Iterator[Photo]:
+    def _remote(self, named: remote_photos.RemoteLocation, *, walked: bool) -> Iterator[Photo]:
         """The photos of a URL."""
         if named.folder is not None and not walked:
-            yield Photo(named.shown, problem=PhotoError("not_a_file", "is a folder; -r labels the photos in it"))
+            yield Photo(named.shown, problem=PhotoError("not_a_file", "it is a folder; -r labels the photos in it"))
             return
         for photo in named.photos(self._way, self.passed_over, with_shards=self.shards != "ignored"):
             yield from self._shard(photo) if photo.shard else (photo,)
 
     def _way(self, root: str, parts: list[str]) -> tuple[int, str] | None:
-        """The first part of a way below a folder that a walk would not go, by its place, and why; None for none."""
+        """The first part of a path below a folder that a walk would skip, by its level, and why; None for none."""
         start = len(root)
         for level, name in enumerate(parts, 1):
             above = root + "/".join(parts[:level])
             is_folder = level < len(parts)
-            # a shard is a folder, for those who have its photos in mind
+            # a shard counts as a folder where its photos are read
             is_folder = is_folder or (self.shards != "ignored" and shards.is_shard(name))
             if why := self._unwanted(above, name, level, start, is_folder=is_folder):
                 return level, why
         return None
 
     def left_out(self, root: str, path: str) -> bool:
-        """Whether a walk from one URL passes another below it by, for its name."""
+        """Whether a walk from one URL skips another below it because of its name."""
         root = f"{root.rstrip('/')}/"
         return path.startswith(root) and self._way(root, path.removeprefix(root).split("/")) is not None
 
     def _shard(self, shard: Photo) -> Iterator[Photo]:
-        """A shard itself, or the photos in it."""
+        """Yield a shard itself, or the photos in it."""
         if self.shards == "kept":
             yield shard
         else:
             yield from self.members(shard)
 
     def members(self, shard: Photo) -> Iterator[Photo]:
-        """The photos in a shard, with their bytes, and at the end a row for the shard where it is damaged.
+        """The photos in a shard, with their bytes, and at the end a failed photo for the shard if it is damaged.
 
-        What in it is no image is counted, as in a folder. Raises UnavailableError for a named parquet file without
-        pyarrow.
+        Files in it that are not images are counted, as in a folder.
+
+        Raises:
+            UnavailableError: the user named a parquet file, and pyarrow is missing.
         """
         from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
 
@@ -182,7 +191,7 @@ class Finder:
         return Photo("-", data)
 
     def arrived(self, path: str, folder: str) -> Iterator[Photo]:
-        """The photos of a path that appeared below a folder while it was watched; none where a walk would pass it."""
+        """The photos of a path that appeared below a watched folder; none where a walk would skip it."""
         start = len(os.path.join(folder, ""))
         parts = path[start:].split(os.sep)
         for level, name in enumerate(parts, 1):
@@ -201,7 +210,15 @@ class Finder:
         return self.shards != "ignored" and shards.is_container(path) and os.path.isfile(path)
 
     def _unwanted(self, path: str, name: str, level: int, start: int, *, is_folder: bool) -> str | None:
-        """Why a walk passes something by, or None. level: 1 for what lies in the named folder itself."""
+        """Why a walk skips a file or folder; None if it does not.
+
+        Args:
+            path: of the file or folder.
+            name: its last part.
+            level: 1 for entries of the named folder itself.
+            start: index in ``path`` where the part below the named folder begins.
+            is_folder: whether it is walked as a folder.
+        """
         if name.startswith(".") and not self.hidden:
             return "hidden"
         if _matches(path, name, start, self.exclude):
@@ -213,12 +230,15 @@ class Finder:
         return None
 
     def _walk(self, folder: str, start: int | None = None, level: int = 0) -> Iterator[Photo]:
-        """Depth first, by name; what is not wanted is counted.
+        """Walk depth first, by name, and count the files that are skipped.
 
-        start: where in a path the part below the named folder begins. level: of this folder below that one.
+        Args:
+            folder: where to start.
+            start: index in a path where the part below the named folder begins.
+            level: the level of ``folder`` below the named folder.
         """
-        todo: list[Iterator[os.DirEntry[str]]] = []  # a stack of our own: folders can be deeper than Python's
-        inside: list[tuple[int, int]] = []  # the folders on the way, by device and number: links may lead back
+        todo: list[Iterator[os.DirEntry[str]]] = []  # our own stack: folders can be nested deeper than Python's
+        inside: list[tuple[int, int]] = []  # the folders above, by device and inode: links may lead back
         start = len(os.path.join(folder, "")) if start is None else start
         problem = self._enter(folder, todo, inside)
         if problem:
@@ -247,14 +267,14 @@ class Finder:
     def _enter(
         self, folder: str, todo: list[Iterator[os.DirEntry[str]]], inside: list[tuple[int, int]]
     ) -> Photo | None:
-        """Put a folder's entries onto the stack, or return the row that says why it cannot be listed."""
+        """Push a folder's entries onto the stack, or return a failed photo that says why it cannot be listed."""
         try:
             seen = os.stat(folder)
             if (seen.st_dev, seen.st_ino) in inside:
                 self.passed_over["link in a circle"] += 1
                 return None
-            with os.scandir(folder) as found:
-                todo.append(iter(sorted(found, key=lambda entry: entry.name)))
+            with os.scandir(folder) as entries:
+                todo.append(iter(sorted(entries, key=lambda entry: entry.name)))
             inside.append((seen.st_dev, seen.st_ino))
         except OSError as error:
             kind: FailureKind = "permission" if isinstance(error, PermissionError) else "corrupt"
@@ -269,13 +289,13 @@ def _matches(path: str, name: str, start: int, patterns: tuple[str, ...]) -> boo
     )
 
 
-def _nothing(paths: list[str | remote_photos.Named]) -> ConvNextError:
-    errors = [path.error for path in paths if isinstance(path, remote_photos.Named) and path.error is not None]
+def _nothing(paths: list[str | remote_photos.RemoteLocation]) -> ConvNextError:
+    errors = [path.error for path in paths if isinstance(path, remote_photos.RemoteLocation) and path.error is not None]
     if len(errors) == len(paths) and (len(errors) == 1 or len({str(error) for error in errors}) == 1):
         return errors[0]
     if len(paths) > 1:
-        return UsageError(f"none of the {len(paths)} named paths exists", errors[0].message if errors else _SPELLING)
+        return UsageError(f"none of the {len(paths)} paths exists", errors[0].message if errors else _SPELLING)
     path = str(paths[0])
     if glob.has_magic(path):
-        return UsageError(f"no file matches '{path}'", "check the pattern; ** goes into folders")
+        return UsageError(f"no file matches '{path}'", "check the pattern; ** matches folders at any depth")
     return UsageError(f"'{path}' does not exist", _SPELLING)

@@ -1,4 +1,4 @@
-"""Which format is this? Told by the first bytes, never by the suffix.
+"""The format of a file, by its first bytes, never by its suffix.
 
 Sources of the signatures: the formats' own specifications (JFIF, PNG, RIFF, ISO 14496-12 brands, TIFF 6.0, DNG 1.7).
 """
@@ -19,7 +19,7 @@ READABLE = {
     "heic": "HEIC",
     "raw": "camera raw",
 }
-# Raster images that are known and refused.
+# Raster images that are recognised and refused.
 REFUSED = {
     "psd": "Photoshop",
     "ico": "icon",
@@ -43,7 +43,7 @@ REFUSED = {
     "sun": "Sun raster",
     "tga": "Targa",
 }
-# Documents, drawings and films: no photos, whatever pictures they hold. A walk over a folder passes them over.
+# Documents, drawings and videos are not photos, whatever pictures they hold. A walk over a folder skips them.
 NOT_PHOTOS = {
     "pdf": "PDF document",
     "eps": "PostScript document",
@@ -61,7 +61,7 @@ _RAW = (
 _IMAGES = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib .avif .avifs .heic .heics .heif .heifs "
     ".hif .jp2 .j2k .j2c .jpx .jpf .jxl .psd .ico .tga .ppm .pgm .pbm .pnm .qoi .exr .hdr .dds "
-    # pictures of other days: a row says that they are not read
+    # old formats: a failed row says that they cannot be read
     ".cur .dcx .eps .fpx .icns .msp .pcd .pcx .ras .sgi .sun .xbm .xpm"
 )
 # Bytes from a file's beginning that say which format it is.
@@ -146,24 +146,24 @@ def sniff(head: bytes) -> str | None:
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether these first bytes say that a file is an image, be it one that can be read or not."""
+    """Whether a file with these first bytes is an image, whether it can be read or not."""
     return sniff(head) not in (None, *NOT_PHOTOS)
 
 
 def is_readable(head: bytes) -> bool:
-    """Whether these first bytes, ``HEAD`` of them or the whole file, are those of a photo that can be decoded."""
+    """Whether these first bytes (``HEAD`` of them, or the whole file) are those of a photo that can be decoded."""
     return sniff(head) in READABLE
 
 
 def describe(name: str) -> str:
-    """How a message names a format: ``describe("jp2")`` is "JPEG 2000"."""
+    """The name of a format in messages: ``describe("jp2")`` is "JPEG 2000"."""
     return READABLE.get(name) or REFUSED.get(name) or NOT_PHOTOS.get(name, name)
 
 
 def cut_short(name: str, data: bytes) -> bool:
     """Whether a file of this format ends before its own structure says that it does.
 
-    Asked only after decoding has failed, to tell a truncated file from a corrupt one.
+    Called only after decoding has failed, to distinguish a truncated file from a corrupt one.
     """
     if name == "jpeg":
         return b"\xff\xd9" not in data[-1024:]
@@ -185,15 +185,15 @@ def _u32(data: bytes, at: int) -> int:
 
 
 def _is_targa(head: bytes) -> bool:
-    """Targa has no signature, so all of its 18 bytes must make sense: kind, palette, size, depth, descriptor."""
+    """Whether this is Targa, which has no signature: all of its 18 bytes must make sense."""
     if len(head) < 18 or head[1] > 1:
         return False
     palette, kind, depth, size = head[1], head[2] & 7, head[16], head[12:16]
     if kind not in (1, 2, 3) or head[2] & ~0xB or (kind == 1) != bool(palette):
         return False
-    known = (15, 16, 24, 32)
-    colours = head[7] in known if palette else head[3:8] == bytes(5)
-    depths = {1: (8, 16), 2: known, 3: (8, 16)}[kind]
+    depths_of_colour = (15, 16, 24, 32)
+    colours = head[7] in depths_of_colour if palette else head[3:8] == bytes(5)
+    depths = {1: (8, 16), 2: depths_of_colour, 3: (8, 16)}[kind]
     return colours and depth in depths and b"\0\0" not in (size[:2], size[2:]) and not head[17] & 0xC0
 
 
@@ -213,7 +213,7 @@ def _brand(head: bytes) -> str | None:
 
 
 def _tiff_or_raw(head: bytes) -> str:
-    """TIFF, or a camera's raw file that is a TIFF by its outside (DNG, CR2, NEF, ARW and their like)."""
+    """TIFF, or a camera's raw file in the form of a TIFF (DNG, CR2, NEF, ARW and others)."""
     if head[8:10] == b"CR":
         return "raw"
     order, tags = _first_directory(head)
@@ -251,8 +251,8 @@ def _strips_end_beyond(data: bytes) -> bool:
         letter = {3: "H", 4: "L"}.get(kind)
         if letter is None:
             return ()
-        wanted = struct.Struct(f"{order}{number}{letter}")
-        return wanted.unpack_from(value if wanted.size <= 4 else data, 0 if wanted.size <= 4 else _place(order, value))
+        layout = struct.Struct(f"{order}{number}{letter}")
+        return layout.unpack_from(value if layout.size <= 4 else data, 0 if layout.size <= 4 else _place(order, value))
 
     try:
         starts, lengths = numbers(0x111) or numbers(0x144), numbers(0x117) or numbers(0x145)

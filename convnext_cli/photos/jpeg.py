@@ -1,4 +1,4 @@
-"""What a JPEG's segments say before a decoder sees it (ITU-T T.81, annex B), and files that no encoder writes.
+"""The segments of a JPEG, read before it is decoded (ITU-T T.81, annex B), to refuse files that no encoder writes.
 
 A scan of a few bytes costs as much as one of a whole photo, and there may be thousands; so may segments, each of which
 Pillow handles in Python.
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from convnext_cli.base.errors import PhotoError
 
-# Pixels that all scans together may have: a hundred for a photo of 80 megapixels. Encoders write some ten.
+# Pixels that all scans together may have: a hundred scans for a photo of 80 megapixels. Encoders write about ten.
 MOST_IN_SCANS = 8_000_000_000
-_FEWEST_IN_SCAN = 1 << 14  # what it costs to begin one
+_FEWEST_IN_SCAN = 1 << 14  # the cost of starting a scan
 # Segments before the first scan, and bytes between them that belong to none. A profile takes up to 255 segments, and
 # depth maps in XMP some hundred.
 _MOST_SEGMENTS, _MOST_JUNK = 2000, 1 << 16
@@ -24,15 +24,17 @@ _SCAN, _END = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\xff\x00]")
 _SCANS = re.compile(rb"\xff\xda")  # faster than bytes.count
 _SHORTEST_SCAN = 11  # bytes
-_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no zero that is stuffed in, no restart
+_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, and not a restart marker
 
 
 @dataclass(slots=True)
 class Header:
-    """What stands before the first scan's data.
+    """The part of a JPEG before the data of its first scan.
 
-    frame: height, width, the number of components, and three bytes for each of them; empty where there is no frame.
-    scans_follow: whether all coefficients are kept until the last scan has come. at: where the first scan's data begin.
+    Args:
+        frame: height, width, the number of components, and three bytes for each component; empty without a frame.
+        scans_follow: whether the decoder keeps all coefficients until the last scan.
+        at: index at which the data of the first scan begin.
     """
 
     frame: bytes = b""
@@ -46,7 +48,7 @@ class Header:
 
     @property
     def coefficients(self) -> float:
-        """Their bytes for each pixel: two for each value, of which components that are sampled have fewer."""
+        """Bytes of the coefficients for each pixel: two for each value; subsampled components have fewer values."""
         samplings = [(byte >> 4, byte & 15) for byte in self.frame[6::3]]
         blocks = sum(across * down for across, down in samplings)
         most = max((across for across, _ in samplings), default=1) * max((down for _, down in samplings), default=1)
@@ -54,17 +56,21 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """The header of a JPEG; as far as it goes where it is cut or damaged. Raises PhotoError for what is endless."""
+    """The header of a JPEG; of a truncated or damaged one the part that can be read.
+
+    Raises:
+        PhotoError: there are far too many segments, or too many bytes between them.
+    """
     at, junk, segments, length = 2, 0, 0, len(data) - 4
     frame, progressive = b"", False
     while at <= length:
         marker = data[at + 1]
         if data[at] != 0xFF or marker == 0x00 or marker == 0xFF:
-            found = _MARKER.search(data, at)
-            end = found.start() if found else len(data)
+            match = _MARKER.search(data, at)
+            end = match.start() if match else len(data)
             junk += end - at
             if junk > _MOST_JUNK:
-                raise PhotoError("corrupt", "the JPEG file has no picture behind its first bytes")
+                raise PhotoError("corrupt", "the JPEG file has no picture after its first bytes")
             at = end
             continue
         segments += 1
@@ -84,22 +90,22 @@ def read_header(data: bytes) -> Header:
 
 
 def check_scans(data: bytes, header: Header) -> None:
-    """Raises PhotoError, too_large, for more scans than any encoder writes."""
+    """Raise PhotoError, too_large, for more scans than any encoder writes."""
     if not header.scans_follow:
         return
     width, height = header.size
     cost = max(width * height, _FEWEST_IN_SCAN)
-    # counted at once, with those of thumbnails and of what is hung on; one by one only if there are many
+    # counted at once, with those of thumbnails and of appended data; one by one only if there are many
     if (len(data) - header.at) // _SHORTEST_SCAN * cost <= MOST_IN_SCANS:
         return
     if len(_SCANS.findall(data, header.at)) * cost <= MOST_IN_SCANS:
         return
     scans, at = 1, header.at
-    while found := _IN_SCAN.search(data, at):
-        marker = data[found.end() - 1]
+    while match := _IN_SCAN.search(data, at):
+        marker = data[match.end() - 1]
         if marker == _END:
             break
         scans += marker == _SCAN
         if scans * cost > MOST_IN_SCANS:
             raise PhotoError("too_large", f"the JPEG file has more than {scans - 1:,} scans; encoders write about ten")
-        at = found.end() + (0 if marker in _ALONE else int.from_bytes(data[found.end() : found.end() + 2], "big"))
+        at = match.end() + (0 if marker in _ALONE else int.from_bytes(data[match.end() : match.end() + 2], "big"))

@@ -1,4 +1,4 @@
-"""Large photos are decoded one at a time, and Pillow's memory is used again."""
+"""Large photos are decoded one at a time, and Pillow's memory is reused."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from convnext_cli.base.threads import held
 ONE_AT_A_TIME = 24_000_000
 
 _one_large = threading.Lock()
-# Pillow's memory comes in blocks, in bytes; so many of them are kept for the next photo.
+# Bytes of Pillow's memory blocks, and how many of them are kept for the next photo.
 _BLOCK, _LARGE_BLOCK, _KEPT_BLOCKS = 2**20, 64 * 2**20, 64
 
 
 @functools.cache
 def set_blocks() -> bool:
-    """Have Pillow ask for memory in small blocks that are used again; whether that is ours to say.
+    """Make Pillow allocate memory in small blocks, which are reused; False where the user has set the blocks' size.
 
-    In blocks of its usual 16 MiB, or larger, each photo begins with memory that the system has to clear anew: for 12
-    megapixels in two threads that made a third of the time (benchmarks/blocks.py).
+    With blocks of the usual 16 MiB or more, the system has to clear fresh memory for each photo: for 12 megapixels in
+    two threads that was a third of the time (benchmarks/blocks.py).
     """
     if any(name in os.environ for name in ("PILLOW_BLOCK_SIZE", "PILLOW_BLOCKS_MAX")):
         return False
@@ -36,10 +36,10 @@ def set_blocks() -> bool:
 
 @contextlib.contextmanager
 def one_at_a_time(pixels: int) -> Iterator[None]:
-    """A lock for large photos, nothing for others.
+    """Hold a lock while a large photo is decoded; do nothing for others.
 
-    The memory of large ones comes in blocks that the system takes back as soon as they are free; small ones would stay
-    with the C library's allocator.
+    The memory of large photos comes in large blocks, which return to the system as soon as they are free; small blocks
+    would stay with the C library's allocator.
     """
     if pixels <= ONE_AT_A_TIME:
         yield
@@ -49,7 +49,7 @@ def one_at_a_time(pixels: int) -> Iterator[None]:
 
 
 class _LargePlace:
-    """The one place for large photos, and Pillow's large blocks for whoever holds it."""
+    """The single place for large photos; whoever holds it gets Pillow's large blocks."""
 
     def acquire(self) -> None:
         _one_large.acquire()

@@ -1,4 +1,4 @@
-"""What is on this machine: names, globs, and whether a file may be a photo."""
+"""Files on this machine: names, globs, and whether a file may be a photo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_PATH = 1 << 20  # bytes; systems take some thousand, stores a few thous
 
 
 def exists(path: str) -> bool:
-    """Whether something has this name; what lies behind a forbidden folder may, and becomes a row that says so."""
+    """Whether the name exists. A name in a folder that may not be read counts, and becomes a failed row."""
     try:
         os.lstat(path)
     except PermissionError:
@@ -26,7 +26,7 @@ def exists(path: str) -> bool:
 
 
 def in_any_case(pattern: str) -> str:
-    """The glob with letters of its suffix in both cases: cameras and phones write .JPG and .HEIC."""
+    """A glob whose suffix matches both cases: cameras and phones write .JPG and .HEIC."""
     stem, dot, suffix = pattern.rpartition(".")
     if not dot or any(sign in suffix for sign in "/[]"):
         return pattern
@@ -34,9 +34,9 @@ def in_any_case(pattern: str) -> str:
 
 
 def globbed(pattern: str) -> list[str]:
-    """What a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** follows no link.
+    """The paths that a quoted glob matches, sorted. As in a shell, a wildcard matches no hidden name, and ** no link.
 
-    Folders on the way that may not be looked into are among the answers, so that a row can say so.
+    Folders on the way that may not be listed are included, so that a failed row can report them.
     """
     if not glob.has_magic(pattern):
         return []
@@ -51,24 +51,27 @@ def globbed(pattern: str) -> list[str]:
             for folder in ([start] if depth == 0 else start.glob(str(Path(*wild[:depth]))))
             if folder.is_dir() and not may_list(str(folder))
         }
-        found = closed | {
+        matches = closed | {
             path
             for path in start.glob(str(Path(*wild)))
             if dots or not any(part.startswith(".") for part in path.relative_to(start).parts)
         }
     except (OSError, ValueError):
         return []
-    return sorted(str(path) for path in found)
+    return sorted(str(path) for path in matches)
 
 
 def may_list(folder: str) -> bool:
+    """Whether this user may list a folder."""
     return os.access(folder, os.R_OK | os.X_OK)
 
 
 def no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
-    """What a file is called in the summary when neither its suffix nor its bytes say image, or None.
+    """The type that the summary shows for a file that is not an image; None for an image.
 
-    entry: of the path, where a walk has one.
+    Args:
+        path: of the file.
+        entry: the directory entry of the path, where a walk has one.
     """
     from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
 
@@ -92,7 +95,11 @@ def no_image(path: str, entry: os.DirEntry[str] | None = None) -> str | None:
 
 
 def split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
-    """The paths of a list. Raises UsageError for one that is longer than any: it is not a list, or ends otherwise."""
+    """Split a list of paths.
+
+    Raises:
+        UsageError: a path is longer than any path can be: this is not a list, or its paths end in another character.
+    """
     # read1 gives what is there; read would wait until a slow producer has filled the block
     read = getattr(stream, "read1", stream.read)
     begun: list[

@@ -1,4 +1,4 @@
-"""Photo: what finding hands on to decoding; and Decoded, what decoding hands on."""
+"""Photo, the result of finding; and Decoded, the result of decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class Shard(IntEnum):
-    """NAMED: by the user, who wants a row whatever is wrong. FOUND: in a folder, where it may be something else."""
+    """Whether a file holds photos.
+
+    NAMED: the user named it, and gets a row whatever is wrong with it. FOUND: it was found in a folder, where it may be
+    something else.
+    """
 
     NONE = 0
     NAMED = 1
@@ -23,9 +27,14 @@ class Shard(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """path: as it is reported. data: the bytes, when they did not come from a file. problem: found while walking.
+    """A photo that was found, and is not yet read.
 
-    seen: what its store said of it when it was listed. shard: whether it is a file that holds photos.
+    Args:
+        path: as it is reported.
+        data: its bytes, when they do not come from a file.
+        problem: why it cannot be read, if the walk knows.
+        seen: its state in the store when it was listed.
+        shard: whether it is a file that holds photos.
     """
 
     path: str
@@ -37,7 +46,13 @@ class Photo:
 
 @dataclass(frozen=True)
 class Decoded:
-    """image: mode RGB, sRGB, upright. width, height: of the upright photo in its file, in pixels. format: sniffed."""
+    """A decoded photo.
+
+    Args:
+        image: mode RGB, in sRGB, upright.
+        width, height: of the upright photo at full size, in pixels.
+        format: as the first bytes tell it: a key of ``formats.READABLE``.
+    """
 
     image: Image.Image
     width: int

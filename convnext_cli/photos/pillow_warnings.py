@@ -1,4 +1,4 @@
-"""Pillow's warnings and logs, in processes that are ours."""
+"""Silences Pillow's warnings and logs in our own processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 def quiet_pillow() -> None:
     """Silence Pillow in this process: it warns of damaged EXIF and of large photos, and logs what it cannot read.
 
-    All of it is dealt with when a photo is decoded. Filters and handlers belong to the whole process, so only commands
+    Decoding handles all of these cases. Filters and handlers belong to the whole process, so only commands
     and the processes that they start call this; whoever imports the package keeps their own.
     """
     import logging

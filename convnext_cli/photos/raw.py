@@ -18,19 +18,24 @@ _MEMORY = 14  # bytes for each pixel: sensor values, four channels of 16 bits, a
 
 
 _UPSIDE_DOWN = 3  # for LibRaw, and in EXIF
-_TAIL = 4096  # bytes of a preview's end that are looked for in the file; at its beginning LibRaw may have added EXIF
-_SAME_SHAPE = 0.02  # by which the aspect ratios of a photo and its preview may differ
+_TAIL = 4096  # bytes at the end of a preview that must be in the file; LibRaw may have added EXIF at its beginning
+_SAME_SHAPE = 0.02  # how far the aspect ratios of a photo and its preview may differ
 
 
 def decode_raw(
     data: bytes, max_pixels: int, enough: int | None = None, *, decode_preview: Callable[..., Decoded]
 ) -> Decoded:
-    """Developed with the camera's white balance into 8-bit sRGB, upright.
+    """Develop a camera raw file with the camera's white balance into 8-bit sRGB, upright.
 
-    enough: pixels that the shorter edge need have. Where the preview that the camera embedded has so many, it is taken,
-    and otherwise half the size is developed, if that is enough: quicker, and not what developing the whole photo gives.
-    decode_preview: ``decode.decode``.
-    Raises PhotoError: unsupported (rawpy is absent, or LibRaw does not know the camera), truncated, corrupt, too_large.
+    Args:
+        data: the bytes of the file.
+        max_pixels: a photo of more pixels is too large.
+        enough: pixels that the shorter edge needs. The camera's embedded preview is taken if it has as many; otherwise
+            the photo is developed at half its size, if that is enough. This is quicker, and not exact.
+        decode_preview: ``decode.decode``.
+
+    Raises:
+        PhotoError: unsupported (rawpy is absent, or LibRaw does not know the camera), truncated, corrupt, too_large.
     """
     try:
         import rawpy
@@ -54,7 +59,9 @@ def decode_raw(
                 image = Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
             return Decoded(image, *(upright if half else image.size), "raw")
     except rawpy.LibRawFileUnsupportedError:
-        raise PhotoError("unsupported", "LibRaw does not know this camera's raw files; convert them to DNG") from None
+        raise PhotoError(
+            "unsupported", "LibRaw does not support raw files of this camera; convert them to DNG"
+        ) from None
     except rawpy.LibRawIOError:
         raise PhotoError("truncated", "the camera raw file ends too early") from None
 
@@ -67,9 +74,15 @@ def _preview(
     enough: int,
     decode_preview: Callable[..., Decoded],
 ) -> Image.Image | None:
-    """The upright JPEG that the camera put beside the sensor's values; None where it is small, or not surely the same.
+    """The upright JPEG that the camera embedded; None if it is too small, or may not show the same.
 
-    data: the file. size: (width, height) of the upright photo.
+    Args:
+        raw: LibRaw's open file.
+        data: the bytes of the file.
+        size: (width, height) of the upright photo.
+        max_pixels: a preview of more pixels is too large.
+        enough: pixels that the shorter edge needs.
+        decode_preview: ``decode.decode``.
     """
     import rawpy
 
@@ -77,7 +90,7 @@ def _preview(
         thumbnail = raw.extract_thumb()
         if thumbnail.format != rawpy.ThumbFormat.JPEG:
             return None
-        # where the file is cut, LibRaw hands over whatever its memory held instead of the missing bytes
+        # of a truncated file, LibRaw returns whatever its memory held instead of the missing bytes
         if thumbnail.data[-min(_TAIL, len(thumbnail.data) // 2) :] not in data:
             return None
         preview = decode_preview(thumbnail.data, max_pixels=max_pixels, enough=enough)
@@ -85,14 +98,14 @@ def _preview(
         return None
     if preview.format != "jpeg" or min(preview.width, preview.height) < enough:
         return None
-    # one that was cropped to another shape, or turned otherwise, does not show the same
+    # a preview of another shape or orientation does not show the same
     ratio = preview.width * size[1] / (preview.height * size[0])
-    unsure = raw.sizes.flip == _UPSIDE_DOWN and not _says_so(thumbnail.data)
+    unsure = raw.sizes.flip == _UPSIDE_DOWN and not _is_upside_down(thumbnail.data)
     return preview.image if abs(ratio - 1) <= _SAME_SHAPE and not unsure else None
 
 
-def _says_so(preview: bytes) -> bool:
-    """Whether a JPEG says that it is upside down; its shape cannot tell."""
+def _is_upside_down(preview: bytes) -> bool:
+    """Whether the EXIF of a JPEG says that it is upside down; its shape does not show it."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     return orientation(JpegImageFile(io.BytesIO(preview))) == _UPSIDE_DOWN

@@ -1,4 +1,4 @@
-"""Photos behind URLs: what a URL that the user named stands for, and the photos of it."""
+"""Photos behind URLs: whether a URL is an object, a folder or a glob, and its photos."""
 
 from __future__ import annotations
 
@@ -23,14 +23,21 @@ Way = Callable[[str, list[str]], tuple[int, str] | None]
 
 
 @dataclass
-class Named:
-    """A URL. shown: without secrets. there: whether it exists. error: why it cannot be looked at.
+class RemoteLocation:
+    """One remote location.
 
-    photo: where it is an object. folder: where it is a folder. items: of these or of a glob, as they are listed.
+    Args:
+        shown: the URL without secrets.
+        exists: whether it exists.
+        error: why it cannot be read.
+        photo: the photo, if it is an object.
+        folder: the folder, if it is one.
+        place: the place below which ``items`` are listed.
+        items: the objects in the folder, or those that match the glob, as they are listed.
     """
 
     shown: str
-    there: bool = True
+    exists: bool = True
     error: ConvNextError | None = None
     photo: Photo | None = None
     folder: Place | None = None
@@ -41,15 +48,20 @@ class Named:
         return self.shown
 
     def photos(self, way: Way, passed_over: Counter[str], *, with_shards: bool) -> Iterator[Photo]:
-        """Its photos, at least one row for what the user named.
+        """Its photos: at least one, if need be a failed one.
 
-        way: which part of a way is not wanted, and why. passed_over: counts it. Raises NetworkError when a listing
-        breaks off: what is not listed must not look as if it were not there.
+        Args:
+            way: returns the part of a path that is skipped, and why.
+            passed_over: counts the skipped files by type.
+            with_shards: whether shards are recognised.
+
+        Raises:
+            NetworkError: a listing breaks off; the objects that were not listed must not look as if they did not exist.
         """
         if self.error is not None:
             denied = self.error.__cause__ is not None and is_denied(self.error.__cause__)
-            told = self.error.message.removeprefix(self.shown).removeprefix(": ").strip()
-            yield Photo(self.shown, problem=PhotoError("permission" if denied else "missing", told))
+            reason = self.error.message.removeprefix(self.shown).removeprefix(": ").strip()
+            yield Photo(self.shown, problem=PhotoError("permission" if denied else "missing", reason))
         elif self.photo is not None:
             shard = Shard.NAMED if with_shards and is_container(self.photo.path) else Shard.NONE
             yield Photo(self.photo.path, seen=self.photo.seen, shard=shard)
@@ -62,15 +74,17 @@ class Named:
                 yield Photo(self.shown, problem=PhotoError("permission", "the folder cannot be listed"))
 
 
-def looked_at(urls: list[str]) -> Iterator[Named]:
-    """What each URL is, several asked side by side.
+def looked_at(urls: list[str]) -> Iterator[RemoteLocation]:
+    """The location that each URL names; several are looked up in parallel.
 
-    Raises UnavailableError where a library is missing, and NetworkError where no store answers.
+    Raises:
+        UnavailableError: a library is missing.
+        NetworkError: no store answers.
     """
     return overlapped(_look, urls, lambda _: len(urls) > 1)
 
 
-def _look(url: str) -> Named:
+def _look(url: str) -> RemoteLocation:
     shown = scrub(url)
     try:
         place = locate(url)
@@ -81,23 +95,23 @@ def _look(url: str) -> Named:
                 return _glob(url, shown)
             raise command_error(error, url) from error
         if item is not None:
-            return Named(shown, photo=Photo(url, seen=item.seen))
+            return RemoteLocation(shown, photo=Photo(url, seen=item.seen))
         return _folder(place, shown)
     except UsageError as error:
-        return Named(shown, there=False, error=error)
+        return RemoteLocation(shown, exists=False, error=error)
 
 
-def _folder(place: Place, shown: str) -> Named:
-    """A folder, of which the first page is looked at: one that may not be listed is an error at once."""
+def _folder(place: Place, shown: str) -> RemoteLocation:
+    """A folder. Its first page is requested, so that a folder that may not be listed is an error at once."""
     items = below(place)
     try:
         first = next(items, None)
     except Exception as error:
         raise command_error(error, place.url) from error
-    return Named(shown, folder=place, place=place, items=chain([] if first is None else [first], items))
+    return RemoteLocation(shown, folder=place, place=place, items=chain([] if first is None else [first], items))
 
 
-def _glob(url: str, shown: str) -> Named:
+def _glob(url: str, shown: str) -> RemoteLocation:
     folder, pattern = split_glob(url)
     place = locate(folder)
     items = matching(place, in_any_case(pattern))
@@ -106,22 +120,24 @@ def _glob(url: str, shown: str) -> Named:
     except Exception as error:
         raise command_error(error, folder) from error
     if first is None:
-        raise UsageError(f"no file matches '{shown}'", "check the pattern; ** goes into folders")
-    return Named(shown, place=place, items=chain([first], items))
+        raise UsageError(f"no file matches '{shown}'", "check the pattern; ** matches folders at any depth")
+    return RemoteLocation(shown, place=place, items=chain([first], items))
 
 
-def listed(url: str, *, offline: bool = False) -> Named:
-    """A URL of a list: it is read without having been looked at, unless it is a folder or a glob."""
+def listed(url: str, *, offline: bool = False) -> RemoteLocation:
+    """A URL from a list. It is read without a look-up, unless it is a folder or a glob."""
     if offline and opens_connection(url):
-        return Named(scrub(url), error=UsageError("it is not on this machine, and --offline forbids to fetch it"))
+        return RemoteLocation(
+            scrub(url), error=UsageError("it is not on this machine, and --offline forbids connections")
+        )
     if is_glob(url) or url.endswith("/"):
         return _look(url)
     try:
         check(url)
-        locate(url)  # a missing library is said at once
+        locate(url)  # a missing library is reported at once
     except UsageError as error:
-        return Named(scrub(url), error=error)
-    return Named(url, photo=Photo(url))
+        return RemoteLocation(scrub(url), error=error)
+    return RemoteLocation(url, photo=Photo(url))
 
 
 def _listed(
@@ -129,30 +145,30 @@ def _listed(
 ) -> Iterator[Photo]:
     """The photos among the objects of a listing.
 
-    Of objects without a suffix the first bytes are read, many side by side; those with another suffix than photos have
-    are passed over unread.
+    The first bytes of objects without a suffix are read, many in parallel; objects with a suffix that no photo has are
+    skipped unread.
     """
     from convnext_cli.photos.decode import IMAGE_SUFFIXES, looks_like_image
 
     root = place.url_of(f"{place.path}/" if place.path else "").removesuffix(place.tail)
-    left: list[str] = []  # the folder that was last left out: it counts once
+    left: list[str] = []  # the folder that was skipped last: it counts once
 
     def suffix(item: Item) -> str:
         return os.path.splitext(place.below(item.name).rpartition("/")[2])[1].lower()  # noqa: PTH122
 
-    def judged(item: Item) -> tuple[Photo | None, str]:
-        url, found = place.url_of(item.name), suffix(item)
+    def recognise(item: Item) -> tuple[Photo | None, str]:
+        url, ending = place.url_of(item.name), suffix(item)
         shard = Shard.FOUND if with_shards and is_shard(item.name) else Shard.NONE
-        if shard or found in IMAGE_SUFFIXES or (glob and found):
+        if shard or ending in IMAGE_SUFFIXES or (glob and ending):
             return Photo(url, seen=item.seen, shard=shard), ""
-        if found:
-            return None, found
+        if ending:
+            return None, ending
         try:
             return (Photo(url, seen=item.seen), "") if looks_like_image(read(url, _HEAD)) else (None, "no suffix")
         except PhotoError:
             return None, "unreadable"
 
-    def wanted() -> Iterator[Item]:
+    def without_skipped() -> Iterator[Item]:
         for item in items:
             parts = place.below(item.name).split("/")
             unwanted = None if glob else way(root, parts)
@@ -165,20 +181,21 @@ def _listed(
             if level < len(parts):
                 left[:] = parts[:level]
 
-    for photo, why in overlapped(judged, _told_in_ours(wanted(), place), lambda item: not suffix(item)):
+    for photo, why in overlapped(recognise, _with_our_errors(without_skipped(), place), lambda item: not suffix(item)):
         if photo is None:
             passed_over[why] += 1
         else:
             yield photo
 
 
-def _told_in_ours(items: Iterator[Item], place: Place) -> Iterator[Item]:
+def _with_our_errors(items: Iterator[Item], place: Place) -> Iterator[Item]:
+    """The items of a listing; errors of the store's library become ours."""
     try:
         yield from items
     except Exception as error:
         if is_denied(error):
             raise
-        found = command_error(error, place.url)
-        if isinstance(found, NetworkError | UnavailableError):
-            raise found from error
-        raise NetworkError(f"the listing of {scrub(place.url)} broke off: {found.message}", found.hint) from error
+        failure = command_error(error, place.url)
+        if isinstance(failure, NetworkError | UnavailableError):
+            raise failure from error
+        raise NetworkError(f"the listing of {scrub(place.url)} broke off: {failure.message}", failure.hint) from error

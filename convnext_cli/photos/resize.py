@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # A photo like a thread (1 × 60,000 pixels) grows by its ratio of sides when its short side is brought to 256. Above
-# this many pixels only the part is made that the crop keeps; a level of 255 more or less is the price, and more where
-# Pillow then takes its two passes in the other order.
+# this many pixels only the part that the crop keeps is made. Values may then differ by one of 255 levels, and by more
+# where Pillow runs its two passes in the other order.
 WHOLE_BELOW = 16_000_000
 
 
-def apply_preprocessing(recipe: Preprocessing, image: Image.Image, *, fast: bool = False) -> Floats:
+def apply_preprocessing(preprocessing: Preprocessing, image: Image.Image, *, fast: bool = False) -> Floats:
     """The tensor of a photo: resized, cropped and normalised.
 
     Args:
-        recipe: the model's preprocessing.
+        preprocessing: the model's preprocessing.
         image: upright, in mode RGB.
         fast: shrink large images roughly first, by whole factors: quicker, not exact.
 
@@ -38,74 +38,85 @@ def apply_preprocessing(recipe: Preprocessing, image: Image.Image, *, fast: bool
         ValueError: the image is not in mode RGB.
     """
     if image.mode != "RGB":
-        raise ValueError(f"a recipe takes images in mode RGB, not {image.mode}")
-    if recipe.float_resize:
-        return _normalised(_cropped(_resized_floats(recipe, image), recipe), recipe, rescale=1.0)
-    return _normalised(as_bytes(recipe, image, fast=fast), recipe, rescale=recipe.rescale)
+        raise ValueError(f"the image must be in mode RGB, not {image.mode}")
+    if preprocessing.float_resize:
+        return _normalised(_cropped(_resized_floats(preprocessing, image), preprocessing), preprocessing, rescale=1.0)
+    return _normalised(as_bytes(preprocessing, image, fast=fast), preprocessing, rescale=preprocessing.rescale)
 
 
-def as_bytes(recipe: Preprocessing, image: Image.Image, *, fast: bool = False) -> Bytes:
-    """(height, width, 3): resized and cropped, before it is normalised; of a recipe that resizes bytes."""
-    return _cropped(_resized_bytes(recipe, image, fast), recipe)  # type: ignore[no-any-return]
+def as_bytes(preprocessing: Preprocessing, image: Image.Image, *, fast: bool = False) -> Bytes:
+    """Resize and crop a photo as bytes, (height, width, 3), without normalising it.
+
+    Args:
+        preprocessing: one that resizes bytes.
+        image: upright, in mode RGB.
+        fast: as for ``apply_preprocessing``.
+    """
+    return _cropped(_resized_bytes(preprocessing, image, fast), preprocessing)  # type: ignore[no-any-return]
 
 
-def apply_floats(recipe: Preprocessing, values: Floats) -> Floats:
-    """The same for an array of floats (height, width, 3), which nothing rounds to bytes.
+def apply_floats(preprocessing: Preprocessing, values: Floats) -> Floats:
+    """The tensor of an array of floats (height, width, 3), which is not rounded to bytes.
 
-    torchvision resizes, as transformers' processor does. Raises ValueError for a filter that it lacks for floats.
+    torchvision resizes it, as in transformers' processor.
+
+    Raises:
+        ValueError: torchvision does not have the filter for floats.
     """
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize
 
-    if recipe.interpolation not in ("nearest", "bilinear", "bicubic"):
-        raise ValueError(f"floats cannot be resized with {recipe.interpolation}; use nearest, bilinear or bicubic")
-    size = resized_size(recipe, *values.shape[:2])
+    if preprocessing.interpolation not in ("nearest", "bilinear", "bicubic"):
+        raise ValueError(
+            f"floats cannot be resized with {preprocessing.interpolation}; use nearest, bilinear or bicubic"
+        )
+    size = resized_size(preprocessing, *values.shape[:2])
     if size != values.shape[:2]:
         planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-        planes = resize(planes, list(size), InterpolationMode(recipe.interpolation), antialias=True)
+        planes = resize(planes, list(size), InterpolationMode(preprocessing.interpolation), antialias=True)
         values = planes.numpy().transpose(1, 2, 0)
-    return _normalised(_cropped(values, recipe), recipe, rescale=recipe.rescale)
+    return _normalised(_cropped(values, preprocessing), preprocessing, rescale=preprocessing.rescale)
 
 
-def resized_size(recipe: Preprocessing, height: int, width: int) -> tuple[int, int]:
+def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
     """(height, width) of a photo after the resize and before the crop.
 
     The long side is cut to a whole number by torchvision and transformers, and rounded by timm's resize that keeps the
     ratio (for "longest" and for edges that differ).
     """
-    to_height, to_width = recipe.resize_to
-    if recipe.resize == "none":
+    to_height, to_width = preprocessing.resize_to
+    if preprocessing.resize == "none":
         return height, width
-    if recipe.resize == "squash":
+    if preprocessing.resize == "squash":
         return to_height, to_width
-    if recipe.resize == "shortest" and to_height == to_width:
+    if preprocessing.resize == "shortest" and to_height == to_width:
         if width <= height:
             return int(to_height * height / width), to_height
         return to_height, int(to_height * width / height)
-    pick = max if recipe.resize == "longest" else min
+    pick = max if preprocessing.resize == "longest" else min
     ratio = pick(height / to_height, width / to_width)
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _offsets(recipe: Preprocessing, have: int, want: int) -> tuple[int, int]:
-    """Where along one edge the crop begins in the photo, and where the photo begins in the result."""
+def _offsets(preprocessing: Preprocessing, have: int, want: int) -> tuple[int, int]:
+    """Along one edge, the start of the crop in the photo, and the start of the photo in the result."""
     excess = have - want
     if excess >= 0:
-        return (excess // 2 if recipe.crop_offset == "floor" else round(excess / 2)), 0
+        return (excess // 2 if preprocessing.crop_offset == "floor" else round(excess / 2)), 0
     # transformers' array code pads the odd pixel before, torchvision after
-    return 0, (-(excess // 2) if recipe.crop_offset == "floor" else -excess // 2)
+    return 0, (-(excess // 2) if preprocessing.crop_offset == "floor" else -excess // 2)
 
 
-def _resized_bytes(recipe: Preprocessing, image: Image.Image, fast: bool) -> Bytes:
-    """(height, width, 3): as large as ``resized_size`` says, or already cropped to no more than the recipe's size."""
-    height, width = resized_size(recipe, image.height, image.width)
-    filter = Image.Resampling[recipe.interpolation.upper()]
-    if recipe.resize == "none":
+def _resized_bytes(preprocessing: Preprocessing, image: Image.Image, fast: bool) -> Bytes:
+    """Resize to (height, width, 3): as large as ``resized_size``, or already cropped to the preprocessing's size."""
+    height, width = resized_size(preprocessing, image.height, image.width)
+    filter = Image.Resampling[preprocessing.interpolation.upper()]
+    if preprocessing.resize == "none":
         return np.asarray(image)
-    top, _ = _offsets(recipe, height, recipe.size[0])
-    left, _ = _offsets(recipe, width, recipe.size[1])
-    bottom, right = min(height, top + recipe.size[0]), min(width, left + recipe.size[1])
+    top, _ = _offsets(preprocessing, height, preprocessing.size[0])
+    left, _ = _offsets(preprocessing, width, preprocessing.size[1])
+    bottom, right = min(height, top + preprocessing.size[0]), min(width, left + preprocessing.size[1])
     if height * width > WHOLE_BELOW:
         down, across = image.height / height, image.width / width
         box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
@@ -115,43 +126,43 @@ def _resized_bytes(recipe: Preprocessing, image: Image.Image, fast: bool) -> Byt
     return np.asarray(image.crop((left, top, right, bottom)))
 
 
-def _resized_floats(recipe: Preprocessing, image: Image.Image) -> Floats:
-    """(height, width, 3), rescaled before the resize."""
-    values = np.asarray(image).astype(np.float32) * np.float32(recipe.rescale)
-    height, width = resized_size(recipe, image.height, image.width)
+def _resized_floats(preprocessing: Preprocessing, image: Image.Image) -> Floats:
+    """Resize floats, (height, width, 3), which are rescaled before."""
+    values = np.asarray(image).astype(np.float32) * np.float32(preprocessing.rescale)
+    height, width = resized_size(preprocessing, image.height, image.width)
     if (width, height) == image.size:
         return values
-    # Pillow could resize floats too, but with weights in float64: up to 5e-5 away from torch, whose answer is wanted.
+    # Pillow could resize floats too, but with weights in float64: up to 5e-5 away from torch, which is the reference.
     import torch
     from torch.nn.functional import interpolate
 
     planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None]
-    smooth = recipe.interpolation in ("bilinear", "bicubic")
-    mode = recipe.interpolation if smooth else "nearest-exact"
+    smooth = preprocessing.interpolation in ("bilinear", "bicubic")
+    mode = preprocessing.interpolation if smooth else "nearest-exact"
     resized: Floats = interpolate(planes, (height, width), mode=mode, antialias=smooth)[0].numpy()
     return resized.transpose(1, 2, 0)
 
 
-def _cropped(pixels: Any, recipe: Preprocessing) -> Any:
-    """The middle (height, width) of the recipe, padded where the photo is smaller."""
-    if recipe.resize == "none" or pixels.shape[:2] == recipe.size:
+def _cropped(pixels: Any, preprocessing: Preprocessing) -> Any:
+    """Crop to the middle of the preprocessing's size, and pad where the photo is smaller."""
+    if preprocessing.resize == "none" or pixels.shape[:2] == preprocessing.size:
         return pixels
-    height, width = recipe.size
-    top, down = _offsets(recipe, pixels.shape[0], height)
-    left, across = _offsets(recipe, pixels.shape[1], width)
+    height, width = preprocessing.size
+    top, down = _offsets(preprocessing, pixels.shape[0], height)
+    left, across = _offsets(preprocessing, pixels.shape[1], width)
     part = pixels[top : top + height, left : left + width]
-    if part.shape[:2] == recipe.size:
+    if part.shape[:2] == preprocessing.size:
         return part
     padded = np.zeros((height, width, 3), pixels.dtype)
-    if recipe.resize == "longest" and recipe.fill == "mean":
-        padded[:] = [round(255 * mean) for mean in recipe.mean]
+    if preprocessing.resize == "longest" and preprocessing.fill == "mean":
+        padded[:] = [round(255 * mean) for mean in preprocessing.mean]
     padded[down : down + part.shape[0], across : across + part.shape[1]] = part
     return padded
 
 
-def _normalised(pixels: Any, recipe: Preprocessing, rescale: float) -> Floats:
+def _normalised(pixels: Any, preprocessing: Preprocessing, rescale: float) -> Floats:
     """(3, height, width) float32: (pixels * rescale - mean) / std, with one rounding less than in that order."""
-    mean, std = np.array(recipe.mean), np.array(recipe.std)
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     scale = (rescale / std).astype(np.float32)
     shift = (mean / std).astype(np.float32)
     planes: Floats = np.multiply(pixels.transpose(2, 0, 1), scale[:, None, None], dtype=np.float32, order="C")

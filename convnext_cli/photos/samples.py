@@ -8,6 +8,6 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def samples() -> list[str]:
-    """Their paths: in the package in a wheel, beside it in a checkout."""
-    found = (sorted(folder.glob("*.jpg")) for folder in (_PACKAGE / "samples", _PACKAGE.parent / "samples"))
-    return [str(path) for path in next(filter(None, found), [])]
+    """The paths of the sample photos: in the package of a wheel, beside it in a checkout."""
+    folders = (sorted(folder.glob("*.jpg")) for folder in (_PACKAGE / "samples", _PACKAGE.parent / "samples"))
+    return [str(path) for path in next(filter(None, folders), [])]

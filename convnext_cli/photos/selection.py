@@ -1,4 +1,4 @@
-"""Which photos a user names, as a frozen value that travels to other processes."""
+"""The photos that a user selects, as a frozen value that can be sent to other processes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from convnext_cli.storage.addresses import is_url, places
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoSelection:
-    """Photos by their names, and how folders are walked.
+    """Paths of photos, and how folders are walked.
 
     Args:
         paths: photos, folders, URLs, globs, and tar, zip and parquet files of photos; "-" for one on standard input.
             ``file://`` URLs become paths.
         files_from: a file with more paths, one a line; "-" for standard input.
-        null: the paths in it end with a NUL byte, not with a line.
-        recursive: go into folders that a list or a glob names, too.
-        depth: levels of folders to go into; 1 is the folder's own files; None for all.
-        hidden: hidden files and folders, too.
-        follow: into linked folders, too.
-        include: globs; only files that match one are taken.
+        null: whether the paths in it end with a NUL byte instead of a line feed.
+        recursive: walk folders that a list or a glob names, too.
+        depth: levels of folders to walk; 1 for the folder's own files; None for all.
+        hidden: include hidden files and folders.
+        follow: follow links to folders.
+        include: globs; only files that match one are used.
         exclude: globs; files and folders that match one are left out.
         offline: never open a connection.
 
     Raises:
-        UsageError: two of them contradict each other, or a URL needs a connection that ``offline`` forbids.
+        UsageError: two options contradict each other, or a URL needs a connection that ``offline`` forbids.
     """
 
     paths: tuple[str, ...] = ()
@@ -52,23 +52,27 @@ class PhotoSelection:
 
     def __post_init__(self) -> None:
         if isinstance(self.paths, str | os.PathLike):
-            raise UsageError("paths are several", 'pass a tuple of them, for example ("photos",)')
+            raise UsageError("paths must be a tuple, not a single path", 'for example ("photos",)')
         paths = places(self.paths, offline=self.offline)
         object.__setattr__(self, "paths", paths)
         if self.null and self.files_from is None:
-            raise UsageError("-0 belongs to --files-from", "name a list of paths with --files-from, or leave -0 out")
+            raise UsageError(
+                "-0 only applies to --files-from", "name a list of paths with --files-from, or leave -0 out"
+            )
         if "-" in paths and self.files_from == "-":
-            raise UsageError("standard input can hold a photo or a list of paths, not both", "name one of the two")
+            raise UsageError(
+                "standard input can be a photo or a list of paths, not both", "use - for only one of the two"
+            )
 
     def __bool__(self) -> bool:
-        """Whether anything is named."""
+        """Whether there are any paths."""
         return bool(self.paths) or self.files_from is not None
 
     def finder(self, *, shards: Literal["opened", "kept"], skip: frozenset[str] = frozenset()) -> Finder:
-        """What finds these photos.
+        """A finder for these photos.
 
         Args:
-            shards: whether files that hold photos are opened, or kept as they are for ``Finder.members``.
+            shards: whether files that contain photos are opened, or kept for ``Finder.members``.
             skip: absolute paths of folders that are left out.
         """
         return Finder(
@@ -84,17 +88,17 @@ class PhotoSelection:
         )
 
     def photos(self, finder: Finder) -> Iterator[Photo]:
-        """The photos, found as they are asked for.
+        """The photos, which are found lazily.
 
         Raises:
-            UsageError: at once where none of the paths exists, or the list of paths cannot be read.
+            UsageError: none of the paths exists, or the list of paths cannot be read; raised at once.
         """
         self.check_list()
         named = finder.named(self.paths)
         return named if self.files_from is None else chain(named, self._listed(finder))
 
     def check_walking(self) -> None:
-        """Raises UsageError for options of walks where nothing is walked."""
+        """Raise UsageError for options of walks if no folder is walked."""
         walking = {
             "--include": self.include,
             "--exclude": self.exclude,
@@ -104,10 +108,13 @@ class PhotoSelection:
         }
         asked = [name for name, value in walking.items() if value]
         if asked and self.files_from is None and self.paths and not any(map(_is_walked, self.paths)):
-            raise UsageError(f"{' and '.join(asked)} is for folders, and no folder is named", "leave it out")
+            raise UsageError(
+                f"{' and '.join(asked)} only applies to folders, and no folder is named",
+                "leave the option out, or name a folder",
+            )
 
     def check_list(self) -> None:
-        """Raises UsageError for a list of paths that cannot be read."""
+        """Raise UsageError for a list of paths that cannot be read."""
         if self.files_from is None:
             return
         if self.files_from == "-":
@@ -125,7 +132,11 @@ class PhotoSelection:
             raise self._unreadable("permission denied")
 
     def read_list(self) -> bytes | None:
-        """All of the list of paths, for another machine; None without one. Raises UsageError."""
+        """The content of the list of paths, for another machine; None if there is no list.
+
+        Raises:
+            UsageError: the list cannot be read.
+        """
         if self.files_from is None:
             return None
         with self._opened_list() as stream:

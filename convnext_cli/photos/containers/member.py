@@ -1,4 +1,4 @@
-"""What is in a file of many photos, and what can be wrong with it."""
+"""The files in a shard, and the errors that a shard can have."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from convnext_cli.storage.addresses import is_url
 class Member:
     """A file in a shard.
 
-    name: with slashes, none of its parts leads upwards. data: None where problem says why; the first bytes alone where
-    these and the name say that it is not a photo.
+    Args:
+        name: its path in the shard, with slashes, and without parts that lead upwards.
+        data: its bytes; only the first of them if these and the name show that it is not a photo; None if there is a
+            problem.
+        problem: why it cannot be read.
     """
 
     name: str
@@ -29,7 +32,11 @@ class NoPhotosError(Exception):
 
 
 def opened(path: str) -> io.BufferedIOBase:
-    """A shard as a stream. Raises PhotoError."""
+    """Open a shard as a stream.
+
+    Raises:
+        PhotoError: the shard cannot be read.
+    """
     if is_url(path):
         from convnext_cli.storage.reading import stream
 
@@ -39,13 +46,19 @@ def opened(path: str) -> io.BufferedIOBase:
     except FileNotFoundError:
         raise PhotoError("missing", "there is no such file") from None
     except PermissionError:
-        raise PhotoError("permission", "it may not be read by this user") from None
+        raise PhotoError("permission", "this user has no permission to read it") from None
     except (OSError, ValueError) as error:
         raise PhotoError("corrupt", f"it cannot be read: {error}") from None
 
 
 def checked(name: str, size: int, data: bytes | None) -> Member:
-    """A member with its bytes, or with what is wrong with them. size: in bytes."""
+    """A member with its bytes, or with the problem that they have.
+
+    Args:
+        name: of the member.
+        size: in bytes.
+        data: its bytes; None if they were not read.
+    """
     try:
         check_bytes(size)
     except PhotoError as problem:
@@ -54,15 +67,26 @@ def checked(name: str, size: int, data: bytes | None) -> Member:
 
 
 def broken(error: Exception, where: str) -> PhotoError:
-    """Why a shard cannot be read further. where: as in "after a.jpg"."""
+    """Why a shard cannot be read further.
+
+    Args:
+        error: the error of the disk or of a library.
+        where: for the message, such as "after a.jpg".
+    """
     if isinstance(error, PhotoError):
         return error
     from convnext_cli.storage.failures import photo_error
 
-    found = photo_error(error)
-    return cut(where) if found.kind in ("corrupt", "empty") else PhotoError(found.kind, f"{found.message}, {where}")
+    problem = photo_error(error)
+    return (
+        cut(where) if problem.kind in ("corrupt", "empty") else PhotoError(problem.kind, f"{problem.message}, {where}")
+    )
 
 
 def cut(where: str) -> PhotoError:
-    """What is wrong with a shard that does not go on. where: as in "after a.jpg"."""
-    return PhotoError("corrupt", f"the shard is cut or damaged {where}; what follows is lost")
+    """The error of a shard that ends too early.
+
+    Args:
+        where: for the message, such as "after a.jpg".
+    """
+    return PhotoError("corrupt", f"the shard is truncated or damaged {where}; the photos that follow are lost")

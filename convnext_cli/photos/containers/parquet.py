@@ -1,4 +1,4 @@
-"""Hugging Face's image parquet files: where the photos are in them, and these from front to back.
+"""Hugging Face's image parquet files: finding the column of photos, and reading it from front to back.
 
 A photo is a struct of ``bytes`` and ``path``, or plain bytes.
 """
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 IMAGES = ("image", "img", "photo", "picture")
-_AT_ONCE = 16, 16 * 2**20  # photos that are taken out of a row group at once, and about how many bytes
-# A column of more bytes, which expands from so many times fewer, does not hold photos: they do not shrink.
+_AT_ONCE = 16, 16 * 2**20  # photos that are read from a row group at once, and about how many bytes
+# A column of more bytes that expands by more than this factor does not hold photos: these hardly shrink.
 _MUCH, _FACTOR = 32 * 2**20, 100
 
 
 def members(path: str) -> Iterator[Member]:
-    """See ``shards.members``; a photo is called by the number of its row, and by its own name where it has one."""
+    """See ``shards.members``. A photo is named by the number of its row, followed by its own name if it has one."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -58,9 +58,10 @@ def _member(row: int, cell: Any) -> Member:
 
 
 def check_expansion(file: ParquetFile, group: int, column: str) -> int:
-    """The bytes of a column in a row group, which none of its values can have more of.
+    """The bytes of a column in a row group: no value in it can be longer.
 
-    Raises PhotoError where so much comes of so little that it cannot be photos or words.
+    Raises:
+        PhotoError: the column expands so much that it cannot hold photos or text.
     """
     parts = list(_parts(file, group, column))
     size = int(sum(part.total_uncompressed_size for part in parts))
@@ -72,9 +73,12 @@ def check_expansion(file: ParquetFile, group: int, column: str) -> int:
 
 
 def with_dictionaries(source: Any, file: ParquetFile, columns: Iterable[str]) -> ParquetFile:
-    """The same file, of which these columns are read as dictionaries: a value that many rows share is there once.
+    """Open a file again, and read these columns as dictionaries: a value that many rows share is stored once.
 
-    source: path or stream that it was opened from.
+    Args:
+        source: the path or stream of the file.
+        file: the open file.
+        columns: names of columns.
     """
     from pyarrow.parquet import ParquetFile
 
@@ -85,18 +89,18 @@ def values(column: Any) -> list[Any]:
     """An Arrow column as a list; rows that share a value of a dictionary share the object."""
     import pyarrow as pa
 
-    found: list[Any] = []
+    cells: list[Any] = []
     for chunk in getattr(column, "chunks", (column,)):
         if pa.types.is_dictionary(chunk.type):
-            known = chunk.dictionary.to_pylist()
-            found += [None if place is None else known[place] for place in chunk.indices.to_pylist()]
+            dictionary = chunk.dictionary.to_pylist()
+            cells += [None if place is None else dictionary[place] for place in chunk.indices.to_pylist()]
         else:
-            found += chunk.to_pylist()
-    return found
+            cells += chunk.to_pylist()
+    return cells
 
 
 def _rows(file: ParquetFile, group: int, column: str) -> int:
-    """How many photos to take at once; one where a value may stand in a dictionary, for any number of rows."""
+    """How many photos to read at once; one where a value in a dictionary may be shared by any number of rows."""
     most, much = _AT_ONCE
     parts = list(_parts(file, group, column))
     if any(part.has_dictionary_page for part in parts):
@@ -106,7 +110,7 @@ def _rows(file: ParquetFile, group: int, column: str) -> int:
 
 
 def _parts(file: ParquetFile, group: int, column: str) -> Iterator[Any]:
-    """What a row group's metadata say of a column and of the columns inside it."""
+    """A row group's metadata for a column and for the columns inside it."""
     metadata = file.metadata.row_group(group)
     for number in range(metadata.num_columns):
         part = metadata.column(number)
@@ -119,8 +123,8 @@ def image_column(file: ParquetFile) -> str | None:
     import pyarrow as pa
 
     schema = file.schema_arrow
-    known = features(file)
-    named = [name for name, kind in known.items() if kind.get("_type") == "Image"]
+    described = features(file)
+    named = [name for name, kind in described.items() if kind.get("_type") == "Image"]
     for name in (*named, *IMAGES):
         if name not in schema.names:
             continue
@@ -133,9 +137,13 @@ def image_column(file: ParquetFile) -> str | None:
 
 
 def features(file: ParquetFile) -> dict[str, dict[str, Any]]:
-    """What Hugging Face's metadata say of each column; empty without them."""
+    """Hugging Face's metadata of each column; empty without them."""
     try:
-        found = json_value((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+        feature_types = json_value((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
-    return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}
+    return (
+        {name: kind for name, kind in feature_types.items() if isinstance(kind, dict)}
+        if isinstance(feature_types, dict)
+        else {}
+    )

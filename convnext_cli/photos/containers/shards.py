@@ -1,7 +1,7 @@
 """Files that hold many photos, read as folders of them: tar shards (WebDataset), parquet files (Hugging Face), zips.
 
-They are read from front to back, here or from a store, and never unpacked. What is behind a damaged place is lost, and
-one row says so under the shard's name.
+They are read from front to back, on this machine or from a store, and never unpacked. Photos after a damaged place are
+lost, and one failed row with the shard's name reports it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ SHARD_SUFFIXES = frozenset({".tar", ".parquet"})
 
 
 def is_shard(path: str) -> bool:
-    """Whether its name says that this is a shard."""
+    """Whether this is a shard, by its name."""
     return suffix(path) in SHARD_SUFFIXES
 
 
 def is_container(path: str) -> bool:
-    """Whether its name says that this holds photos: a shard, or a zip, which is opened only where it is named."""
+    """Whether this holds photos, by its name: a shard, or a zip, which is opened only if the user names it."""
     return is_shard(path) or suffix(path) == ".zip"
 
 
 def members(path: str) -> Iterator[Member]:
-    """The files in a shard, in its order. A path's or URL's.
+    """The files in a shard, in its order.
 
-    Raises PhotoError for what is wrong with the shard itself, when it comes to that; NoPhotosError; UnavailableError
-    for parquet without pyarrow.
+    Args:
+        path: a path or a URL.
+
+    Raises:
+        PhotoError: the shard is damaged; raised when the damaged place is reached.
+        NoPhotosError: a parquet file has no column of photos.
+        UnavailableError: pyarrow is missing, for a parquet file.
     """
     if suffix(path) == ".parquet":
         from convnext_cli.photos.containers import parquet

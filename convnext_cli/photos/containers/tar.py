@@ -23,12 +23,12 @@ _EXTENSIONS = frozenset(
         tarfile.GNUTYPE_LONGLINK,
     )
 )
-_LONGEST_HEADER = 1 << 20  # bytes of a long name or of extended attributes; what is longer is damaged, or a bomb
+_LONGEST_HEADER = 1 << 20  # bytes of a long name or of extended attributes; longer ones are damaged, or a bomb
 _HEAD = 64  # bytes that say whether a file is a photo
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is damaged or not there is an error: by itself tarfile takes it for the end of the tar."""
+    """A header that raises an error when it is damaged or missing; tarfile alone takes that for the end of the tar."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
@@ -49,7 +49,7 @@ class _Header(tarfile.TarInfo):
 
 
 class _Watched:
-    """A stream that is not read on and on behind its end."""
+    """A stream that raises an error when it is read again and again after its end."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self._stream, self._ends = stream, 0
@@ -57,16 +57,17 @@ class _Watched:
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
         self._ends += not data
-        # tarfile asks once more for a header, and for what follows the end mark; to pass over a file it would go on
+        # tarfile reads a last header and what follows the end mark; to skip a file it would read on
         if self._ends > 8:
             raise tarfile.ReadError("unexpected end of data")
         return data
 
 
 def entries(stream: Any, mode: Literal["r|", "r:"]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """What is in a tar, in its order; not compressed.
+    """The entries of an uncompressed tar, in its order.
 
-    Raises TarError, also where its end is no end, and for a file that is longer than what is left of the tar.
+    Raises:
+        TarError: the tar is damaged, its end mark is missing, or a file is longer than the rest of the tar.
     """
     size = _size(stream)
     file: Any = _Watched(stream) if mode == "r|" else stream
@@ -77,16 +78,16 @@ def entries(stream: Any, mode: Literal["r|", "r:"]) -> Iterator[tuple[tarfile.Ta
                     raise tarfile.ReadError("unexpected end of data")
                 yield tar, entry
                 vars(tar)["members"].clear()  # or the headers of all stay in memory
-            # the end mark is of zeros, and so is what fills the last record; an overwritten header looks like it
+            # the end mark and the padding of the last record are zeros; an overwritten header looks the same
             while rest := vars(tar)["fileobj"].read(1 << 20):
                 if rest.strip(b"\0"):
-                    raise tarfile.ReadError("there is more behind its end mark")
-    except (ValueError, OverflowError, EOFError, zlib.error) as error:  # of numbers that are none, and the like
+                    raise tarfile.ReadError("there is more data after its end mark")
+    except (ValueError, OverflowError, EOFError, zlib.error) as error:  # such as malformed numbers
         raise tarfile.ReadError(str(error)) from None
 
 
 def _size(stream: BufferedIOBase) -> int | None:
-    """The bytes of a file; None for a stream that has no end yet."""
+    """The size of a file in bytes; None for a stream whose end is not known."""
     if not stream.seekable():
         return None
     here = stream.tell()
@@ -96,7 +97,7 @@ def _size(stream: BufferedIOBase) -> int | None:
 
 
 def _end(entry: tarfile.TarInfo) -> int:
-    """Where the data of an entry ends; a sparse file takes less than its size."""
+    """The offset at which the data of an entry end; a sparse file takes less than its size."""
     has_data = entry.isreg() or entry.type not in tarfile.SUPPORTED_TYPES
     return entry.offset_data + (entry.size if has_data and not entry.issparse() else 0)
 
@@ -121,16 +122,16 @@ def members(path: str) -> Iterator[Member]:
 
 
 def _member(name: str, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
-    """A file with its bytes; with its first bytes alone where these and its name say that it is no photo."""
+    """A file with its bytes; only the first of them if these and its name show that it is not a photo."""
     if entry.issparse():  # a few bytes of it can stand for gigabytes
         return Member(name, problem=PhotoError("unsupported", "it is a sparse file; pack the shard without --sparse"))
     if entry.size > MAX_FILE_BYTES:
         return checked(name, entry.size, None)
     file = cast("io.BufferedReader", tar.extractfile(entry))
     head = file.peek(_HEAD)[:_HEAD]
-    wanted = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES or looks_like_image(head)  # noqa: PTH122
-    data = file.read(entry.size) if wanted else head
-    if len(data) < (entry.size if wanted else min(entry.size, 1)):
+    is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES or looks_like_image(head)  # noqa: PTH122
+    data = file.read(entry.size) if is_image else head
+    if len(data) < (entry.size if is_image else min(entry.size, 1)):
         raise tarfile.ReadError("unexpected end of data")
     return checked(name, entry.size, data)
 
@@ -140,5 +141,5 @@ def _where(last: str | None) -> str:
 
 
 def clean(name: str) -> str:
-    """A member's name without parts that lead elsewhere."""
+    """A member's name without empty parts and parts that lead upwards."""
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))

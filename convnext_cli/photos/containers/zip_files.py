@@ -1,4 +1,4 @@
-"""Zip files of photos, read in place: nothing is unpacked, and class folders are folders as others."""
+"""Zip files of photos, read in place: nothing is unpacked, and class folders are ordinary folders."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, check_byt
 from convnext_cli.photos.formats import HEAD, is_readable
 
 _ENCRYPTED = 0x1  # bit of a member's flags
-# A file of more bytes, which expands from so many times fewer, is not a photo: they do not shrink.
+# A file of more bytes that expands by more than this factor is not a photo: these hardly shrink.
 _MUCH, _FACTOR = 32 * 2**20, 100
 _PIECE = 1 << 20  # bytes that are expanded at once
 
 
 def members(path: str) -> Iterator[Member]:
-    """See ``shards.members``, in the order of the zip's directory. What macOS packs along is left out."""
+    """See ``shards.members``; in the order of the zip's directory. Files that macOS adds are left out."""
     with opened(path) as stream:
         try:
             file = zipfile.ZipFile(stream)
         except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError, NotImplementedError):
             if not stream.seek(0, os.SEEK_END):
                 raise PhotoError("empty", "the file is empty") from None
-            raise PhotoError("corrupt", "the zip is cut or damaged; pack it again, or unpack it") from None
+            raise PhotoError("corrupt", "the zip is truncated or damaged; create it again") from None
         except Exception as error:  # of the disk, or of the store's library
             raise broken(error, "at its beginning") from None
         with file:
@@ -40,7 +40,7 @@ def members(path: str) -> Iterator[Member]:
 
 
 def _member(file: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Member:
-    """A file with its bytes; with its first bytes alone where these and its name say that it is not a photo."""
+    """A file with its bytes; only the first of them if these and its name show that it is not a photo."""
     is_called_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
     try:
         if is_called_image or looks_like_image(head := read_head(file, entry)):
@@ -51,10 +51,14 @@ def _member(file: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Member:
 
 
 def read_photo(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a file in a zip; its first bytes alone where these are not a readable photo's. Raises PhotoError."""
+    """The bytes of a file in a zip; only the first of them if they are not those of a readable photo.
+
+    Raises:
+        PhotoError: the file cannot be read.
+    """
     check_bytes(member.file_size)
     head = read_head(file, member)
-    # a few bytes expand to gigabytes, which are not looked at when the first ones are not a photo's
+    # a few bytes may expand to gigabytes, which are not read when the first ones are not those of a photo
     if not is_readable(head):
         return head
     if member.file_size > max(_MUCH, _FACTOR * member.compress_size):
@@ -64,26 +68,32 @@ def read_photo(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def read_head(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes that say what a file in a zip is. Raises PhotoError."""
+    """The first bytes of a file in a zip, which show its format.
+
+    Raises:
+        PhotoError: the file cannot be read.
+    """
     return _read(file, member, HEAD)
 
 
 def _read(file: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    """The first bytes of a file, at most so many, expanded piece by piece."""
+    """The first bytes of a file, at most ``most``, expanded piece by piece."""
     if member.flag_bits & _ENCRYPTED:
         raise PhotoError("permission", "it is encrypted in the zip")
-    # by other methods zipfile expands all at once, and 200 bytes can be gigabytes
+    # zipfile expands other methods all at once, and 200 bytes may become gigabytes
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise PhotoError("unsupported", "the zip packed it by another method than deflate")
+        raise PhotoError(
+            "unsupported", "it is compressed by a method other than deflate; create the zip again with deflate"
+        )
     data = io.BytesIO()
     try:
         with file.open(member) as stream:
             while (room := most - data.tell()) and (piece := stream.read(min(_PIECE, room))):
                 data.write(piece)
     except NotImplementedError:
-        raise PhotoError("unsupported", "the zip packed it in a way that is not known here") from None
+        raise PhotoError("unsupported", "it is compressed by a method that is not supported") from None
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError):
-        raise PhotoError("corrupt", "the zip is damaged where it lies") from None
+        raise PhotoError("corrupt", "the zip is damaged at this file") from None
     if not data.tell():
         raise PhotoError("empty", "the file is empty")
     return data.getvalue()
