@@ -308,7 +308,7 @@ class TestMapping:
         assert labels.read(write(text), base).names[0] == "goldfish, gold"
 
     def test_lines_that_count_from_one_are_no_names(self, base: LabelSet, write) -> None:
-        with pytest.raises(ModelError, match="no class '5'"):
+        with pytest.raises(ModelError, match="is called '5'"):
             labels.read(write("1 a\n2 b\n3 c\n4 d\n5 e"), base)
 
     def test_names_may_begin_with_numbers(self, base: LabelSet, write) -> None:
@@ -358,17 +358,17 @@ class TestMapping:
     @pytest.mark.parametrize(
         ("text", "message", "hint"),
         [
-            ('{"5": "x"}', "no class '5' among the 5", "from 0 to 4"),
-            ('{"n02123045": "x"}', "no class 'n02123045'", "WordNet id"),
-            ('{"beagel": "x"}', "no class 'beagel'", "did you mean beagle"),
-            ('{"crane": "x"}', "'crane' is several classes", "id or number"),
-            ('{"0": "x", "0": "y"}', "stands twice", "once"),
+            ('{"5": "x"}', "is called '5'", "from 0 to 4"),
+            ('{"n02123045": "x"}', "is called 'n02123045'", "WordNet id"),
+            ('{"beagel": "x"}', "is called 'beagel'", "did you mean beagle"),
+            ('{"crane": "x"}', "'crane' names several classes", "id or number"),
+            ('{"0": "x", "0": "y"}', "occurs twice", "once"),
             ('{"0": "x", "tabby": "y"}', "two names, 'x' and 'y'", "once"),
             ('{"a": 0, "b": 0}', "same number", "number"),
             ('{"0": {"name": "x"}}', "not a name", "strings"),
             ('{"0": "-", "1": "", "2": "-", "3": "-", "4": "-"}', "hides every class", "at least one"),
             ('{"0": "x"', "not JSON", "list of names"),
-            ('{"' + "1" * 5000 + '": "x"}', "no class '111", "from 0 to 4"),
+            ('{"' + "1" * 5000 + '": "x"}', "is called '111", "from 0 to 4"),
             ("{0x" + "f" * 5000 + ": 'x'}", "not JSON", "list of names"),
         ],
     )
@@ -400,10 +400,10 @@ class TestMapping:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("0,tench, Tinca tinca\n1,b\n", "line 2: not as many columns"),
+            ("0,tench, Tinca tinca\n1,b\n", "line 2: the number of columns"),
             ("0,a,b\n1,c,d\n", "3 columns"),
             ('0,"a\n', "not a table"),
-            ("index,name\n7,b\n", "line 2: there is no class '7'"),
+            ("index,name\n7,b\n", "line 2: none of the 5 classes is called '7'"),
         ],
     )
     def test_tables_that_do_not_fit(self, text: str, message: str, base: LabelSet, write) -> None:

@@ -47,7 +47,7 @@ def test_json_there_and_back() -> None:
         (Preprocessing.official(384), "384×384, squashed, bicubic"),
         (Preprocessing(resize="squash"), "224×224, squashed to 256×256, bicubic, centre crop"),
         (Preprocessing(resize="longest", resize_to=(224, 224)), "224×224, longest side 224, bicubic, padded"),
-        (Preprocessing(resize="none"), "as large as the photo"),
+        (Preprocessing(resize="none"), "at the photo's own size"),
         (Preprocessing(size=(256, 224), resize_to=(292, 256)), "256×224, shortest side 292×256, bicubic, centre crop"),
         (
             Preprocessing(resize="squash", resize_to=(224, 224), interpolation="bilinear", float_resize=True),

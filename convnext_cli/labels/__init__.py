@@ -1,6 +1,6 @@
 """The names of classes: bundled sets, a checkpoint's own, and a user's files.
 
-Importing this reads no file and needs no heavy library; a set is read when it is asked for.
+Importing this package reads no file and needs no heavy library; a set is read when it is used.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The label sets that come with the package. README.md beside this file names their sources and licence.
 
-Two xz-compressed tables hold every class once, sorted by WordNet id: ``imagenet-1k.tsv.xz`` the 1,000 that are asked
-for most, ``imagenet-more.tsv.xz`` the rest. A row is ``id, sets, meaning, lemmas, definition``: ``sets`` has a letter
-for each set that the class is in, ``meaning`` is the word that tells it from classes of the same name. In every set
-the classes stand in the order of their ids, so a set needs no list of its own.
+Two xz-compressed tables hold every class once, sorted by WordNet id: ``imagenet-1k.tsv.xz`` the 1,000 that are used
+most, ``imagenet-more.tsv.xz`` the rest. A row is ``id, sets, meaning, lemmas, definition``: ``sets`` has a letter
+for each set that contains the class, ``meaning`` is a word that distinguishes it from classes of the same name. In
+every set the classes have the order of their ids, so a set needs no list of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from convnext_cli.labels.label_set import LabelSet, tell_apart
 
 
 class Bundled(NamedTuple):
-    """letter: its mark in the tables. size: number of classes. certain: no other common head has this size."""
+    """A bundled label set.
+
+    Args:
+        letter: its mark in the tables.
+        size: number of classes.
+        certain: whether no other common classifier has this size.
+    """
 
     letter: str
     size: int
@@ -37,7 +43,7 @@ SETS: dict[str, Bundled] = {
 }
 _CORE, _MORE = "imagenet-1k.tsv.xz", "imagenet-more.tsv.xz"
 _INSIDE_CORE = ("imagenet-1k", "tiny-imagenet-200")
-# Names that must agree before a list is taken for a bundled set; publishers' spellings differ in a few.
+# The share of names that must agree for a list to count as a bundled set; publishers' spellings differ in a few.
 _ALIKE = 0.9
 
 
@@ -56,26 +62,30 @@ class Row(NamedTuple):
 
 
 def names() -> tuple[str, ...]:
-    """The names that ``load`` knows."""
+    """The names of the bundled sets."""
     return tuple(SETS)
 
 
 def for_size(n: int) -> str | None:
-    """The set that a classifier of n rows surely means, or None."""
-    return next((name for name, known in SETS.items() if known.certain and known.size == n), None)
+    """The bundled set of a classifier with n rows; None where that is not certain."""
+    return next((name for name, description in SETS.items() if description.certain and description.size == n), None)
 
 
 @cache
 def load(name: str) -> LabelSet:
-    """A bundled set by its name. Raises ModelError for a name that is none, with those that are near."""
+    """A bundled set by its name.
+
+    Raises:
+        ModelError: there is no set of this name; the hint has the nearest names.
+    """
     if name not in SETS:
         from difflib import get_close_matches
 
         near = get_close_matches(name, SETS, n=3) or list(SETS)
-        raise ModelError(f"there is no label set {name!r}", f"did you mean {', '.join(near)}?")
+        raise ModelError(f"no label set is called {name!r}", f"did you mean {', '.join(near)}?")
     letter = SETS[name].letter
-    known = _table(_CORE) if name in _INSIDE_CORE else rows()
-    return _describe(name, [row for row in known if letter in row.sets])
+    table = _table(_CORE) if name in _INSIDE_CORE else rows()
+    return _describe(name, [row for row in table if letter in row.sets])
 
 
 def rows() -> list[Row]:
@@ -97,39 +107,44 @@ def read_lines(file: str) -> list[str]:
 
 
 def from_ids(name: str, ids: Sequence[str]) -> LabelSet | None:
-    """The classes of these WordNet ids in this order; None unless all are known and different."""
+    """The classes with these WordNet ids, in this order; None unless all are known and different."""
     if len(set(ids)) != len(ids) or not all(is_id(identity) for identity in ids):
         return None
-    known = {row.id: row for row in _table(_CORE)}
-    if not known.keys() >= set(ids):
-        known |= {row.id: row for row in _table(_MORE)}
-    return _describe(name, [known[identity] for identity in ids]) if known.keys() >= set(ids) else None
+    by_id = {row.id: row for row in _table(_CORE)}
+    if not by_id.keys() >= set(ids):
+        by_id |= {row.id: row for row in _table(_MORE)}
+    return _describe(name, [by_id[identity] for identity in ids]) if by_id.keys() >= set(ids) else None
 
 
-def recognise(name: str, given: Sequence[str]) -> LabelSet | None:
-    """What a list of names is, if it is WordNet ids or a bundled set in its order, under whatever spelling.
+def recognise(name: str, names: Sequence[str]) -> LabelSet | None:
+    """The label set that a list of names stands for: WordNet ids, or a bundled set in its order, in any spelling.
 
-    given: one name a row. Rows where another word stands keep that word.
+    Args:
+        name: for the label set.
+        names: one name a row. Rows whose name differs from the bundled set keep theirs.
+
+    Returns:
+        The label set; None if the names are something else.
     """
-    found = from_ids(name, given)
-    if found is not None:
-        return found
-    for candidate, known in SETS.items():
-        if known.size != len(given):
+    label_set = from_ids(name, names)
+    if label_set is not None:
+        return label_set
+    for candidate, description in SETS.items():
+        if description.size != len(names):
             continue
         base = load(candidate)
-        same = [says(base, row, text) for row, text in enumerate(given)]
+        same = [says(base, row, text) for row, text in enumerate(names)]
         if all(same):
             return base
-        if sum(same) >= _ALIKE * len(given):
-            own = [base.names[row] if same[row] else text for row, text in enumerate(given)]
+        if sum(same) >= _ALIKE * len(names):
+            own = [base.names[row] if same[row] else text for row, text in enumerate(names)]
             return LabelSet(name, base.ids, tell_apart(own, _numbers(own)), base.lemmas, base.definitions)
     return None
 
 
-def restates(base: LabelSet, given: Sequence[str]) -> bool:
-    """Whether these names, one a row, are on the whole the names that the rows have anyway."""
-    return sum(says(base, row, text) for row, text in enumerate(given)) >= _ALIKE * len(base)
+def restates(base: LabelSet, names: Sequence[str]) -> bool:
+    """Whether nearly all of these names, one a row, are the names that the rows already have."""
+    return sum(says(base, row, text) for row, text in enumerate(names)) >= _ALIKE * len(base)
 
 
 def says(base: LabelSet, row: int, text: str) -> bool:
@@ -144,7 +159,7 @@ def is_id(text: str) -> bool:
 
 
 def sense_key(name: str) -> str:
-    """Names with the same key are told apart: case does not count, and sunglass and sunglasses are too near."""
+    """A key for names that are too similar: case does not count, and sunglass and sunglasses have the same key."""
     key = name.casefold()
     if key.endswith(("sses", "xes", "ches", "shes")):
         return key[:-2]
@@ -152,7 +167,7 @@ def sense_key(name: str) -> str:
 
 
 def _describe(name: str, rows: Sequence[Row]) -> LabelSet:
-    often = Counter(sense_key(row.short) for row in rows if row.meaning)  # without a meaning a name is alone
+    often = Counter(sense_key(row.short) for row in rows if row.meaning)  # a name without a meaning is unique
     return LabelSet(
         name,
         ids=tuple(row.id for row in rows),

@@ -1,4 +1,4 @@
-"""Label sets as JSON: those of model cards, and the ``id2label`` of Hugging Face configs."""
+"""Label sets as JSON: in model cards, and as ``id2label`` of Hugging Face configs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HOLED_SIZE, _HOLED_LAST = 21841, 21842
 
 
 def from_id2label(mapping: Mapping[Any, Any]) -> LabelSet | None:
-    """The label set of an ``id2label``; None where it holds no names (``LABEL_0`` …).
+    """The label set of an ``id2label``; None if it has no real names (``LABEL_0`` …).
 
-    Where the names are those of a bundled set, WordNet ids and definitions come from it.
+    If the names are those of a bundled set, its WordNet ids and definitions are added.
 
     Args:
-        mapping: name by number; the numbers are mostly written as strings.
+        mapping: names by number; the numbers are usually strings.
 
     Raises:
         ModelError: the numbers are not 0 … n-1.
@@ -33,26 +33,26 @@ def from_id2label(mapping: Mapping[Any, Any]) -> LabelSet | None:
     except (TypeError, ValueError) as error:
         raise ModelError(f"id2label: {error}", "its keys must be the numbers of the classes") from error
     if len(by_number) != len(mapping):
-        raise ModelError("id2label: a number comes twice", "each class has one number and one name")
+        raise ModelError("id2label: a number occurs twice", "give each class one number and one name")
     names = in_order(by_number)
     if names is None:
         raise ModelError(
             f"id2label has {len(by_number)} names, but its numbers run from {min(by_number)} to {max(by_number)}",
-            "numbers count from 0 without holes; give the names with --labels FILE",
+            "number the classes from 0 without gaps, or name them with --labels FILE",
         )
     if all(_PLACEHOLDER.fullmatch(name) for name in names):
         return None
     return bundled.recognise("id2label", names) or LabelSet.from_names("id2label", names)
 
 
-def to_dict(labels: LabelSet, *, whole: bool = False) -> dict[str, Any]:
+def to_dict(labels: LabelSet, *, full: bool = False) -> dict[str, Any]:
     """Plain JSON values, the inverse of ``from_dict``.
 
     Args:
         labels: the set.
-        whole: write a bundled set out, which otherwise is only named.
+        full: write out a bundled set, which is otherwise only named.
     """
-    if not whole and labels.name in bundled.SETS and labels == bundled.load(labels.name):
+    if not full and labels.name in bundled.SETS and labels == bundled.load(labels.name):
         return {"bundled": labels.name}
     return {
         "name": labels.name,
@@ -66,7 +66,11 @@ def to_dict(labels: LabelSet, *, whole: bool = False) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> LabelSet:
-    """A set from a card's JSON. Raises KeyError, TypeError or ValueError when it is damaged."""
+    """A set from a card's JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: the JSON is damaged.
+    """
     if "bundled" in values:
         return bundled.load(values["bundled"])
     lemmas = tuple(values["lemmas"])
@@ -83,7 +87,7 @@ def from_dict(values: dict[str, Any]) -> LabelSet:
 
 
 def in_order(by_number: Mapping[int, str]) -> list[str] | None:
-    """The names by rising number; None when the numbers are not 0 … n-1 (or the one known list with two holes)."""
+    """The names in the order of their numbers; None if these are not 0 … n-1 (or the one known list with two gaps)."""
     numbers = sorted(by_number)
     holed = len(numbers) == _HOLED_SIZE and numbers[0] == 0 and numbers[-1] == _HOLED_LAST
     if numbers != list(range(len(numbers))) and not holed:

@@ -1,4 +1,4 @@
-"""LabelSet: what the rows of a classifier are called."""
+"""LabelSet: the names of a classifier's rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convnext_cli.base.text import is_well_formed, well_formed
 
 @dataclass(frozen=True)
 class Label:
-    """One class. ``lemma`` is the whole list of synonyms, ``definition`` is empty where none is known."""
+    """One class. ``lemma`` is the list of all synonyms, ``definition`` is empty if none is known."""
 
     index: int
     id: str | None
@@ -26,15 +26,17 @@ class Label:
 class LabelSet:
     """The names of a classifier's rows; ``len`` is the number of rows.
 
-    ids, lemmas, definitions: one entry a row; an id is a WordNet id ("n01440764") or None.
-    names: short and all different. One a row, or one a group where there are ``groups``.
-    groups: the rows whose scores are added under one name; a row that is in no group is hidden. None when every
-        row stands for itself.
-    group_ids: the id that stands for a group in place of its best member's, or None; one a group.
-
     All texts are well-formed: lone surrogates, as in names of folders that are not UTF-8, are written out.
 
-    Raises ValueError when the lengths disagree, a name comes twice or the groups overlap.
+    Args:
+        ids, lemmas, definitions: one entry a row; an id is a WordNet id ("n01440764") or None.
+        names: short and all different. One a row, or one a group where there are ``groups``.
+        groups: the rows whose scores are added under one name; a row that is in no group is hidden. None when every row
+            stands for itself.
+        group_ids: the id that stands for a group in place of its best member's, or None; one a group.
+
+    Raises:
+        ValueError: the lengths disagree, a name comes twice or the groups overlap.
     """
 
     name: str
@@ -55,9 +57,9 @@ class LabelSet:
         if not len(self.lemmas) == len(self.definitions) == rows:
             raise ValueError(f"{rows} ids, {len(self.lemmas)} lemmas and {len(self.definitions)} definitions")
         if len(self.names) != (rows if self.groups is None else len(self.groups)):
-            raise ValueError(f"{len(self.names)} names for another number of classes")
+            raise ValueError(f"{len(self.names)} names for {rows if self.groups is None else len(self.groups)} classes")
         if len(set(self.names)) != len(self.names):
-            raise ValueError(f"the name {Counter(self.names).most_common(1)[0][0]!r} comes twice")
+            raise ValueError(f"the name {Counter(self.names).most_common(1)[0][0]!r} occurs twice")
         if self.groups is not None:
             members = list(chain.from_iterable(self.groups))
             if len(set(members)) != len(members) or not all(0 <= row < rows for row in members):
@@ -65,7 +67,7 @@ class LabelSet:
             if not all(self.groups):
                 raise ValueError("a group has no members")
         if self.group_ids is not None and len(self.group_ids) != len(self.groups or ()):
-            raise ValueError("the ids of groups are not as many as the groups")
+            raise ValueError(f"{len(self.group_ids)} ids for {len(self.groups or ())} groups")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,14 +93,14 @@ class LabelSet:
 
     @classmethod
     def from_names(cls, name: str, names: Sequence[str], ids: Sequence[str | None] | None = None) -> LabelSet:
-        """A set of names in the order of the rows; a name that comes twice gets its id or its number behind it."""
-        known = tuple(ids) if ids is not None else (None,) * len(names)
-        hints = [identity or str(i) for i, identity in enumerate(known)]
-        return cls(name, known, tell_apart(names, hints), tuple(names), ("",) * len(names))
+        """A set of names in the order of the rows; a repeated name is followed by its id or its number."""
+        class_ids = tuple(ids) if ids is not None else (None,) * len(names)
+        hints = [identity or str(i) for i, identity in enumerate(class_ids)]
+        return cls(name, class_ids, tell_apart(names, hints), tuple(names), ("",) * len(names))
 
 
 def tell_apart(names: Sequence[str], hints: Sequence[str]) -> tuple[str, ...]:
-    """The names; those that come more than once with their hint in brackets, and a number where that is taken."""
+    """Make names unique: a repeated name is followed by its hint in brackets, or by a number if that is taken."""
     often = Counter(names)
     taken = {name for name, times in often.items() if times == 1}
     result = []

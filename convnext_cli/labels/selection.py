@@ -1,4 +1,4 @@
-"""A few labels out of a set: by name, by id, or by anything in WordNet that is above them."""
+"""Selections of labels: by name, by id, or by a WordNet term above them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,28 @@ Rows = tuple[int, ...]
 
 
 def select(terms: Iterable[str], base: LabelSet) -> LabelSet:
-    """The set of these labels alone; each gathers the classes that it names, and their scores are added.
+    """A label set of these labels only. Each covers the classes that it names, whose scores are added.
 
-    terms: names of the set, ids, or names and ids of WordNet's synsets above them: "dog" gathers all breeds.
-    Raises ModelError for a term that names no class, one that means several things, and terms that share classes.
+    Args:
+        terms: names of the set, ids, or names and ids of WordNet synsets above them: "dog" covers all breeds.
+        base: the label set to select from.
+
+    Raises:
+        ModelError: a term names no class or has several meanings, or two terms share classes.
     """
     chosen: dict[str, tuple[Rows, str | None]] = {}
     for term in (" ".join(term.replace("_", " ").split()) for term in terms):
         if term:
-            found = _classes(term, base)
-            chosen.setdefault(_name(term, chosen), found)
+            classes = _classes(term, base)
+            chosen.setdefault(_name(term, chosen), classes)
     if not chosen:
-        raise ModelError("no label is named", "give some, parted by commas: --classes cat,dog")
+        raise ModelError("--classes names no label", "for example: --classes cat,dog")
     owner: dict[int, str] = {}
     for term, (rows, _) in chosen.items():
         for row in rows:
             if row in owner:
                 raise ModelError(
-                    f"{owner[row]!r} and {term!r} share classes ({base.lemmas[row]})", "leave one of the two out"
+                    f"{owner[row]!r} and {term!r} share classes ({base.lemmas[row]})", "leave out one of the two"
                 )
             owner[row] = term
     return LabelSet(
@@ -48,25 +52,30 @@ def select(terms: Iterable[str], base: LabelSet) -> LabelSet:
 
 
 def floors(path: Path, names: LabelSet, *, logits: bool = False) -> dict[str, float]:
-    """Lowest scores by label, from lines of ``label,score`` (a name or an id; # begins a remark).
+    """Read thresholds by label from lines of ``label,score`` (a name or an id; # starts a comment).
 
-    logits: the scores are raw outputs, and not shares of 1, which may also be written as percentages.
-    Raises ModelError for a file that cannot be read, a label that is not in the set and a score that is not possible.
+    Args:
+        path: the file.
+        names: the label set.
+        logits: the scores are logits; otherwise they are from 0 to 1, and may be written as percentages.
+
+    Raises:
+        ModelError: the file cannot be read, a label is not in the set, or a score is out of range.
     """
     import csv
     import io
 
-    known = {*names.names, *(identity for identity in (*names.ids, *(names.group_ids or ())) if identity)}
-    found: dict[str, float] = {}
+    class_names = {*names.names, *(identity for identity in (*names.ids, *(names.group_ids or ())) if identity)}
+    thresholds: dict[str, float] = {}
     try:
         # a label may hold any sign at which splitlines would cut
         lines = io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "it holds lines of label,score") from error
+        raise ModelError(f"{path} cannot be read: {error}", "write lines of label,score, such as tabby,0.6") from error
     try:
         rows = list(csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
     except csv.Error as error:
-        raise ModelError(f"{path} is not a table: {error}", "it holds lines of label,score") from error
+        raise ModelError(f"{path} is not a table: {error}", "write lines of label,score, such as tabby,0.6") from error
     for number, cells in enumerate(rows, 1):
         if not cells or cells[0].lstrip().startswith("#"):
             continue
@@ -81,19 +90,20 @@ def floors(path: Path, names: LabelSet, *, logits: bool = False) -> dict[str, fl
             raise ModelError(f"{path}, line {number}: this is not label,score", "for example: tabby,0.6")
         if not logits and not 0 <= floor <= 1:
             raise ModelError(
-                f"{path}, line {number}: {score} is not a score, which is from 0 to 1", f"for example: {label},0.6"
+                f"{path}, line {number}: {score} is not a score between 0 and 1", f"for example: {label},0.6"
             )
-        if label not in known:
+        if label not in class_names:
             raise ModelError(
-                f"{path}, line {number}: there is no label {label!r}", "names and ids are those of the answers"
+                f"{path}, line {number}: no label is called {label!r}",
+                "convnext models labels NAME lists the labels of a model",
             )
-        if found.setdefault(label, floor) != floor:
+        if thresholds.setdefault(label, floor) != floor:
             raise ModelError(f"{path}, line {number}: {label!r} has two scores", "keep the line that counts")
-    return found
+    return thresholds
 
 
 def _name(term: str, taken: Container[str]) -> str:
-    """What a term is called in answers: itself, or the usual word for an id."""
+    """The label of a term in the rows: the term itself, or the usual word for an id."""
     if not is_id(term):
         return term
     try:
@@ -104,7 +114,7 @@ def _name(term: str, taken: Container[str]) -> str:
 
 
 def _classes(term: str, base: LabelSet) -> tuple[Rows, str | None]:
-    """The rows that a term names, and the id that stands for all of them."""
+    """The rows that a term names, and the id for all of them."""
     word = term.casefold()
     groups = base.groups if base.groups is not None else tuple((row,) for row in range(len(base)))
     for name, rows in zip(base.names, groups, strict=True):
@@ -118,13 +128,13 @@ def _classes(term: str, base: LabelSet) -> tuple[Rows, str | None]:
     )
     if len(synonyms) == 1:
         return synonyms, base.ids[synonyms[0]]
-    # each meaning of the word that has classes below it, unless it lies below another one that is chosen
+    # each meaning of the word that has classes below it, unless it is below another meaning
     meanings = [identity for identity in wordnet.meanings(word) if _below_or_none(identity, base, shown)]
     first = [identity for identity in meanings if wordnet.lemma(identity).split(",")[0].casefold() == word]
     meanings = first or meanings
     if len(meanings) > 1:
-        told = ", ".join(f"{identity} ({wordnet.lemma(identity)})" for identity in meanings)
-        raise ModelError(f"{term!r} means several things: {told}", "name the one that you mean by its id")
+        choices = ", ".join(f"{identity} ({wordnet.lemma(identity)})" for identity in meanings)
+        raise ModelError(f"{term!r} has several meanings: {choices}", "give the id of the one that you mean")
     if meanings:
         return _below(meanings[0], base, shown), meanings[0]
     if synonyms:
@@ -151,4 +161,4 @@ def _unknown(term: str, base: LabelSet) -> ModelError:
 
     near = get_close_matches(term, base.names, 3)
     hint = f"did you mean {', '.join(near)}?" if near else "convnext models labels NAME lists the labels of a model"
-    return ModelError(f"no class of {base.name} is called {term!r}, or lies below it", hint)
+    return ModelError(f"no class of {base.name} is called {term!r} or is a kind of it", hint)

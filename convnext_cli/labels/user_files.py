@@ -1,11 +1,11 @@
-"""A user's label file: own words, another language, fewer classes.
+"""A user's label file: other words, another language, fewer classes.
 
-Read by what it holds, the suffix only decides whether commas or tabs part columns:
+Its content decides how it is read; the suffix decides only whether commas or tabs separate columns:
 
 - a list, one name a line (or a JSON list): as many as the classifier has rows;
 - a mapping from class to name (a JSON object; CSV or TSV; lines of "n01440764 tench", "0: tench" or "0,tench"): the
-  class is its number, its WordNet id or its present name. Classes that get the same name are merged, an empty name or
-  "-" hides a class, classes that are not mentioned keep their name.
+  class is its number, its WordNet id or its present name. Classes with the same name are merged, an empty name or "-"
+  hides a class, and classes that are not in the file keep their name.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ Pair = tuple[str, str, str]  # where it stands in the file, the class, the name
 
 
 def read(path: str | Path, base: LabelSet) -> LabelSet:
-    """The names that a file gives to a classifier whose classes are ``base``.
+    """Read the names that a file gives to a classifier whose classes are ``base``.
 
-    Ids and definitions stay those of ``base``. Raises ModelError for a file that cannot be read or is not UTF-8, a
-    list of another length, and a class that ``base`` does not have.
+    Ids and definitions stay those of ``base``.
+
+    Raises:
+        ModelError: the file cannot be read or is not UTF-8, a list has another length, or ``base`` lacks a class.
     """
     path = Path(path)
     text = _text(path)
     if not text.strip():
-        raise ModelError(f"the label file {path} is empty", "write one name a line, as many as there are classes")
+        raise ModelError(f"the label file {path} is empty", f"write {len(base)} lines, one name for each class")
     suffix = path.suffix.lower()
     if text.lstrip()[0] in "[{" and suffix not in (".csv", ".tsv"):
         content = _from_json(path, text)
@@ -73,7 +75,7 @@ def _text(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ModelError(
-            f"the label file {path} is not UTF-8 (byte {error.start})", "save it again with the encoding UTF-8"
+            f"the label file {path} is not UTF-8 (byte {error.start})", "save it with the encoding UTF-8"
         ) from error
     if "\0" in text:
         raise ModelError(f"the label file {path} is not text", "save it as text with the encoding UTF-8")
@@ -87,7 +89,7 @@ def _from_json(path: Path, text: str) -> list[str] | list[Pair]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
         if twice:
-            raise ModelError(f"{path}: the class {_shown(twice[0])} stands twice", "name each class once")
+            raise ModelError(f"{path}: the class {_shown(twice[0])} occurs twice", "name each class once")
         return dict(pairs)
 
     try:
@@ -104,7 +106,9 @@ def _from_json(path: Path, text: str) -> list[str] | list[Pair]:
     if isinstance(data, list):
         return [_name(path, f"name {i}", value) for i, value in enumerate(data)]
     if not isinstance(data, dict):
-        raise ModelError(f"{path} holds neither a list nor an object", "write a list of names, or class: name")
+        raise ModelError(
+            f"{path} contains neither a list nor an object", "write a list of names, or an object from class to name"
+        )
     numbered = all(key.strip().isdecimal() for key in data)
     if not numbered and all(type(value) is int for value in data.values()):
         data = _inverted(path, data)
@@ -113,7 +117,10 @@ def _from_json(path: Path, text: str) -> list[str] | list[Pair]:
 
 def _inverted(path: Path, label2id: dict[str, int]) -> dict[str, str]:
     if len(set(label2id.values())) < len(label2id):
-        raise ModelError(f"{path}: two names have the same number", "write number: name, or one name a number")
+        raise ModelError(
+            f"{path}: two names have the same number",
+            "give each class a name of its own, or write an object from number to name",
+        )
     return {str(number): name for name, number in label2id.items()}
 
 
@@ -128,7 +135,7 @@ def _name(path: Path, where: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value from a file as messages show it: its beginning."""
+    """The beginning of a value from a file, for messages."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     short.maxlist = short.maxdict = short.maxlevel = 2
@@ -152,7 +159,7 @@ def _from_lines(path: Path, text: str, base: LabelSet) -> list[str] | list[Pair]
 
 
 def _are_names(matches: list[re.Match[str]], base: LabelSet) -> bool:
-    """Whether lines that begin with a number are names for all that ("101 dalmatians"): the numbers do not count."""
+    """Whether lines that begin with a number are names nevertheless ("101 dalmatians"): they are not in order."""
     numbers = [int(match[1]) for match in matches if match[3] and match[1].isdecimal()]
     consecutive = not numbers or sorted(numbers) == list(range(min(numbers), min(numbers) + len(matches)))
     return len(matches) == len(base) and not consecutive
@@ -172,7 +179,7 @@ def _from_table(path: Path, text: str, separator: str, base: LabelSet) -> list[s
     if len(widths) > 1:
         line = next(line for line, row in rows if len(row) != len(rows[0][1]))
         raise ModelError(
-            f"{path}, line {line}: not as many columns as before", 'put names that have commas in quotes: "a, b"'
+            f"{path}, line {line}: the number of columns differs from the first line", 'quote names with commas: "a, b"'
         )
     width = widths.pop() if widths else 0
     header = [cell.casefold().replace(" ", "_") for cell in rows[0][1]] if rows else []
@@ -188,7 +195,8 @@ def _from_table(path: Path, text: str, separator: str, base: LabelSet) -> list[s
         name = next((header.index(word) for word in _NAME_WORDS if word in header and header.index(word) != key), -1)
     if width > 2 and (not headed or name < 0):
         raise ModelError(
-            f"{path} has {width} columns, and nothing says which holds the names", 'give it a header: "class,name,…"'
+            f"{path} has {width} columns, and no header says which one holds the names",
+            'add a header such as "class,name"',
         )
     return [(f"line {line}", row[key], row[name]) for line, row in rows[headed:]]
 
@@ -197,11 +205,11 @@ def _listed(path: Path, base: LabelSet, names: list[str]) -> LabelSet:
     if len(names) != len(base):
         raise ModelError(
             f"the label file {path} has {len(names)} names, but the classifier has {len(base)} classes",
-            "write one name a line in the order of the classes, or a CSV of class,name for some of them",
+            "write one name a line in the order of the classes, or a CSV of class,name for some classes",
         )
-    told = bundled.from_ids(path.name, names)
-    if told is not None:
-        return told  # a list of WordNet ids tells everything
+    label_set = bundled.from_ids(path.name, names)
+    if label_set is not None:
+        return label_set  # WordNet ids determine everything
     base = _described(base, names)
     return _grouped(path, base, [None if text in _HIDDEN else text for text in names], merge=False)
 
@@ -219,11 +227,11 @@ def _mapped(path: Path, base: LabelSet, pairs: list[Pair]) -> LabelSet:
                 f"{path}, {where}: the class {rows[0]} has two names, {_shown(own[rows[0]])} and {_shown(name)}",
                 "name each class once",
             )
-    told = bundled.from_ids(path.name, [own[row] for row in sorted(own)])
-    if told is not None:  # the names are WordNet ids, as in ImageFolder's class_to_idx
+    label_set = bundled.from_ids(path.name, [own[row] for row in sorted(own)])
+    if label_set is not None:  # the names are WordNet ids, as in ImageFolder's class_to_idx
         if len(own) == len(base):
-            return told
-        own = dict(zip(sorted(own), told.names, strict=True))
+            return label_set
+        own = dict(zip(sorted(own), label_set.names, strict=True))
     present = [label.name for label in base]
     names = [own.get(row, present[row]) for row in range(len(base))]
     if len(own) == len(base):
@@ -233,12 +241,12 @@ def _mapped(path: Path, base: LabelSet, pairs: list[Pair]) -> LabelSet:
 
 
 def _described(base: LabelSet, names: list[str]) -> LabelSet:
-    """``base``, or where it has no ids the bundled set that these names, one a row, are those of."""
+    """``base``; or, if it has no ids, the bundled set that has these names, one a row."""
     return base if any(base.ids) else bundled.recognise("", names) or base
 
 
 def _renumbered(base: LabelSet, pairs: list[Pair]) -> list[Pair]:
-    """transformers' 22k list with its two holes, put right."""
+    """Correct transformers' 22k list, whose numbers have two gaps."""
     if len(pairs) != len(base) or not all(_is_number(key) for _, key, _ in pairs):
         return pairs
     by_number = {int(key): name for _, key, name in pairs}
@@ -258,7 +266,7 @@ def _is_number(key: str) -> bool:
 
 
 def _lookup(base: LabelSet) -> dict[str, list[int]]:
-    """Rows by number, by id, by present name, by lemmas, by first lemma; the first kind that has a key decides."""
+    """Rows by number, id, present name, lemmas and first lemma; the first kind that has a key decides."""
     kinds: tuple[Iterable[tuple[str, int]], ...] = (
         ((str(row), row) for row in range(len(base))),
         ((identity, row) for row, identity in enumerate(base.ids) if identity),
@@ -269,23 +277,23 @@ def _lookup(base: LabelSet) -> dict[str, list[int]]:
     )
     result: dict[str, list[int]] = {}
     for kind in kinds:
-        found = defaultdict(list)
+        rows = defaultdict(list)
         for key, row in kind:
-            found[key].append(row)
-        result = {**found, **result}
+            rows[key].append(row)
+        result = {**rows, **result}
     return result
 
 
 def _unknown(path: Path, where: str, key: str, base: LabelSet, rows: Sequence[int]) -> ModelError:
     if len(rows) > 1:
         which = ", ".join(f"{base[row].name} ({base.ids[row] or row})" for row in rows[:4])
-        message = f"{path}, {where}: {_shown(key)} is several classes: {which}"
-        return ModelError(message, "name the one by its id or number")
-    message = f"{path}, {where}: there is no class {_shown(key)} among the {len(base)} classes"
+        message = f"{path}, {where}: {_shown(key)} names several classes: {which}"
+        return ModelError(message, "name the class by its id or number")
+    message = f"{path}, {where}: none of the {len(base)} classes is called {_shown(key)}"
     if key.isdecimal():
-        return ModelError(message, f"numbers count from 0 to {len(base) - 1}")
+        return ModelError(message, f"use numbers from 0 to {len(base) - 1}")
     if is_id(key):
-        return ModelError(message, "this model does not know that WordNet id; leave the line out")
+        return ModelError(message, "leave the line out: this model has no class with that WordNet id")
     from difflib import get_close_matches
 
     near = get_close_matches(key, base.names, n=3)
@@ -294,10 +302,10 @@ def _unknown(path: Path, where: str, key: str, base: LabelSet, rows: Sequence[in
 
 
 def _grouped(path: Path, base: LabelSet, names_of_rows: Sequence[str | None], merge: bool) -> LabelSet:
-    """A set from one name a row, None for a hidden row; equal names are merged or told apart."""
+    """A label set from one name a row, None for a hidden row; equal names are merged or made unique."""
     rows = [row for row, name in enumerate(names_of_rows) if name is not None]
     if not rows:
-        raise ModelError(f"the label file {path} hides every class", "leave at least one with a name")
+        raise ModelError(f"the label file {path} hides every class", "give at least one class a name")
     names = [names_of_rows[row] or "" for row in rows]
     if not merge:
         names = _apart(base, rows, names)
@@ -316,7 +324,7 @@ def _grouped(path: Path, base: LabelSet, names_of_rows: Sequence[str | None], me
 
 
 def _apart(base: LabelSet, rows: list[int], names: list[str]) -> list[str]:
-    """Namesakes get the name that the class has in ``base``, or that behind their own."""
+    """Make equal names unique: by the name of the class in ``base``, alone or in brackets."""
     often = Counter(names)
     named = any(base.ids)
     own = [

@@ -2,7 +2,7 @@
 
 It holds every class of the bundled sets and all that is above them up to n00001740, "entity". A few synsets have two
 parents, so it is a directed graph without cycles. Source: the "@" and "@i" pointers of WordNet 3.0's nouns; the data
-file ``wordnet.tsv.xz`` has the rows ``id, parents, lemmas``, the lemmas only of synsets that are no class.
+file ``wordnet.tsv.xz`` has the rows ``id, parents, lemmas``, with lemmas only for synsets that are not classes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def _rows() -> tuple[tuple[str, str, str], ...]:
 
 @cache
 def _below() -> dict[str, tuple[str, ...]]:
-    found = defaultdict(list)
+    by_parent = defaultdict(list)
     for identity, above in _tree().items():
         for parent in above:
-            found[parent].append(identity)
-    return {parent: tuple(children) for parent, children in found.items()}
+            by_parent[parent].append(identity)
+    return {parent: tuple(kinds) for parent, kinds in by_parent.items()}
 
 
 @cache
@@ -42,13 +42,17 @@ def _lemmas() -> dict[str, str]:
 
 
 def parents(identity: str) -> tuple[str, ...]:
-    """What this synset is a kind of. Raises ModelError for an id that is not in the tree, as all here do."""
+    """The synsets that this one is a kind of.
+
+    Raises:
+        ModelError: the id is not in the tree; the other functions here raise it too.
+    """
     try:
         return _tree()[identity]
     except KeyError:
         raise ModelError(
-            f"there is no WordNet id {identity!r} among the bundled classes and what is above them",
-            "ids are those of WordNet 3.0's nouns, such as n02121620",
+            f"the WordNet id {identity!r} belongs to no bundled class, nor to a synset above one",
+            "use ids of WordNet 3.0's nouns, such as n02121620",
         ) from None
 
 
@@ -59,12 +63,12 @@ def children(identity: str) -> tuple[str, ...]:
 
 
 def ancestors(identity: str) -> tuple[str, ...]:
-    """All that this synset is a kind of, the nearest first, itself not included."""
+    """All synsets that this one is a kind of, the nearest first, without itself."""
     return _reach(identity, parents)
 
 
 def descendants(identity: str) -> tuple[str, ...]:
-    """All kinds of this synset, the nearest first, itself not included."""
+    """All kinds of this synset, the nearest first, without itself."""
     return _reach(identity, children)
 
 
@@ -81,18 +85,18 @@ def meanings(word: str) -> tuple[str, ...]:
 
 @cache
 def _meanings() -> dict[str, tuple[str, ...]]:
-    found = defaultdict(list)
+    synsets = defaultdict(list)
     for identity, lemmas in _lemmas().items():
         for word in dict.fromkeys(part.strip().casefold() for part in lemmas.split(",")):
-            found[word].append(identity)
-    return {word: tuple(identities) for word, identities in found.items()}
+            synsets[word].append(identity)
+    return {word: tuple(identities) for word, identities in synsets.items()}
 
 
 def _reach(identity: str, step: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
     seen = dict.fromkeys(step(identity))
     queue = list(seen)
-    for each in queue:
-        new = [found for found in step(each) if found not in seen]
+    for synset in queue:
+        new = [reached for reached in step(synset) if reached not in seen]
         seen.update(dict.fromkeys(new))
         queue += new
     return tuple(queue)

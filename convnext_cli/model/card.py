@@ -1,4 +1,4 @@
-"""Card: what a model file says of itself. It travels as JSON in the safetensors metadata under ``convnext``."""
+"""Card: the description of a model, stored as JSON in its safetensors metadata under ``convnext``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
 
 SCHEMA_VERSION = 1
-_FETCH = "fetch or export the file again"
+_FETCH = "download or export the file again"
 Task = Literal["classification", "embedding", "features"]
-# One class a photo (softmax), any number of classes (sigmoid), or a quantity that is no score (logits as they are).
+# One class a photo (softmax), any number of classes (sigmoid), or a quantity that is not a score (plain logits).
 Problem = Literal["single_label", "multi_label", "regression"]
 
 METADATA_KEY = "convnext"  # under which a model file of any format holds the card as JSON
@@ -26,15 +26,18 @@ METADATA_KEY = "convnext"  # under which a model file of any format holds the ca
 
 @dataclass(frozen=True)
 class Export:
-    """What goes into a file that ``convnext export`` made, and what comes out of it.
+    """The input and output of a file that ``convnext export`` made.
 
-    format: as ``--to`` names it. dtype: what it computes in. batch, size: photos a call and (height, width) of the
-    tensor, None where any will do.
-    photos: whether its one input is "photos", uint8 (N, height, width, 3) of any one size, with the recipe inside; else
-        it is "pixel_values", float32 (N, 3, height, width) that the recipe made.
-    output: what the first output is, and its name: "logits", or "scores" of (N, classes).
-    features: whether a second output "features" (N, C) holds the pooled features that the classifier reads.
-    made_with: versions by library.
+    Args:
+        format: as ``--to`` names it.
+        dtype: the precision in which it computes.
+        batch: photos in one call; None for any number.
+        size: (height, width) of the input tensor; None for any.
+        photos: whether the preprocessing is in the file. Its one input is then "photos", uint8 (N, height, width, 3) of
+            any one size; otherwise "pixel_values", float32 (N, 3, height, width), preprocessed.
+        output: the name of the first output, (N, classes): "logits" or "scores".
+        features: whether there is a second output "features", (N, C): the pooled features that the classifier reads.
+        made_with: the versions of the libraries that made it.
     """
 
     format: str
@@ -55,19 +58,28 @@ class Export:
 
 @dataclass(frozen=True)
 class Card:
-    """All that is needed to use the weights beside it.
+    """All that is needed to use the weights that come with it.
 
-    labels: the name of a bundled set, a set of its own, or None when the classes have no known names.
-    task: "classification"; "embedding" when the head projects (CLIP towers); "features" when there is no head.
-    problem: what the classifier was trained for: "single_label" of N classes, "multi_label" or "regression"
-        (transformers' ``problem_type``); meaningful for classification alone.
-    sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``), empty when not computed.
-    metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
-    temperature: logits are divided by it before the softmax; None when none was fitted.
-    training: settings that ``convnext train`` made the weights with, plain values by name.
-    export: of a file in another program's format, how it is called; None for weights.
+    Args:
+        config: the shape of the network.
+        recipe: its preprocessing.
+        name: of the model.
+        architecture: a key of ``config.VARIANTS``; "" for none.
+        labels: the name of a bundled set, a label set, or None when the names of the classes are not known.
+        task: "classification"; "embedding" when the head projects (CLIP towers); "features" when there is no head.
+        problem: "single_label", "multi_label" or "regression", as the classifier was trained (transformers'
+            ``problem_type``); only for classification.
+        license: an SPDX identifier, or the publisher's own name for it.
+        source: the address from which the weights come.
+        description: in a few words.
+        sha256: of the canonical tensors (``checkpoints.canonical.fingerprint``); "" when not computed.
+        metrics: figures by name, for example {"imagenet-1k top-1": 82.066}.
+        temperature: logits are divided by it before the softmax; None when none was fitted.
+        training: the settings of ``convnext train``, as plain values by name.
+        export: the input and output of an exported file; None for weights.
 
-    Raises ValueError for a value of a wrong kind, with the name of the field.
+    Raises:
+        ValueError: a value is not valid; the message has the name of the field.
     """
 
     config: ConvNextConfig
@@ -91,9 +103,9 @@ class Card:
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
             object.__setattr__(self, name, well_formed(getattr(self, name)))
-        for name, known in (("task", get_args(Task)), ("problem", get_args(Problem))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name, allowed in (("task", get_args(Task)), ("problem", get_args(Problem))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         if not (self.labels is None or isinstance(self.labels, LabelSet) or self.labels in label_sets.names()):
             raise ValueError(f"labels must be a label set or the name of a bundled one, not {self.labels!r}")
         if not (isinstance(self.metrics, dict) and all(map(_finite, self.metrics.values()))):
@@ -105,25 +117,27 @@ class Card:
             raise ValueError(f"temperature must be a number from 0.001 to 1000, not {self.temperature!r}")
 
     def label_set(self) -> LabelSet:
-        """The names of the classes; ``class_0`` … when none are known.
+        """The names of the classes; ``class_0`` … when they are not known.
 
-        Raises ModelError when there are not as many names as the classifier has rows.
+        Raises:
+            ModelError: the number of names is not that of the classifier's rows.
         """
         n = self.config.num_labels
         if self.labels is None:
             return LabelSet.numbered(n)
-        found = label_sets.load(self.labels) if isinstance(self.labels, str) else self.labels
-        if len(found) != n:
+        label_set = label_sets.load(self.labels) if isinstance(self.labels, str) else self.labels
+        if len(label_set) != n:
             raise ModelError(
-                f"the classifier has {n} classes, but the label set {found.name!r} has {len(found)} names",
-                "name a label file with one line a class: --labels FILE",
+                f"the classifier has {n} classes, but the label set {label_set.name!r} has {len(label_set)} names",
+                "name the classes with a file of one line for each class: --labels FILE",
             )
-        return found
+        return label_set
 
     def named(self, labels: str | Path | None) -> LabelSet:
-        """The names in a label file, or of the bundled set of that name; with None the card's own.
+        """The names in a label file, or in the bundled set of that name; for None the card's own.
 
-        Raises ModelError as ``label_set`` does, and for a file that cannot be read as labels.
+        Raises:
+            ModelError: the file cannot be read as labels, or the number of names does not fit.
         """
         if labels is None:
             return self.label_set()
@@ -132,10 +146,15 @@ class Card:
         return label_sets.read(Path(labels), self.label_set())
 
     def replace(self, **changes: Any) -> Card:
+        """A copy with other fields."""
         return replace(self, **changes)
 
     def to_json(self, *, whole: bool = False) -> str:
-        """whole: with the names of a bundled label set written out, for programs that do not have it."""
+        """The card as JSON.
+
+        Args:
+            whole: write out the names of a bundled label set, for programs that do not have it.
+        """
         values: dict[str, Any] = {
             key: value
             for key, value in vars(self).items()
@@ -144,7 +163,7 @@ class Card:
         if self.export is not None:
             values["export"] = asdict(self.export)
         named = self.label_set() if whole and self.labels is not None else self.labels
-        labels = json_form.to_dict(named, whole=whole) if isinstance(named, LabelSet) else named
+        labels = json_form.to_dict(named, full=whole) if isinstance(named, LabelSet) else named
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -157,15 +176,19 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """The inverse of ``to_json``. Raises ModelError when it is damaged or of a newer schema."""
+        """The inverse of ``to_json``.
+
+        Raises:
+            ModelError: the card is damaged, or of a newer schema.
+        """
         try:
             values = json_value(text)
             version = values.pop("schema_version")
             export = values.pop("export", None)
             if version > SCHEMA_VERSION:
                 raise ModelError(
-                    f"the model's card has schema version {version}, this program reads up to {SCHEMA_VERSION}",
-                    "upgrade: pip install --upgrade convnext-cli",
+                    f"the model's card has schema version {version}; this program reads up to {SCHEMA_VERSION}",
+                    "pip install --upgrade convnext-cli",
                 )
             config, recipe = (
                 ConvNextConfig.from_dict(values.pop("config")),
@@ -187,18 +210,29 @@ class Card:
 
 
 def _label_set(values: Any) -> str | LabelSet | None:
-    """Of a card's JSON. Raises what ``json_form.from_dict`` raises, and ValueError for names that are not text."""
+    """The labels of a card's JSON.
+
+    Raises:
+        ValueError: the names are not text.
+        KeyError, TypeError: the JSON is damaged.
+    """
     if not isinstance(values, dict):
         return values  # type: ignore[no-any-return]  # Card looks at it
     if "bundled" in values:
         return str(values["bundled"])
     if not (isinstance(values["names"], list) and isinstance(values["lemmas"], list)):
         raise ValueError("labels must be lists of text")
-    found = json_form.from_dict(values)
-    texts = (found.name, *found.names, *found.lemmas, *found.definitions, *(i for i in found.ids if i is not None))
+    label_set = json_form.from_dict(values)
+    texts = (
+        label_set.name,
+        *label_set.names,
+        *label_set.lemmas,
+        *label_set.definitions,
+        *(i for i in label_set.ids if i is not None),
+    )
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("labels must be lists of text")
-    return found
+    return label_set
 
 
 def _finite(value: Any) -> bool:

@@ -39,31 +39,36 @@ Shapes = dict[str, tuple[int, ...]]
 class ConvNextConfig:
     """The shape of a network; every field is plain data.
 
-    num_channels: channels of the photo.
-    patch_size: edge and stride of the patchify stem, in pixels.
-    hidden_sizes, depths: channels and number of blocks of each stage; one stage makes an isotropic network.
-    hidden_act: activation of the blocks ("gelu" is the erf form); transformers' spellings ("gelu_new", "swish") are
-        understood.
-    layer_norm_eps: epsilon of the last norm (transformers' default is 1e-12, everyone else's 1e-6).
-    norm_eps: epsilon of all other norms.
-    layer_scale_init_value: initial layer scale; 0 means that there is none (V2).
-    drop_path_rate: stochastic depth in training, linear over the blocks.
-    num_labels: rows of the classifier; 0 leaves pooled features.
-    use_grn: Global Response Normalisation after the activation (V2).
-    kernel_sizes: edge of the depthwise kernel of each stage.
-    mlp_ratio: width of a block's hidden layer over its input.
-    stem: "patch"; "overlap" is two 3×3 stride-2 convolutions; "overlap_act" has the activation between them.
-    stem_width: channels between the two convolutions of an overlapping stem.
-    stem_norm: a norm behind the stem (isotropic networks have none).
-    stem_downsample: a norm and 2×2 stride-2 convolution behind the stem (timm with patch_size 2).
-    norm: "layer"; "rms" and "simple" are timm's RmsNorm2d and SimpleNorm2d.
-    norm_bias, conv_bias, mlp_bias, head_bias: whether norms, convolutions, pointwise layers, the classifier have one.
-    head_norm: the last norm after pooling, before it (timm's hnf), or none (FCMAE backbones).
-    head_hidden_size: width of a hidden layer in the classifier (timm's large_mlp); None for none.
-    image_size: edge in pixels of the training photos, or [height, width], of which the height is kept; information
-        only.
+    Args:
+        num_channels: channels of the photo.
+        patch_size: edge and stride of the patchify stem, in pixels.
+        hidden_sizes: channels of each stage; one stage makes an isotropic network.
+        depths: number of blocks of each stage.
+        hidden_act: activation of the blocks ("gelu" is the erf form); the spellings of transformers ("gelu_new",
+            "swish") are accepted.
+        layer_norm_eps: epsilon of the last norm (transformers' default is 1e-12, everyone else's 1e-6).
+        norm_eps: epsilon of all other norms.
+        layer_scale_init_value: initial layer scale; 0 for no layer scale (V2).
+        initializer_range: standard deviation of the initial weights.
+        drop_path_rate: rate of stochastic depth in training; it grows linearly over the blocks.
+        num_labels: rows of the classifier; 0 for pooled features.
+        use_grn: whether Global Response Normalisation follows the activation (V2).
+        kernel_sizes: edge of the depthwise kernel of each stage.
+        mlp_ratio: width of a block's hidden layer over its input.
+        stem: "patch"; "overlap" is two 3×3 stride-2 convolutions; "overlap_act" has the activation between them.
+        stem_width: channels between the two convolutions of an overlapping stem.
+        stem_norm: whether a norm follows the stem (not in isotropic networks).
+        stem_downsample: whether a norm and a 2×2 stride-2 convolution follow the stem (timm with patch_size 2).
+        norm: "layer"; "rms" and "simple" are timm's RmsNorm2d and SimpleNorm2d.
+        norm_bias, conv_bias, mlp_bias, head_bias: whether norms, convolutions, pointwise layers and the classifier have
+            a bias.
+        head_norm: the place of the last norm: after the pooling, before it (timm's hnf), or none (FCMAE backbones).
+        head_hidden_size: width of a hidden layer in the classifier (timm's large_mlp); None for none.
+        image_size: edge of the training photos in pixels, or [height, width], of which the height is kept. This is
+            information only.
 
-    Raises ValueError for values that make no network, with the name of the field.
+    Raises:
+        ValueError: a value is not valid; the message has the name of the field.
     """
 
     num_channels: int = 3
@@ -95,10 +100,10 @@ class ConvNextConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden_sizes", "depths", "kernel_sizes"):
-            given = getattr(self, name)
-            if not isinstance(given, list | tuple):
-                raise ValueError(f"{name} must be a list of whole numbers, not {given!r}")
-            object.__setattr__(self, name, tuple(given))
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"{name} must be a list of whole numbers, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
         if not self.kernel_sizes:
             object.__setattr__(self, "kernel_sizes", (7,) * len(self.depths))
         if not (0 < len(self.depths) == len(self.hidden_sizes) == len(self.kernel_sizes)):
@@ -142,12 +147,12 @@ class ConvNextConfig:
 
     @property
     def isotropic(self) -> bool:
-        """One stage at one resolution (section 3.3 of the paper)."""
+        """Whether there is only one stage, at one resolution (section 3.3 of the paper)."""
         return len(self.depths) == 1
 
     @property
     def bare(self) -> bool:
-        """Whether parts are named as in the official isotropic code: ``stem`` without a norm, ``blocks.j``."""
+        """Whether the parts have the names of the official isotropic code: ``stem`` without a norm, ``blocks.j``."""
         return self.isotropic and not self.stem_norm
 
     @property
@@ -170,6 +175,7 @@ class ConvNextConfig:
         return cls(**values)
 
     def replace(self, **changes: Any) -> ConvNextConfig:
+        """A copy with other fields."""
         return dataclasses.replace(self, **changes)
 
     def shapes(self) -> Shapes:
@@ -230,7 +236,7 @@ class ConvNextConfig:
         return sum(math.prod(shape) for shape in self.shapes().values())
 
     def gmacs(self, height: int, width: int) -> float:
-        """Billions of multiply-adds of the convolutions and linear layers for one photo of this size.
+        """Billions of multiply-adds in the convolutions and linear layers, for one photo of this size.
 
         Twice as many floating-point operations; norms and activations are not counted (0.2 % of tiny's).
         """

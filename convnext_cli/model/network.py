@@ -22,7 +22,7 @@ from convnext_cli.model.config import ConvNextConfig
 
 
 class _Output(Mapping[Any, Any]):
-    """Fields by attribute, by name and by position, as transformers' outputs: those that are None do not count."""
+    """Fields by attribute, name and position, like the outputs of transformers: fields that are None do not count."""
 
     def _fields(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if value is not None}
@@ -42,11 +42,12 @@ class _Output(Mapping[Any, Any]):
 
 @dataclass(frozen=True, eq=False)
 class ConvNextOutput(_Output):
-    """What the body of the network gives.
+    """The output of the network's body.
 
-    last_hidden_state: (N, C, H, W), after the last stage, before the last norm.
-    pooler_output: (N, C), mean over positions, normalised as the config says.
-    hidden_states: the stem's output and each stage's, when asked for.
+    Args:
+        last_hidden_state: (N, C, H, W), after the last stage, before the last norm.
+        pooler_output: (N, C), mean over positions, normalised as the config says.
+        hidden_states: the outputs of the stem and of each stage, if they were asked for.
     """
 
     last_hidden_state: Tensor
@@ -56,7 +57,13 @@ class ConvNextOutput(_Output):
 
 @dataclass(frozen=True, eq=False)
 class ImageClassifierOutput(_Output):
-    """loss: scalar, when labels were given. logits: (N, num_labels). hidden_states: when asked for."""
+    """The output of the classifier.
+
+    Args:
+        loss: scalar, if there were labels.
+        logits: (N, num_labels).
+        hidden_states: the outputs of the stem and of each stage, if they were asked for.
+    """
 
     loss: Tensor | None
     logits: Tensor
@@ -64,7 +71,7 @@ class ImageClassifierOutput(_Output):
 
 
 class Norm(nn.Module):
-    """Normalise over channels, the last axis, in float32 or wider whatever the dtype.
+    """Normalise over channels, the last axis, in float32 or wider, whatever the dtype.
 
     "layer" is LayerNorm; "rms" divides by the root mean square; "simple" divides by the unbiased standard deviation
     without subtracting the mean (timm's RmsNorm and SimpleNorm). In half precision the squares overflow.
@@ -91,7 +98,7 @@ class Norm(nn.Module):
 
 
 class Norm2d(Norm):
-    """The same for (N, C, H, W)."""
+    """The same norm for (N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -110,7 +117,7 @@ class GRN(nn.Module):
         y = x.to(wide)
         response = y.square().sum((1, 2), keepdim=True).sqrt()
         response = response / (response.mean(-1, keepdim=True) + 1e-6)
-        # gamma * (y * response) + beta + y, with y taken out of the bracket: one pass over the large tensor less
+        # gamma * (y * response) + beta + y with y factored out: one pass over the large tensor less
         y = torch.addcmul(self.beta.to(wide), y, 1 + self.gamma.to(wide) * response)
         return y.to(x.dtype)
 
@@ -118,7 +125,9 @@ class GRN(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth: in training, drop a sample's branch with this probability.
 
-    kept: (N,), which samples keep theirs, where training has drawn that itself.
+    Args:
+        rate: the probability.
+        kept: (N,): the samples that keep their branch, where training has drawn them itself.
     """
 
     kept: Tensor | None = None
@@ -251,8 +260,10 @@ class ConvNextModel(nn.Module):
     def forward(self, pixel_values: Tensor, *, output_hidden_states: bool = False, return_dict: bool = True) -> Any:
         """Run the body.
 
-        pixel_values: (N, num_channels, H, W), normalised as the recipe says; H and W at least the total stride.
-        return_dict: False gives a plain tuple of what the output holds.
+        Args:
+            pixel_values: (N, num_channels, H, W), preprocessed; H and W are at least the total stride.
+            output_hidden_states: whether the output has the hidden states.
+            return_dict: False returns the fields of the output as a plain tuple.
         """
         states, x = [], pixel_values
         for x in self.hidden_states(pixel_values):
@@ -290,8 +301,9 @@ class ConvNextForImageClassification(ConvNextModel):
     ) -> Any:
         """Classify.
 
-        pixel_values, return_dict: as for the body.
-        labels: what ``loss_of`` takes, which uses the config's ``problem_type`` where it has one.
+        Args:
+            pixel_values, output_hidden_states, return_dict: as for the body.
+            labels: as for ``loss_of``, which uses the config's ``problem_type`` if it has one.
         """
         body: ConvNextOutput = super().forward(pixel_values, output_hidden_states=output_hidden_states)
         logits = self.classify(body.pooler_output)
@@ -303,14 +315,21 @@ class ConvNextForImageClassification(ConvNextModel):
 
 
 def loss_of(logits: Tensor, labels: Tensor, problem: str | None = None) -> Tensor:
-    """The loss, a scalar, of logits (N, num_labels); as transformers' for the same labels.
+    """The loss of logits, as transformers computes it for the same labels.
 
-    problem: "single_label_classification" is cross-entropy with labels of (N,) class indices, or (N, num_labels)
-        probabilities; "multi_label_classification" one binary cross-entropy a class; "regression" the squared error.
-        The labels of the last two have the shape of the logits; (N,) will do for one column. None takes regression
-        for one column, else what the labels' dtype says: floats are of many labels, whole numbers of one.
+    Args:
+        logits: (N, num_labels).
+        labels: of cross-entropy, class indices (N,) or probabilities (N, num_labels); otherwise of the logits' shape,
+            or (N,) for one column.
+        problem: "single_label_classification" is cross-entropy, "multi_label_classification" a binary cross-entropy for
+            each class, "regression" the squared error. None is regression for one column; otherwise it depends on the
+            labels' dtype: floats mean several labels, integers one.
 
-    Raises ValueError for labels of another shape.
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: the labels have another shape.
     """
     floats = labels.is_floating_point()
     if problem is None and logits.shape[-1] == 1:
@@ -326,9 +345,14 @@ def loss_of(logits: Tensor, labels: Tensor, problem: str | None = None) -> Tenso
 
 
 def build(config: ConvNextConfig, tensors: dict[str, Tensor]) -> ConvNextForImageClassification:
-    """A network in eval mode that uses these very tensors (canonical names), without a copy.
+    """A network in eval mode that uses these tensors without a copy.
 
-    Raises RuntimeError when names or shapes differ; ``checkpoints.load`` has checked them with better words.
+    Args:
+        config: its shape.
+        tensors: by canonical name.
+
+    Raises:
+        RuntimeError: names or shapes differ; ``checkpoints.load`` checks them earlier, with better messages.
     """
     with torch.device("meta"):
         model = ConvNextForImageClassification(config)

@@ -1,7 +1,7 @@
 """Preprocessing: how an upright RGB photo becomes the (3, H, W) float32 tensor that a network was trained on.
 
-A recipe is data; a card carries one. The pixels must be those of the library that made the weights, because a
-crop that is one pixel off changes scores (docs/preprocessing.md names every difference between libraries).
+Preprocessing is data, and part of a card. The pixels must be those of the library that made the weights, because a crop
+that is one pixel off changes scores (docs/preprocessing.md names every difference between libraries).
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from convnext_cli.base.errors import ModelError
-
-if TYPE_CHECKING:
-    pass
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_MEAN, INCEPTION_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -31,9 +28,8 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 _USUAL_CROPS = (0.875, 0.95, 0.9, 1.0)
 # transformers, and the official code, squash from this size on and crop below it.
 SQUASH_FROM = 384
-# Pixels of an edge, as a limit against damaged files; and ten times that before the crop, for a crop_pct down to 0.1.
-MOST = 4096  # pixels of an edge of the tensor; larger ones need more memory than machines have
-# Of any use, and such that float32 cannot overflow.
+MOST = 4096  # pixels of an edge of the tensor, a limit against damaged files
+# Limits of useful values, within which float32 cannot overflow.
 _MEAN_LIMITS, _STD_LIMITS, _RESCALE_MOST = (-1e3, 1e3), (1e-6, 1e6), 1e6
 _CROP_LEAST = 1e-5  # a smaller share would need more pixels than any edge may have
 # resize_to of torchvision's presets (ConvNeXt_*_Weights.IMAGENET1K_V1).
@@ -44,22 +40,25 @@ _TORCHVISION_EDGES = {"tiny": 236, "small": 230, "base": 232, "large": 232}
 class Preprocessing:
     """Resize, crop and normalise.
 
-    size: (height, width) in pixels of the tensor.
-    resize_to: (height, width) for "squash", else the edge in pixels that "shortest" or "longest" aims at, twice; two
-        unlike edges make "shortest" cover them and "longest" fit into them.
-    resize: "shortest" edge and centre crop; "squash" both edges (aspect ratio lost), then centre crop;
-        "longest" edge, then pad or crop (timm's "border"); "none" leaves the photo as it is, uncropped.
-    interpolation: Pillow's filter of this name; it always antialiases when it shrinks.
-    crop_offset: "round" is torchvision's and timm's int(round(excess / 2)), "floor" is transformers' excess // 2.
-    fill: what "longest" pads with: the bytes round(255 * mean), or black. All other padding is black.
-    float_resize: resize the photo as floats after rescaling (DINOv3's processor) instead of as bytes.
-    rescale: the factor for bytes, 1/255.
-    mean, std: per channel, in rescaled units; a mean within ±1000, an std from 1e-6 to 1e6.
-    test_size: the size that the makers measured best at, used on ``--size test`` only; None when unknown.
-    test_resize_to: the edge for it.
+    mean and std may be one number for all channels, or arrays.
 
-    mean and std may be given as one number for all channels, or as arrays.
-    Raises ValueError for values that make no recipe, with the name of the field.
+    Args:
+        size: (height, width) in pixels of the tensor.
+        resize_to: (height, width) for "squash"; otherwise twice the edge that "shortest" or "longest" aims at. If the
+            two differ, "shortest" covers them and "longest" fits into them.
+        resize: "shortest" edge and centre crop; "squash" both edges (aspect ratio lost), then centre crop; "longest"
+            edge, then pad or crop (timm's "border"); "none" leaves the photo as it is, uncropped.
+        interpolation: the name of Pillow's filter, which always antialiases when it shrinks.
+        crop_offset: "round" is torchvision's and timm's int(round(excess / 2)), "floor" is transformers' excess // 2.
+        fill: the colour with which "longest" pads: the bytes round(255 * mean), or black. Other padding is black.
+        float_resize: resize floats, after rescaling (DINOv3's processor), instead of bytes.
+        rescale: the factor for bytes, 1/255.
+        mean, std: for each channel, in rescaled units; a mean within ±1000, an std from 1e-6 to 1e6.
+        test_size: the size at which the publisher measured the best accuracy, for ``--size test``; None when unknown.
+        test_resize_to: the edge to resize to for ``test_size``.
+
+    Raises:
+        ValueError: a value is not valid; the message has the name of the field.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -97,12 +96,12 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """A recipe from a card's JSON; unknown keys raise TypeError."""
+        """Preprocessing from a card's JSON; unknown keys raise TypeError."""
         return cls(**values)
 
     @property
     def crop_pct(self) -> float:
-        """The share of the resized edge that the crop keeps, as its makers would write it: 0.95, not 224/235."""
+        """The share of the resized edge that the crop keeps, as its publisher would write it: 0.95, not 224/235."""
         size, edge = self.size[0], self.resize_to[0]
         tens = [10.0**digits for digits in range(1, 8)]
         downwards = [math.floor(size / edge * ten - less) / ten for ten in tens for less in (0, 1)]
@@ -113,7 +112,7 @@ class Preprocessing:
 
     @property
     def enough(self) -> int | None:
-        """Pixels of a photo's shorter edge that lose little when it is resized; None where nothing may be lost."""
+        """Pixels of a photo's shorter edge that suffice for nearly the same result; None where all are needed."""
         return None if self.resize == "none" else math.ceil(2.9 * max(self.resize_to))
 
     def describe(self) -> str:
@@ -121,7 +120,7 @@ class Preprocessing:
         height, width = self.size
         edge = str(self.resize_to[0]) if self.resize_to[0] == self.resize_to[1] else "{}×{}".format(*self.resize_to)
         if self.resize == "none":
-            return "as large as the photo"
+            return "at the photo's own size"
         words = [f"{height}×{width}"]
         if self.resize == "squash":
             words += ["squashed" if self.resize_to == self.size else "squashed to {}×{}".format(*self.resize_to)]
@@ -135,19 +134,19 @@ class Preprocessing:
         return ", ".join(words)
 
     def changed(self, *, crop_pct: float | None = None, **changes: Any) -> Preprocessing:
-        """With other fields; ``crop_pct`` sets ``resize_to`` to floor(size / crop_pct), as timm does."""
-        recipe = dataclasses.replace(self, **changes)
+        """A copy with other fields; ``crop_pct`` sets ``resize_to`` to floor(size / crop_pct), as timm does."""
+        preprocessing = dataclasses.replace(self, **changes)
         if crop_pct is None:
-            return recipe
-        return dataclasses.replace(recipe, resize_to=_before_crop(recipe.size, crop_pct))
+            return preprocessing
+        return dataclasses.replace(preprocessing, resize_to=_before_crop(preprocessing.size, crop_pct))
 
     def at_size(self, size: int | tuple[int, int], *, crop_pct: float | None = None) -> Preprocessing:
-        """For another input size, in pixels; keeps the crop_pct, the way of resizing and all else."""
+        """A copy for another input size in pixels, with the same crop_pct and other fields."""
         edges = (size, size) if isinstance(size, int) else size
         return self.changed(size=edges, crop_pct=self.crop_pct if crop_pct is None else crop_pct)
 
     def at_test_size(self) -> Preprocessing:
-        """At the size that the makers measured best at; the same recipe where none is known."""
+        """A copy for the size at which the publisher measured the best accuracy; unchanged if it is not known."""
         if self.test_size is None:
             return self
         if self.test_resize_to is None:
@@ -156,97 +155,106 @@ class Preprocessing:
 
     @classmethod
     def official(cls, size: int = 224) -> Preprocessing:
-        """Of the authors' evaluation (facebookresearch/ConvNeXt, datasets.py): crop below 384, squash from there."""
+        """The authors' evaluation (facebookresearch/ConvNeXt, datasets.py): crop below 384 pixels, else squash."""
         if size >= SQUASH_FROM:
             return cls(size=(size, size), resize_to=(size, size), resize="squash")
         return cls(size=(size, size), resize_to=_before_crop((size, size), 224 / 256))
 
     @classmethod
     def from_torchvision(cls, variant: str) -> Preprocessing:
-        """Of torchvision's weights for "tiny", "small", "base" or "large" (with or without "convnext_").
+        """The preprocessing of torchvision's weights for "tiny", "small", "base" or "large", also with "convnext_".
 
-        Raises ModelError for another variant.
+        Raises:
+            ModelError: the variant is another one.
         """
         edge = _TORCHVISION_EDGES.get(variant.removeprefix("convnext_"))
         if edge is None:
-            raise ModelError(f"torchvision has no weights for {variant}", "say --size, --crop-pct and --interpolation")
+            raise ModelError(f"torchvision has no weights for {variant}", "set --size, --crop-pct and --interpolation")
         return cls(resize_to=(edge, edge), interpolation="bilinear")
 
     @classmethod
     def from_timm(cls, cfg: dict[str, Any]) -> Preprocessing:
-        """Of a ``pretrained_cfg`` (timm's config.json). Absent and null fields take timm's defaults.
+        """The preprocessing of a ``pretrained_cfg`` (timm's config.json). Missing and null fields have timm's defaults.
 
-        Raises ValueError, with the name of the field, for a value that timm does not know or that makes no recipe.
+        Raises:
+            ValueError: timm does not know a value, or it is not valid; the message has the name of the field.
         """
-        given = _Given(cfg)
-        size = given.size("input_size") or (224, 224)
-        crop_pct = given.share("crop_pct") or 0.875
-        test = given.size("test_input_size")
+        fields = _Fields(cfg)
+        size = fields.size("input_size") or (224, 224)
+        crop_pct = fields.share("crop_pct") or 0.875
+        test = fields.size("test_input_size")
         modes: dict[str, Resize] = {"center": "shortest", "squash": "squash", "border": "longest"}
         return cls(
             size=size,
             resize_to=_before_crop(size, crop_pct),
-            resize=modes[given.one_of("crop_mode", modes) or "center"],
-            interpolation=given.interpolation("interpolation") or "bicubic",
-            mean=given.channels("mean") or IMAGENET_MEAN,
-            std=given.channels("std", positive=True) or IMAGENET_STD,
+            resize=modes[fields.one_of("crop_mode", modes) or "center"],
+            interpolation=fields.interpolation("interpolation") or "bicubic",
+            mean=fields.channels("mean") or IMAGENET_MEAN,
+            std=fields.channels("std", positive=True) or IMAGENET_STD,
             test_size=test,
-            test_resize_to=_before_crop(test, given.share("test_crop_pct") or crop_pct) if test else None,
+            test_resize_to=_before_crop(test, fields.share("test_crop_pct") or crop_pct) if test else None,
         )
 
     @classmethod
     def from_open_clip(cls, image_size: int | list[int], cfg: dict[str, Any] | None = None) -> Preprocessing:
-        """Of an OpenCLIP tower: ``image_size`` of its vision_cfg, and its preprocess_cfg; only the overhang is cut.
+        """The preprocessing of an OpenCLIP tower, which cuts only what exceeds the square.
 
-        Raises ValueError as ``from_timm`` does.
+        Args:
+            image_size: of its vision_cfg.
+            cfg: its preprocess_cfg.
+
+        Raises:
+            ValueError: as for ``from_timm``.
         """
-        given = _Given(cfg or {})
+        fields = _Fields(cfg or {})
         size = _edges("image_size", image_size)
         return cls(
             size=size,
             resize_to=size,
-            resize=given.one_of("resize_mode", ("shortest", "squash", "longest")) or "shortest",  # type: ignore[arg-type]
-            interpolation=given.interpolation("interpolation") or "bicubic",
+            resize=fields.one_of("resize_mode", ("shortest", "squash", "longest")) or "shortest",  # type: ignore[arg-type]
+            interpolation=fields.interpolation("interpolation") or "bicubic",
             fill="black",
-            mean=given.channels("mean") or CLIP_MEAN,
-            std=given.channels("std", positive=True) or CLIP_STD,
+            mean=fields.channels("mean") or CLIP_MEAN,
+            std=fields.channels("std", positive=True) or CLIP_STD,
         )
 
     @classmethod
     def from_huggingface(cls, cfg: dict[str, Any], image_size: int | None = None) -> Preprocessing:
-        """Of a preprocessor_config.json in any spelling since transformers 4.17; see docs/preprocessing.md.
+        """The preprocessing of a preprocessor_config.json of transformers 4.17 or newer; see docs/preprocessing.md.
 
-        image_size: of config.json; taken where the file names no size.
+        Args:
+            cfg: the fields of the file.
+            image_size: of config.json; used if the file has no size.
 
-        Raises ValueError, with the name of the field, for a value that transformers does not know or that makes no
-        recipe.
+        Raises:
+            ValueError: transformers does not know a value, or it is not valid; the message has the name of the field.
         """
-        given = _Given(cfg)
+        fields = _Fields(cfg)
         kind = str(cfg.get("image_processor_type") or cfg.get("feature_extractor_type") or "")
         dino, newer = kind.startswith("DINOv3"), bool(cfg.get("image_processor_type"))
         usual = (INCEPTION_MEAN, INCEPTION_STD) if newer and not dino else (IMAGENET_MEAN, IMAGENET_STD)
-        mean, std = given.channels("image_mean") or usual[0], given.channels("image_std", positive=True) or usual[1]
-        scale = given.number("rescale_factor", positive=True) or 1 / 255
-        normalized = given.switch("do_normalize")
+        mean, std = fields.channels("image_mean") or usual[0], fields.channels("image_std", positive=True) or usual[1]
+        scale = fields.number("rescale_factor", positive=True) or 1 / 255
+        normalized = fields.switch("do_normalize")
         default = image_size if image_size is not None else SQUASH_FROM if newer and not dino else 224
         return cls(
-            interpolation=given.interpolation("resample") or ("bilinear" if dino else "bicubic"),
+            interpolation=fields.interpolation("resample") or ("bilinear" if dino else "bicubic"),
             crop_offset="floor",
             float_resize=dino,
-            rescale=scale if given.switch("do_rescale") else 1.0,
+            rescale=scale if fields.switch("do_rescale") else 1.0,
             mean=mean if normalized else (0.0,) * 3,
             std=std if normalized else (1.0,) * 3,
-            **_huggingface_shape(kind, default, given),
+            **_huggingface_shape(kind, default, fields),
         )
 
 
-def _huggingface_shape(kind: str, default: int, given: _Given) -> dict[str, Any]:
-    """The fields resize, size and resize_to. ``kind`` is the class that wrote the file, "" for none."""
-    crop_pct = given.share("crop_pct") or 224 / 256
-    crop = given.size("crop_size") if given.switch("do_center_crop", default=False) else None
-    edges = given.size("size") or _edges("image_size", default)
-    size = given.values.get("size")
-    if not given.switch("do_resize"):
+def _huggingface_shape(kind: str, default: int, fields: _Fields) -> dict[str, Any]:
+    """The fields resize, size and resize_to. ``kind`` is the class that wrote the file; "" if unknown."""
+    crop_pct = fields.share("crop_pct") or 224 / 256
+    crop = fields.size("crop_size") if fields.switch("do_center_crop", default=False) else None
+    edges = fields.size("size") or _edges("image_size", default)
+    size = fields.values.get("size")
+    if not fields.switch("do_resize"):
         return {"resize": "none", "size": edges, "resize_to": edges}
     if isinstance(size, dict) and "shortest_edge" not in size:  # height and width: a plain warp
         return {"resize": "squash", "size": crop or edges, "resize_to": edges}
@@ -260,8 +268,8 @@ def _huggingface_shape(kind: str, default: int, given: _Given) -> dict[str, Any]
     return {"resize": "shortest", "size": crop or edges, "resize_to": (to, to)}
 
 
-class _Given:
-    """The fields of a library's file, each checked when it is asked for; None where it is absent or null."""
+class _Fields:
+    """The fields of a library's file, each checked when it is read; None where it is missing or null."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
@@ -270,49 +278,49 @@ class _Given:
         return None if self.values.get(name) is None else _edges(name, self.values[name])
 
     def share(self, name: str) -> float | None:
-        found = self.number(name, positive=True)
-        if found is not None and found > 1:
-            raise ValueError(f"{name} must be at most 1, not {found!r}")
-        if found is not None and found < _CROP_LEAST:
-            raise ValueError(f"{name} must be at least {_CROP_LEAST:g}, not {found!r}")
-        return found
+        value = self.number(name, positive=True)
+        if value is not None and value > 1:
+            raise ValueError(f"{name} must be at most 1, not {value!r}")
+        if value is not None and value < _CROP_LEAST:
+            raise ValueError(f"{name} must be at least {_CROP_LEAST:g}, not {value!r}")
+        return value
 
     def number(self, name: str, *, positive: bool = False) -> float | None:
-        found = self.values.get(name)
-        return None if found is None else _number(name, found, positive=positive)
+        value = self.values.get(name)
+        return None if value is None else _number(name, value, positive=positive)
 
     def channels(self, name: str, *, positive: bool = False) -> tuple[float, ...] | None:
-        found = self.values.get(name)
-        return None if found is None else _channels(name, found, positive=positive)
+        value = self.values.get(name)
+        return None if value is None else _channels(name, value, positive=positive)
 
     def interpolation(self, name: str) -> Interpolation | None:
-        """timm's "random" is for training; it then counts as absent."""
-        found = self.values.get(name)
-        return None if found is None or found == "random" else _interpolation(name, found)
+        """timm's "random" is for training, and counts as missing."""
+        value = self.values.get(name)
+        return None if value is None or value == "random" else _interpolation(name, value)
 
-    def one_of(self, name: str, known: Iterable[str]) -> str | None:
-        found = self.values.get(name)
-        return None if found is None else str(_one_of(name, found, tuple(known)))
+    def one_of(self, name: str, choices: Iterable[str]) -> str | None:
+        value = self.values.get(name)
+        return None if value is None else str(_one_of(name, value, tuple(choices)))
 
     def switch(self, name: str, *, default: bool = True) -> bool:
-        found = self.values.get(name)
-        return default if found is None else bool(_one_of(name, found, (True, False)))
+        value = self.values.get(name)
+        return default if value is None else bool(_one_of(name, value, (True, False)))
 
 
 def _edges(name: str, size: Any, most: int = MOST) -> tuple[int, int]:
     """(height, width) from 224, [3, 224, 224], [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
-    found: tuple[Any, ...]
+    edges: tuple[Any, ...]
     if isinstance(size, dict):
         edge = size.get("shortest_edge")
-        found = (edge, edge) if edge is not None else (size.get("height"), size.get("width"))
+        edges = (edge, edge) if edge is not None else (size.get("height"), size.get("width"))
     elif isinstance(size, list | tuple):
-        found = tuple(size[-2:])
+        edges = tuple(size[-2:])
     else:
-        found = (size, size)
-    whole = [isinstance(e, int | float) and not isinstance(e, bool) and e % 1 == 0 and 0 < e <= most for e in found]
-    if whole != [True, True]:
+        edges = (size, size)
+    are_valid = [isinstance(e, int | float) and not isinstance(e, bool) and e % 1 == 0 and 0 < e <= most for e in edges]
+    if are_valid != [True, True]:
         raise ValueError(f"{name} must be whole numbers of pixels from 1 to {most}, not {size!r}")
-    return int(found[0]), int(found[1])
+    return int(edges[0]), int(edges[1])
 
 
 def _before_crop(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
@@ -338,7 +346,7 @@ def _channels(name: str, value: Any, *, positive: bool = False) -> tuple[float, 
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
     if len(values) != 3:
         raise ValueError(f"{name} must be one number or three, not {value!r}")
-    numbers = tuple(_number(name, each, positive=positive) for each in values)
+    numbers = tuple(_number(name, entry, positive=positive) for entry in values)
     low, high = _STD_LIMITS if positive else _MEAN_LIMITS
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
@@ -349,11 +357,11 @@ def _interpolation(name: str, value: Any) -> Interpolation:
     """From a name or Pillow's number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(INTERPOLATIONS):
         return INTERPOLATIONS[value]
-    found: Interpolation = _one_of(name, value, INTERPOLATIONS)
-    return found
+    interpolation: Interpolation = _one_of(name, value, INTERPOLATIONS)
+    return interpolation
 
 
-def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> Any:
-    if not isinstance(value, str | bool) or value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
+def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if not isinstance(value, str | bool) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
     return value

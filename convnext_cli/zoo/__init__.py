@@ -33,12 +33,12 @@ _PREFIXES = ("https://huggingface.co/", "hf-hub:", "hf_hub:", "timm:")
 
 
 def find(name: str) -> Entry | None:
-    """The checkpoint that a name or alias means, whatever its case, with dashes or underscores."""
+    """The checkpoint with this name or alias; None if unknown. Case, dashes and underscores do not matter."""
     return _names().get(_key(name))
 
 
 def nearest(name: str, count: int = 3) -> list[str]:
-    """Names of the checkpoints whose name or alias is most like a misspelt one, the most likely first."""
+    """The names of the checkpoints that are nearest to a misspelt name, the nearest first."""
     from difflib import SequenceMatcher
 
     matcher = SequenceMatcher(b=_key(name))
@@ -51,23 +51,25 @@ def nearest(name: str, count: int = 3) -> list[str]:
 
 
 def entry_for_file(path: str | Path) -> Entry | None:
-    """The checkpoint that a file or folder is by its name: the publisher's file name, a hub cache, our own folders.
+    """The checkpoint of a file or folder, by its name: the publisher's file name, a hub cache, our own folders.
 
     Short aliases do not count, since a file called tiny.pth may be anything.
     """
     path = Path(path).absolute()  # not resolved: in a hub cache the file itself is a blob without a name
-    known = _file_names()
+    entries_by_file = _file_names()
     folder = path
     stem = local_files.stem(path)
     if path.name in local_files.WEIGHT_FILES:
         folder = path.parent
     elif stem is not None:
-        return known.get(path.name.casefold()) or known.get(stem.casefold())
-    return known.get(local_files.repository(folder / "_").casefold()) or known.get(folder.name.casefold())
+        return entries_by_file.get(path.name.casefold()) or entries_by_file.get(stem.casefold())
+    return entries_by_file.get(local_files.repository(folder / "_").casefold()) or entries_by_file.get(
+        folder.name.casefold()
+    )
 
 
 def resolve(model: str | Path | None = None) -> Path:
-    """The weights that a name or a path means, as a file or a folder on this machine.
+    """Find the weights that a name or a path means, as a file or a folder on this machine.
 
     A path that exists goes before a name; a folder counts when it holds weights.
 
@@ -83,11 +85,13 @@ def resolve(model: str | Path | None = None) -> Path:
     name, path = str(model), Path(model)
     if not is_well_formed(name):
         raise ModelError(
-            f"{name} is not UTF-8, and the libraries that read weights cannot open such a path", "rename it"
+            f"the path {name} is not valid UTF-8, and the libraries that read weights cannot open it", "rename it"
         )
     if name == "default":
         if (bundled := local_files.bundled()) is None:
-            raise ModelError("the bundled model is missing from this installation", "install convnext-cli again")
+            raise ModelError(
+                "the bundled model is missing from this installation", "pip install --force-reinstall convnext-cli"
+            )
         return bundled
     try:
         path = user_path(path)
@@ -101,13 +105,13 @@ def resolve(model: str | Path | None = None) -> Path:
         if copies := local_files.find(entry, wish=name):
             return copies[0]
         raise ModelError(f"{entry.name} is not on this machine", pull_line(entry))
-    if found := local_files.own(name) or local_files.cached(_bare(name)):
-        return found
+    if copy := local_files.own(name) or local_files.cached(_bare(name)):
+        return copy
     if exists:
         raise ModelError(f"there are no weights in {name}", "name the file itself, or a folder that holds it")
     if local_files.stem(path) is not None or name.startswith(("/", "./", "../", "~")) or "\\" in name:
         raise ModelError(
-            f"there is no file {scrub(name)}", "check the path; `convnext models list` shows the known names"
+            f"the file {scrub(name)} does not exist", "check the path; `convnext models list` shows all names"
         )
     raise ModelError(
         f"no model is called {scrub(name)!r}",
@@ -116,24 +120,24 @@ def resolve(model: str | Path | None = None) -> Path:
 
 
 def owned() -> dict[str, Path]:
-    """The user's own models in the weights folder by the name that means them; a path where another model has it."""
+    """The user's own models in the weights folder, by name; by path where another model has the name."""
     try:
         paths = sorted(path for path in folders().weights.iterdir() if not path.name.startswith("."))
     except OSError:
         return {}
-    found = {}
+    files = {}
     for path in filter(local_files.is_model, paths):
         entry = entry_for_file(path)
         if entry is None or not (path.name == entry.name or path in local_files.find(entry)):
             names = (local_files.stem(path) or path.name, path.name)
-            found[next((n for n in names if find(n) is None and local_files.own(n) == path), str(path))] = path
-    return found
+            files[next((n for n in names if find(n) is None and local_files.own(n) == path), str(path))] = path
+    return files
 
 
 def pull_line(entry: Entry) -> str:
-    """The command that brings a checkpoint to this machine."""
+    """The command that pulls a checkpoint to this machine."""
     if not entry.hub and not entry.url:
-        return f"fetch it from its publisher, and put it into {folders().weights}"
+        return f"download it from its publisher, and put it into {folders().weights}"
     return f"convnext models pull {entry.name}" + (f"    ({entry.license}: {entry.terms})" if entry.terms else "")
 
 
@@ -161,9 +165,9 @@ def _names() -> dict[str, Entry]:
 @cache
 def _file_names() -> dict[str, Entry]:
     """Names that only these weights have: the full name, publishers' files, hub repositories with and without owner."""
-    known: dict[str, Entry] = {}
+    entries_by_file: dict[str, Entry] = {}
     for entry in entries():
         tails = [r.rpartition("/")[2] for r in entry.repositories]
         for name in (entry.name, *entry.files, *entry.repositories, *tails):
-            known.setdefault(name.casefold(), entry)
-    return known
+            entries_by_file.setdefault(name.casefold(), entry)
+    return entries_by_file

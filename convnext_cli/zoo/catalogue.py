@@ -35,14 +35,23 @@ TOP1, TOP5, ZERO_SHOT = "imagenet-1k top-1", "imagenet-1k top-5", "imagenet-1k z
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint that somebody published.
+    """A published checkpoint.
 
-    name: timm's ``arch.tag`` where timm has it. aliases: other names that mean it, as written by people.
-    architecture: a key of ``config.VARIANTS``. labels: a bundled label set; None where the head has no classes.
-    metrics: published figures in percent. license: as SPDX writes it, or the publisher's own name for it.
-    terms: what the licence asks for before a download, "" when it asks for nothing.
-    hub: repository on the Hugging Face hub, "" for none; also: repositories with the same weights, other layouts.
-    url: the publisher's own file, "" for none. files: names under which the weights lie around, beside the hub's.
+    Args:
+        name: timm's ``arch.tag`` where timm has it.
+        architecture: a key of ``config.VARIANTS``.
+        config: the shape of the network.
+        recipe: the preprocessing.
+        labels: a bundled label set; None where the head has no classes.
+        task: the output of the network.
+        metrics: published figures in percent.
+        license: an SPDX identifier, or the publisher's own name for it.
+        terms: the conditions of the licence that must be accepted before a download; "" for none.
+        hub: repository on the Hugging Face hub; "" for none.
+        also: repositories with the same weights in other layouts.
+        url: the publisher's own file; "" for none.
+        files: file names under which the weights are distributed, besides those of the hub.
+        aliases: other names that people use.
     """
 
     name: str
@@ -66,17 +75,17 @@ class Entry:
 
     @property
     def gmacs(self) -> float:
-        """Billions of multiply-adds for one photo of the recipe's size."""
+        """Billions of multiply-adds for one photo of the preprocessing's size."""
         return self.config.gmacs(*self.recipe.size)
 
     @property
     def top1(self) -> float | None:
-        """Published ImageNet-1k top-1 in percent at the recipe's size; zero-shot for embeddings; None when unknown."""
+        """Published ImageNet-1k top-1 in percent at its usual size; zero-shot for embeddings; None when unknown."""
         return self.metrics.get(TOP1, self.metrics.get(ZERO_SHOT))
 
     @property
     def source(self) -> str:
-        """The address that tells where the weights come from."""
+        """The address from which the weights come."""
         return f"https://huggingface.co/{self.hub}" if self.hub else self.url
 
     @property
@@ -85,7 +94,7 @@ class Entry:
         return ((self.hub,) if self.hub else ()) + self.also
 
     def card(self) -> Card:
-        """What is known of the checkpoint before its file is opened."""
+        """The card of the checkpoint, as far as it is known before its file is opened."""
         from convnext_cli.model.card import Card
 
         return Card(
@@ -106,11 +115,11 @@ def entries() -> tuple[Entry, ...]:
     """All known checkpoints, small architectures first."""
     with Path(__file__).with_name("zoo.toml").open("rb") as file:
         zoo = tomllib.load(file)
-    found = []
+    rows = []
     for architecture, table in zoo["models"].items():
         plain = table.pop("plain")
-        found += [_entry(architecture, tag, row, tag == plain, zoo) for tag, row in table.items()]
-    return tuple(found)
+        rows += [_entry(architecture, tag, row, tag == plain, zoo) for tag, row in table.items()]
+    return tuple(rows)
 
 
 def _entry(architecture: str, tag: str, row: dict[str, Any], plain: bool, zoo: dict[str, Any]) -> Entry:
@@ -120,7 +129,7 @@ def _entry(architecture: str, tag: str, row: dict[str, Any], plain: bool, zoo: d
     config = VARIANTS[architecture].replace(num_labels=CLASSES[labels] if labels else width)
     if row.get("headless"):
         config = config.replace(head_norm="none")
-    recipe = _recipe(row, row.get("norm", zoo["defaults"]["norm"]))
+    preprocessing = _preprocessing(row, row.get("norm", zoo["defaults"]["norm"]))
     license = row.get("license", zoo["defaults"]["license"])
     host, _, file = row.get("origin", "").partition(":")
     hub = row.get("hub", f"timm/{name}")
@@ -132,8 +141,8 @@ def _entry(architecture: str, tag: str, row: dict[str, Any], plain: bool, zoo: d
     return Entry(
         name=name,
         architecture=architecture,
-        config=config.replace(image_size=recipe.size[0]),
-        recipe=recipe,
+        config=config.replace(image_size=preprocessing.size[0]),
+        recipe=preprocessing,
         labels=labels,
         task="classification" if labels else "embedding" if width else "features",
         metrics=_metrics(row),
@@ -155,10 +164,10 @@ def _short_names(architecture: str) -> list[str]:
     return [architecture, size] if family == "convnext" else [architecture]
 
 
-def _recipe(row: dict[str, Any], norm: str) -> Preprocessing:
+def _preprocessing(row: dict[str, Any], norm: str) -> Preprocessing:
     edge, to, squash, bilinear = _view(row["input"])
     test: tuple[int, int] | None = None
-    # A test size that scores worse is none: convnext_tiny.fb_in22k_ft_in1k loses four points at 288.
+    # A test size that scores worse is ignored: convnext_tiny.fb_in22k_ft_in1k loses four points at 288.
     if "test" in row and row["test_top"][0] > row["top"][0]:
         test = _view(row["test"])[:2]
     mean, std = NORMS[norm]
@@ -193,6 +202,6 @@ def _metrics(row: dict[str, Any]) -> dict[str, float]:
 
 
 def sha256_prefix(file: str) -> str:
-    """The start of the file's sha256 that torch hub's convention puts into its name, "" when there is none."""
-    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
-    return found[1] if found else ""
+    """The start of a file's sha256, which torch hub's convention puts into its name; "" for none."""
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
+    return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""The bundled model is a small demonstration: whether it is the one that answers, and what should take its place."""
+"""The bundled model is a small demonstration: whether it is used, and which model is better."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TOP1 = " top-1"  # the end of the name of its accuracy in percent
 
 
 def is_used(model: str | Path | None) -> bool:
-    """Whether the bundled model answers.
+    """Whether the bundled model is used.
 
     Args:
-        model: as ``-m`` has it; None for the default, which may be another one (``models use``).
+        model: the value of ``-m``; None for the default model, which the user may have changed.
     """
     try:
         path = zoo.resolve(model)
@@ -31,15 +31,15 @@ def is_used(model: str | Path | None) -> bool:
 
 
 def sentence() -> str:
-    """What the bundled model is, with its accuracy as its card has it."""
+    """A sentence that describes the bundled model, with the accuracy in its card."""
     bundled = local_files.bundled()
     card = None if bundled is None else local_files.embedded_card(bundled)
-    known = "" if card is None else f": it knows {card.config.num_labels} everyday classes{_accuracy(card)}"
-    return f"the bundled model is a small demonstration{known}; for real work: {stronger()}"
+    classes = "" if card is None else f": it knows {card.config.num_labels} everyday classes{_accuracy(card)}"
+    return f"the bundled model is a small demonstration{classes}; for real work: {stronger()}"
 
 
 def stronger() -> str:
-    """The command that fetches, or chooses, the model that is recommended."""
+    """The command that pulls, or chooses, the recommended model."""
     name = for_real_work()
     entry = zoo.find(name)
     assert entry is not None
@@ -47,6 +47,6 @@ def stronger() -> str:
 
 
 def _accuracy(card: Card) -> str:
-    """How often it is right; "" where its card does not say so."""
+    """A clause with the accuracy; "" if the card does not have it."""
     shares = [value for name, value in card.metrics.items() if name.endswith(_TOP1)]
     return f" and is right on {round(shares[0] / 10)} of 10 photos of them" if shares else ""

@@ -1,4 +1,4 @@
-"""One file over HTTP(S): resumed where it was cut, checked against its publisher's checksum, put in place at once.
+"""Download one file over HTTP(S): resume after a cut, check the publisher's checksum, and rename it into place.
 
 Bytes go to a hidden ``.part`` file beside the target, whose name holds the version that the server announced, so that a
 resumed download never mixes two versions.
@@ -31,7 +31,7 @@ RETRIES = 3
 PAUSE = 1.0  # seconds before the first retry; doubled before each further one
 CHUNK = 1 << 18
 PROGRESS = 30_000  # bytes that a try must bring in order not to count as failed
-_MISTRUST = "run the same command again; if it happens again, mistrust the mirror or proxy in between"
+_MISTRUST = "run the same command again; if that does not help, check the mirror or proxy that you use"
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # File name, bytes so far, bytes in all (None when the server does not say).
@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Absent(NetworkError):
-    """The server answers, but has no such file; ``code`` is the hub's own word for the reason, if it gives one."""
+    """The server answers, but does not have the file; ``code`` is the hub's own reason, if it gives one."""
 
     def __init__(self, url: str, status: int, code: str) -> None:
         shown = scrub(url)
@@ -48,17 +48,22 @@ class Absent(NetworkError):
 
 
 class _Cut(Exception):
-    """Worth another try."""
+    """The download was cut; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class Remote:
     """A file on a server, as its headers describe it.
 
-    size: in bytes, None when unknown. version: changes whenever the bytes do, "" when the server does not say.
-    sha256: in hexadecimal, whole or only its start; git: sha1 of the git blob; "" when the publisher gives none.
-    etag: what a server that is not a hub calls this version, to ask whether it still is that one; "" when it may differ
-    for the same bytes. revision: the repository's commit. token: sent to this host alone.
+    Args:
+        url: its address.
+        size: in bytes; None when unknown.
+        version: a text that changes whenever the bytes do; "" when the server gives none.
+        sha256: in hexadecimal, complete or only its start; "" when the publisher gives none.
+        git: the sha1 of the git blob; "" when the publisher gives none.
+        etag: the ETag of a server that is not a hub, to resume only the same version; "" for a weak one.
+        revision: the repository's commit.
+        token: the access token, which is sent to this host only.
     """
 
     url: str
@@ -74,8 +79,14 @@ class Remote:
 def head(url: str, *, token: str = "", hub: bool = False) -> Remote:
     """Ask for a file's size, version and checksum without its bytes.
 
-    hub: the server speaks as the Hugging Face hub does; what it says counts, not the storage it redirects to.
-    Raises Absent when the server has no such file, NetworkError when it cannot be reached after retries.
+    Args:
+        url: of the file.
+        token: the access token; "" for none.
+        hub: the server is a Hugging Face hub: its own headers count, not those of the storage that it redirects to.
+
+    Raises:
+        Absent: the server does not have the file.
+        NetworkError: the server cannot be reached, after retries.
     """
     answer, size = _retry(url, lambda: _headers(url, token, hub))
     full_etag = answer.get("X-Linked-Etag") or answer.get("ETag") or ""
@@ -94,7 +105,7 @@ def head(url: str, *, token: str = "", hub: bool = False) -> Remote:
 
 
 def _headers(url: str, token: str, hub: bool) -> tuple[Message, int | None]:
-    """The headers of a file, and its size as they announce it."""
+    """The headers of a file, and the size that they announce."""
     try:
         with open_url(url, "HEAD", token=token, stay=hub) as answer:
             headers: Message = answer.headers
@@ -116,24 +127,27 @@ def _is_hex(text: str, length: int) -> bool:
 
 
 def download(remote: Remote, target: Path, progress: Progress | None = None, *, limit: int) -> str:
-    """Bring a file to ``target`` and return its sha256.
+    """Download a file to ``target``, and return its sha256.
 
-    What arrived before a cut stays in the ``.part`` file and is not fetched again.
+    The bytes that arrived before a cut stay in the ``.part`` file and are not fetched again.
 
     Args:
-        limit: bytes that such a file has at most; a server that announces or sends more is not believed.
+        remote: the file.
+        target: where to put it.
+        progress: called with the bytes that have arrived.
+        limit: the most bytes that such a file may have; if the server announces or sends more, the download fails.
 
     Raises:
-        NetworkError: after the retries; or the server sends too much or too slowly, or bytes of a wrong checksum, of
-            which nothing stays.
+        NetworkError: all retries failed, the server sends too much or too slowly, or the checksum is wrong, in which
+            case nothing is kept.
         OutputError: the disk is full or not writable.
     """
     if remote.size is not None and remote.size > limit:
         raise NetworkError(
-            f"{scrub(remote.url)} announces {remote.size:,} bytes; {limit:,} are the most that such a file may have",
+            f"{scrub(remote.url)} would be {remote.size:,} bytes; such a file may have at most {limit:,}",
             _MISTRUST,
         )
-    if (sha256 := _already(remote, target)) is not None:
+    if (sha256 := _sha256_if_present(remote, target)) is not None:
         return sha256
     name = target.name
     key = hashlib.sha256(f"{remote.version} {remote.sha256} {remote.git} {remote.size}".encode()).hexdigest()[:12]
@@ -151,7 +165,7 @@ def download(remote: Remote, target: Path, progress: Progress | None = None, *, 
     _check_room(remote, part)
     if remote.size is None or _size(part) != remote.size:
         _retry(remote.url, lambda: _append(remote, part, progress, limit), lambda: _size(part))
-    sha256 = _check(remote, part)
+    sha256 = _verify(remote, part)
     try:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -162,7 +176,12 @@ def download(remote: Remote, target: Path, progress: Progress | None = None, *, 
 
 
 def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -> None:
-    """Fetch from where the part ends. Raises _Cut for an answer that is too short, BadAnswerError for one too long."""
+    """Fetch the rest of a part.
+
+    Raises:
+        _Cut: the response is too short.
+        BadAnswerError: the response is too long.
+    """
     start = _size(part)
     try:
         answer = open_url(remote.url, "GET", token=remote.token, start=start, unless_changed=remote.etag)
@@ -170,11 +189,11 @@ def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -
         if error.code != 416:
             raise
         part.unlink(missing_ok=True)  # longer than the file is
-        raise _Cut("the server has no more bytes than are here") from error
+        raise _Cut("the server has no more bytes than have arrived") from error
     with answer:
         resumed = answer.status == 206
         if resumed and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-            raise _Cut("the server sent another range than asked for")
+            raise _Cut("the server sent another range than the requested one")
         done = start if resumed else 0
         total = _total(remote, answer.headers, done)
         most = limit if total is None else min(total, limit)
@@ -187,7 +206,7 @@ def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -
             while chunk := answer.read1(CHUNK):
                 if done + len(chunk) > most:
                     part.unlink(missing_ok=True)
-                    raise BadAnswerError(f"the server sends more than the {most:,} bytes that this file has at most")
+                    raise BadAnswerError(f"the server sends more than {most:,} bytes, the most that this file may have")
                 try:
                     left = memoryview(chunk)
                     while left:
@@ -202,21 +221,27 @@ def _append(remote: Remote, part: Path, progress: Progress | None, limit: int) -
 
 
 def _total(remote: Remote, headers: Message, done: int) -> int | None:
-    """The bytes of the whole file. Raises BadAnswerError when the answer is of another length than was announced."""
+    """The size of the complete file in bytes; None when unknown.
+
+    Raises:
+        BadAnswerError: the length of the response is not the announced one.
+    """
     length = http_client.number(headers, "Content-Length")
     total = None if length is None else done + length
     if remote.size is not None and total is not None and total != remote.size:
         raise BadAnswerError(
-            f"the server announced {remote.size:,} bytes and now sends {total:,}: the file was changed meanwhile, "
-            "or a proxy keeps an old one"
+            f"the server announced {remote.size:,} bytes and now sends {total:,}: the file has changed since, "
+            "or a proxy serves an old copy"
         )
     return total if remote.size is None else remote.size
 
 
 def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
-    """Try again after what may pass: a cut, a time-out, a busy server. Tries that got further do not count.
+    """Retry after a cut, a timeout or a busy server. Tries that make progress do not count.
 
-    Raises Absent for a file that the server does not have, NetworkError for all other failures.
+    Raises:
+        Absent: the server does not have the file.
+        NetworkError: any other failure.
     """
     shown = scrub(url)
     failures, furthest = 0, progress()
@@ -234,10 +259,10 @@ def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = l
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise NetworkError(
                     f"the certificate of {urlsplit(shown).netloc} cannot be verified: {error.reason.verify_message}",
-                    "behind a company's proxy, name its certificates: SSL_CERT_FILE=/path/to/bundle.pem",
+                    "behind a company proxy, name its certificates: SSL_CERT_FILE=/path/to/bundle.pem",
                 ) from error
             if isinstance(error.reason, socket.gaierror):
-                reason = f"the name {urlsplit(url).hostname} cannot be looked up"
+                reason = f"the host name {urlsplit(url).hostname} cannot be resolved"
             else:
                 reason = str(getattr(error.reason, "strerror", None) or error.reason)
             cause = error
@@ -245,27 +270,27 @@ def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = l
             cut = isinstance(error, http.client.IncompleteRead)
             reason, cause = "the connection was cut" if cut else str(error) or type(error).__name__, error
         got = progress()
-        # a server that gives a few bytes at each try would be asked for ever
+        # without this, a server that sends a few bytes at each try would be asked for ever
         failures = 0 if got - furthest >= PROGRESS else failures + 1
         furthest = max(furthest, got)
         if failures > RETRIES:
             raise NetworkError(
                 f"cannot fetch {shown}: {scrub(reason)}",
-                "run the same command again to go on from where it stopped; HTTPS_PROXY and HF_ENDPOINT are obeyed",
+                "run the same command again to resume; set HTTPS_PROXY for a proxy, or HF_ENDPOINT for a mirror",
             ) from cause
         time.sleep(PAUSE * 2 ** max(failures - 1, 0))
 
 
-def _already(remote: Remote, target: Path) -> str | None:
-    """The sha256 of a target that holds the publisher's bytes, None when it does not or nobody can know."""
+def _sha256_if_present(remote: Remote, target: Path) -> str | None:
+    """The sha256 of a target that already holds the publisher's bytes; None if it does not, or that is unknown."""
     if not (remote.sha256 or remote.git) or not target.is_file() or remote.size not in (None, _size(target)):
         return None
-    sha256, found, wanted = _digests(remote, target)
-    return sha256 if found == wanted else None
+    sha256, actual, expected = _digests(remote, target)
+    return sha256 if actual == expected else None
 
 
 def _digests(remote: Remote, path: Path) -> tuple[str, str, str]:
-    """The sha256 of a file, and the checksum that its publisher gives as it was found and as it should be."""
+    """The sha256 of a file, then its actual and its expected checksum of the kind that the publisher gives."""
     sha256 = record.sha256(path)
     if remote.git:
         blob = hashlib.sha1(b"blob %d\0" % _size(path), usedforsecurity=False)
@@ -276,13 +301,17 @@ def _digests(remote: Remote, path: Path) -> tuple[str, str, str]:
     return sha256, sha256[: len(remote.sha256)], remote.sha256
 
 
-def _check(remote: Remote, part: Path) -> str:
-    """The sha256 of a whole part. Raises NetworkError, and deletes it, when the publisher's checksum is another."""
-    sha256, found, wanted = _digests(remote, part)
-    if found != wanted:
+def _verify(remote: Remote, part: Path) -> str:
+    """The sha256 of a complete part, which is deleted if the publisher's checksum differs.
+
+    Raises:
+        NetworkError: the publisher's checksum differs.
+    """
+    sha256, actual, expected = _digests(remote, part)
+    if actual != expected:
         part.unlink()
         raise NetworkError(
-            f"{scrub(remote.url)} arrived damaged: its checksum is {found}, its publisher says {wanted}",
+            f"{scrub(remote.url)} arrived damaged: its checksum is {actual}, and should be {expected}",
             f"nothing was kept; {_MISTRUST}",
         )
     return sha256
@@ -301,7 +330,7 @@ def _check_room(remote: Remote, part: Path) -> None:
     free, needed = shutil.disk_usage(part.parent).free, remote.size - _size(part)
     if needed > free:
         raise OutputError(
-            f"{part.parent} has {free / 1e6:,.0f} MB free, but {needed / 1e6:,.0f} MB are still to come",
+            f"{part.parent} has {free / 1e6:,.0f} MB free, and the download needs {needed / 1e6:,.0f} MB more",
             "free some space, or put the weights elsewhere with CONVNEXT_HOME",
         )
 
@@ -313,5 +342,6 @@ def _unwritable(part: Path, error: OSError) -> OutputError:
             "free some space and run the same command again, or put the weights elsewhere with CONVNEXT_HOME",
         )
     return OutputError(
-        f"cannot write {part}: {error.strerror}", "check its permissions, or put the weights elsewhere: CONVNEXT_HOME"
+        f"cannot write {part}: {error.strerror}",
+        "check its permissions, or put the weights elsewhere with CONVNEXT_HOME",
     )

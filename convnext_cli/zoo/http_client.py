@@ -1,8 +1,8 @@
-"""One HTTP(S) request, of a server that may be slow, broken or hostile.
+"""One HTTP(S) request to a server that may be slow, broken or hostile.
 
 The standard library's client: it obeys HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE. Three limits are added: a
-floor for the rate at which bytes arrive, a limit for everything that is not the file itself (headers, bodies of
-redirects), and redirects to nothing but HTTP(S).
+minimum rate at which bytes arrive, a limit for everything that is not the file itself (headers, bodies of redirects),
+and redirects to HTTP(S) only.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ from urllib.parse import urlsplit
 from convnext_cli import __version__
 
 TIMEOUT = 30.0  # seconds without a byte
-WINDOW = 30.0  # seconds of waiting over which the rate is taken
-FLOOR = 1000  # bytes a second; slower servers are given up
+WINDOW = 30.0  # seconds of waiting over which the rate is measured
+FLOOR = 1000  # bytes a second; a slower download fails
 MOST_AROUND = 1 << 20  # bytes of headers, and of the body of a redirect or an error
 
 
 class BadAnswerError(Exception):
-    """The server breaks the rules in a way that no further try would change."""
+    """The server breaks the rules in a way that a retry would not change."""
 
 
 class _WatchedSocket(io.RawIOBase):
-    """The bytes of a connection. Raises BadAnswerError when they are too slow, or exceed ``limit``."""
+    """The bytes of a connection.
+
+    Raises:
+        BadAnswerError: the bytes arrive too slowly, or exceed ``limit``.
+    """
 
     def __init__(self, raw: socket.SocketIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._raw, self._clock = raw, clock
@@ -49,9 +53,9 @@ class _WatchedSocket(io.RawIOBase):
         waited = self._clock() - start
         self._total += count or 0
         if self._total > self.limit:
-            raise BadAnswerError("the server sends headers or remarks without end")
+            raise BadAnswerError("the server sends headers without end")
         self._in_window += count or 0
-        # Only waiting for the server counts, not for a disk; what lasts longer than a time-out is a stopped process
+        # Only waiting for the server counts, not for a disk; a wait beyond the timeout is a stopped process
         self._waited += waited if waited <= TIMEOUT else 0.0
         if self._waited >= WINDOW:
             if count and self._in_window < FLOOR * WINDOW:
@@ -62,7 +66,7 @@ class _WatchedSocket(io.RawIOBase):
         return count
 
     def allow(self, more: int) -> None:
-        """Let so many more bytes come."""
+        """Allow this many more bytes."""
         self.limit = self._total + more
 
     def close(self) -> None:
@@ -71,6 +75,8 @@ class _WatchedSocket(io.RawIOBase):
 
 
 class Response(http.client.HTTPResponse):
+    """A response whose bytes are limited and timed."""
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
@@ -82,7 +88,7 @@ class Response(http.client.HTTPResponse):
         self._watched.allow(MOST_AROUND)
 
     def expect(self, most: int) -> None:
-        """Let a body of so many bytes come, with what its encoding puts around it: sizes of chunks, a trailer."""
+        """Allow a body of this many bytes, and the overhead of its encoding: sizes of chunks, a trailer."""
         self._watched.allow(2 * most + MOST_AROUND)
 
 
@@ -106,7 +112,7 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but takes the token to no other host, and never leaves https for http, or either for ftp."""
+    """Follows redirects, but sends the token to no other host, and refuses to leave https for http, or HTTP(S)."""
 
     def __init__(self, stay: bool) -> None:
         self.stay = stay
@@ -118,9 +124,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if self.stay and old.netloc != new.netloc:
             return None
         if old.scheme == "https" and new.scheme == "http":
-            raise BadAnswerError("it leads from https to http, which is refused")
+            raise BadAnswerError("it redirects from https to http; refused")
         if new.scheme not in ("http", "https"):
-            raise BadAnswerError(f"it leads to {new.scheme}://, which is refused")
+            raise BadAnswerError(f"it redirects to {new.scheme}://; refused")
         request = urllib.request.Request(newurl, headers=dict(req.header_items()), method=req.get_method())
         if old.netloc != new.netloc:
             request.remove_header("Authorization")
@@ -136,8 +142,11 @@ def open_url(
     ``expect`` must be called before a body of more than a megabyte is read.
 
     Args:
-        start: the byte from which on the body is asked for.
-        unless_changed: the strong ETag under which ``start`` counts; a file of another one is sent from its beginning.
+        url: the address.
+        method: "GET" or "HEAD".
+        token: the access token; "" for none.
+        start: the first byte to request.
+        unless_changed: the strong ETag for which ``start`` is valid; a changed file is sent from its beginning.
         stay: do not follow redirects to other hosts.
 
     Raises:
@@ -166,7 +175,7 @@ def open_url(
         request = urllib.request.Request(url, headers=headers, method=method)
         return cast("Response", opener.open(request, timeout=TIMEOUT))
     except (ValueError, http.client.InvalidURL) as error:  # no such host name, no such port, not a URL
-        raise BadAnswerError(f"it leads to an address that does not exist: {error}") from error
+        raise BadAnswerError(f"the address is not valid: {error}") from error
 
 
 def _tls() -> ssl.SSLContext:
@@ -177,7 +186,11 @@ def _tls() -> ssl.SSLContext:
 
 
 def number(headers: Message, name: str) -> int | None:
-    """A header that counts bytes; None when there is none. Raises BadAnswerError when it is not a number of bytes."""
+    """The value of a header that counts bytes; None when it is missing.
+
+    Raises:
+        BadAnswerError: the value is not a number of bytes.
+    """
     text = headers.get(name)
     if text is None or text == "":
         return None

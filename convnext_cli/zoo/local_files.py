@@ -1,7 +1,7 @@
-"""Weights that are already on this machine: bundled, the user's, and what other libraries have downloaded.
+"""Weights that are already on this machine: bundled, the user's, and downloads of other libraries.
 
-Looks where huggingface_hub and torch hub (and timm and torchvision through them) keep their files, and takes them
-where they lie. Nothing here opens a connection, or a weights file beyond its first bytes.
+The caches of huggingface_hub and torch hub (which timm and torchvision use) are searched, and their files are used in
+place. Nothing here opens a connection, or a weights file beyond its first bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convnext_cli.zoo.catalogue import Entry
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
-# Weights by the names that libraries give them, the safer and the more complete first. An index names its shards.
+# The names that libraries give to weights, the safer and more complete first. An index names its shards.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -46,15 +46,15 @@ def bundled() -> Path | None:
 
 
 def stem(path: Path) -> str | None:
-    """The name of a weights file without its suffix, None for a file of another kind."""
+    """The name of a weights file without its suffix; None for other files."""
     endings = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
     return path.name[: -len(max(endings, key=len))] if endings else None
 
 
 def usable(path: Path) -> bool:
-    """Whether it is a whole file of weights, or the index of whole shards.
+    """Whether this is a complete file of weights, or the index of complete shards.
 
-    A Git LFS pointer is none, nor a download that has not ended.
+    A Git LFS pointer and an unfinished download are not.
     """
     try:
         if path.suffix in (".incomplete", ".partial", ".part") or not path.is_file():
@@ -69,7 +69,7 @@ def usable(path: Path) -> bool:
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that an index of sharded weights names; none when it is damaged."""
+    """The files that an index of sharded weights names; empty if it is damaged."""
     try:
         names = set(read_json(index)["weight_map"].values())
         return sorted(index.parent / name for name in names)
@@ -78,7 +78,7 @@ def shards(index: Path) -> list[Path]:
 
 
 def hub_caches() -> list[Path]:
-    """Where huggingface_hub keeps repositories, by its own variables."""
+    """The folders in which huggingface_hub keeps repositories, by its own variables."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return [user_path(cache)]
     if home := os.environ.get("HF_HOME"):
@@ -87,22 +87,24 @@ def hub_caches() -> list[Path]:
 
 
 def torch_hub() -> Path:
-    """Where torch hub keeps files, by its own variables; timm and torchvision use the same folder."""
+    """The folder in which torch hub keeps files, by its own variables; timm and torchvision use the same folder."""
     home = os.environ.get("TORCH_HOME")
     return (user_path(home) if home else _user_cache() / "torch") / "hub" / "checkpoints"
 
 
 def _user_cache() -> Path:
-    # Both libraries take ~/.cache on every system, Windows and macOS too.
+    # Both libraries use ~/.cache on every system, Windows and macOS too.
     return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 def find(entry: Entry, wish: str = "") -> list[Path]:
-    """All copies of a checkpoint, the one to take first: the user's folder, then the hub's cache, then torch hub's.
+    """All copies of a checkpoint, in order of preference: the user's folder, then the hub's cache, then torch hub's.
 
-    In the user's folder the file that a pull noted goes first.
+    In the user's folder, the file of a pull comes first.
 
-    wish: a hub repository whose copy goes before all others, because the user named it.
+    Args:
+        entry: the checkpoint.
+        wish: a hub repository that the user named; its copy comes before all others.
     """
     weights = folders().weights
     repositories = sorted(entry.repositories, key=lambda r: r.casefold() != wish.casefold())
@@ -117,7 +119,7 @@ def find(entry: Entry, wish: str = "") -> list[Path]:
 
 
 def _snapshots(cache: Path, repository: str) -> list[Path]:
-    """The weights of a cached repository: of the revision that ``main`` points at, then of others, newest first."""
+    """The weights in a cached repository: first those of the revision that ``main`` points at, then the newest."""
     folder = cache / f"models--{repository.replace('/', '--')}"
     try:
         revisions = sorted((folder / "snapshots").iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
@@ -132,7 +134,7 @@ def _snapshots(cache: Path, repository: str) -> list[Path]:
 
 
 def _weights_of(folder: Path) -> Path | None:
-    """The file of a usual name in a folder, or the folder itself when it has weights of another name."""
+    """The weights file with a standard name in a folder, or the folder if its weights have another name."""
     usual = next((folder / name for name in WEIGHT_FILES if usable(folder / name)), None)
     return usual or (folder if holds_weights(folder) else None)
 
@@ -145,7 +147,7 @@ def cached(name: str) -> Path | None:
 
 
 def repository(path: Path) -> str:
-    """The hub repository that a path in a hub cache belongs to, "" for any other path."""
+    """The hub repository to which a path in a hub cache belongs; "" for any other path."""
     for parent in path.parents:
         if parent.name.startswith("models--") and parent.name.count("--") >= 2:
             return parent.name.removeprefix("models--").replace("--", "/", 1)
@@ -153,7 +155,7 @@ def repository(path: Path) -> str:
 
 
 def own(name: str) -> Path | None:
-    """A model of the user's own, put into the weights folder as a file or a folder of this name."""
+    """The user's own model of this name: a file or a folder in the weights folder; None if there is none."""
     if not name or Path(name).name != name or name in (".", ".."):
         return None
     weights = folders().weights
@@ -170,7 +172,7 @@ def is_model(path: Path) -> bool:
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder has a weights file directly in it."""
+    """Whether a folder directly contains a weights file."""
     try:
         return any(stem(path) is not None and usable(path) for path in folder.iterdir())
     except OSError:
@@ -178,9 +180,12 @@ def holds_weights(folder: Path) -> bool:
 
 
 def embedded_card(path: Path) -> Card | None:
-    """The card in the header of one of the project's own files; None when there is none.
+    """The card in the header of one of the project's own files; None if it has none.
 
-    Reads the header only, and needs neither torch nor numpy. Raises ModelError when the card is damaged.
+    Reads the header only, and needs neither torch nor numpy.
+
+    Raises:
+        ModelError: the card is damaged.
     """
     from convnext_cli.model.card import METADATA_KEY, Card
 

@@ -1,4 +1,4 @@
-"""Fetch a checkpoint into the user's weights folder, and check later that it is still what was fetched.
+"""Fetch a checkpoint into the user's weights folder, and check later that it has not changed.
 
 A pulled model is a folder of the checkpoint's name: the weights, the JSON files that its repository keeps beside
 them, and ``pulled.json``, which is written last and makes the pull complete.
@@ -43,26 +43,36 @@ def pull(
     origin: bool = False,
     force: bool = False,
 ) -> Path:
-    """Bring a checkpoint to this machine and return its weights file; one that is here already costs no connection.
+    """Fetch a checkpoint, and return its weights file. For one that is already here, no connection is opened.
 
-    folder: where models live, the user's weights folder unless it is given. origin: take the publisher's own file
-    instead of the hub's. force: hold what is here against the publisher's checksums, and fetch what differs; without
-    it only a file that was written since its pull is looked at.
-    Raises NetworkError when connections are forbidden, the server cannot be reached after retries, refuses, or sends
-    damaged bytes; OutputError when the files cannot be written.
+    Args:
+        entry: the checkpoint.
+        folder: the folder for models; None for the user's weights folder.
+        progress: called with the bytes that have arrived.
+        offline: forbid connections.
+        origin: fetch the publisher's own file instead of the hub's.
+        force: check the local files against the publisher's checksums, and fetch those that differ; without it only
+            files that were written since their pull are checked.
+
+    Raises:
+        NetworkError: connections are forbidden, or the server cannot be reached after retries, denies access or sends
+            damaged bytes.
+        OutputError: the files cannot be written.
     """
     place = (folder or folders().weights) / entry.name
     if not force and (here := pulled(entry, folder=folder, origin=origin)):
         return here
     if offline or forbidden():
-        state = "cannot be fetched again" if record.complete(place) else "is not here"
+        state = "cannot be fetched again" if record.complete(place) else "is not on this machine"
         raise NetworkError(
             f"{entry.name} {state}, and connections are forbidden",
-            f"without --offline and HF_HUB_OFFLINE: convnext models pull {entry.name}",
+            f"run convnext models pull {entry.name} without --offline and HF_HUB_OFFLINE",
         )
     if (origin or not entry.hub) and not entry.url:
-        raise NetworkError(f"{entry.name} has no file of its publisher's that can be fetched", "leave out --origin")
-    with alone(place):
+        raise NetworkError(
+            f"the publisher of {entry.name} offers no file to download", f"convnext models pull {entry.name}"
+        )
+    with FolderLock(place):
         if origin or not entry.hub:
             files = {entry.files[0]: _download(entry, _publisher(entry), place / entry.files[0], progress)}
         else:
@@ -85,9 +95,9 @@ def pull_missing(
     Args:
         model: a name or a path; None for the user's default. Paths, and weights that are here, cost no connection.
         agree: called with the checkpoint before a connection is opened; raises UsageError if its licence is declined.
-        progress: opens what is told how many bytes have arrived.
+        progress: opens a callback for the bytes that have arrived.
         offline: forbid connections.
-        listener: hears that the publisher gives no checksum.
+        listener: receives the note that the publisher gives no checksum.
 
     Raises:
         ModelError: nothing is known under the name.
@@ -110,11 +120,11 @@ def pull_missing(
 
 
 def checksum_remark(path: Path) -> str:
-    """A remark on a pulled file that nothing could be compared with; "" for others."""
+    """A note on a pulled file whose publisher gives no checksum; "" for others."""
     files = (record.read(path.parent) or {"files": {}})["files"]
     if files.get(path.name, {}).get("checked") != "none":
         return ""
-    return "its publisher gives no checksum; the sha256 of what arrived was noted for `models verify`"
+    return "its publisher gives no checksum; `models verify` will compare it with what arrived now"
 
 
 def connects(entry: Entry, *, offline: bool = False, origin: bool = False, force: bool = False) -> bool:
@@ -123,7 +133,7 @@ def connects(entry: Entry, *, offline: bool = False, origin: bool = False, force
 
 
 def pulled(entry: Entry, *, folder: Path | None = None, origin: bool = False) -> Path | None:
-    """The weights file of a pull that ended and is as it came; None when ``pull`` would open a connection."""
+    """The weights file of a complete, unchanged pull; None when ``pull`` would open a connection."""
     here = record.intact((folder or folders().weights) / entry.name)
     return here if here and (not origin or here.name in entry.files) else None
 
@@ -139,12 +149,12 @@ def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dic
     token = get_token() or ""
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise UsageError(
-            "the access token for the hub holds characters that no token has",
-            "set HF_TOKEN to the token as the hub shows it, or unset it",
+            "the access token for the hub contains characters that a token cannot have",
+            "set HF_TOKEN to the token exactly as the hub shows it, or unset it",
         )
     weights = _weights_on_hub(entry, base, token)
     files = {}
-    # The small files first, and all of one revision: a folder with weights and no config would be a trap.
+    # The small files come first, all from one revision: a folder with weights but no config would be a trap.
     for name in BESIDE:
         try:
             remote = fetch.head(f"{base}/{weights.revision or 'main'}/{name}", token=token, hub=True)
@@ -156,7 +166,11 @@ def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dic
 
 
 def _endpoint() -> str:
-    """The hub's address, or that of a mirror. Raises UsageError when HF_ENDPOINT is not an address."""
+    """The hub's address, or that of a mirror.
+
+    Raises:
+        UsageError: HF_ENDPOINT is not a valid address.
+    """
     url = os.environ.get("HF_ENDPOINT") or HUB
     try:
         parts = urlsplit(url)
@@ -170,7 +184,7 @@ def _endpoint() -> str:
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(
-            f"HF_ENDPOINT may hold neither a password nor a query: {scrub(url)}",
+            f"HF_ENDPOINT must not contain a password or a query: {scrub(url)}",
             "set it to https://HOST alone, and HF_TOKEN to the access token",
         )
     return url.rstrip("/")
@@ -188,26 +202,24 @@ def _weights_on_hub(entry: Entry, base: str, token: str) -> fetch.Remote:
                 continue
             raise _refused(entry, error, bool(token)) from error
         return dataclasses.replace(remote, url=f"{base}/{remote.revision or 'main'}/{name}")
-    raise NetworkError(f"the hub has no weights under {entry.hub}", _elsewhere(entry))
+    raise NetworkError(f"the hub's repository {entry.hub} has no weights", _elsewhere(entry))
 
 
 def _refused(entry: Entry, error: fetch.Absent, token: bool) -> NetworkError:
     page = f"{HUB}/{entry.hub}"
     if error.code == "GatedRepo":
         sign_in = "" if token else ", then set HF_TOKEN to your access token"
-        return NetworkError(
-            f"{entry.hub} is gated: its terms must be accepted first", f"accept them on {page}{sign_in}"
-        )
+        return NetworkError(f"{entry.hub} is gated: you must accept its terms first", f"accept them on {page}{sign_in}")
     if error.code == "RepoNotFound" or error.status == 404:
-        return NetworkError(f"the hub has no repository {entry.hub}, or hides it", _elsewhere(entry))
-    why = "the token in HF_TOKEN is not valid" if token and error.status == 401 else f"it answers {error.status}"
-    return NetworkError(f"the hub refuses {entry.hub}: {why}", f"look at {page}")
+        return NetworkError(f"the hub has no public repository {entry.hub}", _elsewhere(entry))
+    why = "your access token is not valid" if token and error.status == 401 else f"it answers {error.status}"
+    return NetworkError(f"the hub denies access to {entry.hub}: {why}", f"open {page} in a browser")
 
 
 def _elsewhere(entry: Entry) -> str:
     if entry.url:
-        return f"take the publisher's file: convnext models pull {entry.name} --origin"
-    return f"look at {HUB}/{entry.hub}; HF_ENDPOINT may name a mirror that lacks it"
+        return f"fetch the publisher's file: convnext models pull {entry.name} --origin"
+    return f"open {HUB}/{entry.hub} in a browser; a mirror in HF_ENDPOINT may lack it"
 
 
 def _download(entry: Entry, remote: fetch.Remote, target: Path, progress: fetch.Progress | None) -> dict[str, Any]:
@@ -223,12 +235,16 @@ def _download(entry: Entry, remote: fetch.Remote, target: Path, progress: fetch.
 
 
 def _largest_weights(entry: Entry) -> int:
-    """Bytes: float32 four times, which leaves room for a text tower, moving averages and the state of an optimiser."""
+    """The largest plausible file in bytes: four times float32, for a text tower, averages and an optimiser's state."""
     return max(16 * entry.config.num_parameters, LARGEST_TEXT)
 
 
-class alone:
-    """One process at a time in a model's folder. Raises OutputError when another one is pulling into it."""
+class FolderLock:
+    """Admits one process at a time to a model's folder.
+
+    Raises:
+        OutputError: another process is pulling into the folder.
+    """
 
     def __init__(self, place: Path) -> None:
         from filelock import FileLock
@@ -246,12 +262,12 @@ class alone:
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise OutputError("this model is being pulled by another process", "wait until it has ended") from error
+            raise OutputError("another process is pulling this model", "wait until it has ended") from error
         except OSError as error:
             raise unwritten(self._place, error) from error
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        with suppress(OSError):  # nothing arrived, or another pull has begun
+        with suppress(OSError):  # the folder is removed if it is empty and no other pull has started
             (self._place / ".lock").unlink()
             self._place.rmdir()

@@ -1,4 +1,4 @@
-"""Which of several checkpoints to take, when nothing but its figures is known of them."""
+"""Recommends checkpoints by their published figures alone."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.zoo.catalogue import Entry, entries
 
-# In points of top-1 accuracy: what twice the bytes to download, and twice the work for a photo, have to gain each.
+# Points of top-1 accuracy that twice the download, and twice the work for a photo, have to gain each.
 # Below half a point the largest networks win, above two the smallest.
 _WORTH = {"small": 1.25, "accurate": 0.75}
-_COMPARABLE = "imagenet-1k"  # accuracies on other labels say something else
+_COMPARABLE = "imagenet-1k"  # accuracies on other labels cannot be compared
 _BYTES = 4  # of a parameter in the files that are published, all of them float32
 
 
 def recommended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The names of the rows that give most accuracy for their size and their work, by "small" and "accurate".
+    """The names of the rows with the best accuracy for their size and work, by "small" and "accurate".
 
-    "small" is missing where it is the same row; the answer is empty where no row can be compared.
+    "small" is missing where it is the same row; the result is empty where no row can be compared.
 
     Args:
-        rows: with ``name``, ``labels``, ``terms``, ``top1``, ``size`` and ``gmacs``. Rows with a licence that asks for
-            something are never recommended.
+        rows: with ``name``, ``labels``, ``terms``, ``top1``, ``size`` and ``gmacs``. Rows with restricting terms are
+            never recommended.
     """
     candidates = [row for row in rows if _is_comparable(row)]
     if not candidates:
@@ -40,7 +40,7 @@ def for_real_work() -> str:
 
 
 def download_size(config: ConvNextConfig) -> int:
-    """Bytes, computed from the parameters."""
+    """The size of a download in bytes, computed from the number of parameters."""
     return config.num_parameters * _BYTES
 
 

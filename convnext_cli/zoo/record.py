@@ -1,4 +1,4 @@
-"""What a pull noted in the model's folder: the name, licence and date, and of each file its sha256, size and source.
+"""The record of a pull in the model's folder: name, licence, date, and the sha256, size and source of each file.
 
 ``pulled.json`` is written last and makes the pull complete.
 """
@@ -21,16 +21,20 @@ RECORD = "pulled.json"
 
 
 def read(place: Path) -> dict[str, Any] | None:
-    """The record in a folder, its weights the first of its ``files``; None when there is no sound one."""
+    """The record in a folder, with the weights as the first of its ``files``; None if it is missing or damaged."""
     try:
-        found = json_value((place / RECORD).read_text("utf-8"))
-        return found if isinstance(found["files"], dict) and found["files"] else None
+        values = json_value((place / RECORD).read_text("utf-8"))
+        return values if isinstance(values["files"], dict) and values["files"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
-    """Note what was fetched, and delete what an earlier pull had fetched instead. Raises OutputError."""
+    """Write the record of a pull, and delete the files that only an earlier pull had fetched.
+
+    Raises:
+        OutputError: the record cannot be written.
+    """
     former = (read(place) or {"files": {}})["files"]
     record = {
         "name": entry.name,
@@ -50,18 +54,18 @@ def write(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
 
 
 def complete(place: Path) -> Path | None:
-    """The weights file of a pull that ended, all files at their sizes; None for anything else."""
-    found = read(place)
+    """The weights file of a complete pull, all of whose files have their sizes; None for anything else."""
+    values = read(place)
     try:
-        if found is None or any(_size(place / name) != noted["size"] for name, noted in found["files"].items()):
+        if values is None or any(_size(place / name) != noted["size"] for name, noted in values["files"].items()):
             return None
     except (OSError, KeyError, TypeError):
         return None
-    return place / str(next(iter(found["files"])))
+    return place / str(next(iter(values["files"])))
 
 
 def intact(place: Path) -> Path | None:
-    """``complete``, and the bytes are those that came: a file that was written since is hashed again."""
+    """Like ``complete``, and no file has changed: one that was written since the pull is hashed again."""
     here = complete(place)
     for name, noted in (read(place) or {"files": {}})["files"].items() if here else ():
         if noted.get("mtime") != _mtime(place / name) and noted.get("sha256") != sha256(place / name):

@@ -1,4 +1,4 @@
-"""Delete models from the weights folder: what was pulled, and the user's own. Other libraries' copies stay."""
+"""Delete models from the weights folder: pulled ones and the user's own. Other libraries' copies stay."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from convnext_cli.base.errors import ModelError, OutputError
 from convnext_cli.zoo import find, local_files, record
 from convnext_cli.zoo.catalogue import Entry
-from convnext_cli.zoo.pull import BESIDE, alone
+from convnext_cli.zoo.pull import BESIDE, FolderLock
 from convnext_cli.zoo.settings import folders
 
 
 def targets(name: str) -> list[Path]:
-    """What ``remove`` deletes under a name: a pulled folder, unfinished ones too, and files in the weights folder."""
+    """The paths that ``remove`` deletes for a name: a pulled folder, complete or not, and loose weights files."""
     entry = find(name)
     if entry is None:
         own = local_files.own(name)
@@ -27,8 +27,9 @@ def targets(name: str) -> list[Path]:
 def remove(name: str) -> list[Path]:
     """Delete the ``targets`` of a name and return them.
 
-    Raises ModelError when a pulled folder holds files that were not pulled; OutputError when a pull is at work in it,
-    or something cannot be deleted.
+    Raises:
+        ModelError: a pulled folder holds files that were not pulled.
+        OutputError: another process is pulling the model, or a file cannot be deleted.
     """
     entry, gone = find(name), targets(name)
     for path in gone:
@@ -45,14 +46,15 @@ def remove(name: str) -> list[Path]:
 
 
 def _empty(place: Path, entry: Entry) -> None:
-    """Delete the content of a pulled folder while no other process pulls into it; the folder goes with the lock."""
-    known = {record.RECORD, *BESIDE, *local_files.WEIGHT_FILES, *entry.files}
-    with alone(place):
+    """Delete the files of a pulled folder under its lock; the folder is removed with the lock."""
+    own_names = {record.RECORD, *BESIDE, *local_files.WEIGHT_FILES, *entry.files}
+    with FolderLock(place):
         paths = [path for path in place.iterdir() if path.name != ".lock"]
-        foreign = [path.name for path in paths if path.name not in known and not path.name.startswith(".")]
+        foreign = [path.name for path in paths if path.name not in own_names and not path.name.startswith(".")]
         if foreign:
             raise ModelError(
-                f"{place} holds files that were not pulled: {', '.join(sorted(foreign))}", "move them away"
+                f"{place} contains files that were not pulled: {', '.join(sorted(foreign))}",
+                "move them to another folder",
             )
         for path in paths:
             if path.is_dir() and not path.is_symlink():

@@ -14,7 +14,13 @@ from convnext_cli.base.text import is_well_formed, toml_values
 
 @dataclass(frozen=True)
 class Folders:
-    """weights: pulled and own models, one folder each. cache: prepared engines. config: holds config.toml."""
+    """The folders of this program.
+
+    Args:
+        weights: holds pulled models and the user's own, one folder each.
+        cache: holds prepared engines.
+        config: holds config.toml.
+    """
 
     weights: Path
     cache: Path
@@ -24,15 +30,16 @@ class Folders:
 def folders() -> Folders:
     """The folders of this user; ``CONVNEXT_HOME`` puts all three under one. Nothing is created.
 
-    Raises UsageError when they are those of a user who does not exist.
+    Raises:
+        UsageError: the home folder of the user does not exist.
     """
     home = os.environ.get("CONVNEXT_HOME")
     if home:
         root = user_path(home)
-        return _known(Folders(root / "weights", root / "cache", root))
+        return _checked(Folders(root / "weights", root / "cache", root))
     import platformdirs
 
-    return _known(
+    return _checked(
         Folders(
             platformdirs.user_data_path("convnext", appauthor=False) / "weights",
             platformdirs.user_cache_path("convnext", appauthor=False),
@@ -41,51 +48,62 @@ def folders() -> Folders:
     )
 
 
-def _known(places: Folders) -> Folders:
+def _checked(places: Folders) -> Folders:
     for path in (places.weights, places.cache, places.config):
         if path.parts[0].startswith("~"):
             raise UsageError(
-                f"{path} is in the home of a user who does not exist",
-                "set CONVNEXT_HOME to a folder that you may write to, and look at HOME and the XDG_ variables",
+                f"the folder {path} belongs to a user who does not exist",
+                "set CONVNEXT_HOME to a folder that you may write to, and check HOME and the XDG_ variables",
             )
         if "\0" in str(path):
-            raise UsageError(f"{path} is not the name of a folder", "set CONVNEXT_HOME to a folder")
+            raise UsageError(f"{path} is not a valid folder name", "set CONVNEXT_HOME to a folder")
     return places
 
 
 def config_file() -> Path:
+    """The path of the settings file."""
     return folders().config / "config.toml"
 
 
 def read() -> dict[str, Any]:
-    """The user's settings; none is as good as an empty file. Raises UsageError when the file is not TOML."""
+    """The user's settings; empty if the file is missing.
+
+    Raises:
+        UsageError: the file cannot be read, or is not TOML.
+    """
     path = config_file()
     try:
         return toml_values(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the settings in {path}: {error}", "mend or delete that file") from error
+        raise UsageError(f"cannot read the settings in {path}: {error}", "fix or delete that file") from error
 
 
 def default_model() -> str:
-    """The name or path that answers when none is given: ``models use`` sets it; "default" is the bundled model.
+    """The name or path of the model that is used when none is named. ``models use`` sets it; "default" is bundled.
 
-    Raises UsageError when the settings cannot be read.
+    Raises:
+        UsageError: the settings cannot be read.
     """
     model = read().get("model", "default")
     if not isinstance(model, str):
-        raise UsageError(f"`model` in {config_file()} is not a name", "set it anew: convnext models use default")
+        raise UsageError(f"`model` in {config_file()} is not a name", "convnext models use default")
     return model
 
 
 def use(model: str) -> None:
-    """Make a name or path the default from now on; other settings stay. Raises OutputError, UsageError."""
+    """Make a name or path the default model; other settings stay.
+
+    Raises:
+        OutputError: the settings cannot be written.
+        UsageError: the settings cannot be read, or the path is not UTF-8.
+    """
     import tomli_w
 
     values = read()
     if not is_well_formed(model):
-        raise UsageError("a path that is not UTF-8 cannot be kept as a setting", "rename the file or the folder")
+        raise UsageError("a path that is not UTF-8 cannot be saved as a setting", "rename the file or the folder")
     if model == "default":
         values.pop("model", None)
     else:
