@@ -79,21 +79,21 @@ def test_json_is_one_document_and_quiet_is_quiet(convnext: Run, made: Path, tmp_
 def test_what_a_pickle_has_no_place_for_is_said(convnext: Run, made: Path, tmp_path: Path) -> None:
     done = convnext("convert", made, tmp_path / "out.pth", "--to", "official")
     assert (
-        "no place for: labels, preprocessing, temperature (divide logits by 0.7 for the same scores), name" in done.err
+        "cannot hold: labels, preprocessing, temperature (divide logits by 0.7 for the same scores), name" in done.err
     )
     done = convnext("convert", made, tmp_path / "mm.pth", "--to", "mmpretrain")
-    assert "no place for: preprocessing, temperature (divide logits by 0.7" in done.err
+    assert "cannot hold: preprocessing, temperature (divide logits by 0.7" in done.err
     assert convnext("convert", made, tmp_path / "out.safetensors", "--to", "official").err.count("\n") == 1
 
 
 def test_what_a_folder_has_no_words_for_is_said(convnext: Run, tmp_path: Path) -> None:
     start = write(tmp_path / "made.safetensors", source="somewhere/else", problem="multi_label")
     done = convnext("convert", start, tmp_path / "hf", "--to", "hf")
-    assert "hf has no words for: temperature, licence, source; the card in model.safetensors keeps that" in done.err
+    assert "hf cannot express: temperature, licence, source; the card in model.safetensors keeps that" in done.err
     done = convnext("convert", start, tmp_path / "timm", "--to", "timm")
-    assert "timm has no words for: what it was trained for, temperature, source" in done.err
+    assert "timm cannot express: problem type, temperature, source" in done.err
     start = write(tmp_path / "plain.safetensors", license="", temperature=None)
-    assert "has no words" not in convnext("convert", start, tmp_path / "plain-hf", "--to", "hf").err
+    assert "cannot express" not in convnext("convert", start, tmp_path / "plain-hf", "--to", "hf").err
 
 
 def test_notes_of_the_loader_are_said(convnext: Run, made: Path, tmp_path: Path) -> None:
@@ -209,9 +209,12 @@ def test_meta_without_classes(meta: Any) -> None:
     ],
 )
 def test_preprocessing_in_other_words(recipe: Preprocessing, timm: list[str], hf: list[str]) -> None:
-    assert foreign_preprocessing.unsaid(recipe, Preprocessing.from_timm(foreign_preprocessing.to_timm(recipe))) == timm
     assert (
-        foreign_preprocessing.unsaid(
+        foreign_preprocessing.inexpressible(recipe, Preprocessing.from_timm(foreign_preprocessing.to_timm(recipe)))
+        == timm
+    )
+    assert (
+        foreign_preprocessing.inexpressible(
             recipe, Preprocessing.from_huggingface(foreign_preprocessing.to_huggingface(recipe))
         )
         == hf
@@ -228,7 +231,7 @@ def test_the_size_that_scores_best_goes_to_timm() -> None:
 def test_preprocessing_without_words_is_said_and_not_written(convnext: Run, tmp_path: Path) -> None:
     start = write(tmp_path / "made.safetensors", recipe=RECIPE.changed(resize="longest"))
     done = convnext("convert", start, tmp_path / "out", "--to", "hf")
-    assert "hf has no words for all of the preprocessing (resize_to, resize)" in done.err
+    assert "hf cannot express all of the preprocessing (resize_to, resize)" in done.err
     assert not (tmp_path / "out" / "preprocessor_config.json").exists()
     assert checkpoints.load(tmp_path / "out").card.recipe.resize == "longest"
 
@@ -252,7 +255,7 @@ def test_other_classes_in_config_json_win(convnext: Run, made: Path, tmp_path: P
     found = checkpoints.load(tmp_path / "hf")
     assert found.card.label_set().names == ("anteater", *ANIMALS.names[1:])
     assert found.notes == [
-        "took the class names of config.json, which are others than those in model.safetensors",
+        "the class names of config.json are used, which differ from those in model.safetensors",
     ]
     assert checkpoints.read_card(tmp_path / "hf") == found.card
     del config["id2label"]["6"]
@@ -414,7 +417,7 @@ def test_the_epsilon_of_transformers_is_changed_on_request_only(convnext: Run, t
     assert "--layer-norm-eps 1e-06" in done.err
     done = convnext("convert", tmp_path / "hf", tmp_path / "out.pth", "--to", "official", "--layer-norm-eps", "1e-6")
     assert done.status == 0
-    assert "the epsilon of the last norm is 1e-06 from now on, not 1e-12" in done.err
+    assert "the epsilon of the last norm was changed from 1e-12 to 1e-06" in done.err
     assert checkpoints.load(tmp_path / "out.pth").card.config.layer_norm_eps == 1e-6
 
 
@@ -489,7 +492,7 @@ def test_the_source_is_never_the_result(convnext: Run, made: Path, tmp_path: Pat
     ):
         done = convnext("convert", source, out, "--to", layout, "--overwrite")
         assert (done.status, listing(tmp_path)) == (2, before), done.err
-        assert "what is to be converted" in done.err
+        assert "the weights to convert" in done.err
 
 
 def test_places_where_nothing_can_be_written(convnext: Run, made: Path, tmp_path: Path) -> None:
@@ -662,7 +665,7 @@ def test_what_is_no_plain_value_is_named(legacy: bool, convnext: Run, tmp_path: 
     torch.save(file, tmp_path / "checkpoint.pth", _use_new_zipfile_serialization=not legacy)
     done = convnext("convert", tmp_path / "checkpoint.pth", tmp_path / "out", "--to", "timm")
     assert done.status == 3
-    assert "checkpoint.pth is refused: it holds a numpy.dtypes.DateTime64DType" in done.err
+    assert "checkpoint.pth is refused: it contains a numpy.dtypes.DateTime64DType" in done.err
 
 
 def test_the_allow_list_stands_in_the_docs() -> None:

@@ -119,8 +119,8 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "GGUF": ("weights.bin", b"GGUF\3\0\0\0" + bytes(64), "GGUF"),
     "noise": ("weights.bin", bytes(range(5, 255)) * 8, "not a file of weights"),
     "TorchScript": ("scripted.pt", torchscript(), "TorchScript"),
-    "pickle named safetensors": ("model.safetensors", pth(tensors()), "under a wrong name"),
-    "half a header": ("model.safetensors", WHOLE[:100], "header should be"),
+    "pickle named safetensors": ("model.safetensors", pth(tensors()), "wrong suffix"),
+    "half a header": ("model.safetensors", WHOLE[:100], "header should have"),
     "half a file": ("model.safetensors", WHOLE[: len(WHOLE) // 2], "bytes are missing"),
     "all but a byte": ("model.safetensors", WHOLE[:-1], "1 of its"),
     "a byte too many": ("model.safetensors", WHOLE + b"\0", "1 bytes follow"),
@@ -136,20 +136,28 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "negative shape": ("model.safetensors", header({"a": one(0, 8, [-2, -1])}, bytes(8)), "below 0"),
     "odd places": ("model.safetensors", header({"a": one("0", 8)}, bytes(8)), "pair of numbers"),  # type: ignore[arg-type]
     "unknown type": ("model.safetensors", header({"a": one(0, 8, dtype="F33")}, bytes(8)), "damaged"),
-    "no shape": ("model.safetensors", header({"a": one(0, 8) | {"shape": None}}, bytes(8)), "no list of whole numbers"),
+    "no shape": (
+        "model.safetensors",
+        header({"a": one(0, 8) | {"shape": None}}, bytes(8)),
+        "not a list of whole numbers",
+    ),
     "metadata is a list": ("model.safetensors", header({"__metadata__": ["a"], "a": one(0, 8)}, bytes(8)), "metadata"),
     "half a zip": ("weights.pth", pth(tensors())[:-2000], "is cut off"),
-    "half a legacy pickle": ("weights.pth", pth(tensors(), _use_new_zipfile_serialization=False)[:-2000], "cut off"),
-    "a list": ("weights.pth", pth([torch.ones(3)]), "holds a list"),
-    "no tensors": ("weights.pth", pth({"epoch": 3, "args": Namespace(lr=1)}), "holds no weights; it holds epoch, args"),
+    "half a legacy pickle": ("weights.pth", pth(tensors(), _use_new_zipfile_serialization=False)[:-2000], "truncated"),
+    "a list": ("weights.pth", pth([torch.ones(3)]), "contains a list"),
+    "no tensors": (
+        "weights.pth",
+        pth({"epoch": 3, "args": Namespace(lr=1)}),
+        "contains no weights, only epoch, args",
+    ),
     "a dict in itself": ("weights.pth", pth(endless()), "without end"),
     "another network": (
         "weights.pth",
         pth({"conv1.weight": torch.ones(2), "fc.bias": torch.ones(2)}),
         "not the weights",
     ),
-    "no channels": ("model.safetensors", changed("stages.0.0.dwconv.weight", (0, 1, 7, 7)), "known layout"),
-    "scalar": ("model.safetensors", changed("stages.0.0.pwconv1.weight", ()), "known layout"),
+    "no channels": ("model.safetensors", changed("stages.0.0.dwconv.weight", (0, 1, 7, 7)), "layout is not supported"),
+    "scalar": ("model.safetensors", changed("stages.0.0.pwconv1.weight", ()), "layout is not supported"),
     "a block too far": ("model.safetensors", changed("stages.0.2000000.gamma", (8,)), "2000000"),
     "no stem": (
         "weights.pth",
@@ -265,7 +273,7 @@ def refused(path: Path) -> ModelError:
 
 def test_folders_without_one_clear_file(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "nowhere").message
-    assert "holds no weights" in refused(tmp_path).message
+    assert "contains no weights" in refused(tmp_path).message
     (tmp_path / "tf_model.h5").write_bytes(b"x")
     assert "tf_model.h5 (Keras)" in refused(tmp_path).message
     for name in ("one.pth", "two.safetensors"):

@@ -61,7 +61,7 @@ def test_swallowed_names_are_read(name: str, tmp_path: Path) -> None:
     torch.save(swallowed(layout, config, prefix), path)
     found = checkpoints.load(path)
     assert found.card.config.replace(layer_norm_eps=1e-6) == config
-    assert any("as older releases of transformers saved them" in note for note in found.notes)
+    assert any("as older versions of transformers saved them" in note for note in found.notes)
     right = outputs(config, random_tensors(config))
     assert torch.equal(outputs(found.card.config.replace(layer_norm_eps=1e-6), found.tensors), right)
     for scale in (key for key in found.tensors if key.endswith(("gamma", "beta"))):
@@ -89,4 +89,4 @@ def test_the_command_names_the_cause(convnext: Run, tmp_path: Path) -> None:
     path = tmp_path / "swallowed.pth"
     torch.save(swallowed("timm", SMALL, "timm_model."), path)
     done = convnext("models", "info", path)
-    assert done.status == 0 and "5 tensors are called weight or bias that were gamma or beta" in done.err
+    assert done.status == 0 and "5 tensors are named weight or bias instead of gamma or beta" in done.err

@@ -1,9 +1,9 @@
-"""Any layout in, any layout out.
+"""Weights in any layout, in and out.
 
-``load`` reads a file or folder of any library, and tells by itself whose it is; ``save`` writes the project's own
-format; ``build`` makes the network. docs/formats.md is the table of what is read.
+``load`` reads a file or folder of any library, and detects its layout; ``save`` writes the project's own format;
+``build`` makes the network. docs/formats.md lists the layouts.
 
-Names are imported when they are used: a prepared engine needs ``beside`` alone.
+Names are imported when they are used: a prepared engine needs only ``companion_files``.
 """
 
 from __future__ import annotations

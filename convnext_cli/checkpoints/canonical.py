@@ -1,7 +1,7 @@
 """The project's own file: safetensors with the official repositories' names and the card in the metadata.
 
-The metadata holds ``{"format": "pt", "convnext": <card as JSON>}``; reading the file needs no other. docs/formats.md
-describes it for other programs.
+The metadata holds ``{"format": "pt", "convnext": <card as JSON>}``; reading the file needs no other
+file. docs/formats.md describes it for other programs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DTYPES = {
 
 
 def fingerprint(tensors: dict[str, Tensor]) -> str:
-    """sha256 over names, dtypes, shapes and bytes, by sorted name: the same for any file that holds these weights."""
+    """The sha256 of names, dtypes, shapes and bytes, sorted by name: the same for every file with these weights."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -38,12 +38,12 @@ def fingerprint(tensors: dict[str, Tensor]) -> str:
 
 
 def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
-    """Write a canonical file, as ``files.replacing`` does: what was at ``path`` stays until all is on the disk.
+    """Write a canonical file, as ``files.replacing`` does: the old file stays until the new one is on the disk.
 
-    Tensors go out one by one, so that writing needs no memory of its own.
+    Tensors are written one by one, so that no copy of all of them is made.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
 
 
 def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card) -> None:
-    """Write safetensors with the card in the metadata, under any names. Raises what the stream raises."""
+    """Write safetensors with the card in the metadata, under any names. Errors of the stream are passed on."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt", METADATA_KEY: card.to_json()}}
     at = 0
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Checkpoint: weights under canonical names, and the card that says what they are."""
+"""Checkpoint: weights under canonical names, with their card."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Checkpoint:
-    """tensors: canonical names and shapes (``card.config.shapes()``), views of the mapped file where nothing had to
-        be cast.
-    card: config, recipe, labels; its sha256 is the fingerprint of the tensors as they are in the file.
-    layout: whose names the file has: a key of ``sniff.LAYOUTS``, or "canonical".
-    notes: what was inferred, chosen or left out, one sentence each, for stderr.
-    path: the weights file.
+    """Weights that were read.
+
+    Args:
+        tensors: by canonical name, with canonical shapes (``card.config.shapes()``); views of the mapped file unless
+            they were cast.
+        card: config, preprocessing, labels; its sha256 is the fingerprint of the tensors in the file.
+        layout: the layout of the file: a key of ``detect.LAYOUTS``, or "canonical".
+        path: the weights file.
+        notes: what was inferred, chosen or left out, in one sentence each, for the user.
     """
 
     tensors: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""What lies beside the weights in a folder: which file they are, and the JSON that describes them."""
+"""The files of a model's folder: the weights, and the JSON that describes them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _JSON = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 
 
 def find_weights(path: Path) -> Path:
-    """The weights file that ``path`` means: itself, or the one in the folder.
+    """The weights file of a path: the file itself, or the one in the folder.
 
-    Raises ModelError when there is none, or several and none has a standard name.
+    Raises:
+        ModelError: there is no such file, or there are several and none has a standard name.
     """
     if not path.exists():
         raise ModelError(f"{path} does not exist", "check the path, or name a model: convnext models list")
@@ -29,22 +30,25 @@ def find_weights(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     files = sorted(file for file in path.iterdir() if file.is_file())
-    found = [file for file in files if file.name.lower().endswith(SUFFIXES)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(file.name for file in found[:8]) + (" …" if len(found) > 8 else "")
-        raise ModelError(f"{path} holds {len(found)} weights files: {names}", "name one of them")
+    candidates = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        names = ", ".join(file.name for file in candidates[:8]) + (" …" if len(candidates) > 8 else "")
+        raise ModelError(f"{path} contains {len(candidates)} weights files: {names}", "name one of them")
     others = [f"{file.name} ({_OTHER[file.suffix]})" for file in files if file.suffix in _OTHER]
     if others:
-        raise ModelError(f"{path} holds no PyTorch weights, only {', '.join(others)}", "fetch model.safetensors too")
-    raise ModelError(f"{path} holds no weights", "name a weights file, or a folder with model.safetensors")
+        raise ModelError(
+            f"{path} contains no PyTorch weights, only {', '.join(others)}", "download model.safetensors too"
+        )
+    raise ModelError(f"{path} contains no weights", "name a weights file, or a folder with model.safetensors")
 
 
 def files(path: Path) -> list[Path]:
-    """All files that decide what the weights at ``path`` are: the weights, their shards, and the JSON beside them.
+    """All files of a model: the weights, their shards, and the JSON that describes them.
 
-    Raises ModelError as ``find_weights`` does.
+    Raises:
+        ModelError: as for ``find_weights``.
     """
     weights = find_weights(path)
     parts = shards(weights) if weights.name.endswith(".index.json") else []
@@ -55,12 +59,19 @@ def files(path: Path) -> list[Path]:
 def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
     """The JSON beside the weights, by file name.
 
-    It is theirs when the user named the folder, or the file has one of a library's standard names; a file of a name of
-    its own may lie beside anything.
+    The JSON counts if the user named the folder, or if the weights have a standard name. A file with another name may
+    be in a folder with unrelated files.
+
+    Args:
+        weights: the weights file.
+        asked: the path that the user named.
+
+    Raises:
+        ModelError: a file is not readable JSON.
     """
     if not (asked.is_dir() or weights.name in STANDARD):
         return {}
-    found = {}
+    documents = {}
     for name in _JSON:
         path = weights.parent / name
         if not path.is_file():
@@ -68,8 +79,8 @@ def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
         try:
             content = files_read_json(path)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{path} is not readable JSON: {error}", "fetch it again") from error
+            raise ModelError(f"{path} is not readable JSON: {error}", "download the file again") from error
         if not isinstance(content, dict):
-            raise ModelError(f"{path} holds no JSON object", "fetch it again")
-        found[name] = content
-    return found
+            raise ModelError(f"{path} does not contain a JSON object", "download the file again")
+        documents[name] = content
+    return documents

@@ -1,7 +1,7 @@
 """The verb ``convert``: weights in another library's layout.
 
-What a library cannot hold, and where the result cannot lie, is refused before anything is written; a file or folder
-takes its name when all of it is on the disk.
+A network that the library cannot hold, and a target that cannot be written, are refused before anything is written. A
+file or folder takes its name only when it is complete and on the disk.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:
-    """What ``convert`` is asked for.
+    """The request of ``convert``.
 
     Args:
         source: a name, a file or a folder of any layout.
-        output: the file or folder to write, as the layout has it.
+        output: the file or folder to write, depending on the layout.
         layout: a key of ``targets.TARGETS``.
-        dtype: of the tensors; None for float32 in the layout hf, whose networks compute in the dtype of the file, and
-            for that of the source elsewhere.
-        layer_norm_eps: another epsilon for the last norm.
-        overwrite: replace the output.
+        dtype: of the tensors. None is float32 for hf, whose networks compute in the dtype of the file, and keeps the
+            dtypes of the source for other layouts.
+        layer_norm_eps: another epsilon for the last norm; None keeps it.
+        overwrite: whether an existing output may be replaced.
 
     Raises:
         UsageError: a value is out of range.
@@ -63,18 +63,18 @@ class ConvertRequest:
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """The outcome of a conversion.
+    """The result of a conversion.
 
     Args:
         path: of the file or folder.
-        files: all that were written.
+        files: all files that were written.
         layout: as the request names it.
-        origin: whose names the source had.
-        dtype: of all tensors, or of each kind.
+        origin: the layout of the source.
+        dtype: the dtypes of the tensors, separated by commas.
         tensors: how many there are.
-        bytes: of all files together.
-        card: of the result.
-        notes: what was inferred on the way in, and what the layout has no place for.
+        bytes: the size of all files together.
+        card: of the weights as they were written.
+        notes: what was inferred or left out when the source was read, and what the layout cannot hold.
     """
 
     path: Path
@@ -107,13 +107,13 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
     """Write weights in another layout. Code in a pickle is never run.
 
     Args:
-        request: the weights, the layout and the place.
-        listener: hears what is being read and written.
+        request: the weights, the layout and the target.
+        listener: receives the progress.
 
     Raises:
-        UsageError: the result cannot lie at the output.
+        UsageError: the output is not a possible target.
         ModelError: the source cannot be used, or the layout cannot hold the network.
-        OutputError: the output cannot be written. Nothing is then there that was not there before.
+        OutputError: the output cannot be written; an existing one stays.
     """
     check_output(str(request.output))
     source, out, layout = zoo.resolve(request.source), user_path(request.output), request.layout
@@ -129,7 +129,7 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
     card, notes = checkpoint.card, list(checkpoint.notes)
     former = card.config.layer_norm_eps
     if request.layer_norm_eps is not None and request.layer_norm_eps != former:
-        notes.append(f"the epsilon of the last norm is {request.layer_norm_eps:g} from now on, not {former:g}")
+        notes.append(f"the epsilon of the last norm was changed from {former:g} to {request.layer_norm_eps:g}")
         card = card.replace(config=card.config.replace(layer_norm_eps=request.layer_norm_eps))
     expressible.check(card.config, layout, bare=layout == "timm" and not folder)
     tensors, dtype = checkpoint.tensors, request.dtype
@@ -137,8 +137,8 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
         dtype = dtype or "float32"
         if card.temperature not in (None, 1) and card.problem == "single_label" and card.config.num_labels:
             notes.append(
-                f"the classifier's weights and bias are divided by the temperature, {card.temperature:g}: "
-                "the scores stay the same"
+                f"the classifier's weights and bias were divided by the temperature, {card.temperature:g}, "
+                "so that the scores stay the same"
             )
             tensors, card = _folded(tensors, card)
     if dtype is not None:
@@ -149,9 +149,9 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}))
     listener.stage(f"writing {out.name}")
     if folder:
-        described, unsaid = layout_files.described(card, layout, names, dtypes)
+        described, notes_on_json = layout_files.described(card, layout, names, dtypes)
         files = layout_files.write_folder(out, renamed, card, described)
-        notes += [*unsaid, *_kept(card, layout)]
+        notes += [*notes_on_json, *_kept(card, layout)]
     else:
         layout_files.write_file(out, renamed, card, layout, names)
         files = [out]
@@ -161,7 +161,16 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
 
 
 def _cast(tensors: dict[str, Tensor], dtype: str, source: Layout | None) -> dict[str, Tensor]:
-    """In another dtype. source: whose names the file has. Raises ModelError for a value that has no place in it."""
+    """Cast tensors to another dtype.
+
+    Args:
+        tensors: by canonical name.
+        dtype: its name.
+        source: the layout of the file; None for canonical.
+
+    Raises:
+        ModelError: a value is outside the range of the dtype.
+    """
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)
@@ -171,16 +180,16 @@ def _cast(tensors: dict[str, Tensor], dtype: str, source: Layout | None) -> dict
         if not bool(low.isfinite() & high.isfinite()):
             largest = float(tensors[name].abs().max())
             theirs = source.foreign(name) if source is not None else name
-            said = f"{name} ({theirs} in the file)" if theirs not in (None, name) else name
+            shown = f"{name} ({theirs} in the file)" if theirs not in (None, name) else name
             raise ModelError(
-                f"{said} holds {largest:g}, and {dtype} ends at {torch.finfo(kind).max:g}",
+                f"{shown} contains {largest:g}, and the largest {dtype} is {torch.finfo(kind).max:g}",
                 f"--dtype {'bfloat16 or --dtype float32' if dtype == 'float16' else 'float32'}",
             )
     return cast
 
 
 def _folded(tensors: dict[str, Tensor], card: Card) -> tuple[dict[str, Tensor], Card]:
-    """The classifier divided by the temperature, and the card without one: for libraries that know of none."""
+    """Divide the classifier by the temperature, and remove it from the card: for libraries without temperatures."""
     import torch
 
     assert card.temperature is not None
@@ -193,34 +202,34 @@ def _folded(tensors: dict[str, Tensor], card: Card) -> tuple[dict[str, Tensor], 
 
 
 def _kept(card: Card, layout: str) -> list[str]:
-    """A note of what the JSON of a folder has no words for, apart from preprocessing."""
+    """A note on what the JSON of a folder cannot express, apart from preprocessing."""
     parts = {
-        "what it was trained for": layout == "timm" and card.problem != "single_label",
+        "problem type": layout == "timm" and card.problem != "single_label",
         _temperature(card): card.temperature is not None,
         "licence": layout == "hf" and bool(card.license),
         "source": bool(card.source),
     }
     gone = [part for part, had in parts.items() if had]
-    return [f"{layout} has no words for: {', '.join(gone)}; the card in {WEIGHTS} keeps that"] if gone else []
+    return [f"{layout} cannot express: {', '.join(gone)}; the card in {WEIGHTS} keeps that"] if gone else []
 
 
 def _lost(card: Card, out: Path, layout: str) -> list[str]:
-    """A note of what a pickle of bare tensors does not say of them; safetensors carry the card."""
+    """A note on what a pickle of bare tensors does not contain; safetensors contain the card."""
     if out.suffix.lower() == ".safetensors":
         return []
     parts = {
         "labels": card.labels is not None and layout != "mmpretrain",
         "preprocessing": True,
-        "what it was trained for": card.problem != "single_label" or card.task == "embedding",
+        "problem type": card.problem != "single_label" or card.task == "embedding",
         _temperature(card): card.temperature is not None,
         "name and licence": bool(card.license or card.source),
     }
     gone = ", ".join(part for part, had in parts.items() if had)
-    return [f"a {out.suffix} of {layout} has no place for: {gone}"]
+    return [f"a {out.suffix} file of {layout} cannot hold: {gone}"]
 
 
 def _temperature(card: Card) -> str:
-    """What is said of a temperature that goes no further; of several labels a photo, scores do not depend on it."""
+    """The words for a temperature that is lost. Scores of independent labels do not depend on it."""
     if card.problem != "single_label" or card.temperature is None:
         return "temperature"
     return f"temperature (divide logits by {card.temperature:g} for the same scores)"

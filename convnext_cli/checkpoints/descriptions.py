@@ -1,4 +1,4 @@
-"""What a library's JSON says of a network that its tensors do not: epsilons, activation, preprocessing, labels.
+"""Reads from a library's JSON what its tensors do not show: epsilons, activation, preprocessing, labels.
 
 Formats: transformers' config.json and preprocessor_config.json in every spelling since 4.17, timm's config.json in
 both forms, OpenCLIP's open_clip_config.json.
@@ -35,11 +35,12 @@ DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 
 @dataclass
 class Description:
-    """What is known of a checkpoint before its tensors are looked at; they decide what they can.
+    """The description of a checkpoint before its tensors are read. What the tensors show takes precedence.
 
-    by: who says so; empty for nobody.
-    config: fields of ConvNextConfig. Extents among them are held against the tensors.
-    labels: as in Card; None when nothing was said.
+    Args:
+        by: the source of the description, for messages; "" for none.
+        config: fields of ConvNextConfig. Sizes among them are checked against the tensors.
+        labels: as in Card; None if there is no information.
     """
 
     by: str
@@ -57,9 +58,16 @@ class Description:
 
 
 def describe(files: Mapping[str, Json]) -> Description | None:
-    """Read the JSON files of a folder (by name); None when none of them describes a network.
+    """Read the JSON files of a folder.
 
-    Raises ModelError when they describe something else than a ConvNeXt.
+    Args:
+        files: their contents by name.
+
+    Returns:
+        The description; None if no file describes a network.
+
+    Raises:
+        ModelError: they describe another network than a ConvNeXt.
     """
     config = files.get("config.json", {})
     if "architecture" in config or "pretrained_cfg" in config:
@@ -72,7 +80,7 @@ def describe(files: Mapping[str, Json]) -> Description | None:
     if "model_type" in config or "architectures" in config or "hidden_sizes" in config:
         with reading("config.json"):
             return _huggingface(config, processor)
-    return Description(PROCESSOR, recipe=_recipe(processor)) if processor is not None else None
+    return Description(PROCESSOR, recipe=_preprocessing(processor)) if processor is not None else None
 
 
 @contextlib.contextmanager
@@ -81,10 +89,10 @@ def reading(file: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ModelError(f"{file} has a wrong value: {error}", "mend it, or fetch the model again") from error
+        raise ModelError(f"{file} has a wrong value: {error}", "fix it, or download the model again") from error
 
 
-def _recipe(processor: Json, image_size: int | None = None) -> Preprocessing:
+def _preprocessing(processor: Json, image_size: int | None = None) -> Preprocessing:
     with reading(PROCESSOR):
         return Preprocessing.from_huggingface(processor, image_size)
 
@@ -96,8 +104,8 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
     dino = kind == "dinov3_convnext"
 
     def value(name: str, default: Any) -> Any:
-        found = config.get(name)
-        return default if found is None else found
+        setting = config.get(name)
+        return default if setting is None else setting
 
     eps = value("layer_norm_eps", 1e-6 if dino else 1e-12)
     image_size = ConvNextConfig(image_size=value("image_size", 224)).image_size  # a number, whatever its spelling
@@ -118,10 +126,10 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
             "drop_path_rate": value("drop_path_rate", 0.0),
             "image_size": image_size,
         },
-        recipe=_recipe(processor or (DINO_PROCESSOR if dino else {}), image_size),
+        recipe=_preprocessing(processor or (DINO_PROCESSOR if dino else {}), image_size),
         labels=_labels(config.get("id2label"), notes),
         source=str(config.get("_name_or_path") or ""),
-        problem=_known(PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
+        problem=_translated(PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
         notes=notes,
     )
 
@@ -137,21 +145,23 @@ def _timm(config: Json) -> Description:
             f"config.json describes a {architecture or 'nameless'!r} model, not a ConvNeXt",
             "name the folder of a ConvNeXt",
         )
-    recipe = Preprocessing.from_timm(cfg)
-    changes: dict[str, Any] = {"image_size": recipe.size[0]}
+    preprocessing = Preprocessing.from_timm(cfg)
+    changes: dict[str, Any] = {"image_size": preprocessing.size[0]}
     if variant:
-        known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
-        changes |= {name: getattr(variant, name) for name in known}
+        understood = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
+        changes |= {name: getattr(variant, name) for name in understood}
     notes = _timm_arguments(config.get("model_args") or {}, changes)
     pool = config.get("global_pool", "avg")
     if pool not in ("avg", "fast", "", None):
-        raise ModelError(f"config.json asks for {pool!r} pooling; only the mean is known", "use a model that averages")
+        raise ModelError(
+            f"config.json asks for {pool!r} pooling; only the mean is supported", "use a model with average pooling"
+        )
     names = cfg.get("label_names") or cfg.get("labels")
     tag = cfg.get("tag")
     return Description(
         "config.json",
         changes,
-        recipe=recipe,
+        recipe=preprocessing,
         labels=_labels(names, notes),
         architecture=architecture,
         license=str(cfg.get("license") or ""),
@@ -161,7 +171,7 @@ def _timm(config: Json) -> Description:
 
 
 def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
-    """Put what the constructor's overrides say into ``changes``; notes for those that are not understood."""
+    """Apply the overrides of the constructor to ``changes``, and return notes on those that are not supported."""
     seen_in_shapes = {
         "num_classes", "in_chans", "ls_init_value", "stem_type", "patch_size", "head_hidden_size", "conv_mlp",
         "conv_bias", "use_grn", "head_norm_first", "drop_rate", "head_init_scale", "global_pool",
@@ -179,13 +189,16 @@ def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
         elif name == "act_layer" and value is not None:
             changes["hidden_act"] = value
         elif name == "norm_layer" and value is not None:
-            changes["norm"] = _known(_NORMS, value, "norm_layer")
+            changes["norm"] = _translated(_NORMS, value, "norm_layer")
         elif name == "drop_path_rate":
             changes["drop_path_rate"] = value or 0.0
         elif name == "output_stride" and value != 32:
-            raise ModelError(f"config.json asks for output stride {value}, a dilated network", "use one of stride 32")
+            raise ModelError(
+                f"config.json asks for an output stride of {value}; dilated networks are not supported",
+                "use one of stride 32",
+            )
         elif name not in seen_in_shapes and name not in ("norm_eps", "act_layer", "norm_layer", "output_stride"):
-            notes.append(f"config.json has a model argument {name!r} that is not known; it was not used")
+            notes.append(f"config.json has an unknown model argument {name!r}, which was ignored")
     return notes
 
 
@@ -196,36 +209,36 @@ def _openclip(config: Json) -> Description:
     if "convnext" not in architecture:
         what = architecture or "a network of OpenCLIP's own"
         raise ModelError(f"open_clip_config.json describes {what}, not a ConvNeXt", "use a convnext_* tower")
-    recipe = Preprocessing.from_open_clip(vision.get("image_size", 224), preprocess)
-    changes: dict[str, Any] = {"image_size": recipe.size[0]}
+    preprocessing = Preprocessing.from_open_clip(vision.get("image_size", 224), preprocess)
+    changes: dict[str, Any] = {"image_size": preprocessing.size[0]}
     if variant := VARIANTS.get(architecture):
-        known = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
-        changes |= {name: getattr(variant, name) for name in known}
+        understood = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
+        changes |= {name: getattr(variant, name) for name in understood}
     return Description(
         "open_clip_config.json",
         changes,
-        recipe=recipe,
+        recipe=preprocessing,
         architecture=architecture,
         task="embedding",
     )
 
 
 def _labels(names: Any, notes: list[str]) -> LabelSet | None:
-    """The classes that a JSON names, as a list or by number; a note instead when they make no sense."""
+    """The classes that the JSON names, as a list or by number; None, and a note, if they are not usable."""
     if not names:
         return None
     mapping = dict(enumerate(names)) if isinstance(names, list) else names
     try:
-        # a class without a name keeps transformers' placeholder for one
+        # a class without a name gets transformers' placeholder
         mapping = {key: name or f"LABEL_{key}" for key, name in mapping.items()}
         return json_form.from_id2label(mapping)
     except (ModelError, AttributeError) as error:
-        notes.append(f"the class names in config.json are of no use: {error}")
+        notes.append(f"the class names in config.json cannot be used: {error}")
         return None
 
 
-def _known(table: Mapping[str, Any], name: Any, what: str) -> Any:
-    found = table.get(str(name).lower())
-    if found is None:
+def _translated(table: Mapping[str, Any], name: Any, what: str) -> Any:
+    ours = table.get(str(name).lower())
+    if ours is None:
         raise ValueError(f"{what} must be one of {', '.join(table)}, not {name!r}")
-    return found
+    return ours

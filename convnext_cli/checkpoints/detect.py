@@ -1,4 +1,4 @@
-"""Find the weights in what a file holds, and tell whose they are, from names and shapes alone."""
+"""Finds the tensors in the contents of a file, and detects their layout, by names and shapes alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A layout is recognised by these names, all of them; the first that fits decides. A new layout is one file and one
+# A layout is recognised by a name that matches its pattern; the first match decides. A new layout is one file and one
 # line here.
 MARKERS: tuple[tuple[Layout, str], ...] = (
     (OPENCLIP, r"trunk\.stem\.0\.weight"),
@@ -41,12 +41,12 @@ CONTAINERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "teacher", "module", "network", "net"),
     *("weights", "student"),
 )
-_DEEPEST = 20  # containers in each other; a pickle can hold one that holds itself
+_DEEPEST = 20  # nested containers; a pickle can hold one that contains itself
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 
-_FEWEST, _NEARLY = 8, 0.9  # names that a layout must know, all in all and of those there are
+_FEWEST, _NEARLY = 8, 0.9  # how many names a layout must recognise, and what share of them
 
-# What wrappers put before names. Some replace their siblings: those weights are taken, the others left.
+# Prefixes that wrappers put before names. Weights under some of them replace the other weights of the file.
 _ALONE = {
     "ema_model.": "the averaged (EMA) weights",
     "teacher.": "the teacher's weights",
@@ -63,35 +63,39 @@ DROPPED = ("n_averaged", "steps", "num_batches_tracked", "data_preprocessor.")
 
 
 def unwrap(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a checkpoint by name, out of the containers that training puts them in, and notes.
+    """Take the tensors of a checkpoint out of the containers that training scripts use.
 
-    Raises ModelError when there are no tensors.
+    Returns:
+        The tensors by name, and notes.
+
+    Raises:
+        ModelError: there are no tensors.
     """
     import torch
 
     notes: list[str] = []
     for _ in range(_DEEPEST):
-        found = [name for name in CONTAINERS if isinstance(state.get(name), dict) and state[name]]
-        if not found:
+        containers = [name for name in CONTAINERS if isinstance(state.get(name), dict) and state[name]]
+        if not containers:
             break
-        if found[0] in _AVERAGED:
-            others = [name for name in found[1:] if name not in _AVERAGED]
+        if containers[0] in _AVERAGED:
+            others = [name for name in containers[1:] if name not in _AVERAGED]
             rather = f", not {others[0]!r}" if others else ""
-            notes.append(f"took the averaged (EMA) weights of the checkpoint, {found[0]!r}{rather}")
-        elif len(found) > 1:
-            notes.append(f"took {found[0]!r} of the checkpoint, not {', '.join(map(repr, found[1:]))}")
-        state = {str(name): value for name, value in state[found[0]].items()}
+            notes.append(f"the averaged (EMA) weights of the checkpoint are used, {containers[0]!r}{rather}")
+        elif len(containers) > 1:
+            notes.append(f"{containers[0]!r} of the checkpoint is used, not {', '.join(map(repr, containers[1:]))}")
+        state = {str(name): value for name, value in state[containers[0]].items()}
     else:
-        raise ModelError("the file's dicts lie in each other without end", "name a checkpoint of a ConvNeXt")
+        raise ModelError("the dicts in the file are nested without end", "name a checkpoint of a ConvNeXt")
     tensors = {_INSIDE.sub("", k): v.detach() for k, v in state.items() if isinstance(v, torch.Tensor)}
     if not tensors:
         inside = ", ".join(list(state)[:8]) or "nothing"
-        raise ModelError(f"the file holds no weights; it holds {inside}", "name a checkpoint of a ConvNeXt")
+        raise ModelError(f"the file contains no weights, only {inside}", "name a checkpoint of a ConvNeXt")
     return tensors, notes
 
 
 def recognise(names: Iterable[str]) -> Layout | None:
-    """The layout that has these names, or None."""
+    """The layout of these names; None if it is not known."""
     names = set(names)
     for layout, marker in MARKERS:
         pattern = re.compile(marker)
@@ -101,42 +105,48 @@ def recognise(names: Iterable[str]) -> Layout | None:
 
 
 def nearest(names: Iterable[str]) -> Layout | None:
-    """The layout that knows nearly all of these names, though not that by which it is recognised."""
+    """The layout that has nearly all of these names, although the one that identifies it is missing; else None."""
     names = set(names)
 
-    def known(layout: Layout) -> float:
-        found = [name for name in map(layout.canonical, names) if name is not None]
-        block = any(name.endswith((".dwconv.weight", ".pwconv1.weight")) for name in found)
-        # of two with the same names, that of the right version
-        return block * len(found) + 0.5 * ((layout is HUGGINGFACE_V2) == any(".grn." in name for name in names))
+    def count_known(layout: Layout) -> float:
+        canonical_names = [name for name in map(layout.canonical, names) if name is not None]
+        block = any(name.endswith((".dwconv.weight", ".pwconv1.weight")) for name in canonical_names)
+        # between two layouts with the same names, the right version
+        return block * len(canonical_names) + 0.5 * (
+            (layout is HUGGINGFACE_V2) == any(".grn." in name for name in names)
+        )
 
-    best = max((layout for layout, _ in reversed(MARKERS)), key=known)
-    return best if int(known(best)) >= max(_FEWEST, _NEARLY * len(names)) else None
+    best = max((layout for layout, _ in reversed(MARKERS)), key=count_known)
+    return best if int(count_known(best)) >= max(_FEWEST, _NEARLY * len(names)) else None
 
 
 def sniff(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], Layout, list[str]]:
-    """Take wrappers' prefixes off until the names are those of a known layout.
+    """Remove the prefixes of wrappers until the names are those of a known layout.
 
-    Raises ModelError when they never are.
+    Returns:
+        The tensors, their layout, and notes.
+
+    Raises:
+        ModelError: no layout fits.
     """
     notes: list[str] = []
-    given, likely = tensors, None
+    original, likely = tensors, None
     while (layout := recognise(tensors)) is None:
         if likely is None and (layout := nearest(tensors)):
             likely = tensors, layout, list(notes)
         prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in tensors)), None)
-        if prefix is None and likely:  # what it lacks is said by name, by those who know the layout
+        if prefix is None and likely:  # the missing tensors are reported later, by name
             return likely
         if prefix is None:
             raise ModelError(
-                "these are not the weights of a ConvNeXt, or of a layout that is not known: "
-                f"{len(given)} tensors, {', '.join(sorted(given)[:4])} …",
-                "known are: " + ", ".join(LAYOUTS),
+                "these are not the weights of a ConvNeXt, or their layout is not supported: "
+                f"{len(original)} tensors, {', '.join(sorted(original)[:4])} …",
+                "supported layouts: " + ", ".join(LAYOUTS),
             )
         inner = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         rest = {name: t for name, t in tensors.items() if not name.startswith(prefix)}
         if rest and (only := _ALONE.get(prefix)):
-            notes.append(f"took {only} ({prefix}*) and left {len(rest)} other tensors")
+            notes.append(f"{only} ({prefix}*) are used, and {len(rest)} other tensors are not")
             rest = {}
         tensors = rest | inner
     return tensors, layout, notes

@@ -1,8 +1,7 @@
-"""What each library can hold of a network, told from its config before anything is written.
+"""Whether a library can hold a network, decided from its config before anything is written.
 
-A library holds a network when its own class, opened as its users open it, computes the same function from the tensors.
-What its files have no place for counts only where no tensor shows it: an epsilon or activation that the library's class
-would replace by its own is not held.
+A library holds a network if its own class, opened as its users open it, computes the same function from the tensors. It
+does not if its class would replace an epsilon or an activation by its own.
 
 Sources: models/convnext.py, convnext_isotropic.py and convnextv2.py of facebookresearch/ConvNeXt and ConvNeXt-V2;
 timm/models/convnext.py; torchvision/models/convnext.py; transformers' modeling_convnext.py and modeling_convnextv2.py;
@@ -19,7 +18,7 @@ from convnext_cli.checkpoints.infer_config import architecture_of
 from convnext_cli.checkpoints.layouts import timm
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 
-# Fields that no answer depends on; how deep and wide a network is, all classes take.
+# Fields that no output depends on; and depth and width, which all classes accept.
 _ALWAYS = {"initializer_range", "drop_path_rate", "image_size", "depths", "hidden_sizes", "num_labels"}
 _TIMM_DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
 _STAGES = 4
@@ -28,8 +27,12 @@ Rule = Callable[[ConvNextConfig], str | None]
 
 
 class _Class(NamedTuple):
-    """A library's class. free: the fields that it takes, or reads off the tensors; all others are fixed.
-    rules: what it asks of them; each says what is wrong, beginning with the field's name, or None.
+    """A library's class.
+
+    Args:
+        free: the fields that it accepts, or reads from the tensors; all others are fixed.
+        rules: conditions on the fields. Each returns the problem, beginning with the field's name, or None.
+        plain: a config with the fixed values.
     """
 
     free: frozenset[str]
@@ -38,7 +41,7 @@ class _Class(NamedTuple):
 
 
 def _classifier(config: ConvNextConfig) -> str | None:
-    return None if config.num_labels else "num_labels is 0, and there is always a classifier there"
+    return None if config.num_labels else "num_labels is 0, there it always has a classifier"
 
 
 def _stages(config: ConvNextConfig) -> str | None:
@@ -116,41 +119,44 @@ _CLASSES: dict[str, _Class] = {
 
 
 def problems(config: ConvNextConfig, layout: str, *, bare: bool = False) -> list[str]:
-    """Why a library cannot hold a network, one clause a field; none when it can.
+    """Why a library cannot hold a network, in one clause for each field; empty if it can.
 
-    layout: as ``--to`` names it. bare: the file is timm's state dict alone, without the config.json that says the rest.
+    Args:
+        config: of the network.
+        layout: as ``--to`` names it.
+        bare: whether the file is timm's state dict alone, without the config.json that has the rest.
     """
     if layout == "canonical":
         return []
     kind = _ISOTROPIC if layout == "official" and config.bare else _CLASSES[layout]
     plain = kind.plain.replace(depths=config.depths, hidden_sizes=config.hidden_sizes, kernel_sizes=())
-    found = [
+    messages = [
         f"{name} is {_shown(value)}, there it is always {_shown(getattr(plain, name))}"
         for name, value in vars(config).items()
         if name not in _ALWAYS | kind.free and value != getattr(plain, name)
     ]
-    found += [said for rule in kind.rules if (said := rule(config))]
-    if bare and not found:
-        found += _unseen(config)
-    return found
+    messages += [message for rule in kind.rules if (message := rule(config))]
+    if bare and not messages:
+        messages += _unseen(config)
+    return messages
 
 
 def check(config: ConvNextConfig, layout: str, *, bare: bool = False) -> None:
-    """Raise ModelError, which names the fields and the layouts that hold them, unless the library holds the network."""
-    found = problems(config, layout, bare=bare)
-    if not found:
+    """Raise ModelError, with the fields and with layouts that work, if the library cannot hold the network."""
+    messages = problems(config, layout, bare=bare)
+    if not messages:
         return
     others = [to for to in ("canonical", *_CLASSES) if to != layout and not problems(config, to)]
     if bare and not problems(config, layout):
         others.insert(0, f"{layout} as a folder")
     hint = f"these can: {', '.join(others)}"
-    if all(said.startswith("layer_norm_eps") for said in found):
+    if all(message.startswith("layer_norm_eps") for message in messages):
         hint += f"; or give the network another epsilon: --layer-norm-eps {config.norm_eps:g}"
-    raise ModelError(f"{layout} cannot hold this network: {'; '.join(found)}", hint)
+    raise ModelError(f"{layout} cannot hold this network: {'; '.join(messages)}", hint)
 
 
 def _unseen(config: ConvNextConfig) -> list[str]:
-    """What neither tensors nor the name of an architecture tell of a file of timm's."""
+    """The problems of a timm file whose tensors and architecture do not show all fields."""
     usual = VARIANTS.get(architecture_of(config), _CLASSES["timm"].plain)
     pairs = [(name, getattr(config, name), getattr(usual, name)) for name in ("hidden_act", "norm_eps", "norm")]
     return [

@@ -1,4 +1,4 @@
-"""Know files that are no PyTorch checkpoint by their first bytes or their contents, and say what they are."""
+"""Recognise files that are not PyTorch checkpoints by their first bytes or their contents, and name their kind."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints import pickle_check
 
-FETCH_AGAIN = "it was cut off while it was copied or downloaded; fetch it again"
-# What a file that is no PyTorch checkpoint begins with, and what to say of it.
+FETCH_AGAIN = "download it again: it was probably cut off while it was copied or downloaded"
+# The first bytes of files that are not PyTorch checkpoints, with the end of the message and the hint.
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (
         b"version https://git-lfs",
         "is a Git LFS pointer, not the weights themselves",
-        "fetch the real file: git lfs pull, or download it from its page",
+        "fetch the real file: git lfs pull, or download it from its web page",
     ),
-    (b"<!doctype html", "is a web page, not weights", "the download went wrong; fetch the file itself"),
-    (b"<html", "is a web page, not weights", "the download went wrong; fetch the file itself"),
-    (b"<?xml", "is an XML message, not weights", "the download went wrong; fetch the file itself"),
+    (b"<!doctype html", "is a web page, not weights", "download the file itself, not the page about it"),
+    (b"<html", "is a web page, not weights", "download the file itself, not the page about it"),
+    (b"<?xml", "is an XML message, not weights", "download the file again: the server sent an error"),
     (b"\x89hdf\r\n\x1a\n", "is an HDF5 file (Keras or TensorFlow)", ""),
     (b"gguf", "is a GGUF file", ""),
     (b"\x1f\x8b", "is compressed with gzip", "uncompress it first: gunzip FILE"),
     (b"\xfd7zxz", "is compressed with xz", "uncompress it first: unxz FILE"),
-    (b"7z\xbc\xaf", "is a 7z archive", "unpack it first"),
-    (b"rar!", "is a RAR archive", "unpack it first"),
+    (b"7z\xbc\xaf", "is a 7z archive", "unpack it, and name the weights in it"),
+    (b"rar!", "is a RAR archive", "unpack it, and name the weights in it"),
 )
-_SAVE_AGAIN = "fetch it again from its makers, or save its tensors alone where it was made"
-_MOST_UNPACKED = 4  # times its size; weights hardly become smaller when they are compressed
+_SAVE_AGAIN = "download it again from its publisher, or save only its tensors where it was made"
+_MOST_UNPACKED = 4  # times its size; weights hardly shrink when they are compressed
 PYTORCH_ONLY = "get the PyTorch weights of this model: .safetensors, .pth, .pt or .bin"
 
 
 def refuse_foreign(path: Path, head: bytes) -> None:
-    """Raise ModelError when a file's first bytes are those of something else than weights."""
+    """Raise ModelError if the first bytes of a file are not those of weights."""
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     for magic, what, hint in _FOREIGN:
         if start.startswith(magic):
@@ -50,19 +50,19 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     if head[:6] == b"\x93NUMPY":
         raise ModelError(f"{path.name} is a single numpy array", PYTORCH_ONLY)
     if head[257:262] == b"ustar":
-        raise ModelError(f"{path.name} is a tar archive", "unpack it first and name the weights in it")
+        raise ModelError(f"{path.name} is a tar archive", "unpack it, and name the weights in it")
 
 
 def is_safetensors(path: Path, head: bytes) -> bool:
-    """Whether a file is, or claims to be, of this format."""
+    """Whether a file is, or claims to be, safetensors."""
     return path.suffix.lower() == ".safetensors" or (head[8:9] == b"{" and head[4:8] == b"\0" * 4)
 
 
 def check_zip(path: Path) -> bool:
-    """Whether torch can map it; False for one that was zipped again, with compression.
+    """Whether torch can map a zipped checkpoint; False if it was zipped again, with compression.
 
-    Raises ModelError unless the archive is one that ``torch.save`` wrote, and for one that unpacks to far more than it
-    is.
+    Raises:
+        ModelError: ``torch.save`` did not write the archive, or it unpacks to far more than its size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -75,8 +75,8 @@ def check_zip(path: Path) -> bool:
     tails = {name.partition("/")[2] for name in names}
     if "constants.pkl" in tails or any(tail.startswith("code/") for tail in tails):
         raise ModelError(
-            f"{path.name} is a TorchScript program, which holds code",
-            'where it was made, save its tensors alone: torch.save(model.state_dict(), "weights.pth")',
+            f"{path.name} is a TorchScript program, which contains code",
+            'save only its tensors where it was made: torch.save(model.state_dict(), "weights.pth")',
         )
     if "data.pkl" in tails:
         return _check_sizes(path, entries)
@@ -87,7 +87,7 @@ def check_zip(path: Path) -> bool:
     inside = [name for name in names if name.endswith((".safetensors", ".pth", ".pt", ".bin"))]
     raise ModelError(
         f"{path.name} is a zip archive, not a checkpoint" + (f"; it contains {inside[0]}" if inside else ""),
-        "unpack it first and name the weights in it",
+        "unpack it, and name the weights in it",
     )
 
 
@@ -95,7 +95,7 @@ def _check_sizes(path: Path, entries: list[zipfile.ZipInfo]) -> bool:
     pickled = [entry for entry in entries if entry.filename.partition("/")[2] == "data.pkl"]
     if len(pickled) > 1 or pickled[0].file_size > pickle_check.MOST_BYTES:
         size = sum(entry.file_size for entry in pickled)
-        raise ModelError(f"{path.name} is refused: what describes its tensors has {size:,} bytes", _SAVE_AGAIN)
+        raise ModelError(f"{path.name} is refused: the description of its tensors has {size:,} bytes", _SAVE_AGAIN)
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > _MOST_UNPACKED * path.stat().st_size:
         raise ModelError(
@@ -105,22 +105,22 @@ def _check_sizes(path: Path, entries: list[zipfile.ZipInfo]) -> bool:
 
 
 def pickle_of(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The entry that describes the tensors."""
+    """The entry of an archive that describes the tensors."""
     return next(entry for entry in archive.infolist() if entry.filename.partition("/")[2] == "data.pkl")
 
 
 def named_globals(path: Path) -> list[str]:
-    """What a pickle that is not torch's own would import, read off its opcodes without following any."""
+    """The names that a pickle would import, read from its opcodes without running any."""
     import pickletools
 
-    found: list[str] = []
+    names: list[str] = []
     strings: list[str] = []
     with contextlib.suppress(ValueError, OSError), path.open("rb") as file:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "GLOBAL":
-                found.append(str(argument).replace(" ", "."))
+                names.append(str(argument).replace(" ", "."))
             elif opcode.name == "STACK_GLOBAL":
-                found.append(".".join(strings[-2:]))
+                names.append(".".join(strings[-2:]))
             elif isinstance(argument, str):
                 strings.append(argument)
-    return sorted(set(found))
+    return sorted(set(names))

@@ -1,7 +1,7 @@
-"""What names and shapes tell of a network: its ConvNextConfig, but for what no shape shows.
+"""Infers the ConvNextConfig of a network from the names and shapes of its tensors.
 
-Shapes do not show the epsilons, the activation, RMS norm against SimpleNorm, the size of training photos, and whether
-the last norm stands before or behind the pooling. Those are assumed to be as in most published weights.
+Shapes do not show the epsilons, the activation, whether a norm is RMS or SimpleNorm, the size of the training photos,
+and whether the last norm is before or after the pooling. For these, the values of most published weights are assumed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ _BLOCK = re.compile(r"(?:stages\.(\d+)|blocks)\.(\d+)\.")
 _ODD_EPS = ((3, 4, 30, 3), 1e-5)  # xxlarge: depths and epsilon
 
 
-class Lacks(ModelError):
-    """A tensor without which nothing can be told is not there. name: its canonical name."""
+class MissingTensorError(ModelError):
+    """A tensor is missing without which the config cannot be inferred.
+
+    Args:
+        name: its canonical name.
+    """
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the weights lack {name}, or it is no convolution", "fetch the file again")
+        super().__init__(f"the weights lack {name}, or it is not a convolution", "download the file again")
         self.name = name
 
 
@@ -37,28 +41,32 @@ class _Stem(NamedTuple):
 def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
     """The config of a network whose tensors have these canonical names and shapes.
 
-    norm_first: the library's names say that the last norm stands before the pooling.
-    Raises ModelError when what every ConvNeXt has is missing.
+    Args:
+        shapes: by canonical name.
+        norm_first: whether the library's names show that the last norm is before the pooling.
+
+    Raises:
+        ModelError: a part that every ConvNeXt has is missing.
     """
     found_blocks: dict[int, set[int]] = {}
     for name in shapes:
-        if found := _BLOCK.match(name):
-            found_blocks.setdefault(int(found[1] or 0), set()).add(int(found[2]))
+        if match := _BLOCK.match(name):
+            found_blocks.setdefault(int(match[1] or 0), set()).add(int(match[2]))
     for stage, numbers in found_blocks.items():
         if max(numbers) + 1 != len(numbers):
             raise ModelError(
-                f"stage {stage} has {len(numbers)} blocks, but one of number {max(numbers)}",
-                "the file was cut or holds part of a network; name the whole checkpoint",
+                f"stage {stage} has {len(numbers)} blocks, but one of them has the number {max(numbers)}",
+                "the file is truncated, or is only part of a network: name the complete checkpoint",
             )
     blocks = {stage: len(numbers) for stage, numbers in found_blocks.items()}
     bare = "blocks.0.dwconv.weight" in shapes
     stem_name = "stem.weight" if bare else "downsample_layers.0.0.weight"
     if stem_name not in shapes and sorted(blocks) == list(range(len(blocks))) and blocks:
-        raise Lacks(stem_name)
+        raise MissingTensorError(stem_name)
     if stem_name not in shapes or sorted(blocks) != list(range(len(blocks))) or len(shapes[stem_name]) != 4:
         raise ModelError(
             "the weights have no stem, or lack a whole stage",
-            "the file was cut or holds part of a network; name the whole checkpoint",
+            "the file is truncated, or is only part of a network: name the complete checkpoint",
         )
     depths = tuple(blocks[i] for i in range(len(blocks)))
     firsts = ["blocks.0" if bare else f"stages.{i}.0" for i in range(len(depths))]
@@ -66,7 +74,7 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
     for first in firsts:
         dwconv = shapes.get(f"{first}.dwconv.weight", ())
         if len(dwconv) != 4:
-            raise Lacks(f"{first}.dwconv.weight")
+            raise MissingTensorError(f"{first}.dwconv.weight")
         dims.append(dwconv[0])
         kernels.append(dwconv[-1])
     stem = _stem(shapes, stem_name)
@@ -102,7 +110,7 @@ def config_of(shapes: Extents, *, norm_first: bool = False) -> ConvNextConfig:
 
 
 def _stem(shapes: Extents, first: str) -> _Stem:
-    """The stem's kind: a second 3×3 convolution behind the first makes it overlap."""
+    """The kind of the stem: a second 3×3 convolution after the first makes it overlap."""
     stem = shapes[first]
     if first == "stem.weight":
         return _Stem("patch", 0, stem[-1], norm=False, downsample=False)
@@ -120,13 +128,13 @@ def _has(shapes: Extents, layer: str) -> bool:
 
 
 def architecture_of(config: ConvNextConfig) -> str:
-    """The name of the published variant with this body, or "" for one that nobody published."""
+    """The name of the published variant with this body; "" if there is none."""
     ours = _body(config)
     return next((name for name, variant in VARIANTS.items() if _body(variant) == ours), "")
 
 
 def _body(config: ConvNextConfig) -> dict[str, Any]:
-    """What tells variants apart when the head may have been changed and epsilons are unknown."""
+    """The fields that distinguish variants when the head may have been replaced and epsilons are unknown."""
     fields = ("depths", "hidden_sizes", "patch_size", "kernel_sizes", "use_grn", "stem", "stem_width", "norm_bias")
     return {name: getattr(config, name) for name in fields} | {
         "hidden_head": bool(config.head_hidden_size),

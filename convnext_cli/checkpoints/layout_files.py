@@ -1,4 +1,4 @@
-"""The files of another library's layout: the names of its tensors, the JSON beside them, and writing all of it."""
+"""Writes the files of another library's layout: tensors under its names, and its JSON."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _transformers(card: Card) -> tuple[Layout, dict[str, Any]]:
 
 
 def class_names(card: Card) -> list[str] | None:
-    """One name a class, all different; None when they have none."""
+    """One unique name for each class; None if the classes have no names."""
     if card.labels is None or card.task != "classification":
         return None
     labels = card.label_set()
@@ -54,33 +54,33 @@ def class_names(card: Card) -> list[str] | None:
 
 
 def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> tuple[dict[str, Any], list[str]]:
-    """The JSON files of a folder, by name, and notes of what they cannot say."""
+    """The JSON files of a folder by name, and notes on what they cannot express."""
     if layout == "timm":
         cfg = foreign_preprocessing.to_timm(card.recipe, card.config.num_channels)
         files = {CONFIG: timm.describe(card, cfg, names)}
-        unsaid = _unsaid(card.recipe, Preprocessing.from_timm, cfg)
+        lost = _inexpressible(card.recipe, Preprocessing.from_timm, cfg)
     else:
         cfg = foreign_preprocessing.to_huggingface(card.recipe)
-        unsaid = _unsaid(card.recipe, Preprocessing.from_huggingface, cfg)
+        lost = _inexpressible(card.recipe, Preprocessing.from_huggingface, cfg)
         files = {CONFIG: _transformers(card)[1] | _transformers_words(card, names, dtype)}
-        if not unsaid:
+        if not lost:
             files[PROCESSOR] = cfg
-    if not unsaid:
+    if not lost:
         return files, []
     return files, [
-        f"{layout} has no words for all of the preprocessing ({', '.join(unsaid)}); the card in {WEIGHTS} keeps it"
+        f"{layout} cannot express all of the preprocessing ({', '.join(lost)}); the card in {WEIGHTS} keeps it"
     ]
 
 
-def _unsaid(recipe: Preprocessing, read: Any, cfg: dict[str, Any]) -> list[str]:
+def _inexpressible(preprocessing: Preprocessing, read: Any, cfg: dict[str, Any]) -> list[str]:
     try:
-        return foreign_preprocessing.unsaid(recipe, read(cfg))
+        return foreign_preprocessing.inexpressible(preprocessing, read(cfg))
     except ValueError as error:
         return [str(error)]
 
 
 def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> dict[str, Any]:
-    """What transformers' config.json says besides the network's shape."""
+    """The fields of transformers' config.json besides the network's shape."""
     words: dict[str, Any] = {} if "," in dtype else {"dtype": dtype}
     if card.task == "classification" and card.problem != "single_label":
         words["problem_type"] = huggingface.PROBLEMS[card.problem]
@@ -92,6 +92,7 @@ def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> dict
 
 
 def write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: dict[str, Any]) -> list[Path]:
+    """Write tensors and JSON files as a folder, and return the paths of all files."""
     with replacing_folder(out) as folder:
         for name, values in described.items():
             (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
@@ -101,6 +102,7 @@ def write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: d
 
 
 def write_file(out: Path, tensors: dict[str, Tensor], card: Card, layout: str, names: list[str] | None) -> None:
+    """Write tensors as one file, in the form of the layout."""
     with replacing(out) as stream:
         if out.suffix.lower() == ".safetensors":
             canonical.dump(stream, tensors, card)
@@ -114,13 +116,13 @@ def write_file(out: Path, tensors: dict[str, Tensor], card: Card, layout: str, n
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """A tensor that shares its memory with no other: torch.save writes all of the memory that a tensor is a view of."""
+    """A tensor with memory of its own: torch.save writes all of the memory that a tensor is a view of."""
     tensor = tensor.contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 class _Sink:
-    """A stream that remembers its error: torch.save reports it in words of its own."""
+    """A stream that remembers its error, which torch.save replaces by its own."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""A canonical file as numpy arrays: what engines without torch read."""
+"""A canonical file as numpy arrays, for engines without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def read_arrays(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     """The card, and the tensors in float32 by canonical name.
 
-    Raises ModelError when the file is damaged or not canonical; bfloat16, which numpy lacks, counts as such.
+    Raises:
+        ModelError: the file is damaged, or not canonical (numpy cannot read bfloat16).
     """
     import numpy as np
     import safetensors
@@ -25,7 +26,9 @@ def read_arrays(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
             card = Card.from_json(file.metadata()[METADATA_KEY])
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path.name} is damaged or not in the canonical form: {error}", "fetch it again") from error
+        raise ModelError(
+            f"{path.name} is damaged or not in the canonical layout: {error}", "download the file again"
+        ) from error
     if {name: array.shape for name, array in arrays.items()} != card.config.shapes():
-        raise ModelError(f"{path.name} is damaged: its tensors are not those of its card", "fetch it again")
+        raise ModelError(f"{path.name} is damaged: its tensors do not match its card", "download the file again")
     return card, arrays

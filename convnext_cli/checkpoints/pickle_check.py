@@ -1,8 +1,8 @@
-"""Follow the opcodes of a pickle without making anything, and refuse what would take all time or memory.
+"""Follow the opcodes of a pickle without creating objects, and refuse one that would take too much time or memory.
 
-torch's restricted unpickler keeps code out, not cost: a few bytes can ask for a key whose hash takes 2^40 steps, or for
-a tensor of a terabyte over a single number. Here each value is only what is needed to see that: whole numbers and
-tuples as they are, the rest as how it came about.
+torch's restricted unpickler keeps code out, but not cost: a few bytes can ask for a key whose hash takes 2^40 steps, or
+for a tensor of a terabyte over a single number. The values here hold only what is needed to see that: integers and
+tuples as they are, and the origin of all others.
 """
 
 from __future__ import annotations
@@ -24,18 +24,28 @@ _MADE_OF_ANYTHING = {  # these walk through their arguments
 
 
 class CostlyError(ValueError):
-    """Opening it would take too much time or memory; the message says why."""
+    """Opening the pickle would take too much time or memory; the message says why."""
 
 
 class _Tuple(NamedTuple):
-    """work: values in it, and in the tuples in it, as often as they are there."""
+    """A tuple on the stack.
+
+    Args:
+        items: its values.
+        work: the number of values in it and in nested tuples, counted as often as they occur.
+    """
 
     items: tuple[Any, ...]
     work: int
 
 
 class _Other(NamedTuple):
-    """what: the name of a class or function, "storage", "tensor", "text" or "". numel: of a storage."""
+    """Any other value on the stack.
+
+    Args:
+        what: the name of a class or function, "storage", "tensor", "text" or "".
+        numel: the number of values of a storage.
+    """
 
     what: str = ""
     numel: int | None = None
@@ -45,9 +55,10 @@ _ANY = _Other()
 
 
 def check(stream: IO[bytes]) -> None:
-    """Raise CostlyError for a pickle that must not be opened; a damaged one is left to torch.
+    """Raise CostlyError for a pickle that must not be opened; torch reports a damaged one.
 
-    stream: stands at the pickle, and behind it afterwards.
+    Args:
+        stream: at the start of the pickle; afterwards at its end.
     """
     state = _State()
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
@@ -90,7 +101,7 @@ class _State:
             self._generic(opcode)
 
     def _generic(self, opcode: pickletools.OpcodeInfo) -> None:
-        """What an opcode takes off the stack and puts on it, by the table of pickle's own tools."""
+        """Apply the effect of an opcode on the stack, by the table of ``pickletools``."""
         before = opcode.stack_before
         if pickletools.markobject in before:
             self._pop_mark()
@@ -129,24 +140,24 @@ class _State:
     def _count(self, value: Any) -> None:
         self._work += value.work if isinstance(value, _Tuple) else 1
         if self._work > _MOST_WORK:
-            raise CostlyError("its tuples lie in each other many times over")
+            raise CostlyError("its tuples are nested too often")
 
     def _made(self, function: Any, arguments: Any) -> Any:
         name = function.what if isinstance(function, _Other) else ""
         items = arguments.items if isinstance(arguments, _Tuple) else ()
         if name in _MADE_OF_ANYTHING and any(isinstance(item, _Other) and item.what == "tensor" for item in items):
-            raise CostlyError(f"{name.partition(' ')[2]} is to be made of a tensor")
+            raise CostlyError(f"{name.partition(' ')[2]} would be made from a tensor")
         if name.endswith(" bytearray") and any(isinstance(item, int) for item in items):
             raise CostlyError("it asks for memory by a number")
         if name.startswith("torch ") and name.endswith(("Tensor", "Storage")) and items:
-            raise CostlyError("it makes a tensor of numbers that are not in the file")
+            raise CostlyError("it makes a tensor from values that are not in the file")
         if name.replace(" ", ".").startswith(_REBUILD):
             _check_tensor(items)
         return _Other("tensor") if name.startswith("torch._utils ") else _ANY
 
 
 def _storage(key: Any) -> _Other:
-    """A storage, of a persistent id ("storage", its class, its key, its place, how many values it has)."""
+    """The storage of a persistent id ("storage", its class, its key, its device, its number of values)."""
     items = key.items if isinstance(key, _Tuple) else ()
     numel = items[4] if len(items) > 4 and isinstance(items[4], int) else None
     return _Other("storage", numel)
@@ -161,12 +172,12 @@ def _check_tensor(items: tuple[Any, ...]) -> None:
         return
     check_shape(shape)
     if numel is not None and math.prod(shape) > numel:
-        raise CostlyError(f"a tensor of shape {'×'.join(map(str, shape))} lies over {numel:,} values")
+        raise CostlyError(f"a tensor of shape {'×'.join(map(str, shape))} has only {numel:,} values")
 
 
 def check_shape(shape: tuple[int, ...] | list[int]) -> None:
-    """Raise CostlyError for edges that no tensor has."""
+    """Raise CostlyError for a shape that no tensor has."""
     if len(shape) > _MOST_EDGES:
-        raise CostlyError(f"a tensor has {len(shape)} edges")
+        raise CostlyError(f"a tensor has {len(shape)} dimensions")
     if not all(0 <= edge < 1 << 63 for edge in shape):
-        raise CostlyError("a tensor has an edge below 0, or of 2^63 and more")
+        raise CostlyError("a tensor has a dimension below 0, or of 2^63 or more")

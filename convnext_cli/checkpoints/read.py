@@ -1,9 +1,9 @@
-"""Open a weights file: safetensors, or a pickle that holds plain data. Nothing else in the project opens one.
+"""Open a weights file: safetensors, or a pickle of plain data.
 
 Files are memory-mapped where their format allows it, so tensors are views of the file and cost memory only when they
 are used. A pickle can ask for any code when it is opened; torch's restricted unpickler refuses all but tensors and
 plain values, and nothing is ever read without it. Two kinds of harmless objects that training scripts leave in their
-checkpoints are let in: ``argparse.Namespace`` and numpy scalars.
+checkpoints are allowed: ``argparse.Namespace`` and numpy scalars.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RE_SAVE = (
-    "if you trust it, save its tensors alone where it was made: "
-    'torch.save({"model": model.state_dict()}, "weights.pth")'
+    'if you trust it, save only its tensors where it was made: torch.save({"model": model.state_dict()}, "weights.pth")'
 )
 _MOST_TENSORS = 20_000
-_PICKLES = 5  # of a file that is no zip: a magic number, a version, the system, the tensors, the keys of their storages
+_PICKLES = (
+    5  # of a file that is not a zip: a magic number, a version, the system, the tensors, the keys of their storages
+)
 _DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32,
     "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
@@ -55,11 +56,12 @@ _PLAIN = (
 
 @dataclass
 class Contents:
-    """What a weights file holds, before anyone has asked what it means.
+    """The contents of a weights file, not yet interpreted.
 
-    state: a checkpoint's top-level dict; values are tensors, or dicts of them, or what training left beside them.
-    metadata: safetensors' string pairs.
-    notes: what to tell the user.
+    Args:
+        state: the top-level dict: tensors, dicts of tensors, or other values of the training script.
+        metadata: the string pairs of safetensors.
+        notes: for the user.
     """
 
     state: dict[str, Any]
@@ -70,7 +72,8 @@ class Contents:
 def read(path: Path) -> Contents:
     """Open one weights file, or the index of a sharded one.
 
-    Raises ModelError, in plain words, for anything that is not PyTorch weights, is damaged, or asks for code.
+    Raises:
+        ModelError: the file is not PyTorch weights, is damaged, or asks to run code.
     """
     try:
         size = path.stat().st_size
@@ -98,7 +101,7 @@ def _read_safetensors(path: Path, size: int, head: bytes) -> Contents:
 
     metadata, names = _check_header(path, size, head)
     try:
-        if not _is_utf_8(path):  # its library takes no such path
+        if not _is_utf_8(path):  # the library cannot open such a path
             from safetensors.torch import load
 
             return Contents({name: _aligned(tensor) for name, tensor in load(path.read_bytes()).items()}, metadata)
@@ -106,41 +109,41 @@ def _read_safetensors(path: Path, size: int, head: bytes) -> Contents:
             # Other writers do not always align tensors; arithmetic needs it, so those are copied.
             state = {name: _aligned(file.get_tensor(name)) for name in names}
     except (SafetensorError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"{path.name} is a damaged safetensors file: {error}", "fetch it again") from error
+        raise ModelError(f"{path.name} is a damaged safetensors file: {error}", "download the file again") from error
     return Contents(state, metadata)
 
 
 def _check_header(path: Path, size: int, head: bytes) -> tuple[dict[str, str], list[str]]:
-    """The metadata and tensor names of a safetensors file whose header is sound: the tensors tile the file."""
+    """The metadata and tensor names of a safetensors file, after a check that the tensors fill the file exactly."""
 
-    def damaged(why: str, hint: str = "fetch the file again, or export it again where it was made") -> ModelError:
-        return ModelError(f"{path.name} is not a sound safetensors file: {why}", hint)
+    def damaged(why: str, hint: str = "download the file again, or save it again where it was made") -> ModelError:
+        return ModelError(f"{path.name} is not a valid safetensors file: {why}", hint)
 
     if head[8:9] != b"{" and head.startswith((b"PK\x03\x04", b"\x80")):
-        raise damaged("it is a pickle under a wrong name", "rename it to .pth if you know where it comes from")
+        raise damaged("it is a pickle with the wrong suffix", "rename it to .pth if you trust its source")
     length = int.from_bytes(head[:8], "little")
     if size < 8 or length > HEADER_LIMIT:
-        raise damaged(f"its first bytes are not the length of a header, which is at most {HEADER_LIMIT // 10**6} MB")
+        raise damaged(f"its first bytes are not the length of a header of at most {HEADER_LIMIT // 10**6} MB")
     if 8 + length > size:
-        raise damaged(f"its header should be {length} bytes, but the whole file has {size}", FETCH_AGAIN)
+        raise damaged(f"its header should have {length} bytes, but the file has only {size}", FETCH_AGAIN)
     try:
         header = read_header(path)
         metadata = header.pop("__metadata__", None) or {}
         if not isinstance(metadata, dict):
-            raise TypeError("its metadata is no JSON object")
+            raise TypeError("its metadata is not a JSON object")
         if len(header) > _MOST_TENSORS:
-            raise damaged(f"it has {len(header):,} tensors; {_MOST_TENSORS:,} are the most that are read")
+            raise damaged(f"it has {len(header):,} tensors; at most {_MOST_TENSORS:,} are supported")
         spans = sorted((*info["data_offsets"], name, info["dtype"], info["shape"]) for name, info in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(f"its header is not readable ({error})") from error
     at = 0
     for begin, end, name, dtype, shape in spans:
         if not (isinstance(begin, int) and isinstance(end, int)):
-            raise damaged(f"the place of {name!r} is not a pair of numbers")
+            raise damaged(f"the offsets of {name!r} are not a pair of numbers")
         if begin != at or end < begin:
-            raise damaged(f"tensor {name!r} overlaps its neighbour, or there is a hole before it")
+            raise damaged(f"tensor {name!r} overlaps the one before it, or there is a gap between them")
         if not (isinstance(shape, list) and all(type(edge) is int for edge in shape)):
-            raise damaged(f"the shape of {name!r} is no list of whole numbers")
+            raise damaged(f"the shape of {name!r} is not a list of whole numbers")
         try:
             pickle_check.check_shape(shape)
         except pickle_check.CostlyError as error:
@@ -164,31 +167,33 @@ def _aligned(tensor: Tensor) -> Tensor:
 
 
 def _read_shards(index: Path) -> Contents:
-    """The union of the files that an index names, all of which lie beside it."""
+    """Read all files that an index names, which are in its folder."""
     try:
         where = read_json(index)["weight_map"]
         files = sorted(set(where.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{index.name} is not an index of shards: {error}", "fetch it again") from error
+        raise ModelError(f"{index.name} is not an index of shards: {error}", "download it again") from error
     if bad := [name for name in files if Path(name).name != name]:
-        raise ModelError(f"{index.name} names files outside its folder: {bad[0]}", "fetch the model again")
+        raise ModelError(f"{index.name} names files outside its folder: {bad[0]}", "download the model again")
     if absent := [name for name in files if not (index.parent / name).is_file()]:
         raise ModelError(
             f"{len(absent)} of the {len(files)} parts of {index.name} are missing: {', '.join(absent[:5])}",
-            "fetch the missing parts into the same folder",
+            "download the missing parts into the same folder",
         )
-    whole = Contents({})
+    joined = Contents({})
     for name in files:
         part = _read_file(index.parent / name)
-        whole.state |= part.state
-        whole.metadata |= part.metadata
-    if lost := sorted(set(where) - set(whole.state)):
-        raise ModelError(f"the parts of {index.name} lack {len(lost)} tensors, {lost[0]} first", "fetch them again")
-    return whole
+        joined.state |= part.state
+        joined.metadata |= part.metadata
+    if lost := sorted(set(where) - set(joined.state)):
+        raise ModelError(
+            f"the parts of {index.name} lack {len(lost)} tensors, such as {lost[0]}", "download them again"
+        )
+    return joined
 
 
 def _read_file(path: Path) -> Contents:
-    """One file as it stands, even when its name says that it is a part."""
+    """Read one file by itself, even if its name says that it is a part."""
     with path.open("rb") as file:
         head = file.read(512)
     size = path.stat().st_size
@@ -202,12 +207,12 @@ def _read_part(path: Path, part: re.Match[str]) -> Contents:
     index = path.with_name(f"{part[1]}{part[3]}.index.json")
     if not index.is_file():
         raise ModelError(
-            f"{path.name} is one of {int(part[2])} parts, and {index.name}, which lists them, is not beside it",
-            "fetch the whole folder and name the folder",
+            f"{path.name} is one of {int(part[2])} parts, and {index.name}, which lists them, is missing in its folder",
+            "download all files of the model, and name the folder",
         )
-    whole = _read_shards(index)
-    whole.notes.append(f"{path.name} is one part of a model: read all parts that {index.name} names")
-    return whole
+    joined = _read_shards(index)
+    joined.notes.append(f"{path.name} is one part of a model: all parts that {index.name} names were read")
+    return joined
 
 
 # Pickles --------------------------------------------------------------------------------------------------------------
@@ -230,15 +235,15 @@ def _read_pickle(path: Path, head: bytes) -> Contents:
         raise _refusal(path, error, zipped) from error
     except MemoryError:
         raise
-    except Exception as error:  # torch, zipfile and pickle raise all kinds for damaged files, AssertionError too
-        raise ModelError(f"{path.name} is damaged or cut off: {_first_line(error)}", FETCH_AGAIN) from error
+    except Exception as error:  # torch, zipfile and pickle raise many types for damaged files, even AssertionError
+        raise ModelError(f"{path.name} is damaged or truncated: {_first_line(error)}", FETCH_AGAIN) from error
     if not isinstance(state, dict):
-        raise ModelError(f"{path.name} holds a {type(state).__name__}, not a dict of tensors", _RE_SAVE)
+        raise ModelError(f"{path.name} contains a {type(state).__name__}, not a dict of tensors", _RE_SAVE)
     return Contents({str(name): value for name, value in state.items()})
 
 
 def _check_cost(path: Path, zipped: bool) -> None:
-    """Raise ModelError for a pickle that would take all memory, or no end, to open."""
+    """Raise ModelError for a pickle that would take too much memory or time to open."""
     try:
         if zipped:
             with _quiet(), zipfile.ZipFile(path) as archive, archive.open(pickle_of(archive)) as stream:
@@ -251,13 +256,13 @@ def _check_cost(path: Path, zipped: bool) -> None:
         raise ModelError(f"{path.name} is refused: {error}", _RE_SAVE) from error
     except MemoryError:
         raise
-    except Exception:  # a damaged pickle, of which torch says more
+    except Exception:  # a damaged pickle, which torch reports in more detail
         return
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Path | IO[bytes]]:
-    """What torch.load takes: the path, or the open file where torch cannot take the path."""
+    """The argument for torch.load: the path, or the open file where torch cannot open the path."""
     if _is_utf_8(path):
         yield path
         return
@@ -290,22 +295,24 @@ def _allowed() -> list[Any]:
 
 
 def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:
-    """What to say when torch's restricted unpickler would not go on: the names of the code that was asked for."""
+    """The error for a pickle that torch's restricted unpickler refuses, with the names of the code that it asks for."""
     import torch
 
-    wanted: list[str] = []
+    globals_: list[str] = []
     if zipped:
         with contextlib.suppress(Exception), torch.serialization.safe_globals(_allowed()):
-            wanted = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    elif found := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch leaves the module of builtins out
-        wanted = [found[1] if "." in found[1] else f"builtins.{found[1]}"]
-    wanted = wanted or named_globals(path)
-    if not wanted and (found := re.search(r"but got <class '([\w.]+)'>", str(error))):
-        # not named in the pickle: what something of the list made, such as the class of a numpy dtype
-        return ModelError(f"{path.name} is refused: it holds a {found[1]}, which is no plain value", _RE_SAVE)
-    if not wanted:
-        return ModelError(f"{path.name} is damaged, cut off or no PyTorch checkpoint", FETCH_AGAIN)
-    return ModelError(f"{path.name} is refused: opening it may run code: it asks for {', '.join(wanted)}", _RE_SAVE)
+            globals_ = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    elif match := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch leaves the module of builtins out
+        globals_ = [match[1] if "." in match[1] else f"builtins.{match[1]}"]
+    globals_ = globals_ or named_globals(path)
+    if not globals_ and (match := re.search(r"but got <class '([\w.]+)'>", str(error))):
+        # not named in the pickle, but made by an allowed object, such as the class of a numpy dtype
+        return ModelError(f"{path.name} is refused: it contains a {match[1]}, which is not plain data", _RE_SAVE)
+    if not globals_:
+        return ModelError(f"{path.name} is damaged, truncated or not a PyTorch checkpoint", FETCH_AGAIN)
+    return ModelError(
+        f"{path.name} is refused, because opening it may run code: it asks for {', '.join(globals_)}", _RE_SAVE
+    )
 
 
 def _first_line(error: BaseException) -> str:

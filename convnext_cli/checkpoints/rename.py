@@ -1,4 +1,4 @@
-"""From a library's names and shapes to the canonical ones, strictly: nothing is lost and nothing is made up."""
+"""Renames tensors from a library's layout to the canonical one, strictly: nothing is lost, and nothing is guessed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BLOCK = r"(?:stages\.\d+|blocks)\.\d+"
-_FORMER = {"weight": "gamma", "bias": "beta"}  # what transformers made of names that end so
+_FORMER = {"weight": "gamma", "bias": "beta"}  # the former ends of names that transformers renamed
 _SWALLOWED = re.compile(rf"{_BLOCK}(?:\.weight|\.grn\.(?:weight|bias))")
 _SCALES = re.compile(rf"{_BLOCK}(?:\.gamma|\.grn\.(?:gamma|beta))")
 _SHOWN = 12  # names that an error lists of each kind
 
 
 def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Canonical tensors, the foreign name of each, and notes of what was left out.
+    """Rename tensors to the canonical names.
 
-    Raises ModelError when a name has no place in the layout, or two have the same.
+    Args:
+        tensors: by the names in the file.
+        layout: of the file.
+
+    Returns:
+        The canonical tensors, the foreign name of each, and notes on tensors that were left out.
+
+    Raises:
+        ModelError: a name is not part of the layout, or two names are the same.
     """
     renamed: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
@@ -45,18 +53,20 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Ten
         raise mismatch(layout, missing=(), unexpected=unknown, shapes=())
     groups = sorted({name.partition(".")[0] for name in dropped})
     notes = (
-        [f"left out {len(dropped)} tensors that classification does not use: {', '.join(groups)}"] if dropped else []
+        [f"{len(dropped)} tensors are not needed for classification, and were left out: {', '.join(groups)}"]
+        if dropped
+        else []
     )
     if swallowed:
         notes.append(
-            f"{swallowed} tensors are called weight or bias that were gamma or beta, as older releases of transformers "
-            "saved them: read by their place and shape"
+            f"{swallowed} tensors are named weight or bias instead of gamma or beta, as older versions of transformers "
+            "saved them; they were recognised by their place and shape"
         )
     return renamed, origin, notes
 
 
 def _place(foreign: str, layout: Layout) -> str | None:
-    """The canonical name of a tensor; also where its own was swallowed by a rename: no block has a weight itself."""
+    """The canonical name of a tensor, even where transformers renamed it: a block itself has no weight."""
     name = layout.canonical(foreign)
     if name is None or _SWALLOWED.fullmatch(name):
         stem, _, last = foreign.rpartition(".")
@@ -67,21 +77,25 @@ def _place(foreign: str, layout: Layout) -> str | None:
 
 
 def to_layout(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Canonical tensors under a library's names and in its shapes; the values are the same.
+    """Rename canonical tensors to a library's names, and give them its shapes; the values are the same.
 
-    Raises ModelError when the library has no place for one.
+    Raises:
+        ModelError: the layout has no name for a tensor.
     """
     foreign = {name: layout.foreign(name) for name in tensors}
     if homeless := [name for name, its in foreign.items() if its is None]:
         raise ModelError(
-            f"{layout.name} has no place for {len(homeless)} of the tensors, {homeless[0]} first",
-            "choose another layout",
+            f"the layout {layout.name} has no names for {len(homeless)} of the tensors, such as {homeless[0]}",
+            "choose another layout with --to",
         )
     return {its: tensors[name].reshape(layout.shape(its, tensors[name].shape)) for name, its in foreign.items() if its}
 
 
 def _canonical_shape(name: str, tensor: Tensor) -> Tensor:
-    """Libraries append axes of size 1 to pointwise weights, layer scales and classifiers, or drop those of GRN."""
+    """Give a tensor its canonical shape.
+
+    Libraries append axes of size 1 to pointwise weights, layer scales and classifiers, or drop those of GRN.
+    """
     if ".grn." in name:
         return tensor.reshape(1, 1, 1, -1)
     if name.endswith(("pwconv1.weight", "pwconv2.weight", "head.weight", "head_hidden.weight")):
@@ -125,7 +139,7 @@ def mismatch(
             listed.append(f"  {lines[0][2]} … and {len(lines) - _SHOWN} more")
     return ModelError(
         f"the tensors of this {layout.name} checkpoint are not those of a ConvNeXt: {counts}\n" + "\n".join(listed),
-        "fetch the file again, or export it whole; a checkpoint with other heads or adapters cannot be used",
+        "download the file again, or save the complete network; other heads and adapters are not supported",
     )
 
 

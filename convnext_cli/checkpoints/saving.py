@@ -1,4 +1,4 @@
-"""From a Checkpoint to a file, or to a network."""
+"""Writes a Checkpoint to a file, or makes its network."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write canonical safetensors: official names in the order of the network, the card in the metadata.
 
-    The card that is written has the fingerprint of the tensors that are written. Raises OutputError.
+    The card gets the fingerprint of the tensors.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     tensors = {name: checkpoint.tensors[name] for name in checkpoint.card.config.shapes()}
     canonical.write(Path(path), tensors, checkpoint.card.replace(sha256=canonical.fingerprint(tensors)))
 
 
 def build(checkpoint: Checkpoint, *, features: bool = False) -> ConvNextForImageClassification:
-    """The network in eval mode, made of the checkpoint's own tensors without a copy.
+    """The network in eval mode. It uses the checkpoint's tensors without a copy.
 
-    features: leave the classifier out, so that the outputs are the pooled features, (N, C).
+    Args:
+        checkpoint: the weights.
+        features: leave the classifier out, so that the outputs are the pooled features, (N, C).
     """
     from convnext_cli.model import network
 

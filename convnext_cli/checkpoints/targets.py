@@ -1,4 +1,4 @@
-"""Where the weights of each layout can lie: the form of a result, and what may be written over."""
+"""The targets of ``convnext convert``: a file or a folder for each layout, and what may be overwritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_c
 
 
 class Form(NamedTuple):
-    """What a layout's result is on the disk: a file of one of these suffixes, a folder, or either as its name says."""
+    """The form of a layout on the disk: a file with one of these suffixes, a folder, or either by its name."""
 
     suffixes: tuple[str, ...]
     folder: bool = False
@@ -31,7 +31,15 @@ TARGETS: dict[str, Form] = {
 
 
 def is_folder(out: Path, layout: str) -> bool:
-    """Whether the result is a folder. Raises UsageError for a name that the layout's result cannot have."""
+    """Whether the target is a folder.
+
+    Args:
+        out: the target.
+        layout: a key of ``TARGETS``.
+
+    Raises:
+        UsageError: a target of this layout cannot have this name.
+    """
     form = TARGETS[layout]
     if out.name.lower().endswith(form.suffixes) and form.suffixes:
         return False
@@ -40,38 +48,48 @@ def is_folder(out: Path, layout: str) -> bool:
     words = [*(["a folder"] if form.folder else []), *(f"a {suffix} file" for suffix in form.suffixes)]
     name = "weights" if out.name in ("", "..", "-") else stem(out) or out.name
     raise UsageError(
-        f"weights of {layout} are {' or '.join(words)}, not {out.name!r}",
+        f"{layout} weights are {' or '.join(words)}, not {out.name!r}",
         f"name it {out.parent / (name + ('' if form.folder else form.suffixes[0]))}",
     )
 
 
 def check(source: Path, out: Path, *, folder: bool, overwrite: bool) -> None:
-    """Raise UsageError or OutputError for a place where nothing may be written.
+    """Check that the target may be written.
 
-    A folder is replaced only when it holds nothing but what such a folder holds.
+    A folder is replaced only if it contains nothing but the files of a model.
+
+    Args:
+        source: the weights to convert.
+        out: the target.
+        folder: whether the target is a folder.
+        overwrite: whether an existing target may be replaced.
+
+    Raises:
+        UsageError: the target exists, or is the source.
+        OutputError: its folder is missing or cannot be read.
     """
     if not os.path.isdir(out.absolute().parent):  # noqa: PTH112 - which no name makes raise
-        raise OutputError(f"there is no folder {out.parent}", f"make it first: mkdir -p {out.parent}")
+        raise OutputError(f"the folder {out.parent} does not exist", f"mkdir -p {out.parent}")
     if not os.path.lexists(out):
         return
     place = Path(os.path.realpath(out))
     for file in companion_files.files(source):
         if place in (real := Path(os.path.realpath(file)), *real.parents) or place in file.absolute().parents:
-            raise UsageError(f"{out} is, or holds, what is to be converted", "choose another name for the result")
+            raise UsageError(f"{out} is, or contains, the weights to convert", "choose another name for the result")
     if not overwrite:
-        raise UsageError(f"{out} is there already", "choose another name, or replace it with --overwrite")
+        raise UsageError(f"{out} already exists", "choose another name, or replace it with --overwrite")
     if place.exists() and place.is_dir() != folder:
         raise UsageError(
-            f"{out} is {'a folder' if place.is_dir() else 'no folder'}, and the result is {'one' * folder or 'a file'}",
+            f"{out} is a {'folder' if place.is_dir() else 'file'}, and the result a {'folder' if folder else 'file'}",
             "choose another name for the result",
         )
     if folder and place.is_dir():
         try:
             strangers = sorted({file.name for file in place.iterdir()} - {WEIGHTS, CONFIG, PROCESSOR})
         except OSError as error:
-            raise OutputError(f"{out} cannot be looked into: {error.strerror}", "choose another name") from error
+            raise OutputError(f"{out} cannot be read: {error.strerror}", "choose another name") from error
         if strangers:
             raise UsageError(
-                f"{out} holds other files than a model's, and is not replaced: {', '.join(strangers[:5])}",
+                f"{out} contains files that are not part of a model, so it is not replaced: {', '.join(strangers[:5])}",
                 "choose another name for the result",
             )

@@ -1,1 +1,1 @@
-"""``from_pretrained``, ``save_pretrained`` and the image processor, as on the model's documentation page."""
+"""``from_pretrained``, ``save_pretrained`` and the image processor, as documented on the model's page."""

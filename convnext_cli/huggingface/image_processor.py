@@ -47,17 +47,23 @@ def _field(name: str) -> property:
 
 
 class ConvNextImageProcessor:
-    """Photos to ``pixel_values``.
-
-    do_resize: resize at all. size: {"shortest_edge": n} (or n): below 384 the short side becomes n / crop_pct and the
-    middle n × n is kept; from 384 on the photo is squashed to n × n. crop_pct: see size; None means 224/256.
-    resample: Pillow's filter, by number or name. do_rescale, rescale_factor: values times this factor, whatever they
-    are. do_normalize, image_mean, image_std: per channel, or one number for all. All of them are attributes too.
+    """Turns photos into ``pixel_values``. Its arguments are attributes, too.
 
     The defaults are those of transformers 5 where it agrees with the published weights: size 384, crop_pct 224/256,
     bicubic (4.26 to 4.57 had bilinear). Mean and deviation are ImageNet's, with which the published weights were
-    trained; transformers' class has 0.5 there, and every published file overrides it. ``from_pretrained`` takes a
-    file's own values, and for fields that it lacks the defaults of the class that wrote it.
+    trained; transformers' class has 0.5, which every published file overrides. ``from_pretrained`` uses a file's own
+    values, and for missing fields the defaults of the class that wrote it.
+
+    Args:
+        do_resize: whether to resize.
+        size: {"shortest_edge": n}, or n. Below 384, the short side becomes n / crop_pct and the middle n × n is kept;
+            from 384 on, the photo is squashed to n × n.
+        crop_pct: see ``size``; None for 224/256.
+        resample: Pillow's filter, by number or name.
+        do_rescale: whether to multiply the values by ``rescale_factor``.
+        rescale_factor: the factor.
+        do_normalize: whether to subtract ``image_mean`` and divide by ``image_std``.
+        image_mean, image_std: for each channel, or one number for all.
     """
 
     model_input_names = ("pixel_values",)
@@ -77,7 +83,7 @@ class ConvNextImageProcessor:
         image_mean: float | Sequence[float] | None = None,
         image_std: float | Sequence[float] | None = None,
     ) -> None:
-        """Raises ValueError, with the name of the argument, when a value makes no recipe."""
+        """Raise ValueError, with the name of the argument, for a value that is not valid."""
         values = {
             "do_resize": do_resize,
             "size": size,
@@ -91,27 +97,34 @@ class ConvNextImageProcessor:
         }
         self._use(Preprocessing.from_huggingface({"image_processor_type": _KIND, **values}), values)
 
-    def _use(self, recipe: Preprocessing, values: dict[str, Any]) -> None:
-        """values: what the recipe was made of; it knows what a switch that is off leaves unused."""
-        self._recipe = recipe
-        self._fields = to_huggingface(recipe)
+    def _use(self, preprocessing: Preprocessing, values: dict[str, Any]) -> None:
+        """Take over preprocessing.
+
+        Args:
+            preprocessing: the new preprocessing.
+            values: the fields that it was made from. They keep values that a switch turns off.
+        """
+        self._preprocessing = preprocessing
+        self._fields = to_huggingface(preprocessing)
         for switch, names in (("do_rescale", ("rescale_factor",)), ("do_normalize", ("image_mean", "image_std"))):
             if not self._fields[switch]:
                 self._fields |= {name: _plain(values[name]) for name in names if values.get(name) is not None}
 
     @classmethod
-    def from_recipe(cls, recipe: Preprocessing) -> ConvNextImageProcessor:
-        """A processor that makes exactly this recipe's pixels."""
+    def from_preprocessing(cls, preprocessing: Preprocessing) -> ConvNextImageProcessor:
+        """A processor with exactly this preprocessing."""
         processor = cls()
-        processor._use(recipe, {})
+        processor._use(preprocessing, {})
         return processor
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str]) -> ConvNextImageProcessor:
-        """The recipe of the model of this name or path; or of a preprocessor_config.json, or a folder with one.
+        """The processor of a model by name or path, of a preprocessor_config.json, or of a folder with one.
 
-        In a folder whose weights have a card, the card says it. Raises ModelError when there is none, or when it is
-        damaged. Nothing is fetched.
+        If the weights in a folder have a card, the card counts.
+
+        Raises:
+            ModelError: there is none, or when it is damaged. Nothing is fetched.
         """
         from convnext_cli import checkpoints, zoo
         from convnext_cli.checkpoints.descriptions import reading
@@ -119,26 +132,27 @@ class ConvNextImageProcessor:
         path = Path(name)
         file = path / FILE if path.is_dir() else path
         if file.suffix != ".json" or not file.is_file() or file.name.endswith(".index.json"):
-            return cls.from_recipe(checkpoints.read_card(zoo.resolve(path)).recipe)
+            return cls.from_preprocessing(checkpoints.read_card(zoo.resolve(path)).recipe)
         if path.is_dir():
             with contextlib.suppress(ModelError):  # a folder may hold this file alone
                 if card := checkpoints.own_card(path):
-                    return cls.from_recipe(card.recipe)
+                    return cls.from_preprocessing(card.recipe)
         try:
             values = json.loads(file.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{file} cannot be read: {error}", "fetch the model again") from error
+            raise ModelError(f"{file} cannot be read: {error}", "download the model again") from error
         with reading(str(file)):
             if not isinstance(values, dict):
-                raise TypeError("it holds no JSON object")
-            processor = cls.from_recipe(Preprocessing.from_huggingface(values))
-            processor._use(processor.recipe, values)
+                raise TypeError("it is not a JSON object")
+            processor = cls.from_preprocessing(Preprocessing.from_huggingface(values))
+            processor._use(processor.preprocessing, values)
         return processor
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
-        """Write preprocessor_config.json into the folder, which is made when it is not there; returns its path.
+        """Write preprocessor_config.json into a folder, which is created if it is missing; return the file's path.
 
-        Raises ModelError for a recipe that transformers' processor cannot express (timm's "border", for one).
+        Raises:
+            ModelError: transformers' processor cannot express the preprocessing (such as timm's "border").
         """
         text = json.dumps(self.to_dict(), indent=2) + "\n"
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -147,20 +161,25 @@ class ConvNextImageProcessor:
         return file
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of preprocessor_config.json. Raises ModelError as ``save_pretrained`` does."""
-        recipe = self._recipe
-        # What is read back must be the same recipe, but for the crop's rounding and the test size, which have no field.
+        """The fields of preprocessor_config.json.
+
+        Raises:
+            ModelError: as for ``save_pretrained``.
+        """
+        preprocessing = self._preprocessing
+        # Reading it back must give the same preprocessing, except for the crop's rounding and the test size.
         same = {"crop_offset": "floor", "test_size": None, "test_resize_to": None, "fill": "mean"}
-        if Preprocessing.from_huggingface(self._fields) != dataclasses.replace(recipe, **same):  # type: ignore[arg-type]
+        if Preprocessing.from_huggingface(self._fields) != dataclasses.replace(preprocessing, **same):  # type: ignore[arg-type]
             raise ModelError(
-                f"preprocessor_config.json has no words for this recipe: {recipe.describe()}",
+                f"preprocessor_config.json cannot express this preprocessing: {preprocessing.describe()}",
                 "save the model in the canonical layout, which keeps it",
             )
         return dict(self._fields)
 
     @property
-    def recipe(self) -> Preprocessing:
-        return self._recipe
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing of this processor."""
+        return self._preprocessing
 
     def __call__(self, images: Any, return_tensors: Literal["pt", "np"] | None = None, **changes: Any) -> BatchFeature:
         return self.preprocess(images, return_tensors, **changes)
@@ -168,33 +187,40 @@ class ConvNextImageProcessor:
     def preprocess(
         self, images: Any, return_tensors: Literal["pt", "np"] | None = None, **changes: Any
     ) -> BatchFeature:
-        """One photo, or a list of them: PIL images of any mode, or arrays or torch tensors (H, W, 3), (3, H, W),
-        (H, W) of uint8 or floats; a batch with four axes counts as a list.
+        """Turn photos into ``pixel_values``.
 
-        changes: fields of the processor, for this call alone: ``size=224``, ``do_rescale=False``.
+        PIL images are turned upright by their EXIF. Floats are resized as floats, and rescaled like bytes: floats from
+        0 to 1 need ``do_rescale=False``, and a warning says so.
 
-        Returns ``pixel_values``: "np" an array, "pt" a tensor, (N, 3, height, width) float32; None a list of arrays
-        (3, height, width). PIL images are turned as their EXIF asks. Floats are resized as floats and rescaled as
-        bytes are: those within 0 … 1 want ``do_rescale=False``, and a warning says so.
+        Args:
+            images: one photo or a list of them: PIL images of any mode, or arrays or torch tensors (H, W, 3), (3, H, W)
+                or (H, W) of uint8 or floats. A batch with four axes counts as a list.
+            return_tensors: "np" for an array, "pt" for a tensor, None for a list of arrays.
+            changes: fields of the processor for this call only, such as ``size=224`` or ``do_rescale=False``.
 
-        Raises UsageError for anything else, for no photos, and for photos of unlike sizes that cannot be stacked;
-        ValueError and TypeError for changes that make no recipe; ModelError for another size where transformers has no
-        words for the present one.
+        Returns:
+            ``pixel_values``, float32 (N, 3, height, width), or a list of (3, height, width).
+
+        Raises:
+            UsageError: the images are something else, there are none, or their sizes differ and they are to be stacked.
+            ValueError, TypeError: a change is not valid.
+            ModelError: the size is changed, and transformers cannot express the present preprocessing.
         """
         if return_tensors not in (None, "pt", "np"):
-            raise UsageError(f"return_tensors={return_tensors!r} is unknown", "use 'pt', 'np' or None")
+            raise UsageError(f"return_tensors cannot be {return_tensors!r}", "use 'pt', 'np' or None")
         many = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
-        recipe = self._changed(changes) if changes else self._recipe
-        arrays = [_pixels(recipe, image) for image in (images if many else [images])]
+        preprocessing = self._changed(changes) if changes else self._preprocessing
+        arrays = [_pixels(preprocessing, image) for image in (images if many else [images])]
         if not arrays:
-            raise UsageError("there are no photos to process", "give at least one")
+            raise UsageError("there are no photos to process", "pass at least one")
         if return_tensors is None:
             return BatchFeature(pixel_values=arrays)
         import numpy as np
 
         if len({array.shape for array in arrays}) != 1:
             raise UsageError(
-                "photos of unlike sizes make no batch", "let do_resize be True, or leave return_tensors out"
+                "photos of different sizes cannot be stacked to a batch",
+                "use do_resize=True, or leave return_tensors out",
             )
         stacked = np.stack(arrays)
         if return_tensors == "np":
@@ -204,9 +230,9 @@ class ConvNextImageProcessor:
         return BatchFeature(pixel_values=torch.from_numpy(stacked))
 
     def _changed(self, changes: dict[str, Any]) -> Preprocessing:
-        """The recipe with other fields. What they do not touch stays, also what has no field."""
+        """The preprocessing with other fields. Everything else stays, even what has no field."""
         if unknown := sorted(changes.keys() - self._fields.keys()):
-            raise TypeError(f"{unknown[0]!r} is no field of a processor; known are {', '.join(self._fields)}")
+            raise TypeError(f"{unknown[0]!r} is not a field of a processor; the fields are {', '.join(self._fields)}")
         changes = {name: value for name, value in changes.items() if value is not None}
         kept, geometry = {"crop_offset", "fill", "float_resize"}, {"do_resize", "size", "crop_pct"}
         if changes.keys() & geometry:
@@ -214,10 +240,10 @@ class ConvNextImageProcessor:
         else:
             new = Preprocessing.from_huggingface(self._fields | changes)
             kept |= {"resize", "size", "resize_to"}
-        return dataclasses.replace(new, **{name: getattr(self._recipe, name) for name in kept})
+        return dataclasses.replace(new, **{name: getattr(self._preprocessing, name) for name in kept})
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._recipe.describe()})"
+        return f"{type(self).__name__}({self._preprocessing.describe()})"
 
 
 ConvNextFeatureExtractor = ConvNextImageProcessor
@@ -227,47 +253,57 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _pixels(recipe: Preprocessing, photo: Any) -> Any:
-    """(3, height, width) float32 of any kind of photo."""
+def _pixels(preprocessing: Preprocessing, photo: Any) -> Any:
+    """The tensor of any kind of photo, float32 (3, height, width)."""
     from PIL import Image
 
     from convnext_cli.photos.colour import to_srgb
     from convnext_cli.photos.decode import upright
 
     if isinstance(photo, Image.Image):
-        return apply_preprocessing(recipe, upright(photo, to_srgb(photo)))
+        return apply_preprocessing(preprocessing, upright(photo, to_srgb(photo)))
     import numpy as np
 
     array = _array(photo)
     if array.dtype == np.uint8:
-        return apply_preprocessing(recipe, to_srgb(Image.fromarray(np.ascontiguousarray(array))))
+        return apply_preprocessing(preprocessing, to_srgb(Image.fromarray(np.ascontiguousarray(array))))
     from convnext_cli.photos.resize import apply_floats
 
     if not np.isfinite(array).all():
-        raise UsageError("an array of floats holds NaN or infinity", "give finite values")
+        raise UsageError("an array of floats contains NaN or infinity", "pass finite values")
     if array.ndim == 3 and array.shape[2] == 4:
-        raise UsageError("an array of floats has alpha, and nothing says what is white", "give three channels")
-    if recipe.rescale < 1 and array.min() >= 0 and array.max() <= 1:
-        warnings.warn("floats within 0 … 1 are rescaled as bytes are; do_rescale=False leaves them", stacklevel=4)
-    return apply_floats(recipe, array if array.ndim == 3 else np.stack([array] * 3, axis=2))
+        raise UsageError(
+            "an array of floats has an alpha channel, and the value of white is not known", "pass three channels"
+        )
+    if preprocessing.rescale < 1 and array.min() >= 0 and array.max() <= 1:
+        warnings.warn(
+            "floats from 0 to 1 are rescaled as if they were bytes; do_rescale=False prevents that", stacklevel=4
+        )
+    return apply_floats(preprocessing, array if array.ndim == 3 else np.stack([array] * 3, axis=2))
 
 
 def _array(photo: Any) -> np.ndarray[Any, Any]:
-    """An array or tensor as uint8 or float32 of shape (H, W), (H, W, 3) or (H, W, 4). Raises UsageError."""
+    """An array or tensor as uint8 or float32 of shape (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        UsageError: it is not a photo.
+    """
     import numpy as np
 
     if not hasattr(photo, "__array__"):
-        raise UsageError(f"a photo cannot be a {type(photo).__name__}", "give PIL images, arrays or tensors")
+        raise UsageError(f"a photo cannot be a {type(photo).__name__}", "pass PIL images, arrays or tensors")
     if hasattr(photo, "detach"):  # a tensor; numpy has no bfloat16
         photo = photo.detach().cpu()
         photo = photo.float() if photo.is_floating_point() else photo
     array = np.asarray(photo)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise UsageError(f"an array of {array.dtype} may mean anything", "give uint8 values from 0 to 255, or floats")
+        raise UsageError(
+            f"the meaning of an array of {array.dtype} is not known", "pass uint8 values from 0 to 255, or floats"
+        )
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-        raise UsageError(f"an array of shape {array.shape} is no photo", "give (H, W, 3), (3, H, W) or (H, W)")
+        raise UsageError(f"an array of shape {array.shape} is not a photo", "pass (H, W, 3), (3, H, W) or (H, W)")
     return array if array.dtype == np.uint8 else array.astype(np.float32)

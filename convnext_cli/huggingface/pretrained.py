@@ -1,4 +1,4 @@
-"""``from_pretrained`` and ``save_pretrained``, as on transformers' ConvNext page, without any network."""
+"""``from_pretrained`` and ``save_pretrained``, as on transformers' ConvNext page, without a connection."""
 
 from __future__ import annotations
 
@@ -35,13 +35,16 @@ _Names = Mapping[int, str] | Mapping[str, str]
 
 
 class ConvNextConfig(Shape):
-    """The shape of a network, and what transformers' class of this name says besides: the names of its classes.
+    """The shape of a network, and the other fields of transformers' class: the names of its classes.
 
-    id2label, label2id: class by number and number by class; either gives num_labels. LABEL_0 … where none are known.
-    num_stages: held against depths. problem_type: "single_label_classification", "multi_label_classification" or
-    "regression". out_features, out_indices: kept for transformers' backbones; nothing here reads them.
+    Args:
+        num_stages: checked against depths.
+        id2label, label2id: names by number, and numbers by name; either determines num_labels. None for LABEL_0 ….
+        problem_type: "single_label_classification", "multi_label_classification" or "regression".
+        out_features, out_indices: kept for transformers' backbones, and not used here.
 
-    Raises ValueError for values that make no network, or contradict each other.
+    Raises:
+        ValueError: values that make no network, or contradict each other.
     """
 
     problem_type: str | None
@@ -62,7 +65,7 @@ class ConvNextConfig(Shape):
     ) -> None:
         labels = _labels(id2label, label2id)
         if labels is not None and shape.setdefault("num_labels", len(labels)) != len(labels):
-            raise ValueError(f"num_labels is {shape['num_labels']}, but {len(labels)} classes have names")
+            raise ValueError(f"num_labels is {shape['num_labels']}, but there are names for {len(labels)} classes")
         if problem_type is not None and problem_type not in PROBLEMS:
             raise ValueError(f"problem_type must be one of {', '.join(PROBLEMS)}, not {problem_type!r}")
         super().__init__(**shape)
@@ -81,23 +84,24 @@ class ConvNextConfig(Shape):
         return self
 
     def __eq__(self, other: object) -> bool:
-        """Whether the networks have the same shape, whatever their classes are called."""
+        """Whether the networks have the same shape, whatever the names of their classes."""
         return isinstance(other, Shape) and self.to_dict() == other.to_dict()
 
     __hash__ = Shape.__hash__
 
     @classmethod
     def from_card(cls, card: Card) -> Self:
-        """What a card says, in transformers' words."""
-        # transformers takes one class of many where nothing is said
+        """The config of a card."""
+        # without a problem_type, transformers assumes one class of many
         problem = None if card.problem == "single_label" else huggingface.PROBLEMS[card.problem]
         return cls(**card.config.to_dict())._set(_labels=card.labels, problem_type=problem)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Self:
-        """Of a config.json or a folder with one; else of the weights that ``name_or_path`` means.
+        """The config of a config.json, of a folder with one, or of weights by name or path.
 
-        Raises ModelError when there are none on this machine, or when the file is damaged or of another network.
+        Raises:
+            ModelError: there are none on this machine, or the file is damaged or describes another network.
         """
         path = Path(name_or_path)
         folder = path.parent if path.name == CONFIG else path
@@ -106,28 +110,33 @@ class ConvNextConfig(Shape):
         return cls.from_card(checkpoints.read_card(zoo.resolve(name_or_path)))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json as transformers reads it. Raises ModelError where it has no such network, OutputError."""
+        """Write config.json as transformers reads it.
+
+        Raises:
+            ModelError: transformers has no such network.
+            OutputError: the file cannot be written.
+        """
         described = huggingface.describe(self.shape())
         if described is None:
             raise ModelError(
-                "transformers has no network of this shape", "save the network itself: its card keeps the config"
+                "transformers has no network of this shape", "save the network itself, whose card keeps the config"
             )
-        _write_json(Path(folder) / CONFIG, described[1] | self._said())
+        _write_json(Path(folder) / CONFIG, described[1] | self._other_fields())
 
     def shape(self) -> Shape:
-        """The shape alone, as cards keep it."""
+        """The shape alone, as in cards."""
         return Shape.from_dict(self.to_dict())
 
     def card(self) -> Card:
-        """Of a network that was made from this config."""
+        """A card for a network that is made from this config."""
         problem = PROBLEMS[self.problem_type] if self.problem_type else "single_label"
         return Card(self.shape(), labels=self._labels, problem=problem)
 
     def replace(self, **changes: Any) -> Self:
-        """With other fields; the names stay while their number does."""
+        """A copy with other fields; the names stay if their number does."""
         shape, renamed = self.to_dict(), any(changes.get(name) is not None for name in ("id2label", "label2id"))
         if renamed:
-            shape.pop("num_labels")  # the names say it
+            shape.pop("num_labels")  # the names determine it
         new = type(self)(**shape | changes)
         kept = {name: value for name, value in vars(self).items() if name not in self.to_dict() and name not in changes}
         if renamed or new.num_labels != self.num_labels:
@@ -144,8 +153,8 @@ class ConvNextConfig(Shape):
     def label2id(self) -> dict[str, int]:
         return {name: i for i, name in self.id2label.items()}
 
-    def _said(self) -> dict[str, Any]:
-        """The fields of config.json that are no shape."""
+    def _other_fields(self) -> dict[str, Any]:
+        """The fields of config.json that do not belong to the shape."""
         values: dict[str, Any] = {"problem_type": self.problem_type} if self.problem_type else {}
         if self.num_labels:
             values["id2label"] = {str(i): name for i, name in self.id2label.items()}
@@ -155,7 +164,11 @@ class ConvNextConfig(Shape):
 
 
 def _labels(id2label: _Names | None, label2id: Mapping[str, int] | None) -> LabelSet | None:
-    """The classes that either names; None for neither. Raises ValueError."""
+    """The classes that either names; None for neither.
+
+    Raises:
+        ValueError: the two contradict each other, or the numbers are not 0 … n-1.
+    """
     if id2label is None and label2id is None:
         return None
     by_number = {int(i): str(name) for i, name in (id2label or {}).items()}
@@ -163,33 +176,43 @@ def _labels(id2label: _Names | None, label2id: Mapping[str, int] | None) -> Labe
     if id2label is not None and label2id is not None and by_number != reverse:
         raise ValueError("id2label and label2id contradict each other")
     try:
-        known = json_form.from_id2label(by_number or reverse)
+        names = json_form.from_id2label(by_number or reverse)
     except ModelError as error:
         raise ValueError(f"{error.message}; {error.hint}") from error
-    return known or LabelSet.from_names("id2label", list((by_number or reverse).values()))
+    return names or LabelSet.from_names("id2label", list((by_number or reverse).values()))
 
 
 def _described(folder: Path) -> Card | None:
-    """What transformers' config.json alone says; None when it is another library's. Raises ModelError."""
+    """A card from transformers' config.json alone; None if the file is another library's.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
     files = companion_files.read_json(folder / CONFIG, asked=folder)
-    said, given = describe(files), files[CONFIG]
-    if said is None or "pretrained_cfg" in given or "architecture" in given or not said.config:
+    description, config = describe(files), files[CONFIG]
+    if description is None or "pretrained_cfg" in config or "architecture" in config or not description.config:
         return None
     with reading(CONFIG):
-        bodies = [str(name) for name in given.get("architectures") or () if not str(name).endswith("Classification")]
-        rows = 0 if bodies else len(given.get("id2label") or ()) or given.get("num_labels", 2)  # transformers' default
-        labels = said.labels if rows else None
-        config = Shape(**said.config, num_labels=rows)
+        bodies = [str(name) for name in config.get("architectures") or () if not str(name).endswith("Classification")]
+        rows = (
+            0 if bodies else len(config.get("id2label") or ()) or config.get("num_labels", 2)
+        )  # transformers' default
+        labels = description.labels if rows else None
+        shape = Shape(**description.config, num_labels=rows)
         return Card(
-            config, recipe=said.recipe or Preprocessing(), labels=labels, problem=said.problem or "single_label"
+            shape,
+            recipe=description.recipe or Preprocessing(),
+            labels=labels,
+            problem=description.problem or "single_label",
         )
 
 
 class _Pretrained(_Base):
     """Adds reading and writing to a network.
 
-    config: its shape, and the names of its classes. card: what its weights say of themselves; None for a network made
-    from a config. notes: what reading them inferred, chose or left out.
+    Args:
+        config: its shape, and the names of its classes. card: what its weights say of themselves; None for a network
+            made from a config. notes: what reading them inferred, chose or left out.
     """
 
     config: ConvNextConfig
@@ -211,31 +234,36 @@ class _Pretrained(_Base):
         label2id: Mapping[str, int] | None = None,
         ignore_mismatched_sizes: bool = False,
     ) -> Self:
-        """The network of a weights file, a folder, or a name of the zoo whose weights are on this machine.
+        """Load a network by a weights file, a folder, or the name of a model on this machine.
 
-        dtype: of the parameters, or its name, or "auto" for the file's own; float32 for None. ``torch_dtype`` is its
-            former name.
-        num_labels, id2label, label2id: other classes than the checkpoint's. Another number of them needs a new
-            classifier, to be trained: only with ``ignore_mismatched_sizes``, or where the checkpoint has none.
+        The network is in eval mode, and its parameters are views of the mapped file unless they are cast.
 
-        The network is in eval mode, and its parameters are views of the mapped file where nothing had to be cast.
-        Raises ModelError when the weights are not here (with the line that pulls them) or cannot be used, ValueError
-        for a dtype that is none and for names that contradict each other.
+        Args:
+            name_or_path: the weights.
+            dtype: of the parameters, or its name, or "auto" for the file's own; None for float32.
+            torch_dtype: the former name of ``dtype``.
+            num_labels, id2label, label2id: other classes than the checkpoint's.
+            ignore_mismatched_sizes: make a new classifier, to be trained, if the number of classes differs. A
+                checkpoint without a classifier gets one in any case.
+
+        Raises:
+            ModelError: the weights are not on this machine (the hint has the command to pull them), or are not usable.
+            ValueError: there is no such dtype, or the names contradict each other.
         """
         labels = _labels(id2label, label2id)
         rows = num_labels if labels is None else len(labels)
         if num_labels not in (None, rows):
-            raise ValueError(f"num_labels is {num_labels}, but {rows} classes have names")
+            raise ValueError(f"num_labels is {num_labels}, but there are names for {rows} classes")
         checkpoint = checkpoints.load(zoo.resolve(name_or_path), dtype=_dtype(torch_dtype if dtype is None else dtype))
         card, tensors, notes = checkpoint.card, checkpoint.tensors, list(checkpoint.notes)
         if rows is not None and rows != card.config.num_labels:
             if card.config.num_labels and not ignore_mismatched_sizes:
                 raise ModelError(
                     f"the classifier of {card.name} has {card.config.num_labels} classes, not {rows}",
-                    "ignore_mismatched_sizes=True puts a new one in its place, which has to be trained",
+                    "pass ignore_mismatched_sizes=True for a new classifier, and train it",
                 )
             card, tensors = _with_head(card, rows), tensors | _new_head(card.config, rows, tensors)
-            notes.append(f"the classifier of {rows} classes is new: train it before its answers mean anything")
+            notes.append(f"the classifier of {rows} classes is new: train it before you use its answers")
         if labels is not None:
             card = card.replace(labels=labels)
         with torch.device("meta"):
@@ -246,15 +274,18 @@ class _Pretrained(_Base):
         return network.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors, which holds the card too, and in transformers' form config.json and
-        preprocessor_config.json.
+        """Write model.safetensors with the card, and config.json and preprocessor_config.json as transformers does.
 
-        Where transformers has such a network, the tensors have its names and it reads the folder; else they have the
-        canonical ones, and JSON of before, which would contradict them, is removed. ``from_pretrained`` reads both
-        back exactly. A classifier that was replaced by another linear layer is written as it is; names for its classes
-        are those of before while their number is. The card's name, description, metrics and temperature stay only
-        while the tensors do.
-        Raises ModelError when the parameters are otherwise no longer those of the config, and OutputError.
+        If transformers has such a network, the tensors get its names, and it can read the folder. Otherwise they keep
+        the canonical names, and JSON of an earlier model is removed. ``from_pretrained`` reads both back exactly.
+
+        A classifier that was replaced by another linear layer is written as it is, with the former names of its classes
+        if their number is the same. The card keeps its name, description, metrics and temperature only if the tensors
+        have not changed.
+
+        Raises:
+            ModelError: the parameters do not match the config in another way.
+            OutputError: a file cannot be written.
         """
         folder, tensors = Path(folder), self.state_dict()
         card, head = self.card or self.config.card(), tensors.get("head.weight")
@@ -263,18 +294,20 @@ class _Pretrained(_Base):
         card = card.replace(config=card.config.replace(head_bias=head is None or "head.bias" in tensors))
         _check(card.config, tensors)
         sha256 = canonical.fingerprint(tensors)
-        if sha256 != card.sha256 and not _only_widened(tensors, card.sha256):  # trained: what is said is of others
+        if sha256 != card.sha256 and not _only_widened(
+            tensors, card.sha256
+        ):  # trained: the description is of other weights
             card = card.replace(name="", description="", metrics={}, temperature=None)
         card = card.replace(sha256=sha256)
         if described := huggingface.describe(card.config):
             layout, description = described
             tensors = to_layout(tensors, layout)
-            _write_json(folder / CONFIG, description | ConvNextConfig.from_card(card)._said())
+            _write_json(folder / CONFIG, description | ConvNextConfig.from_card(card)._other_fields())
         else:
-            _remove(folder / CONFIG)  # of another network, saved here before
+            _remove(folder / CONFIG)  # of another network that was saved here before
         try:
-            _write_json(folder / PROCESSOR, ConvNextImageProcessor.from_recipe(card.recipe).to_dict())
-        except ModelError:  # a recipe that transformers has no words for; the card keeps it
+            _write_json(folder / PROCESSOR, ConvNextImageProcessor.from_preprocessing(card.recipe).to_dict())
+        except ModelError:  # transformers cannot express this preprocessing; the card keeps it
             _remove(folder / PROCESSOR)
         canonical.write(folder / "model.safetensors", tensors, card)
 
@@ -288,7 +321,7 @@ class ConvNextForImageClassification(_Pretrained, model.ConvNextForImageClassifi
 
 
 def _with_head(card: Card, rows: int) -> Card:
-    """The card for another classifier, whose classes nobody knows; 0 rows for none."""
+    """A card for another classifier, whose classes have no names; 0 rows for no classifier."""
     config = card.config.replace(num_labels=rows, head_bias=True)
     if not rows:
         config = config.replace(head_hidden_size=None)
@@ -304,7 +337,7 @@ def _with_head(card: Card, rows: int) -> Card:
 
 
 def _new_head(config: Shape, rows: int, body: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A linear classifier, initialised as the network's other layers, of the body's dtype."""
+    """A linear classifier, initialised like the network's other layers, in the body's dtype."""
     dtype = next(iter(body.values())).dtype
     weight = torch.empty(rows, config.head_hidden_size or config.hidden_sizes[-1])
     torch.nn.init.trunc_normal_(weight, std=config.initializer_range)
@@ -312,17 +345,17 @@ def _new_head(config: Shape, rows: int, body: Mapping[str, Tensor]) -> dict[str,
 
 
 def _check(config: Shape, tensors: Mapping[str, Tensor]) -> None:
-    due, found = config.shapes(), {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    odd = [name for name in due | found if due.get(name) != found.get(name)]
+    expected, actual = config.shapes(), {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    odd = [name for name in expected | actual if expected.get(name) != actual.get(name)]
     if odd:
         raise ModelError(
-            f"the network is no longer the one of its config: {len(odd)} parameters differ, {odd[0]} first",
+            f"the network no longer matches its config: {len(odd)} parameters differ, such as {odd[0]}",
             "save it with torch.save(network.state_dict(), FILE)",
         )
 
 
 def _only_widened(tensors: Mapping[str, Tensor], sha256: str) -> bool:
-    """Whether these are the tensors of this fingerprint, which were read from a file of half precision."""
+    """Whether these tensors were read from a file in half precision that has this fingerprint."""
     if not sha256:
         return False
     for narrow in (torch.float16, torch.bfloat16):
@@ -336,10 +369,10 @@ def _only_widened(tensors: Mapping[str, Tensor], sha256: str) -> bool:
 def _dtype(wish: torch.dtype | str | None) -> torch.dtype | Literal["stored"] | None:
     if wish == "auto":
         return "stored"
-    found = getattr(torch, wish, wish) if isinstance(wish, str) else wish
-    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    dtype = getattr(torch, wish, wish) if isinstance(wish, str) else wish
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype must be a floating torch.dtype, its name or 'auto', not {wish!r}")
-    return found
+    return dtype
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

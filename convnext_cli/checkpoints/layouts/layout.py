@@ -21,12 +21,16 @@ Shapes = dict[str, tuple[int, ...]]
 class Layout:
     """The names of one library.
 
-    pairs: in reading, the first foreign prefix that fits decides; in writing, the first canonical one.
-    prefix: what the library puts before every name, but those that begin with one of ``bare``.
-    dropped: prefixes of tensors that this library saves and classification does not need.
-    shapes: the library's own shape, by the end of its name: -1 and -2 are the first and second extent of the
-        canonical tensor, axes of size 1 not counted.
-    value: the canonical tensor of a foreign one, by its foreign name, where more than the shape differs.
+    Args:
+        name: of the library.
+        pairs: foreign and canonical prefixes. In reading, the first foreign prefix that fits decides; in writing, the
+            first canonical one.
+        prefix: the library's prefix of every name, except for those that begin with one of ``bare``.
+        bare: beginnings of names without the prefix.
+        dropped: prefixes of tensors that this library saves and classification does not need.
+        shapes: the library's own shapes, by the end of its names: -1 and -2 are the first and second dimension of the
+            canonical tensor, not counting axes of size 1.
+        value: makes the canonical tensor from a foreign name and tensor, where more than the shape differs.
     """
 
     name: str
@@ -51,8 +55,8 @@ class Layout:
 
     def foreign(self, name: str) -> str | None:
         """The library's name, ``prefix`` included, of a canonical one; None when the library has no place for it."""
-        found = _apply(self._writing, name)
-        return found if found is None or found.startswith(self.bare) else self.prefix + found
+        key = _apply(self._writing, name)
+        return key if key is None or key.startswith(self.bare) else self.prefix + key
 
     def shape(self, foreign: str, shape: Iterable[int]) -> tuple[int, ...]:
         """The library's shape of a tensor whose canonical shape this is."""
@@ -71,6 +75,6 @@ def _rule(source: str, target: str) -> tuple[re.Pattern[str], str]:
 
 def _apply(rules: list[tuple[re.Pattern[str], str]], name: str) -> str | None:
     for pattern, target in rules:
-        if found := pattern.match(name):
-            return target.format(**found.groupdict()) + name[found.end() :]
+        if match := pattern.match(name):
+            return target.format(**match.groupdict()) + name[match.end() :]
     return None

@@ -26,16 +26,21 @@ MMPRETRAIN = Layout(
 
 
 def wrap(state: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
-    """The checkpoint that mmpretrain's ``get_model(config, pretrained=FILE)`` opens. names: of the classes."""
+    """The checkpoint that mmpretrain's ``get_model(config, pretrained=FILE)`` opens.
+
+    Args:
+        state: tensors by mmpretrain's names.
+        names: of the classes; None if they have none.
+    """
     return {"meta": {} if names is None else {"dataset_meta": {"classes": names}}, "state_dict": state}
 
 
 def classes(checkpoint: dict[str, Any]) -> list[str] | None:
-    """The names of the classes in a checkpoint of mmpretrain 1.x, or of mmcls 0.x before it; None for none."""
+    """The names of the classes in a checkpoint of mmpretrain 1.x, or of mmcls 0.x before it; None if there are none."""
     meta = checkpoint.get("meta")
     if not isinstance(meta, dict):
         return None
     dataset = meta.get("dataset_meta")
     names = dataset.get("classes") if isinstance(dataset, dict) else meta.get("CLASSES")
-    known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return list(names) if known and names else None
+    are_names = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return list(names) if are_names and names else None

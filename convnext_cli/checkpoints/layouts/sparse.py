@@ -1,7 +1,7 @@
 """FCMAE pre-training files of ConvNeXt V2, written with MinkowskiEngine's sparse convolutions.
 
-The kernel of a sparse convolution is a matrix for each tap, and its taps run along x first: the two spatial axes come
-out exchanged. A transpose forgotten here loads without an error and ruins the answers.
+The kernel of a sparse convolution is a matrix for each tap, and its taps run along x first, so the two spatial axes are
+exchanged. Without the transpose here, the file would load without an error and give wrong answers.
 """
 
 from __future__ import annotations

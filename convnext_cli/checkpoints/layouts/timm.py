@@ -49,7 +49,7 @@ _CONV_MLP = {
 
 
 def usual(architecture: str) -> Preprocessing:
-    """What timm does to photos for bare weights of this architecture ("" for one that it has not)."""
+    """timm's preprocessing for bare weights of an architecture; "" for one that timm does not have."""
     return Preprocessing.from_timm(_USUAL.get(architecture, {}))
 
 
@@ -81,7 +81,7 @@ def stem_type(config: ConvNextConfig) -> str | None:
 def model_of(config: ConvNextConfig) -> tuple[str, dict[str, Any], Layout]:
     """timm's architecture that is most like a network, the arguments that make it this one, and the layout to write.
 
-    How many channels and classes there are is no argument: ``pretrained_cfg`` says it.
+    The number of channels and of classes is not an argument, but part of ``pretrained_cfg``.
     """
     architecture = architecture_of(config) or ("convnextv2_tiny" if config.use_grn else "convnext_tiny")
     ours, usual = _arguments(config), _arguments(VARIANTS[architecture])
@@ -108,20 +108,23 @@ def _arguments(config: ConvNextConfig) -> dict[str, Any]:
     }
 
 
-def describe(card: Card, recipe: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+def describe(card: Card, preprocessing: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
     """The config.json of a folder that ``timm.create_model("local-dir:FOLDER", pretrained=True)`` opens.
 
-    recipe: in timm's words. names: of the classes, where they have some; WordNet ids go before them, as in timm.
+    Args:
+        card: of the weights.
+        preprocessing: in timm's format.
+        names: of the classes; None if they have none. WordNet ids take precedence, as in timm.
     """
     config = card.config
     architecture, arguments, _ = model_of(config)
     labels: dict[str, Any] = {}
     if names is not None:
         ids, lemmas = card.label_set().ids, card.label_set().lemmas
-        known = list(ids) if all(ids) and len(set(ids)) == len(ids) else names
-        labels["label_names"] = known
-        if list(lemmas) != known:
-            labels["label_descriptions"] = dict(zip(known, lemmas, strict=True))
+        label_names = list(ids) if all(ids) and len(set(ids)) == len(ids) else names
+        labels["label_names"] = label_names
+        if list(lemmas) != label_names:
+            labels["label_descriptions"] = dict(zip(label_names, lemmas, strict=True))
     tag = card.name.partition(".")[2] if card.name.startswith(f"{architecture}.") else ""
     return {
         "architecture": architecture,
@@ -133,7 +136,7 @@ def describe(card: Card, recipe: dict[str, Any], names: list[str] | None) -> dic
         "pretrained_cfg": {
             **({"tag": tag} if tag else {}),
             "custom_load": False,
-            **recipe,
+            **preprocessing,
             "fixed_input_size": False,
             "num_classes": config.num_labels,
             "pool_size": [max(1, edge // config.stride) for edge in card.recipe.size],
