@@ -154,7 +154,7 @@ def test_a_device_that_answers_wrongly_is_found(by: float, top1: bool) -> None:
     assert told["top1_equal"] is top1
     assert (told["difference"] is None) is (by != by)
     (problem,) = report._of_checks([Check(**told)])
-    assert "torch on mps in float32 answers wrongly" in problem.what and problem.fails
+    assert "torch on mps in float32 gives wrong answers" in problem.what and problem.fails
 
 
 def test_another_precision_than_the_one_asked_for_is_wrong() -> None:

@@ -89,7 +89,7 @@ def test_two_labels_are_a_problem_and_not_a_label(tmp_path: Path, files: tuple[s
     assert {photo.label for photo in dataset.photos if photo.path.endswith("/a.jpg")} == {None}
     problem = next(problem for problem in problems.by_name(dataset) if problem.kind == "two_labels")
     assert problem.names == (f"{path}/a.jpg",)
-    assert str(problem) == f"1 photo has more than one class, and so none: {path}/a.jpg"
+    assert str(problem) == f"1 photo has more than one class (left out): {path}/a.jpg"
     with pytest.raises(ModelError, match="1 photo has more than one class"):
         arrange(dataset)
     assert all(not photo.path.endswith("/a.jpg") for photo in arrange(dataset, skip_bad=True).train)

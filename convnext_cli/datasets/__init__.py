@@ -1,7 +1,7 @@
 """Photos whose class is known: folders, tables, Hugging Face's parquet files, tar shards and zips, as one kind of data.
 
-``open_data`` finds the form and reads what is where; photos are read when they are asked for. ``problems`` says what is
-wrong, ``split`` parts what is not split.
+``open_data`` detects the form and reads the list of photos; their bytes are read when they are used. ``problems`` finds
+problems, ``split`` splits data that has no splits.
 """
 
 from convnext_cli.datasets.labelled import SPLITS, Dataset, LabelledPhoto

@@ -29,9 +29,18 @@ def decoded(
     enough: int | None = None,
     timeout: float | None = None,
 ) -> Iterator[tuple[LabelledPhoto, T | PhotoError]]:
-    """The result of ``use`` for each upright RGB photo, in a thread; or why it cannot be decoded.
+    """Decode photos on threads, and yield each with its result, in order.
 
-    enough: as for ``decode``. timeout: as for ``Preprocessor``.
+    Args:
+        dataset: the data.
+        photos: photos of it.
+        use: makes the result from the upright RGB image, in a thread.
+        threads: how many decode.
+        max_pixels, enough: as for ``decode``.
+        timeout: as for ``Preprocessor``.
+
+    Returns:
+        Pairs of a photo and its result, or the reason why it cannot be decoded.
     """
     return _decoded(
         dataset,
@@ -47,9 +56,12 @@ def decoded(
 def sizes(
     dataset: Dataset, photos: Iterable[LabelledPhoto], *, enough: int
 ) -> Iterator[tuple[LabelledPhoto, tuple[int, int] | PhotoError]]:
-    """The width and height of each photo as it is shown, at full size; or why it cannot be decoded.
+    """The width and height of each upright photo at full size, or the reason why it cannot be decoded.
 
-    enough: as for ``decode``.
+    Args:
+        dataset: the data.
+        photos: photos of it.
+        enough: as for ``decode``.
     """
     return _decoded(dataset, photos, lambda result: (result.width, result.height), enough=enough)
 

@@ -1,4 +1,4 @@
-"""How data of photos in class folders looks, drawn for whoever has them in another order."""
+"""Draws class folders, for users whose photos are not in class folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def class_folders(dataset: Dataset, photos: Sequence[LabelledPhoto]) -> str:
         last = number == len(_EXAMPLES) - 1
         photo = names[number] if number < len(names) else f"{number + 1}.jpg"
         lines += [f"    {'└' if last else '├'}── {example}/", f"    {' ' if last else '│'}   └── {photo}, …"]
-    return "\n".join(["a folder is needed for each class, named after it:", *lines])
+    return "\n".join(["put the photos of each class into a folder with its name:", *lines])
 
 
 def check(dataset: Dataset) -> None:
@@ -33,13 +33,13 @@ def check(dataset: Dataset) -> None:
         message = f"none of the {len(dataset.photos):,} photos in {dataset.path} is in a class folder"
     elif _are_splits(dataset.classes) and None not in labels:
         places = " and ".join(dataset.classes)
-        message = f"the photos in {dataset.path} lie directly in {places}, and in no class folder"
+        message = f"the photos in {dataset.path} are directly in {places}, not in class folders"
     else:
         return
     raise ModelError(f"{message}\n{class_folders(dataset, dataset.photos)}", HINT)
 
 
 def _are_splits(classes: Sequence[str]) -> bool:
-    """Whether all that looks like a class is a split, such as train and val with photos directly in them."""
+    """Whether all classes have names of splits, such as train and val with photos directly in them."""
     splits = {split_of(name) for name in classes}
     return len(splits) > 1 and None not in splits

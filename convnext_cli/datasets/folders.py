@@ -17,13 +17,18 @@ Parts = tuple[str, ...]  # of a path below the data's folder
 
 @dataclass(frozen=True)
 class Layout:
-    """How folders are meant. split: whether those at the top are splits. aside: folders that are none, beside them."""
+    """The meaning of folders.
+
+    Args:
+        split: whether the folders at the top are splits.
+        aside: other folders beside the splits.
+    """
 
     split: bool
     aside: frozenset[str] = frozenset()
 
     def place(self, parts: Parts) -> tuple[str | None, str | None]:
-        """Label and split of a photo, by the folders that it lies in."""
+        """Label and split of a photo, by its folders."""
         folders = parts[:-1]
         split = split_of(folders[0]) if self.split and folders else None
         named = folders[1:] if self.split else folders
@@ -31,10 +36,10 @@ class Layout:
 
 
 def layout(photos: Iterable[Parts]) -> Layout:
-    """What the folders at the top are, from the paths of all photos.
+    """The meaning of the folders at the top, from the paths of all photos.
 
-    They are splits when those called train, val, test … hold folders with photos, and all others hold none. Where
-    others do (a class may be called train), it takes two of them.
+    They are splits if those named train, val, test … contain folders with photos, and no others do. If others do (a
+    class may be named train), at least two different splits are needed.
     """
     depths: dict[str, int] = {}
     for parts in photos:
@@ -49,16 +54,20 @@ def layout(photos: Iterable[Parts]) -> Layout:
 
 
 def read(folder: str) -> Dataset:
-    """The photos of a folder of class folders, however deep below these.
+    """The photos of a folder of class folders, at any depth below them.
 
-    A photo in no class folder has no label. Linked folders are gone into, never in a circle. Raises ModelError when
-    there is no photo, or a folder cannot be listed.
+    A photo that is not in a class folder has no label. Links to folders are followed, never in a circle.
+
+    Raises:
+        ModelError: there is no photo, or a folder cannot be listed.
     """
     finder = Finder(recursive=True, links=True)
     paths: list[str] = []
     for photo in finder.named([folder]):
         if photo.problem is not None:
-            raise ModelError(f"{photo.path}: {photo.problem.message}", "its photos would be missing: mend that first")
+            raise ModelError(
+                f"{photo.path}: {photo.problem.message}", "make it readable first: its photos would be missing"
+            )
         paths.append(photo.path)
     if not paths:
         raise ModelError(f"there is no photo in {folder}", "name a folder that has a folder of photos for each class")
@@ -92,5 +101,5 @@ def _class_folders(folder: str, how: Layout) -> Sequence[str]:
 
 
 def _folders(folder: str | Path) -> list[str]:
-    with os.scandir(folder) as found:
-        return sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))

@@ -1,7 +1,7 @@
 """Hugging Face's parquet files: the bytes of photos inside, the names of classes in the metadata.
 
 A photo is a struct of ``bytes`` and ``path``, or plain bytes; a label is a number into the names of a ``ClassLabel``,
-or text. Files are told apart into splits by their names (``train-00000-of-00005.parquet``) or their folder's.
+or text. The split of a file is given by its name (``train-00000-of-00005.parquet``) or that of its folder.
 """
 
 from __future__ import annotations
@@ -25,13 +25,20 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _KEPT = 256 * 2**20  # bytes of row groups that are kept for the next photos
-_AGAIN = "fetch or write the file again"
+_AGAIN = "download or write the file again"
 _FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """What a file holds. image, label: names of columns. nested: whether a photo is a struct. names: of classes."""
+    """The columns of a file.
+
+    Args:
+        image: the column of photos.
+        label: the column of labels; None if there is none.
+        nested: whether a photo is a struct.
+        names: of the classes; None if the metadata have none.
+    """
 
     image: str
     label: str | None
@@ -44,7 +51,7 @@ class _Columns:
         return f"{self.image}.bytes" if self.nested else self.image
 
     def texts(self, file: ParquetFile) -> list[str]:
-        """The columns beside the bytes: of the photo's own name, and of its label."""
+        """The columns besides the bytes: the photo's own name, and its label."""
         has_path = self.nested and any(f.name == "path" for f in file.schema_arrow.field(self.image).type)
         return [f"{self.image}.path"] * has_path + ([self.label] if self.label is not None else [])
 
@@ -53,7 +60,7 @@ class _Columns:
 
 
 class ParquetSource:
-    """Photos by (file, row group, row in it); the last row groups are kept, so that in order each is read once."""
+    """Photos by (file, row group, row). The last row groups are cached, so that each is read once if read in order."""
 
     def __init__(self, files: Sequence[ParquetFile], columns: _Columns) -> None:
         self._files, self._columns = files, columns
@@ -79,7 +86,7 @@ class ParquetSource:
             try:
                 read = self._files[file].read_row_group(group, columns=[self._columns.bytes])
             except (OSError, ArrowException):
-                raise PhotoError("corrupt", "the parquet file is damaged there") from None
+                raise PhotoError("corrupt", "the parquet file is damaged at this row") from None
             column = compute.struct_field(read.column(name), "bytes") if nested else read.column(name)
             self._kept[file, group] = (column, column.nbytes)
             while sum(size for _, size in self._kept.values()) > _KEPT and len(self._kept) > 1:
@@ -87,7 +94,7 @@ class ParquetSource:
             return column
 
     def size(self, key: Any) -> int:
-        return 0  # it is told by reading alone
+        return 0  # known only after reading
 
     def close(self) -> None:
         for file in self._files:
@@ -98,8 +105,13 @@ class ParquetSource:
 def read(paths: Sequence[str], named: str) -> Dataset:
     """The photos of parquet files, in the order of the files; or of one file that holds a table of paths.
 
-    named: what the user called them. Raises ModelError for files that hold neither, or unlike columns, and
-    UnavailableError without pyarrow.
+    Args:
+        paths: of the files.
+        named: the path that the user named, for messages.
+
+    Raises:
+        ModelError: the files contain neither, or their columns differ.
+        UnavailableError: pyarrow is missing.
     """
     try:
         from pyarrow import ArrowException
@@ -118,7 +130,7 @@ def read(paths: Sequence[str], named: str) -> Dataset:
     columns = [_columns(path, file) for path, file in zip(paths, files, strict=True)]
     for path, other in zip(paths, columns, strict=True):
         if other != columns[0]:
-            raise ModelError(f"{path} has other columns or classes than {paths[0]}", "name one of them alone")
+            raise ModelError(f"{path} has other columns or classes than {paths[0]}", "name only one of them")
     files = [
         with_dictionaries(source, file, columns[0].leaves(file)) for source, file in zip(sources, files, strict=True)
     ]
@@ -131,7 +143,7 @@ def read(paths: Sequence[str], named: str) -> Dataset:
         except PhotoError as error:
             raise ModelError(f"{path}: {error.message}", _AGAIN) from error
     if not photos:
-        raise ModelError(f"there is no photo in {named}", "name files with rows")
+        raise ModelError(f"there are no photos in {named}", "name parquet files that contain photos")
     classes = columns[0].names or sorted_classes(photos)
     return Dataset(named, "parquet", classes, tuple(photos), ParquetSource(files, columns[0]))
 
@@ -140,57 +152,68 @@ def _photos(path: str, number: int, file: ParquetFile, columns: _Columns) -> Ite
     word = _FIRST_WORD.match(Path(path).name)
     split = (split_of(word[0]) if word else None) or split_of(Path(path).parent.name)
     names = columns.names or ()
-    known: dict[Any, str] = {}
+    interned: dict[Any, str] = {}
     row = 0
     for group in range(file.num_row_groups):
-        for place, (label, name) in enumerate(_known(file, group, columns)):
+        for place, (label, name) in enumerate(_labels_and_names(file, group, columns)):
             if columns.names is not None:
                 text = names[label] if label is not None and 0 <= label < len(names) else None
             else:
-                text = None if label is None else known.setdefault(label, str(label))
-            told = f"{path}/{row}/{Path(name).name}" if name else f"{path}/{row}"
-            yield LabelledPhoto(told, text, split, (number, group, place))
+                text = None if label is None else interned.setdefault(label, str(label))
+            shown = f"{path}/{row}/{Path(name).name}" if name else f"{path}/{row}"
+            yield LabelledPhoto(shown, text, split, (number, group, place))
             row += 1
 
 
-def _known(file: ParquetFile, group: int, columns: _Columns) -> Iterator[tuple[Any, str | None]]:
-    """Label and name of each photo of a row group, without its bytes. Raises PhotoError where these are too many."""
+def _labels_and_names(file: ParquetFile, group: int, columns: _Columns) -> Iterator[tuple[Any, str | None]]:
+    """Label and name of each photo of a row group, without its bytes.
+
+    Raises:
+        PhotoError: a column expands to too many bytes.
+    """
     from pyarrow import compute
 
-    wanted = columns.texts(file)
+    texts = columns.texts(file)
     for column in columns.leaves(file):
         check_expansion(file, group, column)
     size = file.metadata.row_group(group).num_rows
-    read = file.read_row_group(group, columns=wanted) if wanted else None
+    read = file.read_row_group(group, columns=texts) if texts else None
     labels = paths = [None] * size
     if read is not None and columns.label:
         labels = values(read.column(columns.label))
-    if read is not None and f"{columns.image}.path" in wanted:
+    if read is not None and f"{columns.image}.path" in texts:
         paths = values(compute.struct_field(read.column(columns.image), "path"))
     yield from zip(labels, paths, strict=True)
 
 
 def _columns(path: str, file: ParquetFile) -> _Columns:
-    """Raises ModelError when it cannot be told where photos and labels are."""
+    """Find the columns of photos and labels.
+
+    Raises:
+        ModelError: they cannot be found.
+    """
     import pyarrow as pa
 
     schema = file.schema_arrow
     image = image_column(file)
-    told = ", ".join(schema.names[:10])
+    shown = ", ".join(schema.names[:10])
     if image is None:
         raise ModelError(
-            f"{path} has no column of photos; its columns are {told}", "photos are bytes in the column image"
+            f"{path} has no column of photos; its columns are {shown}",
+            "store the bytes of the photos in a column named image",
         )
-    known = features(file)
-    classes = [name for name, kind in known.items() if kind.get("_type") == "ClassLabel" and name in schema.names]
+    types = features(file)
+    classes = [name for name, kind in types.items() if kind.get("_type") == "ClassLabel" and name in schema.names]
     label = next((name for name in ("label", "labels", *table.LABELS) if name in schema.names), None)
     if label is None and len(classes) > 1:
-        raise ModelError(f"{path} has several columns of classes: {', '.join(classes)}", "keep one, or call it label")
+        raise ModelError(
+            f"{path} has several columns of classes: {', '.join(classes)}", "rename the one to use to label"
+        )
     label = label or (classes[0] if classes else None)
-    names = known.get(label, {}).get("names") if label in classes else None
+    names = types.get(label, {}).get("names") if label in classes else None
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ModelError(f"{path}: the metadata's names of classes are damaged", _AGAIN)
+        raise ModelError(f"{path}: the names of the classes in the metadata are damaged", _AGAIN)
     if label is not None and names is None and pa.types.is_nested(schema.field(label).type):
-        raise ModelError(f"{path}: the column {label} has more than one label a photo", "keep the one that counts")
+        raise ModelError(f"{path}: the column {label} has more than one label a photo", "keep one label for each photo")
     nested = pa.types.is_struct(schema.field(image).type)
     return _Columns(image, label, nested, None if names is None else tuple(names))

@@ -1,4 +1,4 @@
-"""LabelledPhoto and Dataset: what is known of each photo, and how its bytes are had."""
+"""LabelledPhoto and Dataset: the class of each photo, and access to its bytes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 class LabelledPhoto:
     """A photo and its class; small, so that a million of them fit into memory.
 
-    path: as it is reported: a file, or for what lies in another file that one's name and the place in it.
-    label: the class as the data has it, None where it has none. split: one of SPLITS, None where the data has none.
-    key: what ``Source.read`` wants; None for a file of its own.
+    Args:
+        path: as it is reported: of a file, or of a shard followed by the place in it.
+        label: the class in the data; None for none.
+        split: one of SPLITS; None if the data has no splits.
+        key: the argument of ``Source.read``; None for a file of its own.
     """
 
     path: str
@@ -45,14 +47,18 @@ class LabelledPhoto:
 
 
 class Source(Protocol):
-    """A file that holds photos."""
+    """A file that contains photos."""
 
     def read(self, key: Any) -> bytes:
-        """The bytes of one photo; called from any thread. Raises PhotoError."""
+        """The bytes of one photo; may be called from any thread.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
         ...
 
     def size(self, key: Any) -> int:
-        """The bytes of one photo, as far as they are known before it is read; else 0."""
+        """The size of one photo in bytes, if it is known before the photo is read; otherwise 0."""
         ...
 
     def close(self) -> None: ...
@@ -62,10 +68,16 @@ class Source(Protocol):
 class Dataset:
     """Labelled photos, in an order that is the same on every machine.
 
-    path: as the user named it. classes: every class of the data, also those without a photo: sorted by name, or in the
-    data's own order where it has one. source: where the bytes are, None for files. passed_over: by type, what is no
-    photo. aside: folders beside the splits that are none, whose photos are left out. contradictory: paths of photos to
-    which the data gives several labels, which have none here. in_flight: is informed of what is being decoded.
+    Args:
+        path: as the user named it.
+        form: the form of the data.
+        classes: every class of the data, even those without photos: sorted by name, or in the data's own order.
+        photos: all photos.
+        source: contains the bytes of the photos; None if they are files.
+        passed_over: counts, by type, the files that are not photos.
+        aside: folders beside the splits, whose photos are left out.
+        contradictory: paths of photos with several labels in the data, which have none here.
+        in_flight: records the photos that are being decoded.
     """
 
     path: str
@@ -83,19 +95,23 @@ class Dataset:
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have photos, in the order of SPLITS."""
-        found = {photo.split for photo in self.photos}
-        return tuple(split for split in SPLITS if split in found)
+        names = {photo.split for photo in self.photos}
+        return tuple(split for split in SPLITS if split in names)
 
     def of(self, split: str | None) -> tuple[LabelledPhoto, ...]:
         """The photos of a split; None for all."""
         return self.photos if split is None else tuple(photo for photo in self.photos if photo.split == split)
 
     def read(self, photo: LabelledPhoto) -> bytes:
-        """The bytes of its file; from any thread, in any order. Raises PhotoError."""
+        """The bytes of a photo; may be called from any thread, in any order.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
         return read_file(photo.path) if self.source is None else self.source.read(photo.key)
 
     def size(self, photo: LabelledPhoto) -> int:
-        """The bytes of its file, as far as they are known before it is read; else 0."""
+        """The size of a photo in bytes, if it is known before the photo is read; otherwise 0."""
         if self.source is not None:
             return self.source.size(photo.key)
         try:
@@ -104,9 +120,9 @@ class Dataset:
             return 0
 
     def stream(self, photos: Iterable[LabelledPhoto]) -> Iterator[Photo]:
-        """The photos for ``Predictor.rows``, each read when it is its turn; what cannot be read says so in its row."""
+        """The photos for ``Predictor.rows``, each read when it is needed; an unreadable one gives a failed row."""
         for photo in photos:
-            if self.source is None:  # the pipeline's threads read files
+            if self.source is None:  # the decoding threads read files
                 yield Photo(photo.path)
                 continue
             try:
@@ -120,26 +136,30 @@ class Dataset:
 
 
 def split_of(word: str) -> str | None:
-    """The split that a folder, a file or a cell of this name means, or None."""
+    """The split that the name of a folder or file, or a cell, stands for; None if it is not one."""
     return _SPLIT_OF.get(word.strip().casefold())
 
 
 def without_contradictions(
     labelled: Iterable[tuple[LabelledPhoto, frozenset[str]]],
 ) -> tuple[tuple[LabelledPhoto, ...], tuple[str, ...]]:
-    """Photos with the one label that is given to each, and the paths of those to which several are given.
+    """Give each photo its label, and find photos with several labels.
 
-    labelled: each photo with the labels that are known of it; a path that occurs repeatedly has those of all places.
+    Args:
+        labelled: photos with their labels. A path that occurs several times has the labels of all its occurrences.
+
+    Returns:
+        The photos, and the paths of those with several labels, which have none now.
     """
     photos, labels = list[LabelledPhoto](), dict[str, frozenset[str]]()
-    for photo, found in labelled:
+    for photo, answers in labelled:
         photos.append(photo)
         before = labels.get(photo.path)
-        labels[photo.path] = found if before is None else before | found
-    contradictory = tuple(path for path, found in labels.items() if len(found) > 1)
-    label = {path: next(iter(found)) for path, found in labels.items() if len(found) == 1}
-    known = {text: text for text in label.values()}  # one text a class, not one a photo
-    decided = (replace(photo, label=known.get(label.get(photo.path, ""))) for photo in photos)
+        labels[photo.path] = answers if before is None else before | answers
+    contradictory = tuple(path for path, answers in labels.items() if len(answers) > 1)
+    label = {path: next(iter(answers)) for path, answers in labels.items() if len(answers) == 1}
+    interned = {text: text for text in label.values()}  # one text a class, not one a photo
+    decided = (replace(photo, label=interned.get(label.get(photo.path, ""))) for photo in photos)
     return tuple(decided), contradictory
 
 

@@ -1,4 +1,4 @@
-"""Which form of data this is; told by what is there, hardly by names."""
+"""Detects the form of data, mostly by content, hardly by name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ _HINT = "name a folder of class folders, a CSV or parquet of path and label, ima
 
 
 def open_data(paths: str | Sequence[str]) -> Dataset:
-    """The labelled photos of a folder, a table or a zip, or of one or more parquet files or tar shards, or of URLs.
+    """Open labelled photos: a folder, a table, a zip, or one or more parquet files or tar shards; also by URL.
 
-    Where photos are is read now, photos when they are asked for; close it after that. Raises UsageError when something
-    is not there, ModelError when it is no such data, UnavailableError where a library is missing, NetworkError where a
-    store does not answer.
+    The list of photos is read now, and their bytes when they are used. Close the dataset after that.
+
+    Raises:
+        UsageError: a path does not exist.
+        ModelError: the data cannot be used.
+        UnavailableError: a library is missing.
+        NetworkError: a store does not answer.
     """
     named = [one for path in map(plain, [paths] if isinstance(paths, str) else paths) for one in _expanded(path)]
     for path in named:
@@ -39,13 +43,13 @@ def open_data(paths: str | Sequence[str]) -> Dataset:
             return hf_parquet.read(named, together)
         if not folders_ and all(is_shard(path) for path in named):
             return tar_shards.read(named, together)
-        raise UsageError("only parquet files and tar shards can be several", _HINT)
+        raise UsageError("only parquet files and tar shards can be given several at a time", _HINT)
     (path,) = named
     if folders_:
         inside = _parquet_files(path)
         return hf_parquet.read(inside, path) if inside else folders.read(path)
     head = _head(path)
-    # what is called a parquet file or a zip is meant to be one, and its reader says what is wrong with it
+    # a file with the suffix .parquet or .zip is meant to be one, and its reader reports what is wrong
     suffix = Path(path).suffix.lower() if head else ""
     if head.startswith(_PARQUET) or suffix == ".parquet":
         return hf_parquet.read([path], path)
@@ -54,9 +58,9 @@ def open_data(paths: str | Sequence[str]) -> Dataset:
     if head.startswith(_ZIP) or suffix == ".zip":
         return zip_file.read(path)
     if looks_like_image(head):
-        raise ModelError(f"{path} is a photo, and says no class", _HINT)
+        raise ModelError(f"{path} is a single photo without a class", _HINT)
     if not head or b"\0" in head:
-        raise ModelError(f"{path} is {'no data that is known' if head else 'empty'}", _HINT)
+        raise ModelError(f"{path} is {'not labelled data' if head else 'empty'}", _HINT)
     return table.read_text(path)
 
 
@@ -65,7 +69,11 @@ def _expanded(path: str) -> list[str]:
 
 
 def _is_folder(path: str) -> bool:
-    """Raises ConvNextError for a URL that cannot be looked at."""
+    """Whether a path is a folder.
+
+    Raises:
+        ConvNextError: a URL cannot be read.
+    """
     if not is_url(path):
         return Path(path).is_dir()
     place = locate(path)
@@ -85,18 +93,18 @@ def _head(path: str) -> bytes:
         with Path(path).open("rb") as file:
             return file.read(512)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}", "mend that first") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
 
 
 def _parquet_files(folder: str) -> list[str]:
-    """The parquet files of a folder, of its folder ``data``, and of its folders that are called as splits."""
+    """The parquet files in a folder, in its folder ``data``, and in its folders that have names of splits."""
     if is_url(folder):
         place = locate(folder)
         try:
-            found = [item.name for item in below(place) if item.name.endswith(".parquet")]
+            files = [item.name for item in below(place) if item.name.endswith(".parquet")]
         except Exception as error:
             raise command_error(error, folder) from error
-        inside_of = [(place.below(name).split("/")[:-1], name) for name in found]
+        inside_of = [(place.below(name).split("/")[:-1], name) for name in files]
         return [
             place.url_of(name)
             for parts, name in sorted(inside_of)

@@ -1,4 +1,4 @@
-"""What is wrong with data, before anything is done with it: found from names alone, from bytes, or by decoding."""
+"""Finds problems in data before it is used: by names alone, by bytes, or by decoding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ SHOWN = 5  # names in a line
 
 @dataclass(frozen=True)
 class Problem:
-    """what: a sentence without its end, such as "2 classes have no photo". names: of classes, paths or folders."""
+    """A problem in the data.
+
+    Args:
+        kind: of the problem.
+        what: a clause such as "2 classes have no photo".
+        names: the classes, paths or folders that have it.
+    """
 
     kind: Kind
     what: str
@@ -43,7 +49,7 @@ class Problem:
 
 
 def by_name(dataset: Dataset) -> list[Problem]:
-    """All that paths and labels tell; no photo is opened."""
+    """The problems that paths and labels show; no photo is opened."""
     photos = dataset.photos
     of_class = Counter(photo.label for photo in photos)
     empty = [name for name in dataset.classes if not of_class[name]]
@@ -52,31 +58,36 @@ def by_name(dataset: Dataset) -> list[Problem]:
     unlabelled = [photo.path for photo in photos if photo.label is None and photo.path not in contradictory]
     paths = [photo.path for photo in photos if not is_url(photo.path)] if dataset.form == "table" else []
     wrong = [path for path in paths if not Path(path).exists()]
-    found = [
-        _problem("folder_aside", dataset.aside, "folder", "are no split beside the others, and left out"),
+    problems = [
+        _problem("folder_aside", dataset.aside, "folder", "are beside the splits, and left out"),
         _problem("no_label", unlabelled, "photo", "have no class"),
-        _problem("two_labels", dataset.contradictory, "photo", "have more than one class, and so none"),
+        _problem("two_labels", dataset.contradictory, "photo", "have more than one class (left out)"),
         _problem("wrong_path", wrong, "path", "lead to no file"),
         *_alike(dataset.classes),
         _problem("empty_class", empty, "class", "have no photo"),
-        _problem("one_photo_class", single, "class", "have one photo alone"),
+        _problem("one_photo_class", single, "class", "have only one photo"),
         *_missing(dataset, frozenset(empty)),
     ]
-    return [problem for problem in found if problem is not None]
+    return [problem for problem in problems if problem is not None]
 
 
 def by_digest(photos: Sequence[LabelledPhoto], digests: Iterable[bytes]) -> list[Problem]:
-    """Photos that are there more than once where that does harm. digests: ``split.digests`` of the photos."""
+    """The problems of photos that occur more than once.
+
+    Args:
+        photos: the photos.
+        digests: ``split.digests`` of the photos.
+    """
     seen: defaultdict[bytes, list[LabelledPhoto]] = defaultdict(list)
     for photo, digest in zip(photos, digests, strict=True):
         seen[digest].append(photo)
     both = [group[0].path for group in seen.values() if len({photo.split for photo in group}) > 1]
     two = [group[0].path for group in seen.values() if len({photo.label for photo in group}) > 1]
-    found = [
+    problems = [
         _problem("on_both_sides", both, "photo", "are in more than one split"),
         _problem("two_labels", two, "photo", "have more than one class"),
     ]
-    return [problem for problem in found if problem is not None]
+    return [problem for problem in problems if problem is not None]
 
 
 def bad_photos(
@@ -88,9 +99,15 @@ def bad_photos(
     timeout: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[LabelledPhoto, PhotoError]]:
-    """The photos that cannot be decoded, and why; every one is decoded whole.
+    """The photos that cannot be decoded, and why. Every photo is decoded at full size.
 
-    timeout: seconds for one photo, or None. progress: told how many were looked at.
+    Args:
+        dataset: the data.
+        photos: photos of it.
+        threads: how many decode.
+        max_pixels: larger photos fail.
+        timeout: as for ``Preprocessor``.
+        progress: called with the number of photos so far.
     """
 
     looked = decoded(dataset, photos, lambda _: True, threads=threads, max_pixels=max_pixels, timeout=timeout)
@@ -101,18 +118,18 @@ def bad_photos(
 
 
 def _problem(kind: Kind, names: Iterable[str], noun: str, are: str) -> Problem | None:
-    """ "2 classes have …"; None when there is none."""
-    found = tuple(names)
-    if not found:
+    """A problem such as "2 classes have …"; None if no name has it."""
+    paths = tuple(names)
+    if not paths:
         return None
     many = noun + ("es" if noun.endswith("s") else "s")
     verb, _, rest = are.partition(" ")
     one = {"have": "has", "are": "is", "lead": "leads"}[verb]
-    return Problem(kind, f"1 {noun} {one} {rest}" if len(found) == 1 else f"{len(found):,} {many} {are}", found)
+    return Problem(kind, f"1 {noun} {one} {rest}" if len(paths) == 1 else f"{len(paths):,} {many} {are}", paths)
 
 
 def _alike(classes: Iterable[str]) -> Iterator[Problem]:
-    """Classes that are likely one: their names differ only in capitals or spaces."""
+    """Classes that are probably the same: their names differ only in capitals or spaces."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in classes:
         groups["".join(name.casefold().split())].append(name)
@@ -123,10 +140,10 @@ def _alike(classes: Iterable[str]) -> Iterator[Problem]:
 
 
 def _missing(dataset: Dataset, empty: frozenset[str]) -> Iterator[Problem]:
-    """Classes that a split lacks and another has."""
+    """Classes that are missing in one split and present in another."""
     for split in dataset.splits():
-        there = {photo.label for photo in dataset.photos if photo.split == split}
-        lacking = tuple(name for name in dataset.classes if name not in there and name not in empty)
+        present = {photo.label for photo in dataset.photos if photo.split == split}
+        lacking = tuple(name for name in dataset.classes if name not in present and name not in empty)
         if lacking:
             many = "class is" if len(lacking) == 1 else "classes are"
             yield Problem("missing_in_split", f"{len(lacking):,} {many} missing in {split}", lacking)

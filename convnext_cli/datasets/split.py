@@ -1,4 +1,4 @@
-"""Parting data that is not split: stratified by class, no photo on both sides, and the same on every machine."""
+"""Splits data that has no splits: stratified by class, no photo in two splits, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto
 
-_BYTES = 16  # of a digest: two of a billion files are not alike by chance
+_BYTES = 16  # of a digest: no two of a billion files have the same by chance
 
 
 def digests(dataset: Dataset, photos: Iterable[LabelledPhoto]) -> Iterator[bytes]:
-    """What tells each photo's file from others: BLAKE2b of its bytes, of its name where it cannot be read."""
+    """A digest of each photo: BLAKE2b of its bytes, or of its name if it cannot be read."""
     for photo in photos:
         try:
             data = dataset.read(photo)
@@ -27,21 +27,23 @@ def digests(dataset: Dataset, photos: Iterable[LabelledPhoto]) -> Iterator[bytes
 def stratified(
     photos: Sequence[LabelledPhoto], digests: Sequence[bytes], shares: Mapping[str, float], seed: int = 0
 ) -> list[str]:
-    """The split of each photo: "train", or a name of ``shares``, which gives the part of each class that goes there.
+    """Split photos into "train" and the splits in ``shares``.
 
     Photos of the same digest, whatever their labels, stay together. A class of two or more different photos has one in
     "train" and one in the first of ``shares``, of three or more in the second too. Neither the order of the photos nor
     their paths matter.
-    Raises ValueError for shares that are no parts of one.
+
+    Raises:
+        ValueError: the shares are not parts of 1.
     """
     if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-        raise ValueError(f"shares must be above 0, and below 1 together, not {dict(shares)}")
+        raise ValueError(f"shares must be above 0, and their sum below 1, not {dict(shares)}")
     alike: defaultdict[bytes, list[int]] = defaultdict(list)
     for place, digest in enumerate(digests):
         alike[digest].append(place)
     room = _room(photos, alike.values(), shares)
     key = seed.to_bytes(8, "little", signed=True)
-    found = ["train"] * len(photos)
+    splits = ["train"] * len(photos)
     for digest in sorted(alike, key=lambda digest: blake2b(digest, key=key).digest()):
         labels = Counter(photos[place].label for place in alike[digest])
         for split in shares:
@@ -49,15 +51,15 @@ def stratified(
                 for label, count in labels.items():
                     room[label, split] -= count
                 for place in alike[digest]:
-                    found[place] = split
+                    splits[place] = split
                 break
-    return found
+    return splits
 
 
 def _room(
     photos: Sequence[LabelledPhoto], alike: Iterable[Sequence[int]], shares: Mapping[str, float]
 ) -> dict[tuple[str | None, str], int]:
-    """How many photos of each class go into each split; those without a class into none."""
+    """How many photos of each class go into each split; 0 for photos without a class."""
     counts = Counter(photo.label for photo in photos)
     different = Counter(label for places in alike for label in {photos[place].label for place in places})
     room = {}

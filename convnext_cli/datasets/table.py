@@ -1,4 +1,4 @@
-"""A table of paths and labels: CSV, TSV or parquet, with a column for the split or without."""
+"""A table of paths and labels: CSV, TSV or parquet, with or without a column for the split."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from convnext_cli.storage.reading import opened_file
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-# What columns are called, the first that is there counts.
+# Names of columns; the first that exists counts.
 PATHS = ("path", "file_name", "filename", "file", "filepath", "file_path", "image_path", "image", "img", "photo")
 LABELS = ("label", "class", "class_name", "category", "target", "wnid", "synset", "name")
 _SPLITS = ("split", "set", "subset", "partition")
-_CELL = 1 << 20  # characters; a longer cell is no path and no label
+_CELL = 1 << 20  # characters; a longer cell is neither a path nor a label
 _BATCH = 65536  # rows
-_HINT = "write CSV with the columns path,label; split is a third that may be there"
+_HINT = "write CSV with the columns path,label and, if you like, split"
 
 Cells = Sequence[str | None]
 Where = str  # for messages: "line 7"
 
 
 def read_text(path: str) -> Dataset:
-    """A CSV or TSV, UTF-8. With columns of unknown names, or no header, it is path, label (and split) in this order.
+    """Read a CSV or TSV in UTF-8. Without a header with known names, the columns are path, label (and split).
 
-    Raises ModelError for what is no such table.
+    Raises:
+        ModelError: the file is not such a table.
     """
     csv.field_size_limit(_CELL)
     try:
-        # bytes of paths that are not UTF-8 stay what they are
+        # bytes of paths that are not UTF-8 are kept
         with _opened(path) as file:
             first = file.readline()
             file.seek(0)
@@ -58,17 +59,26 @@ def _opened(path: str) -> io.TextIOWrapper:
 
 
 def read_parquet(path: str, source: Any, file: ParquetFile) -> Dataset:
-    """A parquet file of text columns. source: path or stream of the file. Raises ModelError when it lacks one."""
+    """Read a parquet file of text columns.
+
+    Args:
+        path: for messages.
+        source: path or stream of the file.
+        file: the open file.
+
+    Raises:
+        ModelError: a column is missing.
+    """
     names = file.schema_arrow.names
-    wanted = [names[place] for place in _columns(path, names) if place is not None]
+    columns = [names[place] for place in _columns(path, names) if place is not None]
 
     def rows() -> Iterator[tuple[Where, Cells]]:
-        yield "the schema", wanted
+        yield "the schema", columns
         number = count(1)
-        for group, name in product(range(file.num_row_groups), wanted):
+        for group, name in product(range(file.num_row_groups), columns):
             check_expansion(file, group, name)
-        for batch in with_dictionaries(source, file, wanted).iter_batches(_BATCH, columns=wanted):
-            for cells in zip(*(values(batch.column(name)) for name in wanted), strict=True):
+        for batch in with_dictionaries(source, file, columns).iter_batches(_BATCH, columns=columns):
+            for cells in zip(*(values(batch.column(name)) for name in columns), strict=True):
                 yield f"row {next(number)}", [None if cell is None else str(cell) for cell in cells]
 
     try:
@@ -79,14 +89,14 @@ def read_parquet(path: str, source: Any, file: ParquetFile) -> Dataset:
 
 def _dataset(path: str, photos: list[LabelledPhoto]) -> Dataset:
     if not photos:
-        raise ModelError(f"{path} names no photo", _HINT)
+        raise ModelError(f"{path} lists no photos", _HINT)
     sets = {photo.label: frozenset([photo.label] if photo.label else []) for photo in photos}
     decided, contradictory = without_contradictions((photo, sets[photo.label]) for photo in photos)
     return Dataset(path, "table", sorted_classes(decided), decided, contradictory=contradictory)
 
 
 def _photos(table: str, rows: Iterable[tuple[Where, Cells]]) -> Iterator[LabelledPhoto]:
-    known: dict[str, str] = {}  # one text a class, not one a photo
+    interned: dict[str, str] = {}  # one text a class, not one a photo
     folder = table.rpartition("/")[0] if is_url(table) else str(Path(table).parent)
     places: tuple[int, int, int | None] | None = None
     for where, cells in rows:
@@ -101,17 +111,21 @@ def _photos(table: str, rows: Iterable[tuple[Where, Cells]]) -> Iterator[Labelle
         text = (cells[label] or "").strip() and cells[label]
         yield LabelledPhoto(
             _resolved(folder, cells[path] or ""),
-            known.setdefault(text, text) if text else None,
+            interned.setdefault(text, text) if text else None,
             _split(table, where, cells[split]) if split is not None and split < len(cells) else None,
         )
 
 
 def _columns(table: str, header: Sequence[str]) -> tuple[int, int, int | None]:
-    """The places of path, label and split. Raises ModelError when they cannot be told."""
+    """The positions of path, label and split.
+
+    Raises:
+        ModelError: they cannot be found.
+    """
     names = [name.strip().casefold() for name in header]
 
-    def place(known: Iterable[str]) -> int | None:
-        return next((names.index(name) for name in known if name in names), None)
+    def place(accepted: Iterable[str]) -> int | None:
+        return next((names.index(name) for name in accepted if name in names), None)
 
     path, label, split = place(PATHS), place(LABELS), place(_SPLITS)
     if path is not None and label is not None:
@@ -120,8 +134,8 @@ def _columns(table: str, header: Sequence[str]) -> tuple[int, int, int | None]:
     if path is None and label is None and len(names) in (2, 3):
         return 0, 1, 2 if len(names) == 3 else None
     lacking = "path" if path is None else "label"
-    told = ", ".join(name[:40] or "(no name)" for name in header[:10])
-    raise ModelError(f"{table} has no column {lacking!r}; its columns are {told}", _HINT)
+    shown = ", ".join(name[:40] or "(no name)" for name in header[:10])
+    raise ModelError(f"{table} has no column {lacking!r}; its columns are {shown}", _HINT)
 
 
 def _is_photo(cell: str) -> bool:
@@ -129,7 +143,7 @@ def _is_photo(cell: str) -> bool:
 
 
 def _resolved(folder: str, path: str) -> str:
-    """Where a path of the table leads: from the table's folder, else from the present one. URLs lead where they say."""
+    """Resolve a path of the table: relative to the table's folder, else to the current one. URLs are unchanged."""
     if is_url(path) or is_url(folder):
         return path if is_url(path) else f"{folder}/{path.removeprefix('./')}"
     beside = str(Path(folder, path))
@@ -139,7 +153,7 @@ def _resolved(folder: str, path: str) -> str:
 def _split(table: str, where: Where, cell: Any) -> str | None:
     if cell is None or not cell.strip():
         return None
-    found = split_of(cell)
-    if found is None:
-        raise ModelError(f"{table}, {where}: {cell!r} is no split", "write train, val or test")
-    return found
+    split = split_of(cell)
+    if split is None:
+        raise ModelError(f"{table}, {where}: {cell!r} is not a split", "write train, val or test")
+    return split

@@ -1,6 +1,6 @@
-"""Which label files of a shard belong to which of its photos, by their names.
+"""Assigns the label files of a shard to its photos, by their names.
 
-WebDataset's sample is called by the text before the first dot, and the rest of a name is a field: ``a.jpg``,
+A sample of WebDataset is named by the text before the first dot, and the rest of a name is a field: ``a.jpg``,
 ``a.seg.png`` and ``a.cls`` are one sample. Photos have dots in their names too: ``22.05.png`` and ``22.06.png`` are
 two. So the longest common stem decides, and what the two names have beyond it must look like a field:
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-SUFFIXES = (".cls", ".json", ".txt")  # of label files; the first that is there counts
+SUFFIXES = (".cls", ".json", ".txt")  # of label files; the first that exists counts
 _MOST_CUTS = 16  # dots of a name that may end its stem
 Texts = Mapping[str, Sequence[str]]  # the texts of the label files of one stem, by suffix
 
@@ -23,17 +23,19 @@ Texts = Mapping[str, Sequence[str]]  # the texts of the label files of one stem,
 def labels(photos: Sequence[str], files: Mapping[str, Texts]) -> Iterator[frozenset[str]]:
     """The labels of each photo: one, none, or several that contradict each other.
 
-    photos: stems, which are names with their folder and without the last suffix. files: by stem.
+    Args:
+        photos: their stems, that is, names with the folder and without the last suffix.
+        files: the label files by stem.
     """
     owned = frozenset(photos)
     photo_fields = Counter(field for stem in owned for _, field in _splits(stem) if _is_field(field))
     spare = _spare(stem for stem in files if stem not in owned)
-    known: dict[frozenset[str], frozenset[str]] = {}  # one set a label, not one a photo
+    interned: dict[frozenset[str], frozenset[str]] = {}  # one set a label, not one a photo
     for stem in photos:
-        found = next(
-            (found for found in _candidates(stem, files, owned, photo_fields, spare) if found), frozenset[str]()
+        answer = next(
+            (answer for answer in _candidates(stem, files, owned, photo_fields, spare) if answer), frozenset[str]()
         )
-        yield known.setdefault(found, found)
+        yield interned.setdefault(answer, answer)
 
 
 def _candidates(
@@ -43,7 +45,7 @@ def _candidates(
     photo_fields: Counter[str],
     spare: Mapping[str, Sequence[str]],
 ) -> Iterator[frozenset[str]]:
-    """What the label files say of a photo, those with the longest common stem first."""
+    """The labels that label files give to a photo, beginning with the longest common stem."""
     for common, field in _splits(stem):
         if common in files and (not field or _is_field(field) or common not in owned):
             yield _distinct([files[common]])
@@ -52,7 +54,7 @@ def _candidates(
 
 
 def _spare(stems: Iterator[str]) -> Mapping[str, Sequence[str]]:
-    """Label files that no photo is called like, by the stem that is left without a field that occurs repeatedly."""
+    """Label files without a photo of their name, by their stem without a field that occurs several times."""
     splits = [(common, field, stem) for stem in stems for common, field in _splits(stem) if _is_field(field)]
     fields = Counter(field for _, field, _ in splits)
     spare = defaultdict[str, list[str]](list)
@@ -63,7 +65,7 @@ def _spare(stems: Iterator[str]) -> Mapping[str, Sequence[str]]:
 
 
 def _splits(stem: str) -> Iterator[tuple[str, str]]:
-    """A stem and no field, then ever shorter stems with ever longer fields."""
+    """The stem with no field, then shorter and shorter stems with longer and longer fields."""
     yield stem, ""
     start, cuts = stem.rfind("/") + 1, list[int]()
     while len(cuts) < _MOST_CUTS and (cut := stem.find(".", start)) >= 0:
@@ -88,8 +90,8 @@ def _distinct(files: Sequence[Texts]) -> frozenset[str]:
     first = next((suffix for suffix in SUFFIXES if texts[suffix]), None)
     if first is None:
         return frozenset()
-    found = frozenset(texts[first])
+    answers = frozenset(texts[first])
     if first == ".cls":
-        numbers = {text.isdecimal() for text in found}
-        found |= {text for text in texts[".json"] if text.isdecimal() in numbers}
-    return found
+        numbers = {text.isdecimal() for text in answers}
+        answers |= {text for text in texts[".json"] if text.isdecimal() in numbers}
+    return answers

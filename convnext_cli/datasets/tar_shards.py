@@ -1,7 +1,7 @@
 """Tar shards as WebDataset writes them: ``key.jpg`` beside ``key.cls``, ``key.json`` or ``key.txt``, read in place.
 
-The shards are gone through once, for names, labels and places; a photo's bytes are read when it is asked for. Names say
-which label file belongs to which photo (``tar_keys.py``). The label is the text of ``.cls``, else ``label``, ``class``
+The shards are read once, for names, labels and offsets; a photo's bytes are read when it is used. Names decide which
+label file belongs to which photo (``tar_keys.py``). The label is the text of ``.cls``, else ``label``, ``class``
 or ``cls`` of ``.json``, else the text of ``.txt``. A photo with two labels has none, and is reported.
 """
 
@@ -27,12 +27,12 @@ from convnext_cli.storage.addresses import is_url
 from convnext_cli.storage.reading import opened_file
 
 _FIELDS = ("label", "class", "cls", "class_name")
-_LONGEST = 1 << 16  # bytes; what is longer is no label
+_LONGEST = 1 << 16  # bytes; longer text is not a label
 _FIRST_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
 
 class TarSource:
-    """Photos by (shard, place, size)."""
+    """Photos by (shard, offset, size)."""
 
     def __init__(self, streams: Sequence[io.BufferedIOBase]) -> None:
         self._streams = streams
@@ -46,7 +46,7 @@ class TarSource:
                 self._streams[shard].seek(place)
                 return checked(self._streams[shard].read(size))
         except OSError:
-            raise PhotoError("corrupt", "the shard is damaged there") from None
+            raise PhotoError("corrupt", "the shard is damaged at this photo") from None
 
     def size(self, key: Any) -> int:
         return int(key[2])
@@ -57,23 +57,28 @@ class TarSource:
 
 
 def read(paths: Sequence[str], named: str) -> Dataset:
-    """The photos of shards, in their order. named: what the user called them.
+    """The photos of shards, in their order.
 
-    Raises ModelError for shards that are damaged, or hold no photo.
+    Args:
+        paths: of the shards.
+        named: the path that the user named, for messages.
+
+    Raises:
+        ModelError: a shard is damaged, or there are no photos.
     """
     streams: list[io.BufferedIOBase] = []
     labelled: list[tuple[LabelledPhoto, frozenset[str]]] = []
     passed_over: Counter[str] = Counter()
     for number, path in enumerate(paths):
         try:
-            stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source has it
+            stream = opened_file(path) if is_url(path) else Path(path).open("rb")  # noqa: SIM115 - the source keeps it open
             streams.append(stream)
             labelled += _photos(path, number, stream, passed_over)
         except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-            raise ModelError(f"{path} cannot be read as a tar: {error}", "fetch or write the file again") from error
+            raise ModelError(f"{path} cannot be read as a tar: {error}", "download or write the file again") from error
     photos, contradictory = without_contradictions(labelled)
     if not photos:
-        raise ModelError(f"there is no photo in {named}", "photos are files in the tar, as key.jpg beside key.cls")
+        raise ModelError(f"there are no photos in {named}", "put photos and labels into the tar as key.jpg and key.cls")
     classes = sorted_classes(photos)
     return Dataset(
         named, "tar", classes, photos, TarSource(streams), passed_over=passed_over, contradictory=contradictory
@@ -83,7 +88,7 @@ def read(paths: Sequence[str], named: str) -> Dataset:
 def _photos(
     path: str, shard: int, stream: io.BufferedIOBase, passed_over: Counter[str]
 ) -> Iterator[tuple[LabelledPhoto, frozenset[str]]]:
-    """The photos of a shard, none with a label yet, and the labels that its files give to each."""
+    """The photos of a shard, still without labels, each with the labels that the label files give to it."""
     word = _FIRST_WORD.match(os.path.basename(path))  # noqa: PTH119 - URLs
     split = split_of(word[0]) if word else None
     texts: dict[str, dict[str, list[str]]] = {}  # of label files, by stem and suffix
@@ -106,8 +111,8 @@ def _photos(
         else:
             passed_over[suffix or "no suffix"] += 1
     labels = tar_keys.labels([stem for _, stem, _ in names], texts)
-    for (name, _, place), found in zip(names, labels, strict=True):
-        yield LabelledPhoto(f"{path}/{name}", None, split, place), found
+    for (name, _, place), answers in zip(names, labels, strict=True):
+        yield LabelledPhoto(f"{path}/{name}", None, split, place), answers
 
 
 def _label(suffix: str, data: bytes) -> str | None:

@@ -16,11 +16,11 @@ from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_lik
 from convnext_cli.storage.addresses import is_url
 from convnext_cli.storage.reading import opened_file
 
-_HINT = "pack it again, or unpack it and name the folder"
+_HINT = "create the zip again, or unpack it and name the folder"
 
 
 class ZipSource:
-    """Members by their entry in the directory; ``zipfile`` lets several threads read."""
+    """Photos by their entry in the zip's directory; several threads may read."""
 
     def __init__(self, file: zipfile.ZipFile) -> None:
         self._file = file
@@ -36,17 +36,21 @@ class ZipSource:
 
 
 def read(path: str) -> Dataset:
-    """The photos of a zip. One folder around everything does not count. Raises ModelError when it has no photo."""
+    """The photos of a zip. A single folder around everything is ignored.
+
+    Raises:
+        ModelError: the zip is damaged, or has no photos.
+    """
     try:
         file = zipfile.ZipFile(opened_file(path) if is_url(path) else path)
     except (zipfile.BadZipFile, struct.error, NotImplementedError, OverflowError, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as a zip: {error}", _HINT) from error
     passed_over: Counter[str] = Counter()
-    found: dict[Parts, zipfile.ZipInfo] = {}
+    members: dict[Parts, zipfile.ZipInfo] = {}
     folders: set[Parts] = set()
     for member in file.infolist():
         parts = tuple(part for part in member.filename.split("/") if part)
-        # what packing programs and systems leave
+        # files that packing programs and systems add
         if not parts or "__MACOSX" in parts or any(part.startswith(".") for part in parts):
             continue
         # one around everything, the split and the class; a name can have thousands of parts
@@ -54,17 +58,17 @@ def read(path: str) -> Dataset:
         if member.is_dir():
             continue
         if _is_photo(file, member):
-            found[parts] = member
+            members[parts] = member
         else:
             passed_over[Path(parts[-1]).suffix.lower() or "no suffix"] += 1
-    if not found:
+    if not members:
         file.close()
-        raise ModelError(f"there is no photo in {path}", "name a zip that has a folder of photos for each class")
-    outer = _around(list(found))
-    how = layout(parts[outer:] for parts in found)
+        raise ModelError(f"there are no photos in {path}", "name a zip that has a folder of photos for each class")
+    outer = _around(list(members))
+    how = layout(parts[outer:] for parts in members)
     photos = tuple(
         LabelledPhoto(f"{path}/{'/'.join(parts)}", *how.place(parts[outer:]), member)
-        for parts, member in sorted(found.items(), key=lambda item: item[0])
+        for parts, member in sorted(members.items(), key=lambda item: item[0])
         if parts[outer] not in how.aside
     )
     classes = sorted_classes(photos, _class_folders({parts[outer:] for parts in folders}, how))
@@ -82,7 +86,7 @@ def _is_photo(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
 
 
 def _around(paths: list[Parts]) -> int:
-    """How many folders lie around everything, the classes not counted."""
+    """How many folders are around everything, not counting the classes."""
     if len({parts[0] for parts in paths}) > 1 or min(map(len, paths)) < 3:
         return 0
     return 0 if layout(paths).split else 1

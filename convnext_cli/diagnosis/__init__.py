@@ -1,4 +1,4 @@
-"""What is installed here, what it can use, and whether it computes what it should; what ``convnext doctor`` shows."""
+"""The checks of ``convnext doctor``: installed libraries, usable devices, and correct answers."""
 
 from convnext_cli.diagnosis.report import Check, Diagnosis, Problem, diagnose
 

@@ -89,7 +89,7 @@ class Folders:
 
 
 def this_machine() -> dict[str, Any]:
-    """The program, Python, and the processor; ``usable_threads`` is what affinity and quota leave."""
+    """The program, Python, and the processor; ``usable_threads`` is limited by affinity and quota."""
     return {
         "convnext": __version__,
         "python": platform.python_version(),
@@ -103,8 +103,8 @@ def libraries() -> list[Library]:
     return [Library(name, machine.version_of(name), purpose, install) for name, (purpose, install) in LIBRARIES.items()]
 
 
-def is_there(module: str) -> bool:
-    """Whether a module can be found; whether it can be imported is seen by doing it."""
+def is_installed(module: str) -> bool:
+    """Whether a module is installed; importing it may still fail."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):

@@ -1,7 +1,7 @@
-"""What one engine can use here, and whether it computes what it should. Runs in a process of its own.
+"""Probes one engine: the devices that it can use, and whether its answers are correct. It runs in its own process.
 
-A library built for another processor, or a driver, may end the process or never come back; the one that asked has then
-read how far it came. Each line of standard output is a JSON object: {"facts": …} once, {"device": …} for each,
+A library for another processor, or a driver, may crash the process or hang; the parent has then read all results so
+far. Each line of standard output is a JSON object: {"facts": …} once, {"device": …} for each,
 {"trying": …} before and {"check": …} after each check, or {"broken": …}.
 """
 
@@ -25,18 +25,18 @@ from convnext_cli.runtimes import reference
 from convnext_cli.runtimes.protocol import Engine
 
 Say = Callable[[dict[str, Any]], None]
-_PHOTOS = 9  # on a GPU, one more than what is replayed (cuda_graphs.LARGEST)
+_PHOTOS = 9  # on a GPU, one more than the largest batch that is replayed (cuda_graphs.LARGEST)
 # The stored answer has nine decimals.
 _TOLERANCE = reference.TOLERANCE | {"float64": 1e-8}
 
 
 def main(engine: str, threads: int) -> None:
-    """Tell all of one engine on standard output, which nobody else may write to."""
-    told = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    """Print the results for one engine on standard output, to which nothing else is written."""
+    report = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
 
     def say(line: dict[str, Any]) -> None:
-        print(json.dumps(line), file=told)
+        print(json.dumps(line), file=report)
 
     try:
         PROBES[engine](say, threads)
@@ -45,11 +45,11 @@ def main(engine: str, threads: int) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """An error in one line."""
+    """An error as one line."""
     if isinstance(error, ConvNextError):
         return error.message
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'without a word'}"[:300]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
 # torch ----------------------------------------------------------------------------------------------------------------
@@ -81,15 +81,15 @@ def probe_torch(say: Say, threads: int) -> None:
     for name in names:
         device: dict[str, Any] = {"name": name, "description": "", "memory_bytes": None}
         if name.startswith("cuda"):
-            found = torch.cuda.get_device_properties(name)
-            capability = (found.major, found.minor)
-            device |= {"description": found.name, "memory_bytes": found.total_memory}
+            properties = torch.cuda.get_device_properties(name)
+            capability = (properties.major, properties.minor)
+            device |= {"description": properties.name, "memory_bytes": properties.total_memory}
             if torch.version.cuda:
                 device |= {"capability": "{}.{}".format(*capability)}
                 device |= {"has_kernels": devices.has_kernels(capability, built_for)}
         elif name == "xpu":
-            properties = torch.xpu.get_device_properties(0)
-            device |= {"description": properties.name, "memory_bytes": properties.total_memory}
+            xpu = torch.xpu.get_device_properties(0)
+            device |= {"description": xpu.name, "memory_bytes": xpu.total_memory}
         say({"device": device})
     path = _bundled()
     for name in names:
@@ -103,7 +103,7 @@ def probe_torch(say: Say, threads: int) -> None:
 
 
 class _Exact:
-    """network.py in float64: what the stored answer was made by."""
+    """network.py in float64, which made the stored answer."""
 
     dtype = "float64"
 
@@ -113,8 +113,8 @@ class _Exact:
         from convnext_cli import checkpoints
         from convnext_cli.model.network import build
 
-        found = checkpoints.load(path, dtype=torch.float64)
-        self._network = build(found.card.config, found.tensors)
+        checkpoint = checkpoints.load(path, dtype=torch.float64)
+        self._network = build(checkpoint.card.config, checkpoint.tensors)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         import torch
@@ -175,8 +175,8 @@ def probe_onnxruntime(say: Say, threads: int) -> None:
     def engine(device: str) -> Engine:
         from convnext_cli.runtimes.onnx import graph
 
-        made = graph.graph(card.config, arrays, card).SerializeToString()
-        return OnnxRuntimeEngine(made, card, device=device, threads=threads, dtype="float32")
+        program = graph.graph(card.config, arrays, card).SerializeToString()
+        return OnnxRuntimeEngine(program, card, device=device, threads=threads, dtype="float32")
 
     for name in names:
         _check(say, "onnxruntime", name, "float32", lambda name=name: engine(name))  # type: ignore[misc]
@@ -193,64 +193,68 @@ PROBES: dict[str, Callable[[Say, int], None]] = {
 
 
 def _check(say: Say, engine: str, device: str, dtype: str, make: Callable[[], Any]) -> None:
-    """Hold an engine's answers to the reference input, alone and among others, against the stored answer."""
-    told: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
-    say({"trying": told})
+    """Compare an engine's answers to the reference input, alone and in a batch, with the stored answer."""
+    result: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
+    say({"trying": result})
     start = time.perf_counter()
     try:
-        told |= _verdict(make, dtype, 2 if device == "cpu" else _PHOTOS)
+        result |= _verdict(make, dtype, 2 if device == "cpu" else _PHOTOS)
     except Exception as error:
-        told |= {"verdict": "failed", "reason": reason(error)}
-        # no device has to know every precision; float32 is what all rests on
+        result |= {"verdict": "failed", "reason": reason(error)}
+        # a device need not support every precision; only float32 is required
         unknown = isinstance(error, NotImplementedError | TypeError) and dtype != "float32"
         if unknown or (isinstance(error, UnavailableError) and engine != "torch"):
-            told["verdict"] = "skipped"
+            result["verdict"] = "skipped"
         if isinstance(error, ConvNextError):
-            told["hint"] = error.hint
-    say({"check": told | {"seconds": round(time.perf_counter() - start, 3)}})
+            result["hint"] = error.hint
+    say({"check": result | {"seconds": round(time.perf_counter() - start, 3)}})
 
 
 def _verdict(make: Callable[[], Any], dtype: str, count: int) -> dict[str, Any]:
-    photo, wanted = _reference()
+    photo, expected = _reference()
     photos = np.repeat(photo, count, 0)
     engine = make()
     with contextlib.closing(engine):
         one = np.concatenate([engine(photos[:1]), engine(photos[:1])])
         many = engine(photos)
-        difference = max(reference.difference(row[None], wanted) for row in (*one, *many))
-        top1 = bool((np.concatenate([one, many]).argmax(-1) == wanted.argmax()).all())
+        difference = max(reference.difference(row[None], expected) for row in (*one, *many))
+        top1 = bool((np.concatenate([one, many]).argmax(-1) == expected.argmax()).all())
         computed = engine.dtype
-    found: dict[str, Any] = {"difference": difference if np.isfinite(difference) else None, "top1_equal": top1}
+    verdict: dict[str, Any] = {"difference": difference if np.isfinite(difference) else None, "top1_equal": top1}
     if computed != dtype:
-        return found | {"verdict": "wrong", "reason": f"it computes in {computed} when asked for {dtype}"}
+        return verdict | {"verdict": "wrong", "reason": f"it computes in {computed} when asked for {dtype}"}
     if difference > _TOLERANCE[dtype]:
-        off = f"it differs by {difference:.1e} of the range of the scores" if np.isfinite(difference) else "no number"
-        return found | {"verdict": "wrong", "reason": f"{off}; at most {_TOLERANCE[dtype]:.0e} is rounding"}
-    return found | {"verdict": "ok", "reason": ""}
+        off = (
+            f"it differs by {difference:.1e} of the range of the scores"
+            if np.isfinite(difference)
+            else "not a finite number"
+        )
+        return verdict | {"verdict": "wrong", "reason": f"{off}; at most {_TOLERANCE[dtype]:.0e} is rounding"}
+    return verdict | {"verdict": "ok", "reason": ""}
 
 
 def _bundled() -> Path:
     path = zoo.local_files.bundled()
     if path is None:
-        raise UnavailableError("the bundled model is missing", "install convnext-cli again")
+        raise UnavailableError("the bundled model is missing", "pip install --force-reinstall convnext-cli")
     return path
 
 
 def _reference() -> tuple[np.ndarray, np.ndarray]:
-    """The reference input, (1, 3, H, W), and what network.py answers in float64, (1, classes)."""
+    """The reference input, (1, 3, H, W), and the answer of network.py in float64, (1, classes)."""
     path = _bundled()
     card = zoo.local_files.embedded_card(path)
     answer = path.with_name("reference.json")
     if card is None or not answer.is_file():
-        raise UnavailableError(f"{answer.name} is missing", "install convnext-cli again")
+        raise UnavailableError(f"{answer.name} is missing", "pip install --force-reinstall convnext-cli")
     stored = json.loads(answer.read_text("utf-8"))
     if stored["sha256"] != card.sha256:
-        raise UnavailableError(f"{answer.name} is of other weights", "install convnext-cli again")
+        raise UnavailableError(f"{answer.name} belongs to other weights", "pip install --force-reinstall convnext-cli")
     return reference.reference_input(*card.recipe.size), np.array(stored["logits"])
 
 
 def answers(lines: str) -> Iterator[dict[str, Any]]:
-    """What a process has told, as far as it came."""
+    """The results that a process printed, complete lines only."""
     for line in lines.splitlines():
         with contextlib.suppress(ValueError):
             yield json.loads(line)

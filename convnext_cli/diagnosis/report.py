@@ -1,4 +1,4 @@
-"""Diagnosis: all that ``convnext doctor`` tells, gathered in the process that asks and in one for each engine."""
+"""Diagnosis: the results of ``convnext doctor``, from this process and one process for each engine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from convnext_cli.base.threads import usable_threads
 from convnext_cli.diagnosis import installed
 
 Verdict = Literal["ok", "wrong", "failed", "skipped"]
-_PATIENCE = 300  # seconds for all that one engine is asked
-# The modules are those that this process sees, however it was started.
+_PATIENCE = 300  # seconds for all checks of one engine
+# The process sees the same modules as this one.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
     "from convnext_cli.diagnosis.probe import main; main(sys.argv[2], int(sys.argv[3]))"
@@ -27,9 +27,16 @@ _START = (
 
 @dataclass(frozen=True)
 class Check:
-    """Whether an engine's answer to the reference input is that of network.py in float64.
+    """The check of an engine's answer to the reference input against that of network.py in float64.
 
-    difference: the largest of a logit, as a share of the logits' range; None where there is no finite answer.
+    Args:
+        engine, device, dtype: the engine that was checked.
+        verdict: the result.
+        reason: why it is not "ok".
+        difference: the largest of a logit, as a share of the logits' range; None if the answer is not finite.
+        top1_equal: whether the best class is the same.
+        seconds: the time of the check.
+        hint: how to fix a failure.
     """
 
     engine: str
@@ -45,7 +52,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and what to do. fails: whether something that should work does not."""
+    """A problem, and how to fix it.
+
+    Args:
+        what: the problem.
+        hint: how to fix it.
+        fails: whether something that should work does not; otherwise it is a note.
+    """
 
     what: str
     hint: str
@@ -83,11 +96,15 @@ class Diagnosis:
 
 
 def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
-    """Look at everything; raises nothing. say: called with the name of each engine before it is tried."""
+    """Check everything. Errors become problems in the result.
+
+    Args:
+        say: called with the name of each engine before it is tried.
+    """
     engines, checks = [], list[Check]()
     for name, install in installed.ENGINES.items():
         engine: dict[str, Any] = {"name": name, "version": machine.version_of(name), "install": install}
-        engine |= {"installed": installed.is_there(name), "error": None, "facts": {}, "devices": []}
+        engine |= {"installed": installed.is_installed(name), "error": None, "facts": {}, "devices": []}
         if engine["installed"]:
             say(name)
             checks += _ask(engine)
@@ -98,7 +115,7 @@ def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
 
 
 def _ask(engine: dict[str, Any]) -> list[Check]:
-    """Fill in what the probe of an engine tells, and give its checks."""
+    """Add the results of an engine's probe to its entry, and return its checks."""
     checks, trying = list[Check](), None
     lines, end = _run(engine["name"])
     for line in lines:
@@ -122,7 +139,7 @@ def _ask(engine: dict[str, Any]) -> list[Check]:
 
 
 def _run(engine: str) -> tuple[list[dict[str, Any]], str]:
-    """The lines of an engine's probe, and how it ended where that was not by itself."""
+    """The lines of an engine's probe, and how it ended; "" if it ended normally."""
     from convnext_cli.diagnosis.probe import answers
 
     command = [sys.executable, "-c", _START, json.dumps(sys.path), engine, str(usable_threads())]
@@ -140,13 +157,13 @@ def _run(engine: str) -> tuple[list[dict[str, Any]], str]:
         end = f"the process was ended by {name}"
     elif done.returncode:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        end = f"the process ended with status {done.returncode}: {words[-1] if words else 'without a word'}"
+        end = f"the process ended with status {done.returncode}: {words[-1] if words else 'no message'}"
     return list(answers(done.stdout.decode("utf-8", "replace"))), end
 
 
 def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Problem]:
     if zoo.local_files.bundled() is None:
-        yield Problem("the bundled model is missing", "install convnext-cli again")
+        yield Problem("the bundled model is missing", "pip install --force-reinstall convnext-cli")
     for engine in engines:
         name, facts = engine["name"], engine["facts"]
         if not engine["installed"] and name == "torch":
@@ -156,16 +173,16 @@ def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Problem]:
             yield Problem(f"{name} is installed, but does not run: {engine['error']}", again)
         if facts.get("why_no_cuda") and facts.get("driver"):
             yield Problem(
-                f"no GPU can be used, though there is a driver: {facts['why_no_cuda']}",
-                "look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+                f"the GPU cannot be used, although there is a driver: {facts['why_no_cuda']}",
+                "check nvidia-smi and CUDA_VISIBLE_DEVICES",
                 fails=False,
             )
         for device in engine["devices"]:
             if device.get("has_kernels") is False:
                 gpu = f"{device['name']} ({device['description']}, capability {device['capability']})"
                 yield Problem(
-                    f"this torch has no code for {gpu}, but for {', '.join(facts['architectures'])}",
-                    "install a torch that is built for it, or take -d cpu",
+                    f"this torch has no code for {gpu}, only for {', '.join(facts['architectures'])}",
+                    "install a torch that is built for it, or use -d cpu",
                 )
 
 
@@ -173,10 +190,10 @@ def _of_checks(checks: list[Check]) -> Iterator[Problem]:
     for check in checks:
         if check.verdict in ("wrong", "failed"):
             where = f"{check.engine} on {check.device} in {check.dtype}"
-            other = "take another --dtype or -d cpu" if check.device != "cpu" else "take another --engine or --dtype"
-            says = "answers wrongly" if check.verdict == "wrong" else "fails"
+            other = "use another --dtype or -d cpu" if check.device != "cpu" else "use another --engine or --dtype"
+            says = "gives wrong answers" if check.verdict == "wrong" else "fails"
             yield Problem(
-                f"{where} {says}: {check.reason}", check.hint or f"{other}; pip install --upgrade {check.engine}"
+                f"{where} {says}: {check.reason}", check.hint or f"pip install --upgrade {check.engine}, or {other}"
             )
 
 
