@@ -210,7 +210,7 @@ def test_nothing_there(convnext: Run, tmp_path: Path) -> None:
     ("arguments", "status", "said"),
     [
         ([], 2, "Name at least one photo"),
-        (["-0", CAT], 2, "-0 belongs to --files-from"),
+        (["-0", CAT], 2, "-0 only applies to --files-from"),
         (["--json", "-f", "csv", CAT], 2, "exclude each other"),
         (["-o", "x.xyz", CAT], 2, "cannot be told from its name"),
         (["-o", "no/such/folder/x.csv", CAT], 74, "does not exist"),
@@ -227,11 +227,11 @@ def test_nothing_there(convnext: Run, tmp_path: Path) -> None:
         (["--softmax", "--logits", CAT], 2, "exclude each other"),
         (["--colour", CAT], 2, "No such option"),
         (["-m", "convnext_tny", CAT], 3, "convnext_tiny"),
-        (["-m", "no/such/file.pth", CAT], 3, "no file"),
+        (["-m", "no/such/file.pth", CAT], 3, "does not exist"),
         (["-m", "convnext_large.fb_in1k", CAT], 3, "convnext models pull convnext_large.fb_in1k"),
         (["-d", "cuda:99", CAT], 4, "here are:"),
         (["--labels", "no-such-labels.txt", CAT], 3, "no-such-labels"),
-        (["http://localhost/cat.jpg"], 2, "never fetched"),
+        (["http://localhost/cat.jpg"], 2, "not fetched"),
     ],
 )
 def test_errors(convnext: Run, arguments: list[str], status: int, said: str) -> None:

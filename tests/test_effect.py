@@ -65,7 +65,7 @@ REFUSED = [
     (["label", "-q", "-vv", "-o", "x.csv", CAT], "exclude each other"),
     (["evaluate", "-q", "-v", "labelled"], "exclude each other"),
     (["bench", "-q", "-v"], "exclude each other"),
-    (["classify", "-0", CAT], "-0 belongs to --files-from"),
+    (["classify", "-0", CAT], "-0 only applies to --files-from"),
     (["classify", "--overwrite", CAT], "--overwrite is for -o"),
     (["classify", "--overwrite", "-o", "-", CAT], "--overwrite is for -o"),
     (["classify", "--show", CAT], "--show draws on a terminal"),
@@ -73,9 +73,9 @@ REFUSED = [
     (["classify", "--show", "-o", "x.csv", CAT], "--show"),
     (["classify", "--softmax", "--sigmoid", CAT], "exclude each other"),
     (["classify", "--json", "-f", "csv", CAT], "exclude each other"),
-    (["label", "-0", "-o", "x.csv", CAT], "-0 belongs to --files-from"),
+    (["label", "-0", "-o", "x.csv", CAT], "-0 only applies to --files-from"),
     *(
-        (["label", *walking, "-o", "x.csv", CAT], f"{walking[0]} is for folders")
+        (["label", *walking, "-o", "x.csv", CAT], f"{walking[0]} only applies to folders")
         for walking in (["--depth", "1"], ["--hidden"], ["--follow"], ["--include", "*"], ["--exclude", "*.x"])
     ),
     (["label", "--mix", "--relabel", "-o", "x.csv", CAT], "exclude each other"),
@@ -122,8 +122,8 @@ REFUSED = [
     (["label", "--cluster", "auto", "--xmp-root", "Mine", "-o", "x", "labelled"], "--xmp-root is for --xmp"),
     (["label", "--cluster", "auto", "-f", "csv", "-o", "x", "labelled"], "a cluster writes parquet"),
     (["label", "--cluster", "auto", "--overwrite", "--relabel", "-o", "x", "labelled"], "--overwrite labels all"),
-    (["label", "--cluster", "auto", "-0", "-o", "x", "labelled"], "-0 belongs to --files-from"),
-    (["label", "--cluster", "auto", "--depth", "1", "-o", "x", CAT], "--depth is for folders"),
+    (["label", "--cluster", "auto", "-0", "-o", "x", "labelled"], "-0 only applies to --files-from"),
+    (["label", "--cluster", "auto", "--depth", "1", "-o", "x", CAT], "--depth only applies to folders"),
     (["label", "--cluster", "auto", "--pull", "--offline", "-o", "x", "labelled"], "exclude each other"),
     (["label", "--cluster", "auto", "-o", "x", "-"], "convnext classify -"),
     (["label", "--overwrite", "--relabel", "-o", "x.csv", CAT], "--overwrite labels all"),
@@ -198,7 +198,7 @@ def test_what_agrees_with_the_file_is_accepted(convnext: Run, exports: Path) -> 
     [
         ({"mean": 0.5}, "--mean cannot change it"),
         ({"size": 64}, "--size cannot change it"),
-        ({"preprocessing": Preprocessing(size=(32, 32), resize_to=(32, 32))}, "other preprocessing cannot change it"),
+        ({"preprocessing": Preprocessing(size=(32, 32), resize_to=(32, 32))}, "cannot be replaced"),
     ],
 )
 def test_python_refuses_preprocessing_that_is_inside(exports: Path, options: dict[str, object], words: str) -> None:
@@ -215,7 +215,7 @@ def test_python_refuses_preprocessing_that_is_inside(exports: Path, options: dic
         ({"crop_pct": 95}, "--crop-pct must be"),
         ({"resize_mode": "stretch"}, "must be one of"),
         ({"scores": "probabilities"}, "scores must be one of"),
-        ({"min_score": 50}, "but scores are from 0 to 1"),
+        ({"min_score": 50}, "but scores are between 0 and 1"),
         ({"min_score": float("nan")}, "must be a number"),
         ({"min_score": "0.5"}, "must be a number"),
         ({"floors": {"tabby": 60}}, "the floor of 'tabby'"),

@@ -190,7 +190,7 @@ def test_json_says_all(convnext: Run, model: Path, tmp_path: Path) -> None:
         (["-o", "a.onnx", "--calibrate", "."], 2, "--dtype int8 and --calibrate FOLDER go together"),
         (["-o", "a.onnx", "--check-on", "."], 2, "no photos"),
         (["-o", "a.onnx", "--check-on", ".", "--no-check"], 2, "exclude"),
-        (["-o", "a.onnx", "-m", "nothing.safetensors"], 3, "no file"),
+        (["-o", "a.onnx", "-m", "nothing.safetensors"], 3, "does not exist"),
     ],
 )
 def test_refusals_leave_nothing(

@@ -188,7 +188,7 @@ def test_what_cannot_take_effect_is_refused(values: dict[str, Any], message: str
     ("values", "message"),
     [
         ({"watch": True, "photos": PhotoSelection(paths=("photos/a.jpg",))}, "--watch needs a folder"),
-        ({"photos": PhotoSelection(paths=("photos/a.jpg",), depth=1)}, "--depth is for folders"),
+        ({"photos": PhotoSelection(paths=("photos/a.jpg",), depth=1)}, "--depth only applies to folders"),
         ({"photos": PhotoSelection(files_from="nowhere")}, "'nowhere' cannot be read"),
         ({"sort": SortRequest(into="photos/a.jpg")}, "not a folder"),
         ({"report": "s3://bucket/page.html"}, "is a URL"),
@@ -210,8 +210,8 @@ def test_what_cannot_be_done_is_refused_before_a_model_is_opened(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"paths": "photos"}, "paths are several"),
-        ({"paths": ("a",), "null": True}, "-0 belongs to --files-from"),
+        ({"paths": "photos"}, "must be a tuple"),
+        ({"paths": ("a",), "null": True}, "-0 only applies to --files-from"),
         ({"paths": ("-",), "files_from": "-"}, "not both"),
         ({"paths": ("https://host/a.jpg",), "offline": True}, "not on this machine"),
     ],

@@ -110,7 +110,7 @@ def test_columns_go_before_a_name_is_cut(convnext: Run, monkeypatch: pytest.Monk
     assert len(lines) == 2 + len(zoo.entries()), "one line each"
     assert lines[0].split() == ["name", "MB", "top-1", "where"]
     assert max(map(len, lines)) <= 80
-    assert "wider screen, or --json: params M, GMACs, licence" in done.err
+    assert "wider screen, or --json, also shows: params M, GMACs, licence" in done.err
 
 
 def test_a_screen_without_room_for_a_row_shows_two_lines_a_model(

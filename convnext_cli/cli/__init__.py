@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
     from convnext_cli.base.guardian import LastWords
 
-# Name, and the line that --help shows; the command is the object of the same name in the module of that name.
+# Name, and the line in --help; the command is the object of the same name in the module of that name.
 COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
-    "label": "Label a folder of any size into a file, and lose nothing.",
-    "evaluate": "Measure a model's answers on labelled photos.",
+    "label": "Label a folder of any size into a file, and resume after an interruption.",
+    "evaluate": "Measure a model's accuracy on labelled photos.",
     "train": "Train a network on labelled photos, with your own labels.",
     "models": "List, inspect, pull and choose model weights.",
-    "export": "Write a model as a file for another program, and prove it.",
+    "export": "Export a model to a file for another program, and check it.",
     "convert": "Rewrite weights in another library's layout.",
-    "prepare": "Make a model's engines for this machine, and measure them.",
+    "prepare": "Prepare a model's engines for this machine, and measure them.",
     "bench": "Measure how fast models run here.",
     "benchmark": "The same as bench.",
     "doctor": "Check this installation: engines, devices, libraries.",
@@ -49,8 +49,8 @@ Examples:
 
 \b
 Exit status: 0 all done · 1 done, some photos failed · 2 usage · 3 model or
-labels unusable · 4 device or library not there · 5 network · 74 output not
-writable · 130 interrupted
+labels unusable · 4 device or library missing · 5 network · 70 bug · 74 output
+not writable · 130 interrupted
 """
 
 
@@ -59,14 +59,14 @@ _LEAST_MEMORY = 500 * 10**6  # bytes of addresses
 
 
 class _PipeClosedError(Exception):
-    """The reader of standard output (``head``) has what it wanted."""
+    """The reader of standard output, such as ``head``, has closed it."""
 
 
-_OWN = ("-h", "--help", "-V", "--version")  # options before which no command is needed
+_OWN = ("-h", "--help", "-V", "--version")  # options that need no command
 
 
 class Commands(Group):
-    """Commands by name, from the table alone."""
+    """The group of all commands, which are imported only when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -88,7 +88,7 @@ class Commands(Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands, from the table alone, and the files that the short form takes."""
+        """Complete commands, from the table alone, and files, for the short form."""
         from click.shell_completion import CompletionItem
 
         if incomplete.startswith("-"):
@@ -103,9 +103,10 @@ class Commands(Group):
         return super().parse_args(ctx, args)
 
     def _is_short(self, ctx: click.Context, args: list[str]) -> bool:
-        """Whether photos come where a command would: alone, or behind options of `classify`.
+        """Whether photos come in place of a command: alone, or after options of `classify`.
 
-        Raises UsageError for options before another command.
+        Raises:
+            UsageError: options come before another command.
         """
         if _is_command(args[0]):
             return False
@@ -117,7 +118,7 @@ class Commands(Group):
         assert classify is not None
         try:
             values, _, _ = classify.make_parser(click.Context(classify, resilient_parsing=True)).parse_args(list(args))
-        except click.UsageError:  # which `classify` says better
+        except click.UsageError:  # `classify` reports it better
             values = {}
         paths = values.get("paths")
         words = paths if isinstance(paths, tuple) else ()
@@ -147,10 +148,10 @@ class Commands(Group):
 
 
 def _check_memory() -> None:
-    """Raise UnavailableError under a limit with which no network runs.
+    """Raise UnavailableError if the memory limit is too low to run a network.
 
-    The library behind NumPy ends the process where it lacks memory, and where no thread can be started it raises the
-    signal of Ctrl-C. So this is found before NumPy is imported.
+    The library behind NumPy ends the process when it lacks memory, and raises SIGINT when it cannot start a thread. So
+    the limit is checked before NumPy is imported.
     """
     try:
         import resource
@@ -159,9 +160,9 @@ def _check_memory() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if 0 <= limit < _LEAST_MEMORY:
         raise UnavailableError(
-            f"there is not enough memory: the limit is {limit // 10**6} MB, and no network runs in less than "
+            f"there is not enough memory: the limit is {limit // 10**6} MB, and a network needs at least "
             f"{_LEAST_MEMORY // 10**6} MB",
-            "raise the limit (ulimit -v)",
+            "raise the limit: ulimit -v unlimited",
         )
 
 
@@ -174,7 +175,7 @@ def _is_path(word: str) -> bool:
         return True
     try:
         os.lstat(word)
-    except PermissionError:  # something in a folder that may not be looked into
+    except PermissionError:  # a name in a folder that may not be read
         return True
     except (OSError, ValueError):
         return False
@@ -186,22 +187,22 @@ def _is_path(word: str) -> bool:
 def convnext() -> None:
     """Label photos with any ConvNeXt weights.
 
-    Called with a photo alone, it labels it.
+    `convnext PHOTO` labels a photo.
     """
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with the documented exit status."""
     process.own()
-    open_closed_streams()  # first, so that nothing else takes the place of a stream
+    open_closed_streams()  # first, so that no other file gets the number of a stream
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a screen that lacks a sign shows another, and stops nothing
+        if isinstance(stream, io.TextIOWrapper):  # replace characters that the terminal lacks
             stream.reconfigure(errors="replace")
-    interruption.guard(_speak)  # asked to stop is asked to stop: finished work is kept
+    interruption.guard(_speak)  # SIGTERM is treated like Ctrl-C: finished work is kept
     status = run(list(sys.argv[1:] if args is None else args))
     if "torch" in sys.modules or status == 130 or _threads_hang() or _ends_by_status():
-        # All is written and closed. Taking the interpreter down with torch in it costs half a second for nothing, and
-        # after an interruption, or beside a decoder that hangs, threads may still be at work, which can crash.
+        # All is written and closed. Shutting down the interpreter with torch loaded would cost half a second, and after
+        # an interruption, or beside a decoder that hangs, threads may still be running, which can crash.
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -221,13 +222,13 @@ def _interrupted() -> int:
 
 
 def _threads_hang() -> bool:
-    """Whether decoders of photos that were given up are still at work."""
+    """Whether threads still work on photos that were given up."""
     decoders = sys.modules.get("convnext_cli.predict.decode_threads")
     return decoders is not None and decoders.left_alone() > 0
 
 
 def _ends_by_status() -> bool:
-    """Whether the C library's own way to end the process has a status of its own."""
+    """Whether the process would end with a status of the C library's own."""
     witness = sys.modules.get("convnext_cli.cli.witness")
     return witness is not None and witness.ends_by_status
 
@@ -246,7 +247,7 @@ def run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage(error)
     except Exception as error:
-        # a library in C that is interrupted while it is imported swallows that, and is of no more use
+        # a C library that is interrupted during its import hides the interruption, and cannot be used any more
         if isinstance(error, ImportError) and interruption.was_asked():
             return _interrupted()
         if debug:
@@ -255,7 +256,7 @@ def run(args: list[str]) -> int:
             render.traceback()
         return _reported(error)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of libraries in Rust, which is no Exception
+        if type(error).__name__ != "PanicException":  # of libraries in Rust; it is not an Exception
             raise
         return _reported(RuntimeError(str(error)))
 
@@ -263,28 +264,30 @@ def run(args: list[str]) -> int:
 def _reported(error: Exception) -> int:
     """Report what a command raised, and return the exit status."""
     if isinstance(error, ConvNextError):
-        return _told(error.message, error.hint, error.exit_status)
+        return _report_error(error.message, error.hint, error.exit_status)
     if lacks_memory(error):
-        return _told("there is not enough memory", "end other programs, or raise the limit (ulimit -v)", 4)
+        return _report_error("there is not enough memory", "close other programs, or raise the limit (ulimit -v)", 4)
     if isinstance(error, OSError) and error.filename is None and error.errno == errno.EBADF:
-        return _told("standard output is closed", "name a file with -o, or leave standard output open", 74)
+        return _report_error("standard output is closed", "name a file with -o, or leave standard output open", 74)
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-        return _told(f"the output cannot be written: {error.strerror}", "free some space, or write elsewhere", 74)
+        return _report_error(
+            f"the output cannot be written: {error.strerror}", "free some space, or write elsewhere", 74
+        )
     if isinstance(error, RecursionError):
-        return _told("the data are nested too deeply", "write the file again", 3)
-    return _told(
+        return _report_error("the data is nested too deeply", "write the file again with less nesting", 3)
+    return _report_error(
         f"unexpected {type(error).__name__}: {error}",
-        "this is a defect of convnext; run again with CONVNEXT_DEBUG=1 and report what it prints",
+        "this is a bug in convnext: run the command again with CONVNEXT_DEBUG=1, and report the output",
         70,
     )
 
 
-def _told(message: str, hint: str | None, status: int) -> int:
+def _report_error(message: str, hint: str | None, status: int) -> int:
     from convnext_cli.cli import render
 
     with suppress(OSError):  # a full disk may hold standard error too
         render.error(message, hint)
-    # what Python still holds for a broken standard output must not raise again at exit
+    # data that Python still buffers for a closed standard output must not raise again at exit
     with suppress(OSError):
         sys.stdout.flush()
         return status
@@ -299,11 +302,11 @@ def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "convnext"
     message = error.format_message().replace("\n\t", " ")  # choices, which click lists one a line
-    return _told(message, f"{command} --help lists the options", error.exit_code)
+    return _report_error(message, f"{command} --help lists the options", error.exit_code)
 
 
 def _pipe_closed() -> int:
-    """Nothing is written any more, and Python's last flush must not complain."""
+    """Discard further output, so that Python's last flush does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -1,4 +1,4 @@
-"""``convnext completion``: the script that a shell's start-up file evaluates."""
+"""``convnext completion``: the script for a shell's start-up file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``convnext doctor``: what is installed here, what it can use, and whether it computes what it should."""
+"""``convnext doctor``: installed libraries, usable devices, and whether the answers are correct."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _COLOURS = {"ok": "green", "wrong": "bold red", "failed": "bold red", "skipped":
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> int:
     """Check this installation: engines, devices, libraries, folders.
 
     Runs a reference input through the bundled model in each engine, on each device and in each precision, and compares
-    the answers with those of the network in float64. Exit status 1 when one of them does not hold; what is optional
-    and missing is no fault.
+    the answers with those of the network in float64. The exit status is 1 if an answer is wrong or an installed engine
+    fails; missing optional libraries are not a failure.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def doctor(as_json: bool) -> int:
         diagnosis = diagnose()
         click.echo(json.dumps(diagnosis.to_json(), indent=2))
     else:
-        with render.err().status("looking around", spinner="dots") as status:
+        with render.err().status("checking", spinner="dots") as status:
             diagnosis = diagnose(lambda engine: status.update(f"trying {engine}"))
         draw(diagnosis)
     return 0 if diagnosis.healthy else 1
@@ -80,8 +80,8 @@ def _machine(m: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "convnext", f"{m['convnext']} with Python {m['python']} ({m['executable']})"
     yield "platform", m["platform"]
     yield "processor", m["processor"]
-    yield "instructions", " ".join(m["instruction_sets"]) or "not told by the system"
-    why = f"; the container grants {min(m['quotas'])}" if m["quotas"] else ""
+    yield "instructions", " ".join(m["instruction_sets"]) or "not reported by the system"
+    why = f"; the container allows {min(m['quotas'])}" if m["quotas"] else ""
     yield "threads", f"{m['usable_threads']} of {m['processors']} processors{why}"
 
 
@@ -101,8 +101,8 @@ def _engines(engines: list[dict[str, Any]]) -> Iterator[tuple[str, str | Text]]:
             version = (str(engine["version"]), "bold")
             yield engine["name"], Text.assemble(version, f"  {'; '.join(_facts_of(engine['facts']))}")
         for device in engine["devices"]:
-            if told := "; ".join(_device(device)):
-                yield f"  {device['name']}", told
+            if details := "; ".join(_device(device)):
+                yield f"  {device['name']}", details
 
 
 def _facts_of(facts: dict[str, Any]) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _facts_of(facts: dict[str, Any]) -> Iterator[str]:
         yield "--compile works" if facts["compiler"] else "no C++ compiler for --compile"
     if "precision_by_itself" in facts:
         honoured = "float32 is honoured" if facts["float32_honoured"] else "float32 is not honoured"
-        yield f"{honoured}; left alone it takes {facts['precision_by_itself']}"
+        yield f"{honoured}; the default is {facts['precision_by_itself']}"
     if "providers" in facts:
         yield ", ".join(name.removesuffix("ExecutionProvider") for name in facts["providers"])
 
@@ -127,7 +127,7 @@ def _device(device: dict[str, Any]) -> Iterator[str]:
         yield f"{device['memory_bytes'] / 2**30:.0f} GiB"
     if "capability" in device:
         yield f"capability {device['capability']}" + (
-            "" if device["has_kernels"] else ", for which this torch has none"
+            "" if device["has_kernels"] else ", for which this torch has no code"
         )
     if device.get("capabilities"):
         yield " ".join(device["capabilities"])
@@ -144,12 +144,12 @@ def _checks(checks: list[Check]) -> Table:
     table.add_column("top-1", no_wrap=True)
     table.add_column("", overflow="fold")
     for check in checks:
-        told = check.verdict + (f": {render.plain(check.reason)}" if check.reason else "")
+        text = check.verdict + (f": {render.plain(check.reason)}" if check.reason else "")
         table.add_row(
             *(check.engine, check.device, check.dtype),
             "" if check.difference is None else f"{check.difference:.0e}",
-            "" if check.top1_equal is None else "same" if check.top1_equal else "other",
-            Text(told, _COLOURS[check.verdict]),
+            "" if check.top1_equal is None else "same" if check.top1_equal else "different",
+            Text(text, _COLOURS[check.verdict]),
         )
     return table
 
@@ -165,7 +165,7 @@ def _libraries(libraries: list[Library]) -> Iterator[tuple[str, str | Text]]:
 
 
 def _folders(folders: Folders) -> Iterator[tuple[str, str]]:
-    yield "default model", f"{folders.default_model or '?'} ({folders.default_model_path or 'not to be used'})"
+    yield "default model", f"{folders.default_model or '?'} ({folders.default_model_path or 'unusable'})"
     count = len(folders.models)
     yield "weights", f"{folders.weights} ({count} {'model' if count == 1 else 'models'})"
     engines = f"{folders.prepared} prepared {'engine' if folders.prepared == 1 else 'engines'}"
@@ -178,12 +178,12 @@ def _folders(folders: Folders) -> Iterator[tuple[str, str]]:
 def _problems(diagnosis: Diagnosis) -> None:
     console = render.out()
     if not diagnosis.problems:
-        console.print("[bold green]All is well.[/]")
+        console.print("[bold green]No problems found.[/]")
         return
-    ok = "" if not diagnosis.healthy else "All that is here works."
+    ok = "" if not diagnosis.healthy else "Everything that is installed works."
     for problem in diagnosis.problems:
         colour, word = ("red", "problem") if problem.fails else ("yellow", "note")
         console.print(f"[bold {colour}]{word}:[/] {render.clean(problem.what)}", soft_wrap=True)
-        console.print(f"  [cyan]do:[/] {render.clean(problem.hint)}", soft_wrap=True)
+        console.print(f"  [cyan]hint:[/] {render.clean(problem.hint)}", soft_wrap=True)
     if ok:
         console.print(f"[bold green]{ok}[/]")

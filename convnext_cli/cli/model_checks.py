@@ -1,4 +1,4 @@
-"""Is a file of weights still what was pulled, or what its maker wrote?"""
+"""Checks that weights files have not changed since they were pulled or written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from convnext_cli.zoo.record import RECORD
 from convnext_cli.zoo.record import read as read_record
 
-ELSEWHERE = "fetch it again from where it came"
+ELSEWHERE = "download it again from its source"
 
 
 def checks(name: str) -> Iterator[dict[str, str]]:
-    """One check a file: ok, changed, missing, or unknown when nobody noted its checksum; and how to repair it."""
+    """One check for each file: ok, changed, missing, or unknown without a checksum; and how to repair it."""
     from convnext_cli import zoo
 
     path = Path(name)
@@ -47,7 +47,7 @@ def _verify_file(path: Path) -> dict[str, str]:
 
     entry = zoo.entry_for_file(path)
     repair = f"convnext models pull {entry.name}" if entry and entry.source else ELSEWHERE
-    blob = path.resolve().name  # in a hub cache the file is a link to a blob that is called by its sha256
+    blob = path.resolve().name  # in a hub cache the file is a link to a blob whose name is its sha256
     if path.is_symlink() and len(blob) == 64:
         return _compare(path, blob, "as the hub's cache names it", repair)
     try:
@@ -56,35 +56,35 @@ def _verify_file(path: Path) -> dict[str, str]:
         return _check(path, "changed", "", error.message, repair)
     if card and card.sha256:
         return _verify_tensors(path, repair)
-    # Any name may end in eight digits; a checksum it is in the names that publishers gave.
+    # Any name may end in eight digits; only in the publishers' own names they are a checksum.
     prefix = sha256_prefix(path.name) if entry and path.name in entry.files else ""
     return _compare(path, prefix, "as the file's name says", repair)
 
 
 def _verify_tensors(path: Path, repair: str) -> dict[str, str]:
-    """One of the project's own files: its card holds the fingerprint of its tensors."""
+    """Check one of the project's own files, whose card has the fingerprint of its tensors."""
     from convnext_cli import checkpoints, zoo
     from convnext_cli.base.errors import ModelError
 
     try:
-        found = checkpoints.load(path, dtype="stored", verify=True).card.sha256
+        digest = checkpoints.load(path, dtype="stored", verify=True).card.sha256
     except ModelError as error:
         repair = "install convnext-cli again" if path == zoo.local_files.bundled() else repair
         return _check(path, "changed", "", error.message, repair)
-    return _check(path, "ok", found, "its tensors are those of its card")
+    return _check(path, "ok", digest, "its tensors match its card")
 
 
-def _compare(path: Path, wanted: str, why: str, repair: str) -> dict[str, str]:
+def _compare(path: Path, expected: str, why: str, repair: str) -> dict[str, str]:
     from convnext_cli.zoo.record import sha256
 
     if not path.is_file():
-        return _check(path, "missing", "", "it was here when it was pulled", repair)
-    found = sha256(path)
-    if not wanted:
-        return _check(path, "unknown", found, f"nothing to compare its sha256 with: {found}")
-    if found.startswith(wanted):
-        return _check(path, "ok", found, why)
-    return _check(path, "changed", found, f"sha256 is {found}, it should be {wanted} ({why})", repair)
+        return _check(path, "missing", "", "it was deleted after it was pulled", repair)
+    actual = sha256(path)
+    if not expected:
+        return _check(path, "unknown", actual, f"no checksum is known to compare with its sha256, {actual}")
+    if actual.startswith(expected):
+        return _check(path, "ok", actual, why)
+    return _check(path, "changed", actual, f"sha256 is {actual}, and should be {expected} ({why})", repair)
 
 
 def _check(path: Path, status: str, sha256: str, why: str, repair: str = "") -> dict[str, str]:

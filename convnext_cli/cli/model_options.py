@@ -46,7 +46,7 @@ def predictor_options(
     logits: bool = False,
     **_: object,
 ) -> PredictorOptions:
-    """The request that the options of a command make. Not every command has those of scores; others are passed over.
+    """The typed options of a predictor, from those of a command. Some commands have no scores; others are ignored.
 
     Raises:
         UsageError: options exclude each other, or a value is out of range.
@@ -87,7 +87,7 @@ def predictor_options(
 
 
 def pull_missing(models: Iterable[PredictorOptions], *, offline: bool) -> None:
-    """Fetch the models of a request that are not on this machine. Raises what ``pull_if_missing`` raises."""
+    """Fetch the models of a request that are not on this machine; errors as for ``pull_if_missing``."""
     from convnext_cli.cli.models import pull_if_missing
 
     for request in models:
@@ -98,7 +98,7 @@ def pull_missing(models: Iterable[PredictorOptions], *, offline: bool) -> None:
 def open_predictor(
     request: PredictorOptions, *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
 ) -> Predictor:
-    """Open a predictor, and print its notes. Raises what ``predict.open.open_predictor`` raises."""
+    """Open a predictor, and print its notes; errors as for ``predict.open.open_predictor``."""
     from convnext_cli.predict import open as opening
 
     opened = opening.open_predictor(
@@ -122,7 +122,7 @@ def check_opened(predictor: Predictor) -> None:
 
 
 def _score_kind(**kinds: bool) -> ScoreKind | None:
-    """The kind of score that was asked for; None for the model's own."""
+    """The kind of score of the options; None for the model's own."""
     asked = [kind for kind, is_asked in kinds.items() if is_asked]
     if len(asked) > 1:
         raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other.")
@@ -140,7 +140,7 @@ def _size(text: str | None) -> int | Literal["test"] | None:
 
 
 def _refuse_percentages() -> None:
-    """Logits are not shares of anything."""
+    """Raise UsageError for a threshold in percent: logits are not percentages."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and "min_score" in ctx.meta.get(types.PERCENTAGES, ()):
-        raise click.UsageError("--min-score is a percentage, and logits are not: write it as a number.")
+        raise click.UsageError("--min-score is a percentage, but logits are not percentages. Write a number.")

@@ -1,4 +1,4 @@
-"""The rows of ``convnext models list``: what the zoo knows, and what lies on this machine."""
+"""The rows of ``convnext models list``: the zoo's checkpoints, and the models on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """The bundled model, the user's own, one elsewhere that is the default, and all that the zoo knows."""
+    """The bundled model, the user's own models, a default model elsewhere, and all checkpoints of the zoo."""
     from convnext_cli import zoo
 
     chosen = default_path()
@@ -35,9 +35,9 @@ def rows() -> Iterator[dict[str, Any]]:
 
 
 def mark_recommended(rows: list[dict[str, Any]]) -> None:
-    """Say of each row whether it is the "small" or the "accurate" one to take, among those of a list.
+    """Mark the recommended rows of a list as "small" or "accurate".
 
-    Nothing is recommended where there is no choice.
+    Nothing is recommended in a list of one.
     """
     from convnext_cli.zoo.recommendation import recommended
 
@@ -47,7 +47,7 @@ def mark_recommended(rows: list[dict[str, Any]]) -> None:
 
 
 def default_path() -> Path | None:
-    """Where the weights lie that answer when no -m is given; None when they are gone."""
+    """The path of the default model; None if it does not exist any more."""
     from convnext_cli import zoo
     from convnext_cli.base.errors import ModelError
 
@@ -58,7 +58,7 @@ def default_path() -> Path | None:
 
 
 def _card(path: Path) -> Card | None:
-    """What one of the project's own files, alone in its folder, says of itself; None for others, and damaged ones."""
+    """The card of one of the project's own files; None for other files, damaged ones and folders with several."""
     from convnext_cli import zoo
     from convnext_cli.base.errors import ModelError
 

@@ -1,4 +1,4 @@
-"""What ``convnext models`` tells of a model: as JSON values, and drawn for a person."""
+"""The output of ``convnext models`` for a model: as JSON values, and as text."""
 
 from __future__ import annotations
 
@@ -18,37 +18,45 @@ if TYPE_CHECKING:
     from convnext_cli.zoo.fetch import Progress
 
 
-def row(name: str, known: Card | Entry | None, where: str, path: Path | None, chosen: bool) -> dict[str, Any]:
-    """One JSON object of ``models list``; ``known`` is None when nothing is said of a bundled file."""
-    found: dict[str, Any] = {"name": name, "where": where, "path": None if path is None else str(path)}
-    found |= {"default": chosen, "aliases": list(getattr(known, "aliases", ()))}
-    found |= {"size": None if path is None else size_of(path), "size_is_estimate": path is None}
-    if known is None:
+def row(name: str, source: Card | Entry | None, where: str, path: Path | None, chosen: bool) -> dict[str, Any]:
+    """One JSON object of ``models list``.
+
+    Args:
+        name: of the model.
+        source: its card or entry; None if neither is known.
+        where: where it is: "bundled", "local", "pull" or "-".
+        path: of its weights on this machine.
+        chosen: whether it is the default.
+    """
+    facts: dict[str, Any] = {"name": name, "where": where, "path": None if path is None else str(path)}
+    facts |= {"default": chosen, "aliases": list(getattr(source, "aliases", ()))}
+    facts |= {"size": None if path is None else size_of(path), "size_is_estimate": path is None}
+    if source is None:
         unknown = ("architecture", "params", "gmacs", "input", "labels", "classes", "task", "top1", "license", "terms")
-        return found | dict.fromkeys(unknown) | {"metrics": {}, "source": ""}
-    labels = known.labels if known.labels is None or isinstance(known.labels, str) else known.labels.name
+        return facts | dict.fromkeys(unknown) | {"metrics": {}, "source": ""}
+    labels = source.labels if source.labels is None or isinstance(source.labels, str) else source.labels.name
     if path is None and where == "pull":
         from convnext_cli.zoo.recommendation import download_size
 
-        found["size"] = download_size(known.config)
-    return found | {
-        "architecture": known.architecture,
-        "params": known.config.num_parameters,
-        "gmacs": round(known.config.gmacs(*known.recipe.size), 3),
-        "input": list(known.recipe.size),
+        facts["size"] = download_size(source.config)
+    return facts | {
+        "architecture": source.architecture,
+        "params": source.config.num_parameters,
+        "gmacs": round(source.config.gmacs(*source.recipe.size), 3),
+        "input": list(source.recipe.size),
         "labels": labels,
-        "classes": known.config.num_labels,
-        "task": known.task,
-        "top1": getattr(known, "top1", None),
-        "license": known.license,
-        "terms": getattr(known, "terms", known.license if "non-commercial" in known.license else ""),
-        "metrics": known.metrics,
-        "source": known.source,
+        "classes": source.config.num_labels,
+        "task": source.task,
+        "top1": getattr(source, "top1", None),
+        "license": source.license,
+        "terms": getattr(source, "terms", source.license if "non-commercial" in source.license else ""),
+        "metrics": source.metrics,
+        "source": source.source,
     }
 
 
 def size_of(path: Path) -> int | None:
-    """The bytes of a model on this machine, with all its files; None where they are gone."""
+    """The size of a model on this machine in bytes, with all its files; None if they are missing."""
     from convnext_cli import zoo
 
     files = zoo.local_files.shards(path) if path.name.endswith(".index.json") else _parts(path)
@@ -59,7 +67,11 @@ def size_of(path: Path) -> int | None:
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """The JSON object of ``models info`` for weights on this machine. Raises ModelError when they cannot be used."""
+    """The JSON object of ``models info`` for weights on this machine.
+
+    Raises:
+        ModelError: the weights cannot be used.
+    """
     from convnext_cli import checkpoints, zoo
     from convnext_cli.runtimes import registry
     from convnext_cli.zoo.record import sha256
@@ -68,10 +80,10 @@ def inspect(path: Path) -> dict[str, Any]:
         return _inspect_program(path)
     checkpoint = checkpoints.load(path, dtype="stored", verify=True)
     card, file = checkpoint.card, checkpoint.path
-    told = row(card.name or file.stem, card, "bundled" if file == zoo.local_files.bundled() else "local", file, False)
+    facts = row(card.name or file.stem, card, "bundled" if file == zoo.local_files.bundled() else "local", file, False)
     if entry := zoo.entry_for_file(file):
-        told |= {"terms": entry.terms, "license": card.license or entry.license, "source": card.source or entry.source}
-    return told | {
+        facts |= {"terms": entry.terms, "license": card.license or entry.license, "source": card.source or entry.source}
+    return facts | {
         "layout": checkpoint.layout,
         "file_sha256": sha256(file),
         "size": file.stat().st_size,
@@ -85,7 +97,7 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _inspect_program(path: Path) -> dict[str, Any]:
-    """The same for a file of ``convnext export``, of which nothing is run."""
+    """The JSON object for a file of ``convnext export``, which is not run."""
     from dataclasses import asdict
 
     from convnext_cli.base.errors import ModelError
@@ -95,8 +107,8 @@ def _inspect_program(path: Path) -> dict[str, Any]:
     card, notes = inspection.inspect(path)
     if card is None or card.export is None:
         raise ModelError(
-            f"{path.name} was made by another program, and holds no card that says what it is",
-            f"convnext classify -m {path} runs it",
+            f"{path.name} was made by another program, and has no card that describes it",
+            f"convnext classify -m {path} PHOTO runs it",
         )
     return row(card.name or path.stem, card, "local", path, False) | {
         "layout": f"{card.export.format}, {card.export.dtype}",
@@ -113,7 +125,7 @@ def _inspect_program(path: Path) -> dict[str, Any]:
 
 
 def _parts(path: Path) -> list[Path]:
-    """The files of an export: of a package all in it, of OpenVINO and of large ONNX files the weights beside it."""
+    """The files of an export: all files of a package; for OpenVINO and large ONNX files the weights, too."""
     if path.is_dir():
         return [file for file in path.rglob("*") if file.is_file()]
     weights = path.with_suffix(".bin") if path.suffix.lower() == ".xml" else path.with_name(f"{path.name}.data")
@@ -121,7 +133,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Figures that tell sane weights from ruined ones."""
+    """Figures that show whether weights are plausible."""
     dtypes: dict[str, int] = {}
     largest, scales = 0.0, []
     for name, tensor in checkpoint.tensors.items():
@@ -141,11 +153,12 @@ def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
 
 _TITLES = ("name", "MB", "params M", "GMACs", "input", "labels", "top-1", "licence", "where")
 _FIGURES = ("MB", "params M", "GMACs", "input", "top-1")
-# What goes first where the screen is narrow; names are never cut or folded.
+# The columns that are left out first on a narrow screen; names are never cut or folded.
 _DISPENSABLE = ("params M", "GMACs", "licence", "labels", "input")
 
 
 def draw_list(rows: list[dict[str, Any]]) -> None:
+    """Print the rows of ``models list`` as a table, with notes."""
     from rich.measure import Measurement
 
     console = render.out()
@@ -164,20 +177,20 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
     else:
         _draw_stacked(titles[1:], cells)
     count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
-    marks = "* answers when no -m is given" + " · + recommended" * any(r["recommended"] for r in rows)
+    marks = "* default" + " · + recommended" * any(r["recommended"] for r in rows)
     render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · {marks}")
     if any(row["size"] and row["size_is_estimate"] for row in rows):
-        render.note("≈: what a download takes, computed from the parameters")
+        render.note("≈: download size, computed from the number of parameters")
     if left_out:
-        render.note(f"for a wider screen, or --json: {', '.join(left_out)}")
+        render.note(f"a wider screen, or --json, also shows: {', '.join(left_out)}")
     for r in rows:
         if r["recommended"]:
             render.note(_recommendation(r))
-    render.note("pull one: convnext models pull NAME · licences in docs/models.md")
+    render.note("to pull one: convnext models pull NAME · licences: docs/models.md")
 
 
 def _draw_stacked(titles: list[str], rows: list[dict[str, Any]]) -> None:
-    """Each model on two lines, for screens that have no room for a name with anything beside it."""
+    """Print each model on two lines, for screens that are too narrow for a table."""
     from rich.text import Text
 
     for cells in rows:
@@ -188,7 +201,7 @@ def _draw_stacked(titles: list[str], rows: list[dict[str, Any]]) -> None:
 
 
 def _recommendation(r: dict[str, Any]) -> str:
-    """The line that names a model for those who have no reason to take another."""
+    """The line that recommends a model."""
     name = r["name"]
     command = f"convnext models pull {name}" if r["path"] is None else f"convnext classify -m {name} PHOTO"
     return f"+ {r['recommended']}: {command} ({r['top1']:.2f} %, {_megabytes(r)} MB, {r['license']})"
@@ -202,7 +215,7 @@ def _megabytes(r: dict[str, Any]) -> str:
 
 
 def _cells(r: dict[str, Any]) -> dict[str, Any]:
-    """What a model's row shows, by column."""
+    """The cells of a model's row, by column."""
     from rich.text import Text
 
     colours = {"bundled": "green", "local": "green", "pull": "dim"}
@@ -237,83 +250,84 @@ def _table(titles: list[str], rows: list[dict[str, Any]]) -> Table:
 
 
 def _short(licence: str | None) -> str:
-    """A licence's identifier; a sentence that says non-commercial becomes that word."""
+    """A licence's identifier; "non-commercial" for a sentence that contains the word."""
     licence = licence or "?"
     return "non-commercial" if " " in licence and "non-commercial" in licence else licence
 
 
-def draw_info(told: dict[str, Any]) -> None:
+def draw_info(facts: dict[str, Any]) -> None:
+    """Print the details of a model as text."""
     from rich.text import Text
 
-    lines = [(render.plain(title), render.plain(text)) for title, text in _lines(told)]
+    lines = [(render.plain(title), render.plain(text)) for title, text in _lines(facts)]
     width = max(len(title) for title, _ in lines)
     for title, text in lines:
         line = Text.assemble((f"{title:{width}}  ", "dim"), (text, "bold" if title == "name" else ""))
         render.out().print(line, soft_wrap=True)
-    for warning in told.get("warnings", ()):
+    for warning in facts.get("warnings", ()):
         render.note(f"note: {warning}")
 
 
-def _lines(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    recipe, config = told["recipe"], told["config"]
-    yield "name", told["name"]
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    steps, config = facts["recipe"], facts["config"]
+    yield "name", facts["name"]
     yield (
         "architecture",
         (
-            f"{told['architecture'] or 'not a named variant'}: depths {_dashed(config['depths'])}, "
+            f"{facts['architecture'] or 'not a named variant'}: depths {_dashed(config['depths'])}, "
             f"widths {_dashed(config['hidden_sizes'])}, patch {config['patch_size']}"
         ),
     )
-    yield "size", f"{told['params'] / 1e6:.2f} M parameters, {told['gmacs']:.2f} GMACs at {recipe['size'][0]}"
+    yield "size", f"{facts['params'] / 1e6:.2f} M parameters, {facts['gmacs']:.2f} GMACs at {steps['size'][0]}"
     heads = {"classification": "classes", "embedding": "numbers (an embedding)"}
     yield (
         "head",
         (
-            f"{told['classes']} {heads[told['task']]}" + (f", {told['labels']}" if told["labels"] else "")
-            if told["task"] in heads
+            f"{facts['classes']} {heads[facts['task']]}" + (f", {facts['labels']}" if facts["labels"] else "")
+            if facts["task"] in heads
             else "none: feature maps"
         ),
     )
-    fit = recipe["resize"] if recipe["resize"] != "squash" else "squash (aspect ratio lost)"
+    fit = steps["resize"] if steps["resize"] != "squash" else "squash (aspect ratio lost)"
     yield (
         "input",
         (
-            f"{_by(recipe['size'])} from {fit} {_by(recipe['resize_to'])}, {recipe['interpolation']}"
-            + (f"; --size test: {_by(recipe['test_size'])}" if recipe["test_size"] else "")
+            f"{_by(steps['size'])} from {fit} {_by(steps['resize_to'])}, {steps['interpolation']}"
+            + (f"; --size test: {_by(steps['test_size'])}" if steps["test_size"] else "")
         ),
     )
-    yield "mean, std", f"{_spaced(recipe['mean'])}, {_spaced(recipe['std'])}"
-    for name, value in told["metrics"].items():
+    yield "mean, std", f"{_spaced(steps['mean'])}, {_spaced(steps['std'])}"
+    for name, value in facts["metrics"].items():
         yield name, f"{value:g}"
     yield (
         "licence",
-        (told["license"] or "not stated")
-        + (f" ({told['terms']})" if told.get("terms") not in ("", None, told["license"]) else ""),
+        (facts["license"] or "not stated")
+        + (f" ({facts['terms']})" if facts.get("terms") not in ("", None, facts["license"]) else ""),
     )
-    if told["source"]:
-        yield "source", told["source"]
-    if told["aliases"]:
-        yield "also called", ", ".join(told["aliases"])
-    if told.get("pull"):
-        yield "where", f"not on this machine: {told['pull']}"
+    if facts["source"]:
+        yield "source", facts["source"]
+    if facts["aliases"]:
+        yield "also called", ", ".join(facts["aliases"])
+    if facts.get("pull"):
+        yield "where", f"not on this machine: {facts['pull']}"
         return
-    statistics = told["statistics"]
-    yield "file", f"{told['path']} ({told['size'] / 1e6:.1f} MB)"
-    for copy in told["copies"]:
-        if copy != told["path"]:
+    statistics = facts["statistics"]
+    yield "file", f"{facts['path']} ({facts['size'] / 1e6:.1f} MB)"
+    for copy in facts["copies"]:
+        if copy != facts["path"]:
             yield "copy", copy
-    yield "layout", told["layout"]
-    if export := told.get("export"):
+    yield "layout", facts["layout"]
+    if export := facts.get("export"):
         size = _by(export["size"]) if export["size"] else "any size"
         what = "photos of any one size" if export["photos"] else f"tensors of {size}"
         yield "takes", f"{what}, {export['batch'] or 'any number'} a call"
         yield "gives", export["output"] + (", features" if export["features"] else "")
         yield "made with", ", ".join(f"{name} {version}" for name, version in export["made_with"].items())
-    if told["file_sha256"]:
-        yield "file sha256", told["file_sha256"]
-    yield "tensors' sha256", told["sha256"]
-    if told["temperature"]:
-        yield "temperature", f"{told['temperature']:g}"
+    if facts["file_sha256"]:
+        yield "file sha256", facts["file_sha256"]
+    yield "tensors' sha256", facts["sha256"]
+    if facts["temperature"]:
+        yield "temperature", f"{facts['temperature']:g}"
     if statistics is None:
         return
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in statistics["dtypes"].items())
@@ -336,7 +350,7 @@ def _spaced(values: list[float]) -> str:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress | None]:
-    """A bar on a terminal; elsewhere nothing, since the path that is printed says that it is done."""
+    """Show progress bars on a terminal; elsewhere nothing, since the printed path shows that a pull is done."""
     import sys
 
     if not sys.stderr.isatty():

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from convnext_cli.zoo import Entry
 
 NAME = click.argument("name", metavar="NAME", type=ModelName())
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-YES = click.option("-y", "--yes", is_flag=True, help="Accept the licence's terms without being asked.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+YES = click.option("-y", "--yes", is_flag=True, help="Accept the terms of the licence without a question.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never open a connection.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +30,7 @@ def models() -> None:
     """List, inspect, pull and choose model weights.
 
     Only `pull` opens a connection. Weights that huggingface_hub, timm or torchvision have downloaded are used
-    where they lie.
+    in place.
 
     \b
     Examples:
@@ -45,30 +45,34 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("pattern", required=False)
-@click.option("--local", "only_local", is_flag=True, help="Only what is on this machine.")
+@click.option("--local", "only_local", is_flag=True, help="Only models on this machine.")
 @click.option(
     "--task",
     type=click.Choice(["classification", "embedding", "features"]),
-    help="What comes out: classes, a vector, or feature maps.",
+    help="The output: classes, a vector, or feature maps.",
 )
 @click.option(
-    "--labels", "label_set", type=click.Choice(labels.names()), metavar="SET", help="A bundled label set: imagenet-1k …"
+    "--labels",
+    "label_set",
+    type=click.Choice(labels.names()),
+    metavar="SET",
+    help="A bundled label set, such as imagenet-1k.",
 )
-@click.option("--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="No larger than this.")
-@click.option("--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="No slower than this.")
-@click.option("--commercial", is_flag=True, help="Leave out licences that ask for something.")
+@click.option("--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="The most parameters.")
+@click.option("--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="The most multiply-adds for a photo.")
+@click.option("--commercial", is_flag=True, help="Leave out models with restrictive licences.")
 @click.option(
     "--sort",
     type=click.Choice(["family", "name", "size", "params", "gmacs", "top1"]),
     default="family",
     show_default=True,
-    help="Order of the rows; top1 puts the best first.",
+    help="Order of the rows; with top1 the best is first.",
 )
 @JSON
 def list_(pattern: str | None, *, sort: str, as_json: bool, **wishes: Any) -> int:
     """List the known checkpoints.
 
-    PATTERN is a part of a name, or a glob. Exit status 1 when there is none.
+    PATTERN is a part of a name, or a glob. The exit status is 1 if no model matches.
 
     \b
     Examples:
@@ -130,7 +134,7 @@ def _matches(
 @click.argument("name", metavar="NAME|PATH", type=ModelName())
 @JSON
 def info(name: str, as_json: bool) -> None:
-    """Show all that is known of a checkpoint, and of its file when it is on this machine.
+    """Show the details of a checkpoint, and of its file if it is on this machine.
 
     \b
     Examples:
@@ -147,27 +151,27 @@ def info(name: str, as_json: bool) -> None:
         if entry is None:
             raise
         chosen = zoo.find(zoo.default_model()) is entry
-        told = model_view.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
-        told |= {"recipe": entry.recipe.to_dict(), "config": entry.config.to_dict(), "pull": zoo.pull_line(entry)}
+        facts = model_view.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
+        facts |= {"recipe": entry.recipe.to_dict(), "config": entry.config.to_dict(), "pull": zoo.pull_line(entry)}
     else:
-        told = model_view.inspect(path)
+        facts = model_view.inspect(path)
         entry = entry if entry and path in zoo.local_files.find(entry, wish=name) else zoo.entry_for_file(path)
-        told |= {
+        facts |= {
             "default": path.absolute() == model_rows.default_path(),
             "aliases": list(entry.aliases) if entry else [],
         }
         copies = zoo.local_files.find(entry, wish=name) if entry else []
-        told["copies"] = [str(copy) for copy in dict.fromkeys([path, *copies])]
+        facts["copies"] = [str(copy) for copy in dict.fromkeys([path, *copies])]
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(facts, indent=2))
         return
-    model_view.draw_info(told)
+    model_view.draw_info(facts)
 
 
 @models.command("labels")
 @click.argument("name", metavar="NAME|SET|PATH", type=ModelName())
 @click.option("-f", "--format", "form", type=click.Choice(["lines", "json", "csv"]), default="lines", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Short for -f json.")
+@click.option("--json", "as_json", is_flag=True, help="The same as -f json.")
 def labels_(name: str, form: str, as_json: bool) -> None:
     """Print the labels of a model or of a bundled set: index, id and label of each class.
 
@@ -180,8 +184,8 @@ def labels_(name: str, form: str, as_json: bool) -> None:
 
     if as_json and form == "csv":
         raise click.UsageError("--json and --format csv exclude each other.")
-    found = _label_set(name)
-    rows = list(zip(range(len(found.names)), found.ids, found.names, strict=True))
+    labels = _label_set(name)
+    rows = list(zip(range(len(labels.names)), labels.ids, labels.names, strict=True))
     if as_json or form == "json":
         click.echo(json.dumps([{"index": index, "id": identity, "label": label} for index, identity, label in rows]))
     elif form == "csv":
@@ -218,7 +222,9 @@ def _program_card(path: Path) -> Card:
 
     card, _ = inspection.inspect(path)
     if card is None:
-        raise ModelError(f"{path.name} holds no card that names its classes", f"convnext classify -m {path} runs it")
+        raise ModelError(
+            f"{path.name} has no card that names its classes", f"convnext classify -m {path} PHOTO runs it"
+        )
     return card
 
 
@@ -229,14 +235,16 @@ def _program_card(path: Path) -> Card:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, type=ModelName(paths=False))
 @YES
 @click.option("--origin", is_flag=True, help="Fetch the publisher's own file instead of the hub's.")
-@click.option("--force", is_flag=True, help="Check what is here against its publisher's checksums, and mend it.")
+@click.option(
+    "--force", is_flag=True, help="Check local files against the publisher's checksums, and fetch damaged ones."
+)
 @OFFLINE
 @QUIET
 def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: bool, quiet: bool) -> None:
     """Fetch checkpoints into the weights folder.
 
-    A pull that was cut goes on where it stopped when it is run again. HTTPS_PROXY, HF_ENDPOINT (a mirror), HF_TOKEN
-    and SSL_CERT_FILE are obeyed.
+    Run an interrupted pull again to resume it. HTTPS_PROXY, HF_ENDPOINT (a mirror), HF_TOKEN and SSL_CERT_FILE are
+    obeyed.
 
     \b
     Examples:
@@ -246,7 +254,7 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: 
     from convnext_cli.zoo import pull as puller
 
     render.set_quiet(quiet)
-    checkpoints = {entry.name: entry for entry in map(_known, names)}.values()
+    checkpoints = {entry.name: entry for entry in map(_entry, names)}.values()
     for entry in checkpoints:  # all questions come before the first download
         if puller.connects(entry, offline=offline, origin=origin, force=force):
             ask(entry, yes=yes)
@@ -257,21 +265,22 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: 
 def pull_if_missing(name: str | Path | None, *, offline: bool = False) -> None:
     """Do what ``-m NAME --pull`` asks for before the model is opened: see ``zoo.pull.pull_missing``.
 
-    Raises UsageError when a licence asks for something and nobody is there to answer.
+    Raises:
+        UsageError: the terms of a licence are declined, or there is no terminal to ask.
     """
     from convnext_cli.zoo import pull as puller
 
     puller.pull_missing(name, agree=ask, progress=model_view.progress_bars, offline=offline, listener=render.Notes())
 
 
-def _known(name: str) -> Entry:
+def _entry(name: str) -> Entry:
     from convnext_cli import zoo
     from convnext_cli.base.errors import ModelError
 
     if entry := zoo.find(name):
         return entry
     raise ModelError(
-        f"no known model is called {name!r}",
+        f"no model is called {name!r}",
         f"the nearest names are {', '.join(zoo.nearest(name))}; see `convnext models list`",
     )
 
@@ -287,9 +296,10 @@ def _pull(entry: Entry, *, offline: bool, origin: bool, force: bool) -> Path:
 
 
 def ask(entry: Entry, *, yes: bool = False) -> None:
-    """Show the licence of a checkpoint, and ask for agreement when it asks for something.
+    """Show the licence of a checkpoint, and ask the user to accept its terms, if it has any.
 
-    Raises UsageError when it is declined, or nobody is there to answer.
+    Raises:
+        UsageError: the terms are declined, or there is no terminal to ask.
     """
     import sys
 
@@ -301,19 +311,19 @@ def ask(entry: Entry, *, yes: bool = False) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
-            f"the licence of {entry.name} is {licence}",
-            f"to accept it: convnext models pull {entry.name} --yes",
+            f"{entry.name} has a licence whose terms must be accepted: {licence}",
+            f"convnext models pull {entry.name} --yes",
         )
     if not click.confirm("Do you accept these terms?", err=True):
         raise UsageError(
-            f"the terms of {entry.name} were not accepted: nothing was fetched", "convnext models list --commercial"
+            f"the terms of {entry.name} were not accepted, so nothing was fetched", "convnext models list --commercial"
         )
 
 
 @models.command()
 @NAME
 def path(name: str) -> None:
-    """Print where a model's weights lie on this machine.
+    """Print the path of a model's weights on this machine.
 
     \b
     Example:
@@ -328,7 +338,7 @@ def path(name: str) -> None:
 @NAME
 @QUIET
 def use(name: str, quiet: bool) -> None:
-    """Make a model the one that answers when no -m is given.
+    """Make a model the default, which is used without -m.
 
     \b
     Examples:
@@ -339,17 +349,17 @@ def use(name: str, quiet: bool) -> None:
     from convnext_cli.zoo import settings
 
     render.set_quiet(quiet)
-    found = zoo.resolve(name)
+    path = zoo.resolve(name)
     entry = zoo.find(name)
-    # A path must hold wherever the next command is run; a name is kept as its full name.
+    # A path must work in any folder; a name is stored as the full name.
     if name != "default":
-        if found == user_path(name):
-            name = str(found.absolute())
+        if path == user_path(name):
+            name = str(path.absolute())
         elif entry:
             name = entry.name
     settings.use(name)
-    back = "" if name == "default" else "; back to the bundled model: convnext models use default"
-    render.note(f"{'the bundled model' if name == 'default' else name} answers from now on{back}")
+    back = "" if name == "default" else "; to go back to the bundled model: convnext models use default"
+    render.note(f"{'the bundled model' if name == 'default' else name} is now the default{back}")
 
 
 @models.command()
@@ -359,7 +369,7 @@ def use(name: str, quiet: bool) -> None:
 def remove(name: str, yes: bool, quiet: bool) -> None:
     """Delete a pulled model, or one of your own, from the weights folder.
 
-    Without a terminal it wants --yes. Copies in other libraries' caches stay.
+    Without a terminal, --yes is required. Copies in other libraries' caches stay.
     """
     import sys
 
@@ -370,25 +380,30 @@ def remove(name: str, yes: bool, quiet: bool) -> None:
 
     render.set_quiet(quiet)
     if name == "default":
-        raise ModelError("the bundled model is part of the program", "use another one: convnext models use NAME")
+        raise ModelError(
+            "the bundled model is part of the program and cannot be removed",
+            "convnext models use NAME chooses another one",
+        )
     targets, listed = remover.targets(name), ", ".join(map(str, remover.targets(name)))
     if not targets:
-        entry = _known(name)
+        entry = _entry(name)
         elsewhere = zoo.local_files.find(entry)
-        hint = f"it lies in {elsewhere[0]}, which is another library's" if elsewhere else "there is nothing to do"
+        hint = f"another library keeps it in {elsewhere[0]}" if elsewhere else "convnext models list --local"
         raise ModelError(f"{entry.name} is not in the weights folder", hint)
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError(f"nobody is there to confirm that {listed} goes", f"convnext models remove {name} --yes")
+            raise UsageError(
+                f"refusing to delete {listed} without confirmation", f"convnext models remove {name} --yes"
+            )
         click.confirm(f"Delete {listed}?", abort=True, err=True)
     answered = model_rows.default_path()
     remover.remove(name)
-    found = zoo.find(name)
-    elsewhere = zoo.local_files.find(found) if found else []
-    render.note(f"deleted {listed}" + (f"; another copy stays in {elsewhere[0]}" if elsewhere else ""))
+    path = zoo.find(name)
+    elsewhere = zoo.local_files.find(path) if path else []
+    render.note(f"deleted {listed}" + (f"; another copy remains in {elsewhere[0]}" if elsewhere else ""))
     if answered and model_rows.default_path() is None:
         settings.use("default")
-        render.note("the bundled model answers again when no -m is given")
+        render.note("the bundled model is the default again")
 
 
 # verify ---------------------------------------------------------------------------------------------------------------
@@ -399,10 +414,10 @@ def remove(name: str, yes: bool, quiet: bool) -> None:
 @JSON
 @click.pass_context
 def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
-    """Compute checksums anew and compare them with what was pulled.
+    """Compare the checksums of models with those of their pulls.
 
-    Without a name: the bundled model and all pulled ones. Exit status 1 when a file has changed, or when there is
-    nothing to compare it with.
+    Without a name, the bundled model and all pulled ones are checked. The exit status is 1 if a file has changed or
+    its checksum is not known.
 
     \b
     Example:
@@ -428,5 +443,5 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     for repair in dict.fromkeys(check["repair"] for check in checks if check["repair"]):
         render.note(f"hint: {repair}")
     if not checks:
-        render.note("nothing to verify: no model was pulled")
+        render.note("nothing to verify: no model has been pulled")
     return 0 if all(check["status"] == "ok" for check in checks) else 1

@@ -30,33 +30,33 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def finite(_context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Refuse nan and inf, which are floats to click."""
+    """Refuse nan and inf, which click accepts as floats."""
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number to use here", param=parameter)
+        raise click.BadParameter(f"{value} is not a finite number", param=parameter)
     return value
 
 
 def check_connection(*, pull: bool, offline: bool) -> None:
-    """Raises UsageError where a connection is asked for and forbidden at once."""
+    """Raise UsageError for --pull together with --offline."""
     if pull and offline:
         raise click.UsageError("--pull and --offline exclude each other.")
 
 
 def typed(ctx: click.Context) -> set[str]:
-    """The parameters that stand on the command line, by name."""
+    """The names of the parameters that the user typed."""
     from click.core import ParameterSource
 
     return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 def needs(module: str) -> None:
-    """Raise UnavailableError when an optional library is not there, before anything is begun."""
+    """Raise UnavailableError if an optional library is missing, before any work starts."""
     from importlib.util import find_spec
 
     if find_spec(module) is None:
         from convnext_cli.base.errors import UnavailableError
 
-        raise UnavailableError(f"this needs {module}", f"pip install {module}")
+        raise UnavailableError(f"this command needs {module}", f"pip install {module}")
 
 
 def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[float, ...] | None:
@@ -64,15 +64,15 @@ def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[flo
     if text is None:
         return None
     try:
-        found = tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    if len(found) not in (1, 3) or not all(math.isfinite(x) and (x > 0 or not positive) for x in found):
+        values = ()
+    if len(values) not in (1, 3) or not all(math.isfinite(x) and (x > 0 or not positive) for x in values):
         kind = "positive numbers" if positive else "numbers"
         raise click.BadParameter(f"{text!r} is not three {kind} such as 0.5,0.5,0.5", param_hint=name)
-    if max(map(abs, found)) > 10:
+    if max(map(abs, values)) > 10:
         raise click.BadParameter(f"{text!r} is for pixels of 0 to 255: divide it by 255", param_hint=name)
-    return found * 3 if len(found) == 1 else found
+    return values * 3 if len(values) == 1 else values
 
 
 model = together(
@@ -82,7 +82,7 @@ model = together(
         type=ModelName(),
         help="A name (see `convnext models list`), a file or a folder.  [default: the bundled model]",
     ),
-    click.option("--pull", is_flag=True, help="Fetch the named model first when it is not on this machine."),
+    click.option("--pull", is_flag=True, help="Fetch the model first if it is not on this machine."),
     click.option("--offline", is_flag=True, help="Never open a connection."),
 )
 
@@ -91,7 +91,7 @@ answers = together(
         "--labels",
         type=types.LabelsName(),
         metavar="FILE|SET",
-        help="Own names for the classes, or a bundled set of labels.",
+        help="A file with your own names for the classes, or a bundled label set.",
     ),
     click.option(
         "--classes",
@@ -119,12 +119,12 @@ answers = together(
         "--floors",
         type=PathName(),
         metavar="FILE",
-        help="The same for single labels: lines of `label,score`.",
+        help="Lowest scores for single labels, as lines of `label,score`.",
     ),
     click.option(
-        "--softmax", is_flag=True, help="Scores that add up to 1 (default, unless trained for several labels)."
+        "--softmax", is_flag=True, help="Scores that add up to 1 (the default for models of one label a photo)."
     ),
-    click.option("--sigmoid", is_flag=True, help="One score of 0 to 1 for each label by itself."),
+    click.option("--sigmoid", is_flag=True, help="An independent score from 0 to 1 for each label."),
     click.option("--logits", is_flag=True, help="The network's raw outputs."),
 )
 
@@ -132,7 +132,7 @@ threads = click.option(
     "-t",
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
-    help="Processor threads for everything together.  [default: what this process may use]",
+    help="Processor threads in all.  [default: all that this process may use]",
 )
 
 machine = together(
@@ -150,21 +150,21 @@ machine = together(
         type=click.Choice(tuple(ENGINES)),
         default="auto",
         show_default=True,
-        help="What runs the network; `auto` takes the fastest that is prepared.",
+        help="The engine that runs the network; `auto` is the fastest that is prepared.",
     ),
-    click.option("--compile", "compiled", is_flag=True, help="Have torch compile the network: for long runs."),
+    click.option("--compile", "compiled", is_flag=True, help="Compile the network with torch; worth it for long runs."),
     option(
         "--dtype",
         type=types.dtypes(*DTYPES),
         constants={"--half": "float16"},
-        help="Precision of the network; int8 needs `convnext prepare` first.  [default: float32, or that of the file]",
+        help="Precision of the network; int8 needs `convnext prepare` first.  [default: float32, or as exported]",
     ),
     threads,
     click.option(
         "-j",
         "--workers",
         type=click.IntRange(1, MAX_THREADS),
-        help="Threads that decode.  [default: as --threads]",
+        help="Threads that decode photos.  [default: as --threads]",
     ),
     option(
         "-b",
@@ -180,22 +180,22 @@ preprocessing = together(
         "--size",
         metavar="PIXELS|test",
         aliases=SIZE_ALIASES,
-        help="Input size; `test` is the one that its makers measured best.",
+        help="Input size; `test` is the size at which the publisher measured the best accuracy.",
     ),
     click.option(
         "--crop-pct",
         type=types.Share(0.1),
         metavar="SHARE",
-        help="Share of the photo that is kept, such as 0.95 or 95%.",
+        help="Share of the photo that the crop keeps, such as 0.95 or 95%.",
     ),
     click.option(
         "--resize-mode",
         type=click.Choice(["shortest", "squash", "longest"]),
-        help="Fit the shortest edge and crop, both edges, or the longest edge and pad.",
+        help="Fit the shortest edge and crop, squash both edges, or fit the longest edge and pad.",
     ),
     click.option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])),
-    click.option("--mean", metavar="R,G,B", help="Subtracted from pixels of 0 to 1."),
-    click.option("--std", metavar="R,G,B", help="Pixels are divided by it."),
+    click.option("--mean", metavar="R,G,B", help="Mean to subtract from pixels, which are from 0 to 1."),
+    click.option("--std", metavar="R,G,B", help="Standard deviation to divide pixels by."),
     click.option(
         "--max-pixels",
         type=click.IntRange(1),
@@ -207,18 +207,18 @@ decoding = together(
     click.option(
         "--fast-decode",
         is_flag=True,
-        help="Decode large JPEGs and raw files at part of their size: quicker, not exact.",
+        help="Decode large JPEGs and raw files at a reduced size: quicker, not exact.",
     ),
     click.option(
         "--timeout",
         type=click.FloatRange(0, min_open=True),
         callback=finite,
         metavar="SECONDS",
-        help="Give up a photo that takes longer to read, or more processor time to decode.  [default: 3600 and 120]",
+        help="Time limit for reading a photo, and of processor time for decoding it.  [default: 3600 and 120]",
     ),
 )
 
-quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
 def _not_both(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -229,10 +229,14 @@ def _not_both(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any
 
 
 def verbosity(more: str = "") -> Callable[[F], F]:
-    """-q and -v. more: what one -v adds; -vv shows where an error came from, in every command (``cli.main``)."""
-    debugging = "-vv for debugging."
+    """The options -q and -v.
+
+    Args:
+        more: the help for one -v. With -vv, every command also shows the traceback of an error.
+    """
+    debugging = "-vv adds debug output."
     return together(
-        click.option("-q", "--quiet", is_flag=True, callback=_not_both, help="Say nothing but errors."),
+        click.option("-q", "--quiet", is_flag=True, callback=_not_both, help="Print errors only."),
         click.option(
             "-v", "--verbose", count=True, callback=_not_both, help=f"{more}; {debugging}" if more else debugging
         ),

@@ -1,4 +1,4 @@
-"""The kinds of values that options and arguments take, and how a shell completes them."""
+"""The types of options and arguments, and their shell completion."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PERCENTAGES = "convnext_cli.percentages"  # of a context: the options that were 
 
 
 class PathName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
-    """A path as it was typed; completed by the shell. Whether it is there is for the command to say.
+    """A path as it was typed; the shell completes it. The command checks whether it exists.
 
-    click's own type looks at the file, and refuses what would be a row that says what is wrong.
+    click's own type checks the file itself, and would refuse a photo that should become a failed row.
     """
 
     name = "path"
@@ -27,9 +27,10 @@ class PathName(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg]
-    """A name or a path; completes the names that are known, and paths.
+    """The name of a model or a path; known names and paths are completed.
 
-    paths: False where only names are taken.
+    Args:
+        paths: whether paths are allowed.
     """
 
     name = "name|path"
@@ -45,9 +46,9 @@ class ModelName(click.ParamType):  # type: ignore[type-arg]
 def _model_names() -> Iterable[str]:
     from convnext_cli import zoo
 
-    known = zoo.entries()
-    names = ["default", *zoo.owned(), *(entry.name for entry in known)]
-    return dict.fromkeys([*names, *(alias for entry in known for alias in entry.aliases)])
+    entries = zoo.entries()
+    names = ["default", *zoo.owned(), *(entry.name for entry in entries)]
+    return dict.fromkeys([*names, *(alias for entry in entries for alias in entry.aliases)])
 
 
 class LabelsName(PathName):
@@ -65,7 +66,9 @@ class LabelsName(PathName):
 class Share(click.ParamType):  # type: ignore[type-arg]
     """A share of 1, which may be written as a percentage: 0.5 or 50%.
 
-    low, high: what it must be between, with the ends unless ``open``. high None: a score, which may be anything.
+    Args:
+        low, high: the limits. With None for ``high`` it is a score, which has no limits.
+        open: whether each limit is excluded.
     """
 
     name = "share"
@@ -96,7 +99,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]
 
 
 class Percent(click.ParamType):  # type: ignore[type-arg]
-    """A number of per cent, 0 to 100, with or without the sign. What looks like a share of 1 needs the sign."""
+    """A percentage from 0 to 100, with or without the sign. A number below 1 needs the sign."""
 
     name = "percent"
 
@@ -107,14 +110,14 @@ class Percent(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             number = float("nan")
         if not 0 <= number <= 100:
-            self.fail(f"{text!r} is not a number of per cent from 0 to 100", param, ctx)
+            self.fail(f"{text!r} is not a percentage from 0 to 100", param, ctx)
         if 0 < number < 1 and not text.endswith("%"):
-            self.fail(f"{text} is less than one per cent: write {number * 100:g}, or {number:g}%", param, ctx)
+            self.fail(f"{text} is less than one percent: write {number * 100:g}, or {number:g}%", param, ctx)
         return number
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """A choice that other programs' words for the same are taken for too; --help shows our own."""
+    """A choice that also accepts the words of other programs; --help shows only our own."""
 
     def __init__(self, choices: Iterable[str], synonyms: dict[str, str]) -> None:
         super().__init__(list(choices))
@@ -128,12 +131,12 @@ DTYPE_SYNONYMS = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16
 
 
 def dtypes(*names: str) -> Choice:
-    """A choice of precisions, which other programs abbreviate."""
+    """A choice of precisions, with the abbreviations of other programs."""
     return Choice(names, {short: name for short, name in DTYPE_SYNONYMS.items() if name in names})
 
 
 def device(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """A device in our words: other programs say CPU, gpu, and a GPU's number alone."""
+    """A device by our name: other programs use CPU, gpu, or a GPU's number alone."""
     if value is None:
         return None
     return ",".join(_device(name) for name in value.split(","))
@@ -147,9 +150,11 @@ def _device(name: str) -> str:
 
 
 class Option(click.Option):
-    """An option with names that other programs have taught, which --help does not show.
+    """An option with names from other programs, which --help does not show.
 
-    aliases: further names. constants: names that need no value, by the value that they stand for.
+    Args:
+        aliases: further names.
+        constants: names without a value, with the value that each stands for.
     """
 
     def __init__(

@@ -135,7 +135,7 @@ class TestData:
         data = place(tmp_path / "data", 8, ("blue", "red"))
         place(data, 1, ("grey",))
         done = convnext(*TRAIN, data, "-o", tmp_path / "run", "--from", model, *ONE_STEP)
-        assert done.status == 0 and "1 class has one photo alone: grey" in done.err
+        assert done.status == 0 and "1 class has only one photo: grey" in done.err
         with (tmp_path / "run" / "splits.csv").open(newline="") as file:
             assert [row["split"] for row in csv.DictReader(file) if row["label"] == "grey"] == ["train"]
 
@@ -214,7 +214,7 @@ class TestData:
             (["gone"], 2, "'gone' does not exist"),
             ([], 2, "no data is named"),
             (["{empty}"], 3, "there is no photo in"),
-            (["{data}", "{data}"], 2, "only parquet files and tar shards can be several"),
+            (["{data}", "{data}"], 2, "several at a time"),
         ],
     )
     def test_what_is_no_data(

@@ -194,4 +194,4 @@ class TestSplits:
 
 def test_offline_opens_no_connection(convnext: Run, tmp_path: Path) -> None:
     done = convnext(*TRAIN, "s3://somewhere/photos", "-o", tmp_path / "run", "--offline")
-    assert done.status == 2 and "leave --offline out" in done.err
+    assert done.status == 2 and "without --offline" in done.err

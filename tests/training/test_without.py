@@ -114,7 +114,7 @@ class TestVal:
 class TestClassFolders:
     @pytest.fixture(params=["loose", "zip", "splits"])
     def data(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-        """Photos that are in no class folder."""
+        """Photos that are not in class folders."""
         photos = sorted(place(tmp_path / "made", 3).rglob("*.png"))
         folder = tmp_path / "holiday"
         places = ("train", "val") if request.param == "splits" else (".",)
@@ -134,7 +134,7 @@ class TestClassFolders:
             done = convnext(*command)
             assert done.status == 3, done.err
             lines = done.err[done.err.index("error: ") :].splitlines()
-            assert "in no class folder" in lines[0] or "is in a class folder" in lines[0]
+            assert "not in class folders" in lines[0] or "is in a class folder" in lines[0]
             assert lines[2:7] == [
                 f"    {data.name}{'' if data.suffix else '/'}",
                 "    ├── NAME-OF-A-CLASS/",
