@@ -59,8 +59,9 @@ def test_one_line_says_what_was_written(convnext: Run, made: Path, tmp_path: Pat
     done = convnext("convert", made, tmp_path / "out", "--to", "hf")
     size = sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) / 1e6
     lost = (
-        "note: the classifier's weights and bias are divided by the temperature, 0.7: the scores stay the same\n"
-        "note: hf has no words for: licence; the card in model.safetensors keeps that\n"
+        "note: the classifier's weights and bias were divided by the temperature, 0.7, "
+        "so that the scores stay the same\n"
+        "note: hf cannot express: licence; the card in model.safetensors keeps that\n"
     )
     said = f"{lost}wrote {tmp_path / 'out'}: canonical to hf, float32, {size:.1f} MB in {len(SMALL.shapes())} tensors\n"
     assert done == (0, "", said)
@@ -305,7 +306,7 @@ def test_a_value_that_float16_cannot_hold_is_named(convnext: Run, tmp_path: Path
     before = listing(tmp_path)
     done = convnext("convert", start, tmp_path / "out", "--to", "hf", "--dtype", "float16")
     assert (done.status, listing(tmp_path)) == (3, before)
-    assert "stages.2.1.pwconv1.bias holds 70000, and float16 ends at 65504" in done.err
+    assert "stages.2.1.pwconv1.bias contains 70000, and the largest float16 is 65504" in done.err
     assert convnext("convert", start, tmp_path / "out", "--to", "hf", "--dtype", "bfloat16").status == 0
 
 
@@ -316,7 +317,7 @@ def test_it_is_named_as_in_the_file_too(convnext: Run, made: Path, tmp_path: Pat
     torch.save(state, tmp_path / "timm.pth")
     done = convnext("convert", tmp_path / "timm.pth", tmp_path / "out", "--to", "hf", "--dtype", "float16")
     assert done.status == 3
-    assert "stages.2.1.pwconv1.bias (stages.2.blocks.1.mlp.fc1.bias in the file) holds 70000" in done.err
+    assert "stages.2.1.pwconv1.bias (stages.2.blocks.1.mlp.fc1.bias in the file) contains 70000" in done.err
 
 
 # What a layout cannot hold --------------------------------------------------------------------------------------------
