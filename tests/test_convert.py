@@ -263,7 +263,7 @@ def test_other_classes_in_config_json_win(convnext: Run, made: Path, tmp_path: P
     (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
     found = checkpoints.load(tmp_path / "hf")
     assert found.card.label_set() == ANIMALS
-    assert found.notes == ["config.json names 6 classes, but the classifier has 7: ignored"]
+    assert found.notes == ["config.json names 6 classes, but the classifier has 7: the names were ignored"]
 
 
 @pytest.mark.parametrize(
