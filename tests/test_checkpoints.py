@@ -342,7 +342,7 @@ def test_timms_unknown_arguments_are_said_and_dilation_is_refused(tmp_path: Path
     config: dict[str, Any] = {"architecture": "convnext_tiny", "model_args": arguments}
     assert any("surprise" in note for note in checkpoints.load(timm_folder(tmp_path, config)).notes)
     arguments["output_stride"] = 16
-    with pytest.raises(ModelError, match="output stride 16"):
+    with pytest.raises(ModelError, match="output stride of 16"):
         checkpoints.load(timm_folder(tmp_path, config))
 
 

@@ -688,7 +688,7 @@ def test_the_verb_from_python(convnext: Run, made: Path, tmp_path: Path) -> None
     } == result.to_dict()
     for file in result.files:
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         convnext_cli.convert(request)
 
 
