@@ -227,7 +227,7 @@ def test_photos_in_the_folder_are_not_sorted_into_it(root: Path) -> None:
 
 
 def test_the_folder_may_not_be_a_file(root: Path) -> None:
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         plan([], photo(root / "into", b""), mode="copy")
 
 
@@ -641,7 +641,7 @@ OTHERS = [b"hello\n", b"\xff\0" * 5000, b"[]\n", b'{"log": "other", "version": 1
 @pytest.mark.parametrize("content", OTHERS)
 def test_other_files_are_no_logs(content: bytes, log: Path) -> None:
     log.write_bytes(content)
-    with pytest.raises(UsageError, match="is no log of a sort") as caught:
+    with pytest.raises(UsageError, match="is not the log of a sort") as caught:
         undo(log)
     assert caught.value.hint
 

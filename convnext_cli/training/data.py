@@ -89,7 +89,7 @@ def arrange(
 ) -> TrainingData:
     """Part photos into train, val and test, by the data's own splits where it has train.
 
-    val, test: shares of what is parted here; where the data has train and test alone, val is taken from train.
+    val, test: shares of data that is split here; where the data has train and test alone, val is taken from train.
     Raises ModelError for photos without a class, paths that lead nowhere, empty classes (unless ``skip_bad``), fewer
     than two classes, and a class that val or test has and train has not; UsageError for shares that are none.
     """

@@ -136,7 +136,7 @@ class KeptPaths:
         return (drawn < self._keep).float()
 
     def use(self, kept: Tensor) -> None:
-        """kept: (blocks, photos), a part of what was drawn."""
+        """kept: (blocks, photos), a part of the random draws."""
         for module, row in zip(self._modules, kept, strict=True):
             assert module.kept is not None
             module.kept.copy_(row)

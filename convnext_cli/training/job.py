@@ -1,4 +1,4 @@
-"""A run as it is carried out: names of models are paths, and what was left to this machine is decided."""
+"""A run as it is carried out: model names are resolved to paths, and machine settings are decided."""
 
 from __future__ import annotations
 

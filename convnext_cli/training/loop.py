@@ -167,7 +167,7 @@ class Trainer:
     # ------------------------------------------------------------------ the run
 
     def run(self) -> Progress:
-        """Train until the budget is spent, it gets no better, or ``stop`` is set; what is there then is saved."""
+        """Train until the budget is spent, it gets no better, or ``stop`` is set; then save its state."""
         state, recipe = self.state, self.recipe
         begun, before = time.perf_counter(), state.spent
         saved = self._noted = begun

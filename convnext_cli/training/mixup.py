@@ -1,6 +1,6 @@
 """mixup (arXiv 1710.09412) and cutmix (arXiv 1905.04899): neighbours in a batch are laid over each other.
 
-The order of photos is random, so a neighbour is as good as any other partner; and however a batch is parted among
+The order of photos is random, so a neighbour is as good as any other partner; and however a batch is split among
 processes in even parts, partners stay together.
 """
 

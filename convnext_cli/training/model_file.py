@@ -25,7 +25,7 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings
         license=start.license,
         description=f"trained by convnext train on {len(data.train):,} photos of {len(data.classes)} classes, "
         f"beginning with {start.begun}",
-        # whoever trains these weights further goes on with the optimiser that made them, frozen or not
+        # further training of these weights continues with the optimiser that made them, frozen or not
         training=setting_effects.in_force(settings) | {"optimiser": settings.optimiser},
         **{"recipe": start.recipe} | more,
     )

@@ -138,7 +138,7 @@ class Streamed:
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
     def in_order(self, threads: int) -> Iterator[Tensor | PhotoError]:
-        """All photos, each (3, height, width) uint8, decoded by threads ahead of whoever takes them."""
+        """All photos, each (3, height, width) uint8, decoded by threads ahead of their use."""
         stream = decoded(self._dataset, self._photos, self._shape, threads=threads, enough=self._shape.enough)
         for _, pixels in stream:
             if isinstance(pixels, PhotoError):
@@ -167,7 +167,7 @@ def load(
     """Decode all photos, and keep them where they fit into memory.
 
     paths: what the dataset was opened from, for other processes. shape: Judged or Shrunk. memory: bytes that they may
-    take; None is half of what is free.
+    take; None is half of the free memory.
     Gives the photos, without those that cannot be decoded, and these.
     """
     limit = memory if memory is not None else int(SHARE * (available() or 2**40))

@@ -88,7 +88,7 @@ class RunFolder:
         if there.is_dir() and not os.access(there, os.W_OK):
             raise OutputError(f"{self.path} cannot be written: {there} gives no permission", "name another folder")
         if not there.is_dir() and there != self.path.absolute():
-            raise OutputError(f"{self.path} cannot be written: {there} is no folder", "name another folder")
+            raise OutputError(f"{self.path} cannot be written: {there} is not a folder", "name another folder")
 
     def make(self) -> None:
         """Raises OutputError where nothing can be written, before hours have gone into it."""
@@ -129,7 +129,7 @@ class RunFolder:
         return [self.last, self.ema, self.best, self.recipe, self.splits, self.log, self.model, *pictures, self.facts]
 
     def clear(self) -> None:
-        """Remove a run, and nothing else that lies in its folder."""
+        """Remove a run, and nothing else in its folder."""
         for path in self._files():
             path.unlink(missing_ok=True)
         self.tidy()

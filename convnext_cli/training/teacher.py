@@ -168,7 +168,7 @@ class FileTeacher:
                 "the rows are the training photos in the order of the data, the columns the classes by name",
             )
         if not bool(found.isfinite().all()):
-            raise ModelError(f"{path} holds logits that are no numbers", "make it again")
+            raise ModelError(f"{path} holds logits that are not finite", "make it again")
         self._logits = found.float()
 
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class Calibration:
 def calibrate(found: Tensor, labels: Tensor) -> Calibration:
     """Fit a temperature, and use it where scores are then right as often as they say, or more nearly so.
 
-    A fit lowers the loss on the photos that it is fitted to, whatever it does to the scores of best guesses: the
+    A fit lowers the loss on the photos that it is fitted to, even if it spoils the scores of best guesses: the
     calibration error decides. Of so few photos that there is none, nothing can be decided, and logits stay as they are.
     """
     before = judge(found, labels)

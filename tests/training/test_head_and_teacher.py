@@ -257,7 +257,7 @@ class TestTeacher:
             (lambda path: np.save(path, np.zeros((31, 4), np.float32)), "has logits of (31, 4)"),
             (lambda path: np.save(path, np.zeros((32, 5), np.float32)), "32 photos and 4 classes"),
             (lambda path: np.save(path, np.zeros((32, 4), np.int64)), "has logits of (32, 4)"),
-            (lambda path: np.save(path, np.full((32, 4), np.nan, np.float32)), "holds logits that are no numbers"),
+            (lambda path: np.save(path, np.full((32, 4), np.nan, np.float32)), "holds logits that are not finite"),
             (lambda path: path.write_bytes(b"no array"), "cannot be read as logits"),
         ],
     )

@@ -21,7 +21,7 @@ from convnext_cli.labels import bundled
 UNKNOWN = "unknown"
 _LONGEST_FOLDER = 200  # bytes; with the checksum behind it below the 255 that file systems take
 _LONGEST_FILE = 255
-_LONGEST_SUFFIX = 32  # what stands behind the last dot of a longer one is no type
+_LONGEST_SUFFIX = 32  # a longer part behind the last dot is not a type
 _FORBIDDEN = frozenset('/\\:*?"<>|')  # on one system or another
 _MARK = re.compile(r"~[0-9a-f]{8}\Z")
 # Windows takes these for devices, whatever follows a dot.

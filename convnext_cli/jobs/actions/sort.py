@@ -58,7 +58,7 @@ class Sorted:
 class Plan:
     """The steps of a sort, decided one by one as they are asked for: a million photos need no list.
 
-    left: photos that stay as they are, by reason: "failed"; "vanished"; "in a shard", which is no file of its own;
+    left: photos that stay as they are, by reason: "failed"; "vanished"; "in a shard", not a file of its own;
     "inside", those in the sorted tree; "already", those that an earlier run placed.
     """
 
@@ -123,7 +123,7 @@ def plan(entries: Iterable[Entry], into: Path, *, mode: Mode, by: By = "label", 
     Raises UsageError when there is something else under the folder's name.
     """
     if os.path.lexists(into) and not into.is_dir():
-        raise UsageError(f"{into} is no folder", "photos are sorted into a folder, new or old")
+        raise UsageError(f"{into} is not a folder", "photos are sorted into a folder, new or old")
     return Plan(entries, Path(os.path.realpath(into)), mode, by, Folders(labels))
 
 
@@ -186,7 +186,7 @@ def _made(step: Step, mode: Mode) -> Made:
     if stat.S_ISLNK(found.st_mode):  # a relative one would lead nowhere from its new place
         raise OSError(errno.EINVAL, "is a link, and links are not moved")
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "is no file")
+        raise OSError(errno.EINVAL, "is not a file")
     return Made(mode, step.source, step.target, found.st_size, found.st_mtime_ns)
 
 

@@ -116,10 +116,10 @@ class Made:
 
 
 def undo(log: Path) -> Undone:
-    """Take a sort back, in reverse order: how much, and what was left since it is not what was made any more.
+    """Undo a sort, in reverse order: counts what was undone, and what was left because it changed since.
 
     A file goes only while its content is elsewhere too. May be killed and given again. Of several logs the latest is
-    undone first. Raises UsageError when the file is no such log.
+    undone first. Raises UsageError when the file is not the log of a sort.
     """
     done = Undone()
     failed: set[str] = set()
@@ -182,7 +182,7 @@ class _Bounds:
         return made
 
     def check_folder(self, folder: Path) -> None:
-        """Raises _Keep for a folder that the sort cannot have made: it lies neither in the sorted one nor above it."""
+        """Raises _Keep for a folder that the sort cannot have made: it is neither in the sorted one nor above it."""
         real = _real(folder.parent) / folder.name
         if self.into is not None and not (real.is_relative_to(self.into) or self.into.is_relative_to(real)):
             raise _Keep(folder, f"is not in {self.into}, which the log is for")
@@ -253,7 +253,7 @@ def _check(log: Path, header: bytes, hint: str) -> None:
     except _BROKEN:
         kind = version = None
     if kind != _KIND:
-        raise UsageError(f"{log} is no log of a sort", hint)
+        raise UsageError(f"{log} is not the log of a sort", hint)
     if version != VERSION:
         raise UsageError(f"{log} was written by another release of convnext (version {version})", "undo with that one")
 

@@ -64,11 +64,11 @@ def write(
     timeout: float | None = 60.0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write the page of these entries in one go, in little memory; until it is complete, what was there stays.
+    """Write the page of these entries in one go, in little memory; an older page stays until this one is complete.
 
     picture: makes the small JPEG of a file, or raises PhotoError. threads: that make pictures. most_thumbnails: photos
-    that get one; the page says how many did not. timeout: seconds for one picture, or None. progress: told how many
-    photos were written. Raises OutputError when the page cannot be written.
+    that get one; the page says how many did not. timeout: seconds for one picture, or None. progress: called with the
+    number of photos written. Raises OutputError when the page cannot be written.
     """
     block, number, wanted = _Block(), 0, 0
     head, tail = _frame(title, summary)

@@ -48,7 +48,7 @@ def write_report(store: Store, predictor: Predictor, page: Path, *, title: str, 
     Args:
         store: the rows.
         predictor: what labelled them.
-        page: the file; what was there stays until the new page is complete.
+        page: the file; an older page stays until the new one is complete.
         title: of the page.
         rate: photos a second; None where nothing was labelled.
 
