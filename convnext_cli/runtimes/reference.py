@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # Largest difference of a logit, as a share of the range of the logits of network.py in float32. OpenVINO and ONNX
-# Runtime were seen at 5e-7, bfloat16 at 5e-3 (tests/test_engines.py); int8 is judged by its answers on photos instead.
+# Runtime were seen at 5e-7, bfloat16 at 5e-3 (tests/runtimes/test_engines.py); int8 is judged by its answers on photos.
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
 

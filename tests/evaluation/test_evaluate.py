@@ -532,7 +532,7 @@ class TestReaLOnPhotos:
     @pytest.fixture
     def photos(self, tmp_path: Path) -> Path:
         """The bundled model's photos: three with labels of ReaL, the third's wrong, and one without."""
-        samples = sorted((Path(__file__).parent.parent / "samples").glob("*.jpg"))
+        samples = sorted((Path(__file__).parent.parent.parent / "samples").glob("*.jpg"))
         folder = tmp_path / "val"
         folder.mkdir()
         for number, sample in enumerate([*samples, samples[0]], 1):

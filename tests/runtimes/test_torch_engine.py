@@ -127,7 +127,7 @@ def test_compiled_in_half_precision(dtype: str, autocast: bool) -> None:
 @pytest.mark.slow
 def test_compiling_without_a_compiler_says_what_is_missing() -> None:
     code = (
-        "from tests.test_torch_engine import *\n"
+        "from tests.runtimes.test_torch_engine import *\n"
         "try: engine(made(CONFIGS['V1']), compiled=True)(reference_input(64, 64))\n"
         "except UnavailableError as error: print(error.message, '|', error.hint)\n"
     )
@@ -163,7 +163,7 @@ def test_float32_stays_float32_whatever_the_process_asked_for(interface: str) ->
         "torch.backends.cudnn.conv.fp32_precision = 'tf32'; torch.backends.cudnn.rnn.fp32_precision = 'ieee'",
     }[interface]
     code = (
-        "from tests.test_torch_engine import *\n"
+        "from tests.runtimes.test_torch_engine import *\n"
         "b = torch.backends\n"
         "settings = lambda: [p.fp32_precision for p in (b.cuda.matmul, b.cudnn.conv, b.mkldnn.matmul, b.mkldnn.conv)]\n"
         f"{ask}\n"

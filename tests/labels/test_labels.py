@@ -498,7 +498,7 @@ class TestWordNet:
 class TestDocs:
     """docs/labels.md says what is so."""
 
-    text = (Path(__file__).parent.parent / "docs" / "labels.md").read_text("utf-8")
+    text = (Path(__file__).parent.parent.parent / "docs" / "labels.md").read_text("utf-8")
 
     def test_table(self) -> None:
         rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in self.text.splitlines() if "| `" in line]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.command import Run
 
-EARLIER = Path(__file__).parent / "data" / "earlier"
+EARLIER = Path(__file__).parent.parent / "data" / "earlier"
 WRITTEN_IN = "/tmp/earlier"
 
 

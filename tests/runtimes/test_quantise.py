@@ -202,7 +202,7 @@ def refuse(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 sys.addaudithook(refuse)
 import numpy as np
-from tests.test_quantise import answers, network, noise, quantise
+from tests.runtimes.test_quantise import answers, network, noise, quantise
 model = quantise.quantise(network(), noise(16))
 print(answers(model, noise(2)).shape, "openvino_telemetry" in sys.modules, "nncf" in sys.modules)
 """

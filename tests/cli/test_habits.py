@@ -159,7 +159,7 @@ def test_words_for_devices_and_precisions() -> None:
 
 
 def test_hidden_names_are_documented_in_one_place_and_not_in_help(convnext: Run) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "usage.md").read_text()
+    page = (Path(__file__).parent.parent.parent / "docs" / "usage.md").read_text()
     shown = convnext("classify", "--help").out + convnext("export", "--help").out + convnext("--help").out
     for name in ("--topk", "--top-k", "--conf", "--threshold", "--half", "--batch", "--imgsz", "--img-size"):
         assert re.search(rf"`[^`|]*{name}\b", page), name
