@@ -60,7 +60,7 @@ def _choice(*values: str) -> Values:
     "  convnext bench -m convnext_tiny --random --against timm,torchvision\n"
     "  convnext bench --json > before.json\n"
     "  convnext bench --compare before.json --fail-below 0.95\n\n"
-    "Values with commas between them are tried in every combination."
+    "Separate several values with commas; every combination is measured."
 )
 @click.option(
     "-m",
@@ -68,9 +68,9 @@ def _choice(*values: str) -> Values:
     "models",
     type=options.ModelName(),
     metavar="NAME,…",
-    help="Names, files or folders.  [default: the bundled model]",
+    help="Models: names, files or folders.  [default: the bundled model]",
 )
-@click.option("--random", "at_random", is_flag=True, help="-m names architectures, whose weights are drawn at random.")
+@click.option("--random", "at_random", is_flag=True, help="Use random weights; -m names architectures.")
 @click.option(
     "-e",
     "--engine",
@@ -78,7 +78,7 @@ def _choice(*values: str) -> Values:
     type=_choice(*ENGINES),
     default="auto",
     metavar="ENGINE,…",
-    help="auto, openvino, onnxruntime or torch.  [default: auto]",
+    help="Engines: auto, openvino, onnxruntime or torch.  [default: auto]",
 )
 @click.option(
     "-d",
@@ -86,21 +86,21 @@ def _choice(*values: str) -> Values:
     default="auto",
     callback=types.device,
     metavar="DEVICE,…",
-    help="auto, cpu, cuda, cuda:N, mps or xpu.  [default: auto]",
+    help="Devices: auto, cpu, cuda, cuda:N, mps or xpu.  [default: auto]",
 )
 @click.option(
     "--dtype",
     "dtypes",
     type=Values(types.dtypes(*DTYPES), "dtype"),
     metavar="DTYPE,…",
-    help="float32, bfloat16, float16 or int8.  [default: float32]",
+    help="Precisions: float32, bfloat16, float16 or int8.  [default: float32]",
 )
 @click.option(
     "--layout",
     "layouts",
     type=_choice("channels_last", "contiguous"),
     metavar="LAYOUT,…",
-    help="Of the tensors in torch: channels_last, contiguous.",
+    help="Memory layout of tensors in torch: channels_last or contiguous.",
 )
 @click.option(
     "-b",
@@ -108,21 +108,21 @@ def _choice(*values: str) -> Values:
     "batches",
     type=Values(BatchSize(1, MAX_BATCH), "photos"),
     metavar="PHOTOS,…|auto",
-    help="`auto` finds the best, and the largest that fits.  [default: 1,8 on a CPU, 1,64 on a GPU]",
+    help="Batch sizes; `auto` finds the fastest, and the largest that fits.  [default: 1,8 on a CPU, 1,64 on a GPU]",
 )
 @click.option(
     "-t",
     "--threads",
     type=Values(click.IntRange(1, options.MAX_THREADS), "threads"),
     metavar="THREADS,…",
-    help="[default: what this process may use]",
+    help="Numbers of threads.  [default: all that this process may use]",
 )
 @click.option(
     "--size",
     "sizes",
     type=Values(click.IntRange(1, MAX_SIZE), "pixels"),
     metavar="PIXELS,…",
-    help="Edge of the input.  [default: the model's]",
+    help="Input sizes.  [default: the model's]",
 )
 @click.option(
     "--compile",
@@ -131,30 +131,44 @@ def _choice(*values: str) -> Values:
     is_flag=False,
     flag_value="yes",
     metavar="[no|yes|no,yes]",
-    help="Have torch compile it.",
+    help="Compile the network with torch.",
 )
 @click.option(
-    "--data", type=options.PathName(), metavar="FOLDER", help="The whole way from file to label too, and its stages."
+    "--data",
+    type=options.PathName(),
+    metavar="FOLDER",
+    help="Also measure the pipeline from file to label, and its stages.",
 )
-@click.option("--train", is_flag=True, help="A training step: forward, backward, AdamW.")
+@click.option("--train", is_flag=True, help="Measure a training step: forward, backward, AdamW.")
 @click.option(
     "--against",
     metavar="LIBRARY,…",
-    help="timm, torchvision, transformers, onnxruntime, taking turns; +compile and +channels_last may follow a name.",
+    help="Also run timm, torchvision, transformers or onnxruntime; +compile and +channels_last can follow a name.",
 )
-@click.option("--compare", type=options.PathName(), metavar="OLD.json", help="Ratios to an earlier --json.")
-@click.option("--fail-below", type=_Ratio(), metavar="RATIO", help="Exit 1 for a lower ratio, such as 0.95 or 95%.")
-@click.option("--plot", type=options.PathName(), metavar="FILE", help="Draw latency against throughput, as png or svg.")
 @click.option(
-    "--seconds", type=click.FloatRange(0, 600), default=5, show_default=True, help="Of samples for each setting."
+    "--compare",
+    type=options.PathName(),
+    metavar="OLD.json",
+    help="Print the ratios to the speeds of an earlier --json.",
 )
-@click.option("--no-checks", is_flag=True, help="Leave out the look at zeros, one input and denormal numbers.")
-@click.option("--json", "as_json", is_flag=True, help="All samples and the environment, on standard output.")
 @click.option(
-    "-o", "--output", type=options.PathName(), metavar="FILE", help="Write the JSON to a file, and print the table."
+    "--fail-below", type=_Ratio(), metavar="RATIO", help="Exit with status 1 if a ratio is lower, such as 0.95 or 95%."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
-@options.verbosity("All that was measured of each row")
+@click.option("--plot", type=options.PathName(), metavar="FILE", help="Plot latency against throughput, as png or svg.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 600), default=5, show_default=True, help="Time to measure each setting."
+)
+@click.option("--no-checks", is_flag=True, help="Skip the tests with zeros, a repeated input and denormal numbers.")
+@click.option("--json", "as_json", is_flag=True, help="Print all samples and the environment as one JSON document.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PathName(),
+    metavar="FILE",
+    help="Write the JSON to a file, and still print the table.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@options.verbosity("Print all measurements of each row")
 def bench(
     *,
     models: str | None,
@@ -177,8 +191,8 @@ def bench(
 ) -> int:
     """Measure how fast models run here.
 
-    Each setting runs in a process of its own, is warmed up until its times are flat, and is held against what the
-    processor reaches at best. docs/bench.md tells what every figure means.
+    Each setting runs in its own process, is warmed up until its times are stable, and is compared with the peak
+    performance of the processor. docs/bench.md explains every figure.
     """
     render.set_quiet(quiet)
     if "auto" in (batches or ()) and len(batches or ()) > 1:

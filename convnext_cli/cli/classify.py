@@ -35,9 +35,9 @@ FORMATS = ("table", "lines", *writers.FORMATS)
     "  find . -name '*.heic' -print0 | convnext classify --files-from - -0 -f jsonl"
 )
 @click.argument("paths", nargs=-1, type=options.PathName(), metavar="PATH...")
-@click.option("-r", "--recursive", is_flag=True, help="Go into folders that --files-from or a glob names too.")
+@click.option("-r", "--recursive", is_flag=True, help="Also search folders that --files-from or a glob names.")
 @click.option("--files-from", type=options.PathName(), metavar="FILE", help="Read paths from a file, or - for stdin.")
-@click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
+@click.option("-0", "--null", is_flag=True, help="Paths in --files-from are separated by NUL bytes, not lines.")
 @options.model
 @options.answers
 @options.machine
@@ -48,13 +48,13 @@ FORMATS = ("table", "lines", *writers.FORMATS)
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="[default: by -o's suffix; else table on a terminal, lines elsewhere]",
+    help="[default: from -o's suffix, else table on a terminal and lines elsewhere]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Short for -f json.")
+@click.option("--json", "as_json", is_flag=True, help="The same as -f json.")
 @click.option("-o", "--output", type=options.PathName(), metavar="FILE", help="Write the rows to a file.")
-@click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--show", is_flag=True, help="Draw a small picture of each photo beside its labels.")
-@options.verbosity("Times of each stage")
+@options.verbosity("Print the time of each stage")
 def classify(
     paths: tuple[str, ...],
     recursive: bool,

@@ -18,7 +18,7 @@ from convnext_cli.cli import options, render
 )
 @click.argument("source", metavar="IN", type=options.ModelName())
 @click.argument("output", metavar="OUT", type=click.Path())
-@click.option("--to", "layout", required=True, type=click.Choice(tuple(TARGETS)), help="Whose layout.")
+@click.option("--to", "layout", required=True, type=click.Choice(tuple(TARGETS)), help="The layout to write.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
@@ -29,17 +29,17 @@ from convnext_cli.cli import options, render
     type=click.FloatRange(0, 1, min_open=True),
     callback=options.finite,
     metavar="EPSILON",
-    help="Change the epsilon of the last norm: transformers has 1e-12 there, others 1e-6.",
+    help="Change the epsilon of the last norm: 1e-12 in transformers, 1e-6 elsewhere.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @options.quiet
 def convert(*, as_json: bool, quiet: bool, **fields: Any) -> int:
     """Rewrite weights in another library's layout.
 
-    IN is a name (see `convnext models list`), a file or a folder of any layout. OUT is what the layout wants: a folder
-    for hf; a folder or a file for timm; else a file, .pth or .safetensors. What the layout cannot hold is an error, and
-    then nothing is written. Code in a pickle is never run.
+    IN is a name (see `convnext models list`), or a file or folder in any layout. OUT is a folder for hf, a folder or a
+    file for timm, and otherwise a .pth or .safetensors file. If the layout cannot hold the network, nothing is written
+    and the exit status is 3. Code in pickles is never run.
     """
     render.set_quiet(quiet)
     from convnext_cli.checkpoints import convert as verb

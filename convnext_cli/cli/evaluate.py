@@ -27,23 +27,29 @@ MOST_FAILURES = 10  # that are named
 )
 @click.argument("data", nargs=-1, required=True, type=options.PathName(), metavar="DATA...")
 @options.model
-@click.option("--against", type=options.ModelName(), help="A second model on the same photos, and the difference.")
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test", "all"]), help="[default: test, else val, else all photos]"
+    "--against", type=options.ModelName(), help="Also evaluate a second model on the same photos, and compare."
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test", "all"]),
+    help="Which photos to evaluate.  [default: test, else val, else all]",
 )
 @click.option(
     "--labels",
     type=types.LabelsName(),
     metavar="FILE|SET",
-    help="Own names for the model's classes, or a bundled set of labels.",
+    help="A file with your own names for the model's classes, or a bundled label set.",
 )
-@click.option("--classes", metavar="NAME,ID,…", help="Only these labels of the model, as for `classify`.")
-@click.option("--only-these", is_flag=True, help="Only the labels that are classes of the data may be answers.")
-@click.option("--by-index", is_flag=True, help="The data's classes are numbers of the model's, whatever their names.")
-@click.option("--skip-unmatched", is_flag=True, help="Leave out photos of classes that the model does not have.")
-@click.option("--skip-bad", is_flag=True, help="Leave out photos that cannot be read; else they count as wrong.")
+@click.option("--classes", metavar="NAME,ID,…", help="Choose only among these labels, as in `classify`.")
+@click.option("--only-these", is_flag=True, help="Choose only among the labels that are classes of the data.")
+@click.option("--by-index", is_flag=True, help="Treat the names of the data's classes as class numbers of the model.")
+@click.option("--skip-unmatched", is_flag=True, help="Leave out photos of classes that the model does not know.")
 @click.option(
-    "--real", type=options.PathName(), metavar="FILE", help="ReaL labels (real.json) of ImageNet's validation photos."
+    "--skip-bad", is_flag=True, help="Leave out photos that cannot be read, instead of counting them as wrong."
+)
+@click.option(
+    "--real", type=options.PathName(), metavar="FILE", help="ReaL labels (real.json) for ImageNet's validation photos."
 )
 @click.option(
     "--precision",
@@ -51,25 +57,34 @@ MOST_FAILURES = 10  # that are named
     metavar="SHARE",
     default=0.95,
     show_default=True,
-    help="Share of right answers that the suggested --min-score is to reach.",
+    help="Share of correct answers to reach with the suggested --min-score.",
 )
 @click.option(
     "-o",
     "--output",
     type=options.PathName(),
     metavar="FOLDER",
-    help="Confusion, pictures, predictions, mistakes as a page.",
+    help="Write the confusion matrix, plots, predictions and a page of mistakes.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
-@click.option("--mistakes", default=100, show_default=True, type=click.IntRange(0), help="Photos on the page.")
 @click.option(
-    "--fail-below", type=types.Percent(), metavar="PERCENT", help="Exit 1 for a lower top-1, such as 80 or 80%."
+    "--mistakes",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Number of photos on the page of mistakes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="All figures as one JSON document.")
+@click.option(
+    "--fail-below",
+    type=types.Percent(),
+    metavar="PERCENT",
+    help="Exit with status 1 if top-1 is lower, such as 80 or 80%.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON document.")
 @options.machine
 @options.preprocessing
 @options.decoding
-@options.verbosity("Times of each stage")
+@options.verbosity("Print the time of each stage")
 def evaluate(
     *,
     data: tuple[str, ...],
@@ -92,10 +107,11 @@ def evaluate(
     verbose: int,
     **predictor: Any,
 ) -> int:
-    """Measure a model's answers on labelled photos.
+    """Measure a model's accuracy on labelled photos.
 
-    DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
-    TSV or parquet of path and label, Hugging Face's image parquet files, tar shards, or a URL of any of these.
+    DATA is a folder with a subfolder for each class (or with such folders in train, val and test), a zip of one, a
+    CSV, TSV or parquet table of paths and labels, Hugging Face parquet files of photos, tar shards, or a URL of any of
+    these.
     """
     start = time.perf_counter()
     render.set_quiet(quiet)

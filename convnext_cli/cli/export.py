@@ -41,14 +41,14 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
     "--output",
     type=options.PathName(),
     metavar="FILE",
-    help="The file to write; its suffix may say the format.  [default: NAME.onnx, or as --to says]",
+    help="The file to write; its suffix can select the format.  [default: NAME and the suffix of --to, or .onnx]",
 )
 @options.option(
     "--to",
     "format",
     type=click.Choice(tuple(FORMATS)),
     aliases=("--format",),
-    help="The format.  [default: by the suffix of FILE]",
+    help="The format.  [default: from the suffix of FILE]",
 )
 @options.option(
     "--batch",
@@ -63,7 +63,7 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
     type=_Extent(),
     metavar="PIXELS|any",
     aliases=options.SIZE_ALIASES,
-    help="Edge of the input.  [default: the model's]",
+    help="Input size.  [default: the model's]",
 )
 @options.option(
     "--dtype",
@@ -71,39 +71,42 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
     constants={"--half": "float16"},
     default="float32",
     show_default=True,
-    help="Precision of the file; norms stay in float32.",
+    help="Precision of the weights; norms are always computed in float32.",
 )
 @click.option(
     "--calibrate",
     type=options.PathName(),
     metavar="FOLDER",
-    help="Photos for int8: half find its ranges, half test it.",
+    help="Photos for int8: half to find value ranges, half for testing.",
 )
 @click.option(
     "--with-preprocessing",
     "preprocessing",
     is_flag=True,
-    help="Take photos of any size, as bytes: resize, crop and scale are inside.",
+    help="Include resize, crop and normalisation: the input is photos of any size, as bytes.",
 )
-@click.option("--with-softmax", "scores", is_flag=True, help="Give scores instead of logits.")
-@click.option("--features", is_flag=True, help="Give the pooled features as a second output.")
-@click.option("--opset", type=click.IntRange(17), help="Of ONNX.  [default: the newest that ONNX Runtime takes]")
-@click.option("--simplify", is_flag=True, help="Have onnxslim look for what ONNX can do without.")
+@click.option("--with-softmax", "scores", is_flag=True, help="Output scores instead of logits.")
+@click.option("--features", is_flag=True, help="Add the pooled features as a second output.")
+@click.option("--opset", type=click.IntRange(17), help="ONNX opset.  [default: the newest that ONNX Runtime supports]")
+@click.option("--simplify", is_flag=True, help="Simplify the ONNX graph with onnxslim.")
 @click.option(
-    "--check-on", type=options.PathName(), metavar="FOLDER", help="Check on these photos too, besides three samples."
+    "--check-on",
+    type=options.PathName(),
+    metavar="FOLDER",
+    help="Check with these photos, in addition to three samples.",
 )
-@click.option("--no-check", is_flag=True, help="Leave the file unproven.")
+@click.option("--no-check", is_flag=True, help="Skip the check.")
 @options.threads
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @options.quiet
 def export(
     *, model: str | None, pull: bool, offline: bool, no_check: bool, as_json: bool, quiet: bool, **fields: Any
 ) -> int:
     """Write a model as a file for another program.
 
-    The file holds the model's labels and preprocessing, and is run in its own runtime against the network before it is
-    called done; what differs too much is not left there. `convnext classify -m FILE` runs it.
+    The file contains the model's labels and preprocessing. It is run in its own runtime and compared with the network;
+    if the answers differ too much, it is deleted. `convnext classify -m FILE` runs it.
     """
     render.set_quiet(quiet)
     options.check_connection(pull=pull, offline=offline)

@@ -27,39 +27,48 @@ _REWRITE_OPTIONS = {"rewrite", "output", "form", "quiet", "verbose"}  # that go 
 
 _sorting = options.together(
     click.option(
-        "--sort-into", type=options.PathName(), metavar="DIR", help="Put the photos into a folder a label, below DIR."
+        "--sort-into",
+        type=options.PathName(),
+        metavar="DIR",
+        help="Sort the photos into DIR, into one folder for each label.",
     ),
     click.option(
-        "--by", type=click.Choice(["label", "id"]), default="label", show_default=True, help="Names of folders."
+        "--by",
+        type=click.Choice(["label", "id"]),
+        default="label",
+        show_default=True,
+        help="Name the folders after labels or WordNet ids.",
     ),
     click.option(
         "--mode",
         type=click.Choice(["copy", "link", "hardlink", "move"]),
         default="copy",
         show_default=True,
-        help="How photos come into the folders.",
+        help="How to put photos into the folders.",
     ),
-    click.option("--dry-run", is_flag=True, help="Print what a sort would do, and touch no photo."),
-    click.option("--undo", type=options.PathName(), metavar="LOG", help="Take a sort back, and do nothing else."),
+    click.option("--dry-run", is_flag=True, help="Print what --sort-into would do, but leave the photos alone."),
+    click.option("--undo", type=options.PathName(), metavar="LOG", help="Undo the sort that wrote this log."),
 )
-_yes = click.option(
-    "-y", "--yes", is_flag=True, help="Sort and write keywords without a question even with the bundled model."
-)
+_yes = click.option("-y", "--yes", is_flag=True, help="Do not ask before the bundled model sorts or writes keywords.")
 _keywords = options.together(
-    click.option("--xmp", type=click.Choice(["sidecar", "embed"]), help="Labels as keywords, beside or in the photos."),
+    click.option(
+        "--xmp",
+        type=click.Choice(["sidecar", "embed"]),
+        help="Write labels as keywords, beside the photos or into them.",
+    ),
     click.option(
         "--xmp-naming",
         type=click.Choice(["append", "replace"]),
         default="append",
         show_default=True,
-        help="photo.jpg.xmp or photo.xmp.",
+        help="Name sidecars photo.jpg.xmp or photo.xmp.",
     ),
-    click.option("--xmp-root", default="AI", show_default=True, metavar="NAME", help="What our keywords stand below."),
-    click.option("--no-xmp-tree", is_flag=True, help="Flat keywords alone."),
-    click.option("--xmp-remove", is_flag=True, help="Take our keywords out again, and write none."),
+    click.option("--xmp-root", default="AI", show_default=True, metavar="NAME", help="Root of the tree of keywords."),
+    click.option("--no-xmp-tree", is_flag=True, help="Write only flat keywords."),
+    click.option("--xmp-remove", is_flag=True, help="Remove the keywords that earlier runs wrote."),
 )
 _report = click.option(
-    "--report", type=options.PathName(), metavar="FILE.html", help="A page with thumbnails to look through."
+    "--report", type=options.PathName(), metavar="FILE.html", help="Write an HTML page with thumbnails."
 )
 
 
@@ -74,35 +83,46 @@ _report = click.option(
     "--output",
     type=options.PathName(),
     metavar="FILE",
-    help="The result: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.  [default: FOLDER-labels.csv]",
-)
-@click.option("-f", "--format", "form", type=click.Choice(writers.JOB_FORMATS), help="[default: by -o's suffix]")
-@click.option(
-    "--overwrite", is_flag=True, help="Label all again; the output that is there stays until the new one is complete."
+    help="The output: .jsonl, .json, .csv, .tsv, .parquet or .sqlite.  [default: FOLDER-labels.csv]",
 )
 @click.option(
-    "--rewrite", is_flag=True, help="Write an output that was changed again from its job, also without FOLDER."
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(writers.JOB_FORMATS),
+    help="Format of the output.  [default: from -o's suffix]",
 )
 @click.option(
-    "--include", multiple=True, metavar="GLOB", help="Only these files; with a / it is for paths below the folder."
+    "--overwrite", is_flag=True, help="Label everything again; the old output stays until the new one is complete."
 )
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not these files, and not into these folders.")
-@click.option("--hidden", is_flag=True, help="Hidden files and folders too.")
-@click.option("--follow", is_flag=True, help="Into linked folders too.")
-@click.option("--depth", type=click.IntRange(1), help="Levels of folders to go into; 1 is the folder's own files.")
+@click.option(
+    "--rewrite", is_flag=True, help="Restore an output that was changed, from its job; FOLDER can be left out."
+)
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="GLOB",
+    help="Label only these files; a GLOB with a / matches paths below FOLDER.",
+)
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Skip these files and folders.")
+@click.option("--hidden", is_flag=True, help="Include hidden files and folders.")
+@click.option("--follow", is_flag=True, help="Follow links to folders.")
+@click.option("--depth", type=click.IntRange(1), help="Levels of folders to search; 1 is only FOLDER itself.")
 @click.option("-r", "--recursive", is_flag=True, hidden=True, expose_value=False)  # as `classify` has it
 @click.option("--files-from", type=options.PathName(), metavar="FILE", help="Read paths from a file, or - for stdin.")
-@click.option("-0", "--null", is_flag=True, help="Paths of --files-from end with a NUL byte, not a line.")
-@click.option("--retry-failed", is_flag=True, help="Take up again what failed before.")
+@click.option("-0", "--null", is_flag=True, help="Paths in --files-from are separated by NUL bytes, not lines.")
+@click.option("--retry-failed", is_flag=True, help="Retry photos that failed before.")
 @click.option("--strict", is_flag=True, help="Stop at the first failure.")
-@click.option("--relabel", is_flag=True, help="Label again what another model or other options labelled.")
-@click.option("--mix", is_flag=True, help="Keep what another model or other options labelled.")
-@click.option("--watch", is_flag=True, help="Then go on with what arrives in the folders, until Ctrl-C.")
-@click.option("--nice", type=click.IntRange(0, 19), metavar="0-19", help="Let other programs go first.")
+@click.option("--relabel", is_flag=True, help="Relabel photos that were labelled with another model or other options.")
+@click.option("--mix", is_flag=True, help="Keep rows from another model or other options; label only new photos.")
+@click.option("--watch", is_flag=True, help="Then keep labelling new photos until Ctrl-C.")
+@click.option(
+    "--nice", type=click.IntRange(0, 19), metavar="0-19", help="Lower the priority, so that other programs go first."
+)
 @click.option(
     "--cluster",
     metavar="auto|ray://HOST:PORT",
-    help="On a Ray cluster, into a folder of parquet files, here or behind a URL (extra ray).",
+    help="Run on a Ray cluster; -o is a folder of parquet files, or its URL.",
 )
 @options.model
 @options.answers
@@ -113,14 +133,13 @@ _report = click.option(
 @_keywords
 @_yes
 @_report
-@options.verbosity("Times of each stage")
+@options.verbosity("Print the time of each stage")
 def label(quiet: bool, verbose: int, undo: str | None, **values: Any) -> int:
-    """Label all photos below a folder, and lose none of them.
+    """Label all photos in a folder of any size, and write a file of results.
 
-    FOLDER is a folder, here or behind a URL (s3://bucket/photos), a photo, a glob, or a zip, tar or parquet file
-    of photos.
+    FOLDER is a folder or its URL (s3://bucket/photos), a photo, a glob, or a zip, tar or parquet file of photos.
 
-    However a run ends, the same command goes on where it was; what is done is not done again.
+    If a run is interrupted, run the same command again to resume it.
     """
     render.set_quiet(quiet)
     typed = options.typed(click.get_current_context())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME = click.argument("name", metavar="NAME", type=ModelName())
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-YES = click.option("-y", "--yes", is_flag=True, help="Accept the terms of the licence without a question.")
+YES = click.option("-y", "--yes", is_flag=True, help="Accept the terms of the licence without asking.")
 OFFLINE = click.option("--offline", is_flag=True, help="Never open a connection.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
@@ -58,15 +58,19 @@ def models() -> None:
     metavar="SET",
     help="A bundled label set, such as imagenet-1k.",
 )
-@click.option("--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="The most parameters.")
-@click.option("--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="The most multiply-adds for a photo.")
+@click.option(
+    "--max-params", type=click.FloatRange(0), metavar="MILLIONS", help="Leave out models with more parameters."
+)
+@click.option(
+    "--max-gmacs", type=click.FloatRange(0), metavar="GMACS", help="Leave out models with more multiply-adds per photo."
+)
 @click.option("--commercial", is_flag=True, help="Leave out models with restrictive licences.")
 @click.option(
     "--sort",
     type=click.Choice(["family", "name", "size", "params", "gmacs", "top1"]),
     default="family",
     show_default=True,
-    help="Order of the rows; with top1 the best is first.",
+    help="Order of the rows; top1 lists the most accurate first.",
 )
 @JSON
 def list_(pattern: str | None, *, sort: str, as_json: bool, **wishes: Any) -> int:
@@ -244,7 +248,7 @@ def pull(names: tuple[str, ...], yes: bool, origin: bool, force: bool, offline: 
     """Fetch checkpoints into the weights folder.
 
     Run an interrupted pull again to resume it. HTTPS_PROXY, HF_ENDPOINT (a mirror), HF_TOKEN and SSL_CERT_FILE are
-    obeyed.
+    respected.
 
     \b
     Examples:

@@ -96,7 +96,7 @@ answers = together(
     click.option(
         "--classes",
         metavar="NAME,ID,…",
-        help="Only these labels: names, ids, or anything in WordNet above them (`dog` gathers all breeds).",
+        help="Choose only among these labels: names, ids, or anything above them in WordNet (`dog`: all breeds).",
     ),
     option(
         "-k",
@@ -113,26 +113,28 @@ answers = together(
         type=types.Share(high=None),
         metavar="SCORE",
         aliases=("--conf", "--threshold"),
-        help="Lowest score, such as 0.5 or 50%; below it a photo is `unknown`.",
+        help="Threshold, such as 0.5 or 50%; a photo that scores less is `unknown`.",
     ),
     click.option(
         "--floors",
         type=PathName(),
         metavar="FILE",
-        help="Lowest scores for single labels, as lines of `label,score`.",
+        help="Thresholds for single labels: a file with lines of `label,score`.",
     ),
     click.option(
-        "--softmax", is_flag=True, help="Scores that add up to 1 (the default for models of one label a photo)."
+        "--softmax",
+        is_flag=True,
+        help="Print scores that add up to 1 (the default for models with one label per photo).",
     ),
-    click.option("--sigmoid", is_flag=True, help="An independent score from 0 to 1 for each label."),
-    click.option("--logits", is_flag=True, help="The network's raw outputs."),
+    click.option("--sigmoid", is_flag=True, help="Print an independent score from 0 to 1 for each label."),
+    click.option("--logits", is_flag=True, help="Print the network's raw outputs."),
 )
 
 threads = click.option(
     "-t",
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
-    help="Processor threads in all.  [default: all that this process may use]",
+    help="Number of threads.  [default: as many as this process may use]",
 )
 
 machine = together(
@@ -142,7 +144,7 @@ machine = together(
         default="auto",
         show_default=True,
         callback=types.device,
-        help="auto, cpu, cuda, cuda:N, cuda:all, mps or xpu.",
+        help="Device: auto, cpu, cuda, cuda:N, cuda:all, mps or xpu.",
     ),
     click.option(
         "-e",
@@ -150,7 +152,7 @@ machine = together(
         type=click.Choice(tuple(ENGINES)),
         default="auto",
         show_default=True,
-        help="The engine that runs the network; `auto` is the fastest that is prepared.",
+        help="Engine that runs the network; `auto` selects the fastest prepared one.",
     ),
     click.option("--compile", "compiled", is_flag=True, help="Compile the network with torch; worth it for long runs."),
     option(
@@ -164,14 +166,14 @@ machine = together(
         "-j",
         "--workers",
         type=click.IntRange(1, MAX_THREADS),
-        help="Threads that decode photos.  [default: as --threads]",
+        help="Threads that decode photos.  [default: the same as --threads]",
     ),
     option(
         "-b",
         "--batch-size",
         aliases=("--batch",),
         type=click.IntRange(1),
-        help="Photos that go through the network at once.  [default: 8 on a CPU, 64 on a GPU]",
+        help="Photos in each batch.  [default: 8 on a CPU, 64 on a GPU]",
     ),
 )
 
@@ -193,8 +195,12 @@ preprocessing = together(
         type=click.Choice(["shortest", "squash", "longest"]),
         help="Fit the shortest edge and crop, squash both edges, or fit the longest edge and pad.",
     ),
-    click.option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])),
-    click.option("--mean", metavar="R,G,B", help="Mean to subtract from pixels, which are from 0 to 1."),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]),
+        help="Filter for resizing.",
+    ),
+    click.option("--mean", metavar="R,G,B", help="Mean to subtract from pixels, which are scaled to 0 to 1."),
     click.option("--std", metavar="R,G,B", help="Standard deviation to divide pixels by."),
     click.option(
         "--max-pixels",

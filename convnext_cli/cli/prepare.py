@@ -33,19 +33,19 @@ JOBS = {"latency": "one photo", "throughput": "a folder"}
     "--calibrate",
     type=options.PathName(),
     metavar="FOLDER",
-    help="Photos to find the ranges of int8 with, and to test it on.",
+    help="Photos for int8: half to find value ranges, half for testing.",
 )
-@click.option("--compile", "compiled", is_flag=True, help="Measure compiled torch too, which takes a minute.")
+@click.option("--compile", "compiled", is_flag=True, help="Also measure compiled torch, which takes a minute.")
 @options.threads
-@click.option("--list", "listed", is_flag=True, help="List what is prepared, and where.")
-@click.option("--clear", is_flag=True, help="Remove all that is prepared.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--list", "listed", is_flag=True, help="List the prepared models and their folders.")
+@click.option("--clear", is_flag=True, help="Remove all prepared models.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @options.quiet
 def prepare(*, listed: bool, clear: bool, pull: bool, offline: bool, as_json: bool, quiet: bool, **fields: Any) -> int:
-    """Make a model's engines, prove them against the network, and measure them.
+    """Build a model's engines for this machine, check them, and measure them.
 
-    `classify` does it by itself when a model is used for the first time; int8 has to be asked for here. What is made
-    lies in the cache folder, for this version of the program and of the runtimes.
+    A model is prepared automatically when it is first used on a CPU; only int8 needs this command. Prepared engines
+    are stored in the cache folder, for this version of the program and of the runtimes.
     """
     render.set_quiet(quiet)
     if listed and clear:

@@ -60,66 +60,88 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     default="run",
     show_default=True,
     metavar="RUN",
-    help="The run's folder; the same command again goes on.",
+    help="Folder of the run.",
 )
 @click.option(
     "--from",
     "start",
     type=options.ModelName(),
-    help="Weights to begin with: a name, a file or a folder, or `scratch`.  [default: the bundled model]",
+    help="Weights to start from: a name, a file, a folder, or `scratch`.  [default: the bundled model]",
 )
-@click.option("--arch", metavar="VARIANT", help="The network, from scratch.  [default: convnext_atto]")
-@click.option("--epochs", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Times through train.")
+@click.option("--arch", metavar="VARIANT", help="Architecture, with `--from scratch`.  [default: convnext_atto]")
+@click.option(
+    "--epochs",
+    type=click.FloatRange(0, min_open=True),
+    callback=options.finite,
+    help="How many times to go through the training photos.",
+)
 @click.option("--time", "minutes", type=_Minutes(), metavar="TIME", help="How long to train: 90s, 20m, 1.5h, 1h30m.")
-@click.option("--size", type=click.IntRange(1), help="Edge of the photos in pixels.  [default: that of the weights]")
+@click.option("--size", type=click.IntRange(1), help="Input size in pixels.  [default: that of the weights]")
 @click.option(
     "--resize-mode",
     "resize",
     type=click.Choice(["shortest", "squash", "longest"]),
-    help="Fit the shortest edge and crop, both edges, or the longest edge and pad.  [default: by the photos' shapes]",
+    help="Fit the shortest edge and crop, squash both edges, or fit the longest edge and pad.  "
+    "[default: depends on the photos' shapes]",
 )
-@click.option("-b", "--batch-size", type=click.IntRange(2), help="Photos a step, over all processes.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Highest learning rate.")
-@click.option("--freeze", is_flag=True, default=None, help="Fit the classifier alone, on features computed once.")
+@click.option("-b", "--batch-size", type=click.IntRange(2), help="Photos in each step, over all processes.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), callback=options.finite, help="Peak learning rate.")
 @click.option(
-    "--teacher", type=options.ModelName(), help="Learn from this model too: a name, a path, or a file of its logits."
+    "--freeze", is_flag=True, default=None, help="Train only the classifier, on features that are computed once."
 )
-@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the products; auto measures.")
-@click.option("--compile", "compile", is_flag=True, default=None, help="Have torch compile the network: for long runs.")
-@click.option("--seed", type=click.IntRange(0), help="Of everything random.  [default: 0]")
+@click.option(
+    "--teacher", type=options.ModelName(), help="Also learn from this model: a name, a path, or a file of its logits."
+)
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Precision; auto measures which is faster."
+)
+@click.option(
+    "--compile", "compile", is_flag=True, default=None, help="Compile the network with torch; worth it for long runs."
+)
+@click.option("--seed", type=click.IntRange(0), help="Seed of all random draws.  [default: 0]")
 @click.option(
     "--recipe",
     type=options.PathName(),
     metavar="FILE",
     help="A TOML file of settings, such as another run's recipe.toml.",
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/train.md.")
-@click.option("--val", type=_SHARE, help="Share for val (0.2, 20%), where DATA has none; 0.15 if left out.")
-@click.option("--test", type=_SHARE, help="Share for test (0.2, 20%), where DATA has no splits; 0.15 if left out.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set any of the settings in docs/train.md."
+)
+@click.option(
+    "--val", type=_SHARE, help="Share of photos for val, such as 0.2 or 20%, if DATA has no val.  [default: 0.15]"
+)
+@click.option(
+    "--test", type=_SHARE, help="Share of photos for test, such as 0.2 or 20%, if DATA has no splits.  [default: 0.15]"
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out photos and classes that cannot be used.")
-@click.option("--overwrite", is_flag=True, help="Start again where RUN holds a run.")
-@click.option("--pull", is_flag=True, help="Fetch the named weights first when they are not on this machine.")
+@click.option("--overwrite", is_flag=True, help="Start again even if RUN contains a run.")
+@click.option("--pull", is_flag=True, help="Fetch the weights first if they are not on this machine.")
 @click.option("--offline", is_flag=True, help="Never open a connection.")
-@click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("-d", "--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:N, mps or xpu.")
 @options.threads
 @click.option(
-    "-j", "--workers", type=click.IntRange(0), help="Processes that change photos.  [default: half of the threads]"
+    "-j",
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that decode and augment photos.  [default: half of the threads]",
 )
 @click.option(
     "--memory",
     type=click.FloatRange(0),
     callback=options.finite,
     metavar="GB",
-    help="That photos may take; more are read again each time.  [default: half of what is free]",
+    help="Memory for decoded photos; if they do not fit, they are read again each time.  "
+    "[default: half of the free memory]",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     callback=options.finite,
     metavar="SECONDS",
-    help="Give up a photo that takes longer to read, or more processor time to decode.  [default: 3600 and 120]",
+    help="Time limit for reading a photo, and of processor time for decoding it.  [default: 3600 and 120]",
 )
-@click.option("--json", "as_json", is_flag=True, help="What came of it as one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
 @options.verbosity()
 def train(
     *,
@@ -145,9 +167,11 @@ def train(
 ) -> int:
     """Train a network on labelled photos, with your own labels.
 
-    DATA is a folder of class folders (or of train, val and test with class folders in them), a zip of these, a CSV,
-    TSV or parquet of path and label, or Hugging Face's image parquet files. RUN/model.safetensors is the best model;
-    a run that was cut, however, goes on with the same command.
+    DATA is a folder with a subfolder for each class (or with such folders in train, val and test), a zip of one, a
+    CSV, TSV or parquet table of paths and labels, Hugging Face parquet files of photos, tar shards, or a URL of any of
+    these. The best model is written to RUN/model.safetensors.
+
+    If a run is interrupted, run the same command again to resume it.
     """
     start = time.perf_counter()
     is_first = not environment_number("RANK", 0)  # of torchrun's processes
