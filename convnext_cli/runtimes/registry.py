@@ -1,4 +1,4 @@
-"""Every runtime and export format: a new one is a folder beside this file, and a line in ``FORMATS``.
+"""Every runtime and export format: a new one is a folder beside this file, and a line in ``_ALL``.
 
 Nothing is imported by this table: modules are named in it, and loaded when they are used.
 """

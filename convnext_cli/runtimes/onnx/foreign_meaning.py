@@ -1,7 +1,7 @@
 """What the graph of another program's ONNX file means: what its scores are, and what its input takes.
 
 Read from the operations alone, backwards from an output and forwards from the input. Whatever is not clear is None, and
-``onnx_trial`` looks at what the file answers.
+``foreign_trial`` looks at what the file answers.
 """
 
 from __future__ import annotations
