@@ -73,7 +73,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     "--epochs",
     type=click.FloatRange(0, min_open=True),
     callback=options.finite,
-    help="How many times to go through the training photos.",
+    help="Number of passes over the training photos.",
 )
 @click.option("--time", "minutes", type=_Minutes(), metavar="TIME", help="How long to train: 90s, 20m, 1.5h, 1h30m.")
 @click.option("--size", type=click.IntRange(1), help="Input size in pixels.  [default: that of the weights]")
