@@ -289,7 +289,7 @@ def test_a_cluster_of_another_release_is_refused(
         (["--sort-into", "x"], "--sort-into does not go with --cluster"),
         (["-f", "csv"], "a cluster writes parquet"),
         (["--strict"], "--strict does not go with --cluster"),
-        (["--dry-run"], "--dry-run does not go with --cluster"),
+        (["--dry-run"], "--dry-run is for --sort-into"),
         (["--workers", "2"], "--workers does not go with --cluster"),
     ],
 )
