@@ -117,7 +117,9 @@ class Commands(Group):
         classify = self.get_command(ctx, "classify")
         assert classify is not None
         try:
-            values, _, _ = classify.make_parser(click.Context(classify, resilient_parsing=True)).parse_args(list(args))
+            # the parent has the names of the help option, which click makes once for a command
+            alone = click.Context(classify, parent=ctx, resilient_parsing=True)
+            values, _, _ = classify.make_parser(alone).parse_args(list(args))
         except click.UsageError:  # `classify` reports it better
             values = {}
         paths = values.get("paths")

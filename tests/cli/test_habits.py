@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,10 @@ def test_export_is_onnx_and_says_what_is_missing(
     assert "onnx" in done.err
     assert "convnext export -o default.xml" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_after_options_in_the_short_form() -> None:
+    """In a process of its own: click makes the help option of a command once."""
+    command = [sys.executable, "-m", "convnext_cli", "-k", "1", SAMPLES[0], "-h"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Usage: convnext classify" in done.stdout

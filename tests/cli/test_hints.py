@@ -56,7 +56,7 @@ def problem(command: str) -> str:
     except ValueError:  # an apostrophe of the sentence around it
         words = command.split()
     group: click.Command = cli
-    context = click.Context(cli, info_name="convnext")
+    context = click.Context(cli, info_name="convnext", help_option_names=["-h", "--help"])
     while isinstance(group, click.Group) and words and not words[0].startswith("-"):
         if group is cli and (words[0] not in COMMANDS) and (words[0] == HOLE or "." in words[0] or words[0].isupper()):
             break  # a photo: the short form
