@@ -122,7 +122,7 @@ def test_the_report_is_written(convnext: Run, photos: Path, tmp_path: Path) -> N
     ("arguments", "status", "said"),
     [
         (["--undo", "gone.log"], 2, "gone.log"),
-        (["--undo", "photos/cat.jpg"], 2, "no log"),
+        (["--undo", "photos/cat.jpg"], 2, "not the log"),
         (["photos", "-o", "l.csv", "--dry-run"], 2, "--dry-run is for --sort-into"),
         (["photos", "-o", "l.csv", "--mode", "link"], 2, "--mode is for --sort-into"),
         (["photos", "-o", "l.csv", "--by", "id"], 2, "--by is for --sort-into"),

@@ -191,7 +191,7 @@ def test_the_table_of_licences_in_the_docs_is_that_of_the_zoo() -> None:
     import re
     from fnmatch import fnmatch
 
-    text = (ROOT / "docs" / "models.md").read_text("utf-8").split("| checkpoints | licence | asks for |")[1]
+    text = (ROOT / "docs" / "models.md").read_text("utf-8").split("| checkpoints | licence | restrictions |")[1]
     table = [line.split("|")[1:4] for line in text.split("\n\n")[0].splitlines()[2:]]
     said: dict[str, list[str]] = {known.name: [] for known in zoo.entries()}
     for who, licences, asks in table:
