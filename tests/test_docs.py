@@ -115,9 +115,14 @@ def run_in(folder: Path, command: str, *, merged: bool = False) -> subprocess.Co
 
 
 def run_here(folder: Path, command: str, convnext: Run, monkeypatch: pytest.MonkeyPatch) -> Done:
-    """Run a command in this process, or in a shell where it needs one."""
+    """Run a command in this process, or in a shell where it needs one.
+
+    Long ones get a process of their own too: Ray, once it is started in a process, may end it later.
+    """
     parts = [part.strip() for part in command.split("&&")]
-    if any(not part.startswith("convnext ") or SHELL.search(re.sub(r"'[^']*'", "", part)) for part in parts):
+    if SLOW.search(command) or any(
+        not part.startswith("convnext ") or SHELL.search(re.sub(r"'[^']*'", "", part)) for part in parts
+    ):
         process = run_in(folder, command)
         return Done(process.returncode, process.stdout, process.stderr)
     monkeypatch.chdir(folder)
