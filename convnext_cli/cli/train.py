@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convnext_cli.base.files import user_path
+from convnext_cli.base.text import duration
 from convnext_cli.base.threads import environment_number
 from convnext_cli.cli import options, render, train_view, types
 
@@ -229,7 +230,7 @@ def _report(result: TrainResult, seconds: float, *, as_json: bool) -> int:
     else:
         train_view.print_results(result)
     if result.trained:
-        render.note(f"written: {result.model}; {train_view.duration(seconds)}")
+        render.note(f"written: {result.model}; {duration(seconds)}")
     else:
         render.note(f"{result.folder} holds a run that is done: nothing was trained; --overwrite starts again")
     render.note(f"try it: convnext classify -m {result.folder} PHOTO")

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from convnext_cli.base.text import counted
-from convnext_cli.base.text import duration as duration
+from convnext_cli.base.text import counted, duration
 from convnext_cli.cli import render
 from convnext_cli.cli.label_view import EVERY
 from convnext_cli.training.listener import TrainListener

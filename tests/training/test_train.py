@@ -227,7 +227,7 @@ class TestShown:
         ("seconds", "told"), [(4.4, "4 s"), (99, "99 s"), (130, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
     )
     def test_durations(self, seconds: float, told: str) -> None:
-        from convnext_cli.cli.train_view import duration
+        from convnext_cli.base.text import duration
 
         assert duration(seconds) == told
 
