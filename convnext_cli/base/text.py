@@ -7,7 +7,11 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
+
+# What JSON and TOML hold, before anything has checked it.
+JsonValue: TypeAlias = Any
+JsonObject: TypeAlias = dict[str, JsonValue]
 
 # Control characters, marks of direction, line separators, and bytes that are not UTF-8.
 _HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -57,7 +61,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def json_value(text: str | bytes, **options: Any) -> Any:
+def json_value(text: str | bytes, **options: Any) -> JsonValue:
     """The value that json.loads reads.
 
     Raises:
@@ -66,13 +70,13 @@ def json_value(text: str | bytes, **options: Any) -> Any:
     return _shallow(lambda: json.loads(text, **options), "JSON")
 
 
-def toml_values(text: str) -> dict[str, Any]:
+def toml_values(text: str) -> JsonObject:
     """The values that tomllib reads.
 
     Raises:
         ValueError: the text is not valid, or is nested deeper than Python can follow.
     """
-    values: dict[str, Any] = _shallow(lambda: tomllib.loads(text), "TOML")
+    values: JsonObject = _shallow(lambda: tomllib.loads(text), "TOML")
     return values
 
 

@@ -203,7 +203,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     bucket.faults = [Fault(f"PUT /{BUCKET}/of-others", status=403, code="AccessDenied")]
     denied = run(environment, SOURCE, "-o", f"s3://{BUCKET}/of-others", "-m", model, "--cluster", "auto")
     bucket.faults = []
-    assert denied.returncode == 74 and "may not be written to" in denied.stderr, denied.stderr
+    assert denied.returncode == 74 and "no permission to write" in denied.stderr, denied.stderr
     assert "dashboard" not in denied.stderr
     (tmp_path / "labels.txt").write_text("one\ntwo\n")
     wrong = run(
