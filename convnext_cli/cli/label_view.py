@@ -65,6 +65,11 @@ class LabelView(LabelListener):
     def note(self, text: str) -> None:
         render.note(f"note: {text}")
 
+    def stage(self, name: str, total: int | None = None) -> None:
+        if render.err().is_terminal and not render.err().quiet:
+            self._end_progress()
+            self._bar.enter_context(render.err().status(render.clean(name)))
+
     # before
 
     def output_chosen(self, output: Path) -> None:
@@ -75,6 +80,7 @@ class LabelView(LabelListener):
             model_options.pull_missing([options], offline=self._offline)
 
     def opened(self, predictor: Predictor, remarks: list[str]) -> None:
+        self._end_progress()
         model_options.check_opened(predictor)
         super().opened(predictor, remarks)
 

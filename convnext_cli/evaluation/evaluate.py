@@ -171,7 +171,7 @@ def _open_predictors(
     for options in request.predictors:
         if fetch is not None:
             fetch(options.model.model)
-        predictor = open_predictor(options, job="throughput", prepare=True, say=listener.note)
+        predictor = open_predictor(options, job="throughput", prepare=True, say=listener.note, stage=listener.stage)
         stack.callback(predictor.engine.close)
         for remark in remarks(predictor, options):
             listener.note(remark)

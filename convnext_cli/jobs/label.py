@@ -114,7 +114,9 @@ def _rewrite(pair: Pair) -> LabelResult:
 
 def _open(request: LabelRequest, listener: LabelListener) -> Predictor:
     listener.opening(request.predictor)
-    predictor = open_predictor(request.predictor, job="throughput", prepare=True, say=listener.note)
+    predictor = open_predictor(
+        request.predictor, job="throughput", prepare=True, say=listener.note, stage=listener.stage
+    )
     try:
         listener.opened(predictor, remarks(predictor, request.predictor))
     except BaseException:

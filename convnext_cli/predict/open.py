@@ -29,6 +29,7 @@ def open_predictor(
     prepare: bool = False,
     thumbnail: int = 0,
     say: Callable[[str], None] = lambda _: None,
+    stage: Callable[[str], None] = lambda _: None,
 ) -> Predictor:
     """Open the predictor that the options describe.
 
@@ -39,6 +40,7 @@ def open_predictor(
         prepare: make an engine for this machine first where none is prepared.
         thumbnail: edge in pixels of the small picture that a row keeps; 0 for none.
         say: called with each note for the user.
+        stage: called with the name of each part of preparing an engine, as it begins.
 
     Raises:
         ModelError: the model or its labels cannot be used, or it names no classes.
@@ -59,6 +61,7 @@ def open_predictor(
         compiled=model.compiled,
         prepare=prepare,
         say=say,
+        stage=stage,
     )
     card = engine.card
     if card.task != "classification":

@@ -21,7 +21,8 @@ from convnext_cli.runtimes.torch.engine import TorchEngine
 
 _LONGEST = 1.0  # seconds for one measured call
 _TURNS = 5
-_SECONDS = 2.0  # for all turns of one engine
+_SECONDS, _BRIEF_SECONDS = 2.0, 0.5  # for all turns of one engine
+_HOPELESS = 2.0  # times as slow as the fastest after a turn; a disturbance of one engine alone is rarely as large
 
 
 Save = Callable[[Path], None]
@@ -55,16 +56,32 @@ def build_engines(
     compiled: bool = False,
     wanted: str | None = None,
     checkpoint: Checkpoint | None = None,
+    brief: bool = False,
+    stage: Callable[[str], None] = lambda _: None,
 ) -> BuiltEngines:
-    """Make, prove and measure the engines that can run these weights on the CPU, and keep the fastest for each job.
+    """Build, prove and measure the engines that can run these weights on the CPU, and keep the fastest for each job.
 
-    compiled: measure torch.compile too, which takes a minute. wanted: an engine to keep too. checkpoint: the weights,
-    if they were read already. An engine that is not installed, or does not give network.py's answers, is left out;
-    torch always stays.
-    Raises ModelError when the weights cannot be used.
+    An engine that is not installed, or does not give network.py's answers, is left out; torch always stays.
+
+    Args:
+        path: the weights.
+        dtype: the precision.
+        threads: processor threads.
+        batch_size: of the batches that are measured for many photos.
+        compiled: measure torch.compile too, which takes a minute.
+        wanted: an engine to keep even if another is faster.
+        checkpoint: the weights, if they were read already.
+        brief: somebody waits for the first label, so measure briefly, and leave torch out where a runtime can be used:
+            on processors it is several times as slow (benchmarks/engines.py).
+        stage: called with the name of each part of the work, as it begins.
+
+    Raises:
+        ModelError: the weights cannot be used.
     """
     start = time.perf_counter()
-    checkpoint = checkpoint or checkpoints.load(path)
+    if checkpoint is None:
+        stage("reading the weights")
+        checkpoint = checkpoints.load(path)
     card = checkpoint.card
     makers = _makers(checkpoint, dtype, threads, batch_size)
     plain = TorchEngine(path, device="cpu", threads=threads, checkpoint=checkpoint)
@@ -79,6 +96,7 @@ def build_engines(
     x = reference_input(*card.recipe.size)
     reference = plain(x)
     for name, make in makers.items():
+        stage(f"building it for {name}, and checking its answers")
         try:
             engine, save = make()
         except UnavailableError as error:
@@ -89,7 +107,11 @@ def build_engines(
             refused.append(f"{name} differs from the network by {proof[name]:.1e} of the range of its scores")
             continue
         engines[name], saves[name] = engine, save
-    choice = cache.Choice(measure(engines, card.recipe.size, batch_size))
+    stage("measuring")
+    rivals = {name: engine for name, engine in engines.items() if not (brief and saves and name.startswith("torch"))}
+    seconds = _BRIEF_SECONDS if brief else _SECONDS
+    choice = cache.Choice(measure(rivals, card.recipe.size, batch_size, seconds=seconds))
+    stage("saving")
     try:
         for name in saves.keys() & {wanted, choice.best("latency"), choice.best("throughput")}:
             with cache.making(card, name, dtype, proof[name]) as folder:
@@ -101,29 +123,46 @@ def build_engines(
     return BuiltEngines(card, checkpoint.notes, engines, choice, proof, refused, time.perf_counter() - start, kept)
 
 
-def measure(engines: dict[str, Engine], size: tuple[int, int], batch_size: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a photo, by job and engine: the quickest of interleaved calls, since what disturbs only adds.
+def measure(
+    engines: dict[str, Engine], size: tuple[int, int], batch_size: int, *, seconds: float = _SECONDS
+) -> dict[str, dict[str, float]]:
+    """Measure engines in interleaved turns, and leave out those that cannot win any more.
 
-    "latency" is of single photos, and torch is no candidate there: importing it takes longer than a photo does.
+    For "latency", single photos, torch is not measured: importing it takes longer than a photo does.
+
+    Args:
+        engines: by name, open.
+        size: (height, width) of a photo in pixels.
+        batch_size: photos that come at once for "throughput".
+        seconds: for the turns of one engine, about.
+
+    Returns:
+        Milliseconds a photo, by job and engine: the quickest call, since disturbances only add to it. Of one engine
+        alone, a single photo is measured.
     """
-    found: dict[str, dict[str, float]] = {}
+    milliseconds: dict[str, dict[str, float]] = {}
     for job, photos in (("latency", 1), ("throughput", batch_size)):
-        there = {n: e for n, e in engines.items() if job == "throughput" or not n.startswith("torch")}
+        rivals = {n: e for n, e in engines.items() if job == "throughput" or not n.startswith("torch")}
         batch = reference_input(*size, photos)
-        times: dict[str, list[float]] = {name: [] for name in there}
-        for engine in there.values():
+        times: dict[str, list[float]] = {name: [] for name in rivals}
+        for engine in rivals.values():
             engine(batch[:1])
-        slowest = max((_seconds(engine, batch[:1]) for engine in there.values()), default=1.0)
-        batch = batch[: max(1, min(photos, int(_LONGEST / slowest)))]
-        end = time.perf_counter() + _SECONDS * len(there)
+        single = {name: _seconds(engine, batch[:1]) for name, engine in rivals.items()}
+        if len(rivals) < 2:  # nothing to choose from
+            milliseconds[job] = {name: 1000 * seconds_of for name, seconds_of in single.items()}
+            continue
+        batch = batch[: max(1, min(photos, int(_LONGEST / max(single.values()))))]
+        end = time.perf_counter() + seconds * len(rivals)
         for _ in range(_TURNS):
-            for name, engine in there.items():
+            for name, engine in rivals.items():
                 engine(batch)  # the threads of the engine before this one spin on for a while
                 times[name] += [_seconds(engine, batch) / len(batch) for _ in range(2)]
-            if time.perf_counter() > end:
+            limit = _HOPELESS * min(min(times[name]) for name in rivals)
+            rivals = {name: engine for name, engine in rivals.items() if min(times[name]) < limit}
+            if len(rivals) < 2 or time.perf_counter() > end:
                 break
-        found[job] = {name: 1000 * min(seconds) for name, seconds in times.items()}
-    return found
+        milliseconds[job] = {name: 1000 * min(seconds_of) for name, seconds_of in times.items()}
+    return milliseconds
 
 
 def _seconds(engine: Engine, batch: np.ndarray) -> float:

@@ -36,6 +36,7 @@ def open_engine(
     compiled: bool = False,
     prepare: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    stage: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """The engine for a model file or folder.
 
@@ -43,7 +44,8 @@ def open_engine(
     dtype: None for float32, and for that of a file that was exported.
     threads: processor threads it may use. job: "latency" for few photos, "throughput" for many. batch_size: how many
     will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: make what is not
-    prepared first, which takes seconds and is told to ``say``.
+    prepared first, which takes seconds. say: called with each note for the user. stage: called with the name of each
+    part of preparing, as it begins.
     Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there, UsageError
     for wishes that exclude each other.
     """
@@ -79,7 +81,7 @@ def open_engine(
         )
     if engine == "auto" and not prepare:
         return _torch(path, say, device="cpu", dtype=dtype, threads=threads)
-    return _prepared(path, engine, dtype, threads, job, batch_size, say)
+    return _prepared(path, engine, dtype, threads, job, batch_size, say, stage)
 
 
 def _gpu() -> bool:
@@ -219,13 +221,22 @@ def _onnxruntime(path: Path, card: Card | None, device: str, threads: int, dtype
 
 
 def _prepared(
-    path: Path, engine: str, dtype: str, threads: int, job: Job, batch_size: int, say: Callable[[str], None]
+    path: Path,
+    engine: str,
+    dtype: str,
+    threads: int,
+    job: Job,
+    batch_size: int,
+    say: Callable[[str], None],
+    stage: Callable[[str], None],
 ) -> Engine:
     from convnext_cli.runtimes.build import build_engines
 
     say(f"preparing {path.name} for this machine, once")
     # what is measured for folders is measured in batches
-    done = build_engines(path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), wanted=engine)
+    done = build_engines(
+        path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), wanted=engine, brief=True, stage=stage
+    )
     if done.kept:
         say(f"{done.kept}: it will be prepared again next time")
     name = done.choice.best(job) if engine == "auto" else engine
