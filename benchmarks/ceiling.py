@@ -77,7 +77,7 @@ def main() -> None:
     with Bench(seconds=1, checks=False) as bench:
         card, arrays = read_arrays(Path(bench.random_weights(given.model).path))
         for batch in map(int, given.batches.split(",")):
-            _table(card.config, arrays, batch, card.recipe.size[0], given.seconds, threads, ceiling)
+            _table(card.config, arrays, batch, card.preprocessing.size[0], given.seconds, threads, ceiling)
 
 
 def _table(config: Any, arrays: Any, batch: int, edge: int, seconds: float, threads: int, ceiling: float) -> None:

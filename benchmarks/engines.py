@@ -88,7 +88,7 @@ def main() -> None:
     found = checkpoints.load(path, dtype=torch.float64)
     table = pq.read_table(given.parquet).slice(0, given.photos + MOST).to_pydict()
     photos = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in table["image"]]
-    x = np.stack([apply_preprocessing(found.card.recipe, photo) for photo in photos])
+    x = np.stack([apply_preprocessing(found.card.preprocessing, photo) for photo in photos])
     x, others = x[: given.photos], x[given.photos :]
     labels = np.array(table["label"])[: given.photos]
     prepare_int8(path, others, x, None, threads=usable_threads(), batch_size=BATCH)

@@ -80,7 +80,9 @@ def speeds(found: dict[str, OpenVINOEngine], batch: np.ndarray) -> dict[str, flo
 def answers(float32: Engine, other: Engine, parquet: Path, limit: int | None) -> list[str]:
     """Cells of accuracy, points lost and agreement."""
     labels = pq.read_table(parquet, columns=["label"]).slice(0, limit)["label"].to_pylist()
-    judged = comparison.compare(float32, other, photos(parquet, float32.card.recipe, limit), labels, batch_size=32)
+    judged = comparison.compare(
+        float32, other, photos(parquet, float32.card.preprocessing, limit), labels, batch_size=32
+    )
     lost = f"{judged.lost:+.2f} ± {judged.uncertainty:.2f}" if other is not float32 else ""
     return [f"{judged.int8_accuracy:.2f}", lost, f"{judged.agreement:.2f}"]
 
@@ -106,15 +108,15 @@ def main() -> None:
 
     loaded = checkpoints.load(DEFAULT)
     card = loaded.card
-    found = engines(card, loaded.tensors, photos(given.train, card.recipe, MOST))
+    found = engines(card, loaded.tensors, photos(given.train, card.preprocessing, MOST))
     cells = {dtype: answers(found["float32"], engine, given.validation, given.limit) for dtype, engine in found.items()}
-    draw(found, card.recipe.size, cells)
+    draw(found, card.preprocessing.size, cells)
 
     config = VARIANTS["convnext_tiny"]
     card = Card(config, Preprocessing(), "convnext_tiny, random weights")
     noise = np.random.default_rng(1).standard_normal((32, 3, 224, 224)).astype(np.float32)
     found = engines(card, random_tensors(config), iter(noise))
-    draw(found, card.recipe.size, dict.fromkeys(found, [""] * 3))
+    draw(found, card.preprocessing.size, dict.fromkeys(found, [""] * 3))
 
 
 if __name__ == "__main__":

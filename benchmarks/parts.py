@@ -54,7 +54,7 @@ def main() -> None:
             for dtype in given.dtypes.split(","):
                 for size in map(int, given.batches.split(",")):
                     streams, part = openvino.split(size, threads)
-                    batch = reference_input(*card.recipe.size, size)
+                    batch = reference_input(*card.preprocessing.size, size)
                     try:
                         with patch.object(openvino, "split", lambda batch_size, _: (1, batch_size)):
                             one = OpenVINOEngine(graph, card, dtype=dtype, threads=threads, batch_size=size)

@@ -25,7 +25,7 @@ def answer() -> dict[str, object]:
     found = checkpoints.load(WEIGHTS / "default.safetensors", dtype=torch.float64)
     network = build(found.card.config, found.tensors)
     with torch.inference_mode():
-        logits = network(torch.from_numpy(reference_input(*found.card.recipe.size)).double()).logits
+        logits = network(torch.from_numpy(reference_input(*found.card.preprocessing.size)).double()).logits
     return {"sha256": found.card.sha256, "logits": [[round(value, 9) for value in row] for row in logits.tolist()]}
 
 

@@ -161,7 +161,7 @@ class OnnxRuntime:
             raise UnavailableError(f"onnxruntime has no {wanted} here", "pip install onnxruntime-gpu")
         self.card = checkpoint.card
         self.notes: list[str] = []
-        edge = setting.size or checkpoint.card.recipe.size[0]
+        edge = setting.size or checkpoint.card.preprocessing.size[0]
         options = ort.SessionOptions()
         options.intra_op_num_threads = setting.threads
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -79,7 +79,7 @@ def describe(engine: Any, setting: Setting) -> dict[str, Any]:
 def input_size(card: Card, setting: Setting) -> tuple[int, int]:
     """(height, width) in pixels. Raises UsageError for a size below the network's stride."""
     if setting.size is None:
-        return card.recipe.size
+        return card.preprocessing.size
     if setting.size < card.config.stride:
         raise UsageError(
             f"{setting.size} pixels are less than the network's stride", f"take --size {card.config.stride} or more"

@@ -47,7 +47,7 @@ def write_random(architecture: str, path: Path) -> Path:
     labels = "imagenet-1k" if config.num_labels == 1000 else None
     card = Card(
         config=config,
-        recipe=timm.usual(architecture),
+        preprocessing=timm.usual(architecture),
         name=architecture,
         architecture=architecture,
         labels=labels,

@@ -45,7 +45,7 @@ class Description:
 
     by: str
     config: dict[str, Any] = field(default_factory=dict)
-    recipe: Preprocessing | None = None
+    preprocessing: Preprocessing | None = None
     labels: str | LabelSet | None = None
     name: str = ""
     architecture: str = ""
@@ -80,7 +80,7 @@ def describe(files: Mapping[str, Json]) -> Description | None:
     if "model_type" in config or "architectures" in config or "hidden_sizes" in config:
         with reading("config.json"):
             return _huggingface(config, processor)
-    return Description(PROCESSOR, recipe=_preprocessing(processor)) if processor is not None else None
+    return Description(PROCESSOR, preprocessing=_preprocessing(processor)) if processor is not None else None
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
             "drop_path_rate": value("drop_path_rate", 0.0),
             "image_size": image_size,
         },
-        recipe=_preprocessing(processor or (DINO_PROCESSOR if dino else {}), image_size),
+        preprocessing=_preprocessing(processor or (DINO_PROCESSOR if dino else {}), image_size),
         labels=_labels(config.get("id2label"), notes),
         source=str(config.get("_name_or_path") or ""),
         problem=_translated(PROBLEMS, problem, "problem_type") if (problem := config.get("problem_type")) else None,
@@ -161,7 +161,7 @@ def _timm(config: Json) -> Description:
     return Description(
         "config.json",
         changes,
-        recipe=preprocessing,
+        preprocessing=preprocessing,
         labels=_labels(names, notes),
         architecture=architecture,
         license=str(cfg.get("license") or ""),
@@ -217,7 +217,7 @@ def _openclip(config: Json) -> Description:
     return Description(
         "open_clip_config.json",
         changes,
-        recipe=preprocessing,
+        preprocessing=preprocessing,
         architecture=architecture,
         task="embedding",
     )

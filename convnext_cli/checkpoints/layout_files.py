@@ -56,12 +56,12 @@ def class_names(card: Card) -> list[str] | None:
 def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> tuple[dict[str, Any], list[str]]:
     """The JSON files of a folder by name, and notes on what they cannot express."""
     if layout == "timm":
-        cfg = foreign_preprocessing.to_timm(card.recipe, card.config.num_channels)
+        cfg = foreign_preprocessing.to_timm(card.preprocessing, card.config.num_channels)
         files = {CONFIG: timm.describe(card, cfg, names)}
-        lost = _inexpressible(card.recipe, Preprocessing.from_timm, cfg)
+        lost = _inexpressible(card.preprocessing, Preprocessing.from_timm, cfg)
     else:
-        cfg = foreign_preprocessing.to_huggingface(card.recipe)
-        lost = _inexpressible(card.recipe, Preprocessing.from_huggingface, cfg)
+        cfg = foreign_preprocessing.to_huggingface(card.preprocessing)
+        lost = _inexpressible(card.preprocessing, Preprocessing.from_huggingface, cfg)
         files = {CONFIG: _transformers(card)[1] | _transformers_words(card, names, dtype)}
         if not lost:
             files[PROCESSOR] = cfg

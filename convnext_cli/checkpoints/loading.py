@@ -147,7 +147,7 @@ def _card(
     """
     description = describe(companion_files.read_json(weights, asked=asked)) or Description("")
     if not description.config and (entry := _entry(asked, weights, config)):  # the JSON does not describe the network
-        description = dataclasses.replace(entry, recipe=description.recipe or entry.recipe)
+        description = dataclasses.replace(entry, preprocessing=description.preprocessing or entry.preprocessing)
     if names:
         description.labels = json_form.from_id2label(dict(enumerate(names))) or description.labels
         description.by = description.by or "the checkpoint"
@@ -169,7 +169,7 @@ def _card(
             config = config.replace(hidden_act=variant.hidden_act, norm=variant.norm, norm_eps=variant.norm_eps)
             config = config.replace(layer_norm_eps=variant.layer_norm_eps)
         guessed.append(f"the network ({architecture or 'no published variant'}: {_describe(config)})")
-    preprocessing = description.recipe
+    preprocessing = description.preprocessing
     if preprocessing is None:
         preprocessing = _usual_preprocessing(layout, architecture)
         guessed.append(f"the preprocessing ({layout.name}'s usual, {preprocessing.size[0]} pixels)")
@@ -191,7 +191,7 @@ def _card(
         notes.append("inferred from names and shapes: " + "; ".join(guessed))
     card = Card(
         config=config,
-        recipe=preprocessing,
+        preprocessing=preprocessing,
         name=description.name,
         architecture=architecture,
         labels=labels,
@@ -257,7 +257,7 @@ def _entry(asked: Path, weights: Path, config: ConvNextConfig) -> Description | 
     return Description(
         by=f"the zoo's {entry.name}",
         config={name: getattr(card.config, name) for name in fields},
-        recipe=card.recipe,
+        preprocessing=card.preprocessing,
         labels=card.labels,
         name=card.name,
         architecture=card.architecture,

@@ -42,8 +42,8 @@ def row(name: str, source: Card | Entry | None, where: str, path: Path | None, c
     return facts | {
         "architecture": source.architecture,
         "params": source.config.num_parameters,
-        "gmacs": round(source.config.gmacs(*source.recipe.size), 3),
-        "input": list(source.recipe.size),
+        "gmacs": round(source.config.gmacs(*source.preprocessing.size), 3),
+        "input": list(source.preprocessing.size),
         "labels": labels,
         "classes": source.config.num_labels,
         "task": source.task,
@@ -91,7 +91,7 @@ def inspect(path: Path) -> dict[str, Any]:
         "temperature": card.temperature,
         "statistics": _statistics(checkpoint),
         "warnings": list(checkpoint.notes),
-        "recipe": card.recipe.to_dict(),
+        "recipe": card.preprocessing.to_dict(),
         "config": card.config.to_dict(),
     }
 
@@ -118,7 +118,7 @@ def _inspect_program(path: Path) -> dict[str, Any]:
         "temperature": card.temperature,
         "statistics": None,
         "warnings": notes,
-        "recipe": card.recipe.to_dict(),
+        "recipe": card.preprocessing.to_dict(),
         "config": card.config.to_dict(),
         "export": asdict(card.export),
     }

@@ -156,7 +156,11 @@ def info(name: str, as_json: bool) -> None:
             raise
         chosen = zoo.find(zoo.default_model()) is entry
         facts = model_view.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
-        facts |= {"recipe": entry.recipe.to_dict(), "config": entry.config.to_dict(), "pull": zoo.pull_line(entry)}
+        facts |= {
+            "recipe": entry.preprocessing.to_dict(),
+            "config": entry.config.to_dict(),
+            "pull": zoo.pull_line(entry),
+        }
     else:
         facts = model_view.inspect(path)
         entry = entry if entry and path in zoo.local_files.find(entry, wish=name) else zoo.entry_for_file(path)

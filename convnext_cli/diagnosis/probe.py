@@ -250,7 +250,7 @@ def _reference() -> tuple[np.ndarray, np.ndarray]:
     stored = json.loads(answer.read_text("utf-8"))
     if stored["sha256"] != card.sha256:
         raise UnavailableError(f"{answer.name} belongs to other weights", "pip install --force-reinstall convnext-cli")
-    return reference.reference_input(*card.recipe.size), np.array(stored["logits"])
+    return reference.reference_input(*card.preprocessing.size), np.array(stored["logits"])
 
 
 def answers(lines: str) -> Iterator[dict[str, Any]]:

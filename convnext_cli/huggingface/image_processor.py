@@ -132,11 +132,11 @@ class ConvNextImageProcessor:
         path = Path(name)
         file = path / FILE if path.is_dir() else path
         if file.suffix != ".json" or not file.is_file() or file.name.endswith(".index.json"):
-            return cls.from_preprocessing(checkpoints.read_card(zoo.resolve(path)).recipe)
+            return cls.from_preprocessing(checkpoints.read_card(zoo.resolve(path)).preprocessing)
         if path.is_dir():
             with contextlib.suppress(ModelError):  # a folder may hold this file alone
                 if card := checkpoints.own_card(path):
-                    return cls.from_preprocessing(card.recipe)
+                    return cls.from_preprocessing(card.preprocessing)
         try:
             values = json.loads(file.read_bytes())
         except (OSError, ValueError, RecursionError) as error:

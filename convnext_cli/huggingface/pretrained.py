@@ -201,7 +201,7 @@ def _described(folder: Path) -> Card | None:
         shape = Shape(**description.config, num_labels=rows)
         return Card(
             shape,
-            recipe=description.recipe or Preprocessing(),
+            preprocessing=description.preprocessing or Preprocessing(),
             labels=labels,
             problem=description.problem or "single_label",
         )
@@ -306,7 +306,7 @@ class _Pretrained(_Base):
         else:
             _remove(folder / CONFIG)  # of another network that was saved here before
         try:
-            _write_json(folder / PROCESSOR, ConvNextImageProcessor.from_preprocessing(card.recipe).to_dict())
+            _write_json(folder / PROCESSOR, ConvNextImageProcessor.from_preprocessing(card.preprocessing).to_dict())
         except ModelError:  # transformers cannot express this preprocessing; the card keeps it
             _remove(folder / PROCESSOR)
         canonical.write(folder / "model.safetensors", tensors, card)

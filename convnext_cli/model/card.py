@@ -62,7 +62,7 @@ class Card:
 
     Args:
         config: the shape of the network.
-        recipe: its preprocessing.
+        preprocessing: how a photo becomes the network's input; "recipe" in JSON.
         name: of the model.
         architecture: a key of ``config.VARIANTS``; "" for none.
         labels: the name of a bundled set, a label set, or None when the names of the classes are not known.
@@ -83,7 +83,7 @@ class Card:
     """
 
     config: ConvNextConfig
-    recipe: Preprocessing = field(default_factory=Preprocessing)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     name: str = ""
     architecture: str = ""
     labels: str | LabelSet | None = None
@@ -158,7 +158,7 @@ class Card:
         values: dict[str, Any] = {
             key: value
             for key, value in vars(self).items()
-            if key not in ("config", "recipe", "labels", "export") and value not in ("", None, {})
+            if key not in ("config", "preprocessing", "labels", "export") and value not in ("", None, {})
         }
         if self.export is not None:
             values["export"] = asdict(self.export)
@@ -169,7 +169,7 @@ class Card:
                 "schema_version": SCHEMA_VERSION,
                 **values,
                 "config": self.config.to_dict(),
-                "recipe": self.recipe.to_dict(),
+                "recipe": self.preprocessing.to_dict(),
                 "labels": labels,
             }
         )
@@ -190,15 +190,17 @@ class Card:
                     f"the model's card has schema version {version}; this program reads up to {SCHEMA_VERSION}",
                     "pip install --upgrade convnext-cli",
                 )
-            config, recipe = (
+            config, preprocessing = (
                 ConvNextConfig.from_dict(values.pop("config")),
                 Preprocessing.from_dict(values.pop("recipe")),
             )
-            if min(recipe.size) < config.stride:
-                raise ValueError(f"photos of {min(recipe.size)} pixels are below the network's stride, {config.stride}")
+            if min(preprocessing.size) < config.stride:
+                raise ValueError(
+                    f"photos of {min(preprocessing.size)} pixels are below the network's stride, {config.stride}"
+                )
             return cls(
                 config=config,
-                recipe=recipe,
+                preprocessing=preprocessing,
                 labels=_label_set(values.pop("labels")),
                 export=None if export is None else Export.from_dict(export),
                 **values,

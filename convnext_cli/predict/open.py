@@ -79,7 +79,7 @@ def open_predictor(
     option_effects.check_changes(changes, engine)
     option_effects.check_batch(model.batch_size, engine)
     if isinstance(changes, PreprocessingChanges):
-        preprocessing = changes.apply(card.recipe, stride=card.config.stride)
+        preprocessing = changes.apply(card.preprocessing, stride=card.config.stride)
     else:
         preprocessing = changes
     preprocessor = Preprocessor(

@@ -25,7 +25,7 @@ def check_preprocessing(preprocessor: Preprocessor, engine: Engine) -> None:
     """Raise UsageError for preprocessing that the engine cannot use, or would ignore."""
     preprocessing = preprocessor.preprocessing
     if engine.photos:
-        if preprocessing != engine.card.recipe:
+        if preprocessing != engine.card.preprocessing:
             raise UsageError("the preprocessing is inside this model file, and cannot be replaced")
     elif preprocessing.resize != "none" and not engine.fixed.takes(preprocessing.size):
         takes = "×".join("any" if edge is None else str(edge) for edge in engine.fixed.size)

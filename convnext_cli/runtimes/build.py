@@ -93,7 +93,7 @@ def build_engines(
             path, device="cpu", dtype=dtype, threads=threads, compiled=True, checkpoint=checkpoint
         )
     proof, refused, saves, kept = dict[str, float](), list[str](), dict[str, Save](), None
-    x = reference_input(*card.recipe.size)
+    x = reference_input(*card.preprocessing.size)
     reference = plain(x)
     for name, make in makers.items():
         stage(f"building it for {name}, and checking its answers")
@@ -110,7 +110,7 @@ def build_engines(
     stage("measuring")
     rivals = {name: engine for name, engine in engines.items() if not (brief and saves and name.startswith("torch"))}
     seconds = _BRIEF_SECONDS if brief else _SECONDS
-    choice = cache.Choice(measure(rivals, card.recipe.size, batch_size, seconds=seconds))
+    choice = cache.Choice(measure(rivals, card.preprocessing.size, batch_size, seconds=seconds))
     stage("saving")
     try:
         for name in saves.keys() & {wanted, choice.best("latency"), choice.best("throughput")}:

@@ -23,7 +23,7 @@ class Engine(Protocol):
     """A network ready to run.
 
     name: "torch" …; device: as the runtime names it; dtype: what it computes in; card: what the model says of
-    itself; photos: whether it takes photos as they are, and has the recipe inside; fixed: what the file has decided
+    itself; photos: whether it takes photos as they are, and preprocesses them itself; fixed: what the file has decided
     about inputs and outputs; notes: what was inferred while loading, to be said aloud.
     """
 
@@ -107,8 +107,8 @@ class Writer(Protocol):
     def write(self, checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
         """Write the file at ``path``, and what belongs beside it into the same folder, which is empty.
 
-        checkpoint: float32. card: to be kept in the file: its recipe is at the size of the plan, its ``export`` says
-        what the plan says, its temperature is None where the scores have it in them (then the one of checkpoint.card
+        checkpoint: float32. card: to be kept in the file: its preprocessing has the size of the plan, its ``export`` is
+        that of the plan, its temperature is None where the scores have it in them (then the one of checkpoint.card
         counts). Raises UsageError or ModelError when it turns out that it cannot be done.
         """
         ...

@@ -168,7 +168,7 @@ def _bundled(path: Path, dtype: str, threads: int, batch_size: int) -> Engine | 
     wanted = json.loads(path.with_name("reference.json").read_text("utf-8"))
     if wanted["sha256"] != card.sha256:
         return None
-    logits = made(reference.reference_input(*card.recipe.size))
+    logits = made(reference.reference_input(*card.preprocessing.size))
     if reference.difference(logits, wanted["logits"]) > reference.TOLERANCE[dtype]:
         return None
     return made

@@ -36,7 +36,7 @@ def suggest(
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Fitting:
     """What suits the shapes of some photos. card: of the weights, whose own way is kept where it loses nothing."""
-    own = card.recipe.resize if card is not None else "shortest"
+    own = card.preprocessing.resize if card is not None else "shortest"
     if own in ("squash", "longest"):
         return Fitting(own)
     return by_ratios(ratios(dataset, photos, progress=progress))

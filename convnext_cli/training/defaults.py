@@ -43,9 +43,9 @@ def choose(
     values: dict[str, Any] = {"batch_size": min(batch, photos - photos % 2)}
     values["resize"] = changes.resize or resize
     if card is not None:
-        values["size"] = card.recipe.size[0]
-        values["crop_pct"] = round(min(1.0, card.recipe.crop_pct), 4)
-    if values["resize"] != "shortest" and values["resize"] != (card and card.recipe.resize):
+        values["size"] = card.preprocessing.size[0]
+        values["crop_pct"] = round(min(1.0, card.preprocessing.crop_pct), 4)
+    if values["resize"] != "shortest" and values["resize"] != (card and card.preprocessing.resize):
         values["crop_pct"] = 1.0  # all of the photo is the point
     if changes.epochs is None and changes.minutes is None:
         seen = _SCRATCH if scratch else _TUNED

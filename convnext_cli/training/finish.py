@@ -95,7 +95,7 @@ def finish(
             results["test"] = judge(answers, labels, temperature or 1.0)
             metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
-    card = model_file.card(name, start, data, recipe, recipe=rule, temperature=temperature, metrics=metrics)
+    card = model_file.card(name, start, data, recipe, preprocessing=rule, temperature=temperature, metrics=metrics)
     model_file.write(folder.model, network, card)
     _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, listener)
     return {"results": results}

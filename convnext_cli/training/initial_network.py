@@ -79,7 +79,7 @@ def from_weights(recipe: TrainingSettings, path: Path, classes: tuple[str, ...])
     for module in network.modules():
         if isinstance(module, DropPath):
             module.kept = None
-    photos = card.recipe.changed(resize=recipe.resize, float_resize=False, test_size=None, test_resize_to=None)
+    photos = card.preprocessing.changed(resize=recipe.resize, float_resize=False, test_size=None, test_resize_to=None)
     photos = photos.at_size(recipe.size, crop_pct=recipe.crop_pct)
     return Start(network, photos, card.architecture, card.name or str(path), card.license, rows is None, tuple(notes))
 

@@ -114,7 +114,7 @@ def same_settings(job: Job, own: SettingsChanges, former: dict[str, Any]) -> Tra
         UsageError: other settings are asked for now.
     """
     if own.resize is None and job.start is not None:  # of a run that an earlier version began
-        resize = checkpoints.read_card(job.start).recipe.resize
+        resize = checkpoints.read_card(job.start).preprocessing.resize
         own = own.replace(resize="shortest" if resize == "none" else resize)
     recipe = own.complete()
     setting_effects.check(recipe, job.named)

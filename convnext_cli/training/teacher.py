@@ -91,8 +91,8 @@ class ModelTeacher:
         self.columns: Tensor | None = self._classes.columns
         self._network = checkpoints.build(checkpoint).requires_grad_(False).to(device)
         self._network = self._network.to(memory_format=torch.channels_last)
-        self._size, self._dtype = card.recipe.size, dtype
-        self._scale, self._shift = _normalisation(recipe, card.recipe, device)
+        self._size, self._dtype = card.preprocessing.size, dtype
+        self._scale, self._shift = _normalisation(recipe, card.preprocessing, device)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:
@@ -123,9 +123,9 @@ class EngineTeacher:
             say(note)
         self._classes = Classes(card, labels, classes, say)
         self.columns: Tensor | None = self._classes.columns
-        self._size = card.recipe.size
+        self._size = card.preprocessing.size
         bytes_ = Preprocessing(rescale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
-        self._scale, self._shift = _normalisation(recipe, bytes_ if engine.photos else card.recipe, device)
+        self._scale, self._shift = _normalisation(recipe, bytes_ if engine.photos else card.preprocessing, device)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Entry:
         name: timm's ``arch.tag`` where timm has it.
         architecture: a key of ``config.VARIANTS``.
         config: the shape of the network.
-        recipe: the preprocessing.
+        preprocessing: how a photo becomes the network's input.
         labels: a bundled label set; None where the head has no classes.
         task: the output of the network.
         metrics: published figures in percent.
@@ -57,7 +57,7 @@ class Entry:
     name: str
     architecture: str
     config: ConvNextConfig
-    recipe: Preprocessing
+    preprocessing: Preprocessing
     labels: str | None
     task: Literal["classification", "embedding", "features"]
     metrics: dict[str, float]
@@ -76,7 +76,7 @@ class Entry:
     @property
     def gmacs(self) -> float:
         """Billions of multiply-adds for one photo of the preprocessing's size."""
-        return self.config.gmacs(*self.recipe.size)
+        return self.config.gmacs(*self.preprocessing.size)
 
     @property
     def top1(self) -> float | None:
@@ -99,7 +99,7 @@ class Entry:
 
         return Card(
             config=self.config,
-            recipe=self.recipe,
+            preprocessing=self.preprocessing,
             name=self.name,
             architecture=self.architecture,
             labels=self.labels,
@@ -142,7 +142,7 @@ def _entry(architecture: str, tag: str, row: dict[str, Any], plain: bool, zoo: d
         name=name,
         architecture=architecture,
         config=config.replace(image_size=preprocessing.size[0]),
-        recipe=preprocessing,
+        preprocessing=preprocessing,
         labels=labels,
         task="classification" if labels else "embedding" if width else "features",
         metrics=_metrics(row),

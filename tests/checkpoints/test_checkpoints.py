@@ -260,7 +260,7 @@ def test_huggingface_folder(tmp_path: Path) -> None:
     assert card.label_set().names == ("ant", "bee", "cat", "dog", "eel")
     assert (card.config.layer_norm_eps, card.config.norm_eps) == (1e-12, 1e-6)
     assert card.config.hidden_act == "gelu_tanh"
-    assert card.recipe.size == (160, 160)
+    assert card.preprocessing.size == (160, 160)
     assert checkpoints.load(folder).notes == []
 
 
@@ -331,7 +331,7 @@ def test_timm_folder_in_both_forms(form: str, tmp_path: Path) -> None:
     config |= {"pretrained_cfg": cfg, "label_names": names} if form == "nested" else {**cfg, "labels": names}
     found = checkpoints.load(timm_folder(tmp_path, config))
     card = found.card
-    assert (card.recipe.size, card.recipe.mean, card.license) == ((160, 160), INCEPTION_MEAN, "mit")
+    assert (card.preprocessing.size, card.preprocessing.mean, card.license) == ((160, 160), INCEPTION_MEAN, "mit")
     assert (card.config.norm_eps, card.config.layer_norm_eps, card.config.hidden_act) == (1e-4, 1e-4, "silu")
     assert card.label_set().names == tuple(names)
     assert found.notes == []
@@ -376,7 +376,7 @@ def test_openclip_folds_its_projection(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").unlink()
     found = checkpoints.load(tmp_path)
     assert (found.layout, found.card.task, found.card.labels) == ("openclip", "embedding", None)
-    assert found.card.recipe.mean == CLIP_MEAN
+    assert found.card.preprocessing.mean == CLIP_MEAN
     assert same(found.tensors, tensors)
 
 
@@ -386,7 +386,7 @@ def test_a_folder_that_tells_of_preprocessing_alone(tmp_path: Path) -> None:
     save(to_layout(draw(config), LAYOUTS["timm"]), tmp_path / "model.safetensors")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 192}))
     found = checkpoints.load(tmp_path)
-    assert found.card.recipe.size == (192, 192)
+    assert found.card.preprocessing.size == (192, 192)
     assert (found.card.config.hidden_act, found.card.config.norm_eps, found.card.config.layer_norm_eps) == (
         *("silu", 1e-5, 1e-5),
     )
@@ -408,7 +408,7 @@ def test_a_class_that_is_null_has_no_name(id2label: Any, names: tuple[str, ...],
 def test_image_size_may_be_a_pair(tmp_path: Path) -> None:
     card = checkpoints.load(huggingface_folder(tmp_path, {"image_size": [192, 192]})).card
     assert card.config.image_size == 192
-    assert card.recipe.size == (192, 192)
+    assert card.preprocessing.size == (192, 192)
 
 
 def test_shards_are_joined_from_index_folder_or_part(tmp_path: Path) -> None:
@@ -434,11 +434,11 @@ def tiny(name: str) -> Tensors:
 
 def test_a_bare_file_takes_its_librarys_recipe_and_labels(tmp_path: Path) -> None:
     theirs = checkpoints.load(save(tiny("torchvision"), tmp_path / "a.pth"))
-    assert theirs.card.recipe == Preprocessing.from_torchvision("tiny")
+    assert theirs.card.preprocessing == Preprocessing.from_torchvision("tiny")
     assert (theirs.card.architecture, theirs.card.labels) == ("convnext_tiny", "imagenet-1k")
     assert any("torchvision's usual" in note for note in theirs.notes)
-    assert checkpoints.load(save(tiny("timm"), tmp_path / "b.pth")).card.recipe == timm.usual("convnext_tiny")
-    assert checkpoints.load(save(tiny("official"), tmp_path / "c.pth")).card.recipe == Preprocessing.official()
+    assert checkpoints.load(save(tiny("timm"), tmp_path / "b.pth")).card.preprocessing == timm.usual("convnext_tiny")
+    assert checkpoints.load(save(tiny("official"), tmp_path / "c.pth")).card.preprocessing == Preprocessing.official()
 
 
 def test_the_zoo_knows_a_file_by_its_name(tmp_path: Path) -> None:

@@ -230,11 +230,11 @@ def test_the_size_that_scores_best_goes_to_timm() -> None:
 
 
 def test_preprocessing_without_words_is_said_and_not_written(convnext: Run, tmp_path: Path) -> None:
-    start = write(tmp_path / "made.safetensors", recipe=RECIPE.changed(resize="longest"))
+    start = write(tmp_path / "made.safetensors", preprocessing=RECIPE.changed(resize="longest"))
     done = convnext("convert", start, tmp_path / "out", "--to", "hf")
     assert "hf cannot express all of the preprocessing (resize_to, resize)" in done.err
     assert not (tmp_path / "out" / "preprocessor_config.json").exists()
-    assert checkpoints.load(tmp_path / "out").card.recipe.resize == "longest"
+    assert checkpoints.load(tmp_path / "out").card.preprocessing.resize == "longest"
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])

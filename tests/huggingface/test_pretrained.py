@@ -252,7 +252,7 @@ def test_json_of_another_network_does_not_stay(tmp_path: Path) -> None:
     ConvNextForImageClassification(V1).save_pretrained(tmp_path)
     (tmp_path / "notes.json").write_text("{}")
     model = ConvNextForImageClassification(ODD)
-    model.card = model.config.card().replace(recipe=Preprocessing(resize="longest"))
+    model.card = model.config.card().replace(preprocessing=Preprocessing(resize="longest"))
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "notes.json"]
     assert ConvNextForImageClassification.from_pretrained(tmp_path).config == ODD

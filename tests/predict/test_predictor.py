@@ -50,7 +50,7 @@ class MeanEngine:
 def predictor(
     engine: MeanEngine, preprocessing: Preprocessing | None = None, *, workers: int = 1, **options: object
 ) -> Predictor:
-    preprocessor = Preprocessor(preprocessing=preprocessing or engine.card.recipe, workers=workers)
+    preprocessor = Preprocessor(preprocessing=preprocessing or engine.card.preprocessing, workers=workers)
     return Predictor(engine=engine, labels=LabelSet.numbered(3), preprocessor=preprocessor, **options)
 
 

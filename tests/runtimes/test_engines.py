@@ -71,7 +71,7 @@ def test_the_graph_is_the_network(config: ConvNextConfig) -> None:
 @pytest.mark.parametrize(("batch_size", "threads"), [(4, 1), (4, 2), (8, 2), (1, 2)])
 def test_batches_that_are_not_full_get_the_same_answers(batch_size: int, threads: int, photos: int) -> None:
     tensors, card = random_tensors(SMALL), Card(SMALL)
-    card = card.replace(recipe=card.recipe.at_size(64))
+    card = card.replace(preprocessing=card.preprocessing.at_size(64))
     engine = OpenVINOEngine(graph(SMALL, arrays(tensors)), card, batch_size=batch_size, threads=threads)
     x = np.random.default_rng(2).standard_normal((photos, 3, 64, 64)).astype(np.float32)
     logits = engine(x)

@@ -233,7 +233,7 @@ def test_photos_go_in_as_they_are(batch: int | None, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, V2)
     made.written("onnx", found, Plan(batch=batch, preprocessing=True, scores=True), tmp_path / "m.onnx")
     engine = opened(tmp_path / "m.onnx")
-    assert engine.photos and engine.card.recipe == found.card.recipe
+    assert engine.photos and engine.card.preprocessing == found.card.preprocessing
     for size in ((90, 120), (333, 251)):
         for n in (1, 2, 7):
             photos = np.stack([np.asarray(photo) for photo in (made.pictures(size) * 3)[:n]])
@@ -270,7 +270,7 @@ def test_int8_of_every_network(name: str, opset: int | None, tmp_path: Path) -> 
 
 def test_int8_keeps_the_answers_of_the_default(tmp_path: Path) -> None:
     found = checkpoints.load(DEFAULT)
-    photos = made.crops(found.card.recipe)
+    photos = made.crops(found.card.preprocessing)
     plan = Plan(dtype="int8", size=None, calibration=lambda: iter(photos[::2]), preprocessing=False)
     made.written("onnx", found, plan, tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").stat().st_size < 0.31 * 4 * found.card.config.num_parameters

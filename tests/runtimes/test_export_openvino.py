@@ -191,7 +191,7 @@ def test_photos_go_in_as_they_are(batch: int | None, dtype: Dtype, tmp_path: Pat
     found = made.checkpoint(tmp_path, V2)
     made.written("openvino", found, Plan(dtype=dtype, batch=batch, preprocessing=True), tmp_path / "m.xml")
     engine = opened(tmp_path / "m.xml")
-    assert engine.photos and engine.card.recipe == found.card.recipe
+    assert engine.photos and engine.card.preprocessing == found.card.preprocessing
     for size in ((90, 120), (333, 251)):
         for n in (1, 2, 7):
             photos = np.stack([np.asarray(photo) for photo in (made.pictures(size) * 3)[:n]])
@@ -222,7 +222,7 @@ def test_int8_of_every_network(name: str, tmp_path: Path) -> None:
 
 def test_int8_keeps_the_answers_of_the_default(tmp_path: Path) -> None:
     found = checkpoints.load(DEFAULT)
-    photos = made.crops(found.card.recipe)
+    photos = made.crops(found.card.preprocessing)
     made.written(
         "openvino", found, Plan(dtype="int8", size=None, calibration=lambda: iter(photos[::2])), tmp_path / "m.xml"
     )

@@ -165,7 +165,7 @@ def test_int8_of_every_network(name: str, tmp_path: Path) -> None:
 
 def test_int8_keeps_the_answers_of_the_default(tmp_path: Path) -> None:
     found = checkpoints.load(DEFAULT)
-    photos = made.crops(found.card.recipe)
+    photos = made.crops(found.card.preprocessing)
     for plan, name in ((Plan(size=None), "float32.tflite"), (Plan("int8", size=None), "m.tflite")):
         made.written("tflite", found, plan, tmp_path / name)
     assert (tmp_path / "m.tflite").stat().st_size < 0.31 * 4 * found.card.config.num_parameters
@@ -207,7 +207,7 @@ def test_photos_go_in_as_they_are(batch: int | None, dtype: str, tmp_path: Path)
     plan = Plan(dtype, batch=batch, preprocessing=True, scores=True, features=True)  # type: ignore[arg-type]
     made.written("tflite", found, plan, tmp_path / "m.tflite")
     engine = opened(tmp_path / "m.tflite")
-    assert engine.photos and engine.card.recipe == found.card.recipe
+    assert engine.photos and engine.card.preprocessing == found.card.preprocessing
     for size in ((90, 120), (333, 251)):
         for n in (1, 2, 7):
             photos = np.stack([np.asarray(photo) for photo in (made.pictures(size) * 3)[:n]])

@@ -453,7 +453,7 @@ def test_normalisation_within_the_graph_is_not_done_twice(name: str) -> None:
     head, words, (rescale, mean) = IN_GRAPH[name]
     engine = opened(network([node("Identity", ["x"], ["y"])], head=head, pooled="in", extra=EXTRA))
     assert words in " ".join(engine.notes)
-    assert (engine.card.recipe.rescale, engine.card.recipe.mean[0]) == (rescale, mean)
+    assert (engine.card.preprocessing.rescale, engine.card.preprocessing.mean[0]) == (rescale, mean)
 
 
 def test_bytes_with_channels_last() -> None:
@@ -470,7 +470,7 @@ def test_bytes_with_channels_last() -> None:
         extra=EXTRA,
     )
     engine = opened(model)
-    recipe = engine.card.recipe
+    recipe = engine.card.preprocessing
     assert recipe.size == (32, 48) and (recipe.rescale, recipe.mean, recipe.std) == (1, (0, 0, 0), (1, 1, 1))
     x = np.random.default_rng(3).integers(0, 256, (3, 32, 48, 3)).astype(np.uint8)
     right = np.concatenate([by_hand(model, x[i : i + 1]) for i in range(3)])
@@ -483,7 +483,7 @@ def test_keras_by_tf2onnx_takes_pixels_from_minus_one_to_one() -> None:
         [node("Softmax", ["x"], ["y"], axis=1)], shape=("n", 224, 224, 3), producer="tf2onnx", output_shape=("n", 6)
     )
     engine = opened(model)
-    recipe = engine.card.recipe
+    recipe = engine.card.preprocessing
     assert (recipe.size, recipe.resize_to) == ((224, 224), (224, 224))
     assert (recipe.mean, recipe.std) == ((0.5,) * 3, (0.5,) * 3) and recipe.rescale == 1 / 255
     assert "pixels from -1 to 1" in " ".join(engine.notes)

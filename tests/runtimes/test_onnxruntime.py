@@ -237,7 +237,7 @@ def test_export_of_torch_runs(tmp_path: Path) -> None:
     engine = OnnxRuntimeEngine(path, None)
     x = photos(5, 64, 64)
     assert off(engine(x), exact(SMALL, x)) < TOLERANCE
-    assert engine.card.name == "theirs" and engine.card.recipe.size == (64, 64)
+    assert engine.card.name == "theirs" and engine.card.preprocessing.size == (64, 64)
     assert engine.card.label_set().names[-1] == "class_6"
     with pytest.raises(ModelError, match="takes photos of 64×64 pixels, not 96×96"):
         engine(photos(1, 96, 96))
@@ -247,10 +247,10 @@ def test_card_of_a_bare_file_is_guessed_and_says_so() -> None:
     engine = opened(other())
     (note,) = engine.notes
     assert "has no card" in note and "224×224" in note and "none known for 5 classes" in note
-    assert engine.card.config.num_labels == 5 and engine.card.recipe == Preprocessing.official()
+    assert engine.card.config.num_labels == 5 and engine.card.preprocessing == Preprocessing.official()
     engine = opened(other(("n", 3, 64, 80), classes=1000))
     assert engine.card.labels == "imagenet-1k" and "imagenet-1k" in engine.notes[0]
-    assert engine.card.recipe.size == (64, 80)
+    assert engine.card.preprocessing.size == (64, 80)
     assert opened(other(classes=1)).card.problem == "regression"
 
 

@@ -62,7 +62,7 @@ class Default:
                 edge = int(rng.integers(64, min(picture.size) + 1))
                 left, top = (int(rng.integers(0, side - edge + 1)) for side in picture.size)
                 photos.append(
-                    apply_preprocessing(found.card.recipe, picture.crop((left, top, left + edge, top + edge)))
+                    apply_preprocessing(found.card.preprocessing, picture.crop((left, top, left + edge, top + edge)))
                 )
         self.calibrating, self.held_out = np.stack(photos[::2]), np.stack(photos[1::2])
         self.float32 = graph(found.card.config, {name: tensor.numpy() for name, tensor in found.tensors.items()})

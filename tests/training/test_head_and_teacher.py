@@ -102,7 +102,7 @@ class TestFreeze:
         network, paths = checkpoints.build(loaded), sorted((folders / "train").rglob("*.png"))
         pixels = torch.stack(
             [
-                torch.from_numpy(apply_preprocessing(loaded.card.recipe, Image.open(path).convert("RGB")))
+                torch.from_numpy(apply_preprocessing(loaded.card.preprocessing, Image.open(path).convert("RGB")))
                 for path in paths
             ]
         )

@@ -60,7 +60,7 @@ class TestObjectAtTheEdge:
         assert f"half of the photos are {width / 36:.2f} times as long as wide or more" in said
         assert f"--resize-mode {chosen}" in said
         card = checkpoints.read_card(tmp_path / "whole")
-        assert card.recipe.resize == chosen and card.recipe.crop_pct == 1.0
+        assert card.preprocessing.resize == chosen and card.preprocessing.crop_pct == 1.0
         assert tomllib.loads((tmp_path / "whole" / "recipe.toml").read_text())["resize"] == chosen
         # and the same preprocessing is everybody's
         found = json.loads(convnext(*EVALUATE, data, "-m", tmp_path / "whole", "--split", "test", "--json").out)
@@ -117,7 +117,7 @@ class TestChoice:
     def test_square_photos_say_nothing(self, convnext: Run, folders: Path, model: Path, tmp_path: Path) -> None:
         done = convnext(*TRAIN, folders, "-o", tmp_path / "run", "--from", model, "--freeze")
         assert done.status == 0 and "resize-mode" not in done.err
-        assert checkpoints.read_card(tmp_path / "run").recipe.resize == "shortest"
+        assert checkpoints.read_card(tmp_path / "run").preprocessing.resize == "shortest"
 
 
 class TestShrunk:

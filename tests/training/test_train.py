@@ -130,7 +130,7 @@ class TestFromScratch:
         assert loaded.layout == "canonical" and card.name == "colours" and card.architecture == "test_convnext2"
         assert list(card.label_set().names) == list(COLOURS)
         assert card.config == VARIANTS["test_convnext2"].replace(num_labels=4, image_size=32)
-        assert card.recipe.size == (results["size"],) * 2
+        assert card.preprocessing.size == (results["size"],) * 2
         assert card.temperature == results["temperature"]
         assert card.training == tomllib.loads((target / "recipe.toml").read_text())
         for name in ("val", "test"):
@@ -395,7 +395,7 @@ class TestFromWeights:
         path = write_labelled(tmp_path / "larger.safetensors", ("a", "b"), size=64, **grey)
         target = tmp_path / "run"
         assert convnext(*TRAIN, folders, "-o", target, "--from", path, *ONE_STEP).status == 0
-        recipe = checkpoints.read_card(target).recipe
+        recipe = checkpoints.read_card(target).preprocessing
         assert recipe.size == (64, 64) and recipe.mean == grey["mean"] and recipe.std == grey["std"]
         assert [line["size"] for line in log(target) if "loss" in line] == [64]
 

@@ -62,15 +62,17 @@ def test_all_that_timm_publishes_is_here_with_its_recipe_licence_and_classes() -
         assert known.config.num_labels == cfg.num_classes, name
         assert known.license == cfg.license, name
         assert known.hub == cfg.hf_hub_id, name
-        assert known.recipe.size == cfg.input_size[1:], name
-        assert known.recipe.mean == cfg.mean, name
-        assert known.recipe.std == cfg.std, name
-        assert known.recipe.interpolation == cfg.interpolation, name
-        assert known.recipe.resize == {"center": "shortest", "squash": "squash"}[cfg.crop_mode], name
-        assert known.recipe.resize_to[0] == math.floor(cfg.input_size[1] / cfg.crop_pct), name
-        if known.recipe.test_size:
-            assert known.recipe.test_size == cfg.test_input_size[1:], name
-            assert known.recipe.test_resize_to == (math.floor(cfg.test_input_size[1] / cfg.test_crop_pct),) * 2, name
+        assert known.preprocessing.size == cfg.input_size[1:], name
+        assert known.preprocessing.mean == cfg.mean, name
+        assert known.preprocessing.std == cfg.std, name
+        assert known.preprocessing.interpolation == cfg.interpolation, name
+        assert known.preprocessing.resize == {"center": "shortest", "squash": "squash"}[cfg.crop_mode], name
+        assert known.preprocessing.resize_to[0] == math.floor(cfg.input_size[1] / cfg.crop_pct), name
+        if known.preprocessing.test_size:
+            assert known.preprocessing.test_size == cfg.test_input_size[1:], name
+            assert (
+                known.preprocessing.test_resize_to == (math.floor(cfg.test_input_size[1] / cfg.test_crop_pct),) * 2
+            ), name
         if cfg.url:
             assert known.url.rpartition("/")[2] == cfg.url.rpartition("/")[2], name
     assert seen > 90
@@ -86,9 +88,9 @@ def test_torchvisions_weights_are_here_with_its_recipe_and_scores() -> None:
         assert known is entry(f"torchvision/convnext_{size.lower()}")
         assert known.url == weights.url
         assert known.num_parameters == weights.meta["num_params"]
-        assert known.recipe.size == (preset.crop_size[0],) * 2
-        assert known.recipe.resize_to == (preset.resize_size[0],) * 2
-        assert known.recipe.interpolation == preset.interpolation.value
+        assert known.preprocessing.size == (preset.crop_size[0],) * 2
+        assert known.preprocessing.resize_to == (preset.resize_size[0],) * 2
+        assert known.preprocessing.interpolation == preset.interpolation.value
         assert known.metrics["imagenet-1k top-1"] == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
         assert known.metrics["imagenet-1k top-5"] == weights.meta["_metrics"]["ImageNet-1K"]["acc@5"]
         assert abs(known.gmacs - weights.meta["_ops"]) < 0.002
@@ -116,7 +118,7 @@ def test_every_entry_is_of_a_known_architecture_and_can_be_fetched() -> None:
         assert known.hub or known.url.startswith("https://")
         assert known.num_parameters > 0
         assert known.gmacs > 0
-        assert known.recipe.resize_to >= known.recipe.size
+        assert known.preprocessing.resize_to >= known.preprocessing.size
         if known.labels:
             assert len(labels.load(known.labels)) == known.config.num_labels
             assert known.task == "classification"
@@ -150,12 +152,12 @@ def test_parameters_and_gmacs_are_those_published(name: str, params: int, gmacs:
 
 
 def test_recipes_of_the_families() -> None:
-    assert entry("convnext_xxlarge.clip_laion2b_soup_ft_in1k").recipe.mean == CLIP_MEAN
-    assert entry("zepto_rms").recipe.mean == INCEPTION_MEAN
-    assert entry("convnextv2_tiny.fcmae").recipe.mean == IMAGENET_MEAN
-    squash = entry("convnext_base.fb_in22k_ft_in1k_384").recipe
+    assert entry("convnext_xxlarge.clip_laion2b_soup_ft_in1k").preprocessing.mean == CLIP_MEAN
+    assert entry("zepto_rms").preprocessing.mean == INCEPTION_MEAN
+    assert entry("convnextv2_tiny.fcmae").preprocessing.mean == IMAGENET_MEAN
+    squash = entry("convnext_base.fb_in22k_ft_in1k_384").preprocessing
     assert (squash.resize, squash.resize_to) == ("squash", (384, 384))
-    tiny = entry("tiny").recipe
+    tiny = entry("tiny").preprocessing
     assert (tiny.size, tiny.resize_to, tiny.test_size, tiny.test_resize_to) == (
         (224, 224),
         (256, 256),
@@ -166,7 +168,7 @@ def test_recipes_of_the_families() -> None:
 
 def test_a_test_size_that_scores_worse_is_not_offered() -> None:
     known = entry("convnext_tiny.fb_in22k_ft_in1k")
-    assert known.recipe.test_size is None
+    assert known.preprocessing.test_size is None
     assert known.metrics["imagenet-1k top-1 at 288"] == 78.95
 
 
@@ -211,7 +213,7 @@ def test_the_table_of_licences_in_the_docs_is_that_of_the_zoo() -> None:
 def test_the_card_tells_what_the_entry_knows() -> None:
     known = entry("tiny")
     card = known.card()
-    assert (card.config, card.recipe, card.labels) == (known.config, known.recipe, "imagenet-1k")
+    assert (card.config, card.preprocessing, card.labels) == (known.config, known.preprocessing, "imagenet-1k")
     assert (card.license, card.source) == ("apache-2.0", "https://huggingface.co/timm/convnext_tiny.fb_in1k")
     assert type(card).from_json(card.to_json()) == card
 

@@ -139,7 +139,7 @@ def describe(card: Card, preprocessing: dict[str, Any], names: list[str] | None)
             **preprocessing,
             "fixed_input_size": False,
             "num_classes": config.num_labels,
-            "pool_size": [max(1, edge // config.stride) for edge in card.recipe.size],
+            "pool_size": [max(1, edge // config.stride) for edge in card.preprocessing.size],
             "first_conv": "stem.0",
             "classifier": "head.fc",
             **({"license": card.license} if card.license else {}),

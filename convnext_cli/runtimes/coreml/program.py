@@ -27,7 +27,7 @@ _CHANNELS, _SPATIAL = [1], [2, 3]
 def save(card: Card, temperature: float, arrays: Arrays, plan: Plan, path: Path) -> None:
     """Write the package. arrays: by canonical name. Raises ValueError for what Core ML cannot hold."""
     config, ops = card.config, Ops(half=plan.dtype == "float16")
-    height, width = plan.size or card.recipe.size
+    height, width = plan.size or card.preprocessing.size
     batch = plan.batch or ct.RangeDim(1, MOST, default=1)
     edges = [height, width]
     if plan.size is None:

@@ -108,7 +108,7 @@ class Network:
         """The same of what the file takes."""
         assert self.card.export is not None
         if self.card.export.photos:
-            x = np.stack([apply_preprocessing(self.card.recipe, Image.fromarray(photo)) for photo in x])
+            x = np.stack([apply_preprocessing(self.card.preprocessing, Image.fromarray(photo)) for photo in x])
         return self.outputs(x)
 
 
@@ -151,7 +151,7 @@ def sizes(card: Card) -> list[tuple[int, int]]:
     assert export is not None
     if export.photos:
         return [(480, 640), (333, 251)]
-    height, width = export.size or card.recipe.size
+    height, width = export.size or card.preprocessing.size
     stride = card.config.stride
     return [(height, width)] if export.size else [(height, width), (height + stride, width + 3 * stride)]
 
@@ -203,7 +203,7 @@ def _batches(found: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndar
         if card.export.photos:
             yield np.asarray(photo)[None]
             continue
-        waiting.append(apply_preprocessing(card.recipe, photo))
+        waiting.append(apply_preprocessing(card.preprocessing, photo))
         if len(waiting) == _AT_ONCE:
             yield np.stack(waiting)
             waiting = []

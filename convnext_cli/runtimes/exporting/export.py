@@ -168,7 +168,7 @@ def export(request: ExportRequest, listener: Listener = SILENT) -> ExportResult:
     checkpoint = checkpoints.load(source)
     card = checkpoint.card
     if isinstance(request.size, int):
-        card = card.replace(recipe=card.recipe.at_size((request.size, request.size)))
+        card = card.replace(preprocessing=card.preprocessing.at_size((request.size, request.size)))
     plan = _plan(request, card)
     if request.dtype == "int8":
         plan = replace(plan, calibration=lambda: _tensors(calibrating, card))
@@ -225,7 +225,7 @@ def _plan(request: ExportRequest, card: Card) -> Plan:
     return Plan(
         dtype=request.dtype,
         batch=None if request.batch == "any" else request.batch,
-        size=None if request.size == "any" else card.recipe.size,
+        size=None if request.size == "any" else card.preprocessing.size,
         preprocessing=request.preprocessing,
         scores=request.scores,
         features=request.features,
@@ -287,7 +287,7 @@ def _check_plan(card: Card, plan: Plan, path: Path) -> None:
 def _tensors(paths: list[str], card: Card) -> Iterator[np.ndarray]:
     for path in paths:
         with suppress(PhotoError):
-            yield apply_preprocessing(card.recipe, decode(read_file(path)).image)
+            yield apply_preprocessing(card.preprocessing, decode(read_file(path)).image)
 
 
 def _checked(checkpoint: Checkpoint, file: Path, plan: Plan, photos: list[str]) -> tuple[Check, str]:

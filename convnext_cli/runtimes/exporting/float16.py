@@ -26,7 +26,7 @@ def refuse_overflow(checkpoint: Checkpoint) -> None:
 
     Norms are left out: graphs have their affine parts in the layers behind them, and compute them in float32.
     """
-    recipe, largest = checkpoint.card.recipe, 0.0
+    preprocessing, largest = checkpoint.card.preprocessing, 0.0
 
     def look(module: nn.Module, given: object, found: torch.Tensor) -> None:
         nonlocal largest
@@ -36,9 +36,9 @@ def refuse_overflow(checkpoint: Checkpoint) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) or name.endswith((".act", ".grn")):
             module.register_forward_hook(look)
-    photos = [apply_preprocessing(recipe, Image.open(path).convert("RGB")) for path in samples()]
+    photos = [apply_preprocessing(preprocessing, Image.open(path).convert("RGB")) for path in samples()]
     with torch.inference_mode():
-        for photo in (*photos, reference_input(*recipe.size)[0]):
+        for photo in (*photos, reference_input(*preprocessing.size)[0]):
             network(torch.from_numpy(photo[None]))
     if not largest <= _MOST:
         raise ModelError(

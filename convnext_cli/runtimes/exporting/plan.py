@@ -16,11 +16,11 @@ class Plan:
     """How a model is written in another program's format; ``card.Export`` says the same of the file afterwards.
 
     dtype: what the file computes in. batch, size: photos a call and (height, width), None for any.
-    preprocessing: take uint8 photos of any size, and put the card's recipe into the graph.
+    preprocessing: take uint8 photos of any size, and put the card's preprocessing into the graph.
     scores: end with the softmax (or sigmoid) that turns logits into scores; the card's temperature is in it.
     features: give the pooled features as a second output.
     opset: of ONNX; None for the newest that ONNX Runtime takes here. simplify: have ONNX's simplifier look at it.
-    calibration: for int8, (3, H, W) float32 photos that the recipe made, as often as it is called.
+    calibration: for int8, (3, H, W) float32 preprocessed photos, as often as it is called.
     threads: processor threads to calibrate with.
     """
 

@@ -37,14 +37,14 @@ def prepare_int8(
 ) -> Int8:
     """Make a model's int8 engine and keep it, whether it pays or not: the caller says what was found.
 
-    calibrating, testing: (3, H, W) float32 photos by the model's recipe, none in both. labels: the classes of testing,
-    looked at when all of testing was.
+    calibrating, testing: (3, H, W) float32 preprocessed photos, none in both. labels: the classes
+    of testing, read only after all of testing.
     Raises ModelError when the weights cannot be used, UsageError for too few photos.
     """
     checkpoint = checkpoints.load(path)
     card = checkpoint.card
     network = TorchEngine(path, device="cpu", threads=threads, checkpoint=checkpoint)
-    x = reference_input(*card.recipe.size)
+    x = reference_input(*card.preprocessing.size)
     reference = network(x)
     network.close()
     graph = engine.graph(card.config, {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()})

@@ -59,7 +59,7 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
                 continue
             if label and (known := labels[name]) is not None:
                 held.append(known)
-            yield apply_preprocessing(card.recipe, photo)
+            yield apply_preprocessing(card.preprocessing, photo)
 
     made = prepare_int8(
         path,

@@ -32,7 +32,7 @@ _TINY = 1e-9
 def quantise(model: ov.Model, photos: Iterable[np.ndarray], *, threads: int = 1) -> ov.Model:
     """A copy of the model in int8; batch and size stay open. The model itself is not changed.
 
-    model: float32, as ``openvino.graph`` makes it. photos: (3, H, W) float32, prepared by the model's recipe; the first
+    model: float32, as ``openvino.graph`` makes it. photos: (3, H, W) float32, as the model takes them; the first
     MOST are looked at, one at a time, and the iterator is left behind them. threads: processor threads to look with.
     Raises UsageError for fewer than FEWEST photos, ModelError when there is nothing to quantise or an activation is not
     finite.

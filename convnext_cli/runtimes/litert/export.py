@@ -38,7 +38,7 @@ def refuse(card: Card, plan: Plan) -> None:
             "take --dtype float16, or --to openvino",
         )
     if plan.preprocessing:
-        refuse_recipe(card.recipe)
+        refuse_recipe(card.preprocessing)
 
 
 def made_with() -> dict[str, str]:
@@ -58,11 +58,11 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     graph = Graph()
     ops = Ops(graph, {"float16": np.float16, "int8": np.int8}.get(plan.dtype, np.float32))
     batch, first = plan.batch or 1, plan.batch or -1
-    height, width = plan.size or card.recipe.size
+    height, width = plan.size or card.preprocessing.size
     if plan.preprocessing:
         name = "photos"
         source = graph.input(np.uint8, (batch, height, width, 3), (first, -1, -1, 3))
-        x = tensor_of(source, graph, card.recipe)
+        x = tensor_of(source, graph, card.preprocessing)
     else:
         name, channels = "pixel_values", card.config.num_channels
         open_or_not = plan.size or (-1, -1)

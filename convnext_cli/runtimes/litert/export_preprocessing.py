@@ -12,21 +12,21 @@ from convnext_cli.runtimes.litert.graph import Graph, Value, options, type_of
 _PARTS = 2**11  # squared, the parts of 1 that Pillow's weights are whole numbers of (its Resample.c)
 
 
-def tensor_of(photos: Value, graph: Graph, recipe: Preprocessing) -> Value:
+def tensor_of(photos: Value, graph: Graph, preprocessing: Preprocessing) -> Value:
     """uint8 photos (N, height, width, 3) of any one size -> float32 (N, H, W, 3), normalised.
 
     Pillow's resize of bytes is two products with matrices, along one edge and then the other, each rounded to bytes.
     The matrices, and which edge comes first, are made in the graph from the photo's height and width.
     """
-    return _Photos(graph, recipe).tensor(photos)
+    return _Photos(graph, preprocessing).tensor(photos)
 
 
 class _Photos:
-    def __init__(self, graph: Graph, recipe: Preprocessing) -> None:
-        self._graph, self._recipe = graph, recipe
+    def __init__(self, graph: Graph, preprocessing: Preprocessing) -> None:
+        self._graph, self._recipe = graph, preprocessing
 
     def tensor(self, photos: Value) -> Value:
-        n, recipe = photos.shape[0], self._recipe
+        n, preprocessing = photos.shape[0], self._recipe
         chosen = options("Shape", outType=type_of(np.int32))
         shape = self._graph.op("SHAPE", photos, shape=(4,), dtype=np.int32, options=chosen)
         height, width = (
@@ -34,8 +34,8 @@ class _Photos:
         )
         to_height, to_width = self._resized(height, width)
         down = self._vertical_first(height, width, to_height, to_width)
-        down_along = [height, to_height, *map(self._number, recipe.size[:1])]
-        across_along = [width, to_width, *map(self._number, recipe.size[1:])]
+        down_along = [height, to_height, *map(self._number, preprocessing.size[:1])]
+        across_along = [width, to_width, *map(self._number, preprocessing.size[1:])]
         first = self._matrix(*(self._either(down, a, b) for a, b in zip(down_along, across_along, strict=True)))
         second = self._matrix(*(self._either(down, b, a) for a, b in zip(down_along, across_along, strict=True)))
         # across: (N, height, 3, width), (N, height, 3, W), (N, W, 3, height), (N, W, 3, H); down: the other way round
@@ -44,9 +44,9 @@ class _Photos:
         x = self._turned(x, self._number([0, 3, 2, 1]), x.shape)
         x = self._product(x, second)
         order = self._either(down, np.array([0, 1, 3, 2]), np.array([0, 3, 1, 2]))
-        x = self._turned(x, order, (n, *recipe.size, 3))
-        mean, std = np.array(recipe.mean), np.array(recipe.std)
-        x = self._op("MUL", x, (recipe.rescale / std).astype(np.float32))
+        x = self._turned(x, order, (n, *preprocessing.size, 3))
+        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+        x = self._op("MUL", x, (preprocessing.rescale / std).astype(np.float32))
         return self._op("SUB", x, (mean / std).astype(np.float32))
 
     def _resized(self, height: Value, width: Value) -> list[Value]:

@@ -341,12 +341,12 @@ class OnnxRuntimeEngine:
     def _guess(self, foreign: Foreign, model: Path | bytes, classes: int | None) -> Card:
         """A card of what the graph says, what it answers, and what is usual."""
         size = (self._size[0] or 224, self._size[1] or 224)
-        recipe = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
+        preprocessing = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
         if classes is None:
             classes = self._run(np.zeros((self._batch or 1, 3, *size), np.float32))[0].shape[1]
             check_classes(classes, self._file)
         self._ending = foreign.kind(self._outputs[0], size, lambda photos: self.run(photos)[0])
-        return foreign.card(recipe, model.stem if isinstance(model, Path) else "", classes, self._ending)
+        return foreign.card(preprocessing, model.stem if isinstance(model, Path) else "", classes, self._ending)
 
     def _fit(self, card: Card, classes: int | None) -> Card:
         """The card with the size that the file takes. Raises ModelError when it is another network's."""
@@ -355,8 +355,10 @@ class OnnxRuntimeEngine:
                 f"{self._file} gives {classes} scores, but its card says {card.config.num_labels} classes",
                 "export it again, card and network together",
             )
-        edges = (self._size[0] or card.recipe.size[0], self._size[1] or card.recipe.size[1])
-        return card if edges == card.recipe.size else card.replace(recipe=card.recipe.at_size(edges))
+        edges = (self._size[0] or card.preprocessing.size[0], self._size[1] or card.preprocessing.size[1])
+        return (
+            card if edges == card.preprocessing.size else card.replace(preprocessing=card.preprocessing.at_size(edges))
+        )
 
 
 def _classes(shape: Sequence[Any]) -> Any:

@@ -33,7 +33,7 @@ def refuse(card: Card, plan: Plan) -> None:
     if plan.opset is not None and plan.opset < _OLDEST:
         raise UsageError(f"opset {plan.opset} has no LayerNormalization", f"--opset {_OLDEST} or newer")
     if plan.preprocessing:
-        refuse_recipe(card.recipe)
+        refuse_recipe(card.preprocessing)
 
 
 def made_with() -> dict[str, str]:

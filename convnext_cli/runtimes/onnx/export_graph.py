@@ -1,4 +1,4 @@
-"""The whole ONNX graph of an export: the recipe, the network, the scores."""
+"""The whole ONNX graph of an export: preprocessing, the network, the scores."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ def _graph(card: Card, temperature: float, arrays: Arrays, plan: Plan, ops: Ops)
     shape = [batch, config.num_channels, *(plan.size or ("height", "width"))]
     name, kind, x = INPUT, TensorProto.FLOAT, INPUT
     if plan.preprocessing:
-        name, kind, x = export_preprocessing.INPUT, TensorProto.UINT8, export_preprocessing.tensors(ops, card.recipe)
+        name, kind, x = (
+            export_preprocessing.INPUT,
+            TensorProto.UINT8,
+            export_preprocessing.tensors(ops, card.preprocessing),
+        )
         shape = [batch, "height", "width", config.num_channels]
     tensors = Value(ops.narrow(x), config.num_channels)
     if plan.features:

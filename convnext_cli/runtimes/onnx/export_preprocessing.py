@@ -1,4 +1,4 @@
-"""A recipe as ONNX operations: uint8 photos of any size to the tensors of the network, byte for byte as with Pillow.
+"""Preprocessing as ONNX operations: uint8 photos of any size to the network's tensors, byte for byte as with Pillow.
 
 Resize and crop are two products with matrices that the graph makes from the photo's height and width, each rounded to
 bytes, as Pillow does (its ``Resample.c``). Pillow's weights are whole multiples of 2^-22, so that products with bytes
@@ -20,17 +20,20 @@ _ONE = 2.0**22  # what Pillow's weights are whole parts of
 _CUBIC = -0.5  # its a
 
 
-def tensors(ops: Ops, recipe: Preprocessing) -> str:
+def tensors(ops: Ops, preprocessing: Preprocessing) -> str:
     """Add what makes (N, 3, height, width) float32 of "photos", (N, H, W, 3) uint8; the name of it."""
     shape = ops.op("Shape", INPUT)
     edges = [ops.op("Gather", shape, ops.constant(axis)) for axis in (1, 2)]
-    if recipe.resize == "shortest":
+    if preprocessing.resize == "shortest":
         shortest = ops.op("Min", *edges)
-        resized = [ops.op("Div", ops.op("Mul", edge, ops.constant(recipe.resize_to[0])), shortest) for edge in edges]
+        resized = [
+            ops.op("Div", ops.op("Mul", edge, ops.constant(preprocessing.resize_to[0])), shortest) for edge in edges
+        ]
     else:
-        resized = [ops.constant(edge) for edge in recipe.resize_to]
+        resized = [ops.constant(edge) for edge in preprocessing.resize_to]
     down, across = (
-        _matrix(ops, recipe, edge, to, size) for edge, to, size in zip(edges, resized, recipe.size, strict=True)
+        _matrix(ops, preprocessing, edge, to, size)
+        for edge, to, size in zip(edges, resized, preprocessing.size, strict=True)
     )
     x = ops.op("Cast", ops.op("Transpose", INPUT, perm=[0, 3, 1, 2]), to=TensorProto.DOUBLE)
     across = ops.op("Transpose", across, perm=[1, 0])
@@ -42,18 +45,18 @@ def tensors(ops: Ops, recipe: Preprocessing) -> str:
         lambda: _product(ops, _product(ops, down, x), across),
         lambda: _product(ops, down, _product(ops, x, across)),
     )
-    scale = (recipe.rescale / np.array(recipe.std)).astype(np.float32).reshape(-1, 1, 1)
-    shift = (np.array(recipe.mean) / np.array(recipe.std)).astype(np.float32).reshape(-1, 1, 1)
+    scale = (preprocessing.rescale / np.array(preprocessing.std)).astype(np.float32).reshape(-1, 1, 1)
+    shift = (np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32).reshape(-1, 1, 1)
     x = ops.op("Mul", ops.op("Cast", x, to=TensorProto.FLOAT), ops.constant(scale))
     return ops.op("Sub", x, ops.constant(shift))
 
 
-def _matrix(ops: Ops, recipe: Preprocessing, edge: str, to: str, size: int) -> str:
+def _matrix(ops: Ops, preprocessing: Preprocessing, edge: str, to: str, size: int) -> str:
     """Pillow's weights of the crop's rows, in parts of _ONE: (size, edge) float64. to: the edge after the resize."""
     whole, half = ops.constant(1), ops.constant(2)
     excess = ops.op("Sub", to, ops.constant(size))
     start = ops.op("Div", excess, half)
-    if recipe.crop_offset == "round":  # halves to the even number
+    if preprocessing.crop_offset == "round":  # halves to the even number
         odd = ops.op("Mul", ops.op("Mod", excess, half), ops.op("Mod", start, half))
         start = ops.op("Add", start, odd)
     # row i and pixel j: |j + 1/2 - (i + 1/2) · edge / to| in units of the filter, max(edge / to, 1) pixels
@@ -63,7 +66,7 @@ def _matrix(ops: Ops, recipe: Preprocessing, edge: str, to: str, size: int) -> s
     off = ops.op("Sub", ops.op("Mul", centres[1], to), ops.op("Mul", centres[0], edge))
     unit = ops.op("Mul", ops.op("Max", edge, to), half)
     x = ops.op("Div", *(ops.op("Cast", each, to=TensorProto.DOUBLE) for each in (ops.op("Abs", off), unit)))
-    weights = _bilinear(ops, x) if recipe.interpolation == "bilinear" else _bicubic(ops, x)
+    weights = _bilinear(ops, x) if preprocessing.interpolation == "bilinear" else _bicubic(ops, x)
     sums = ops.op("ReduceSum", weights, ops.constant([1]))
     parts = ops.op("Mul", ops.op("Div", weights, sums), ops.constant(_ONE))
     near = ops.op("Floor", ops.op("Add", ops.op("Abs", parts), ops.constant(0.5)))

@@ -144,7 +144,7 @@ class Foreign:
         problem: Any = "multi_label" if kind == "sigmoid" else "regression" if classes == 1 else "single_label"
         return Card(
             config=ConvNextConfig(num_labels=classes, image_size=recipe.size[0]),
-            recipe=recipe,
+            preprocessing=recipe,
             name=name,
             labels=labels,
             problem=problem,

@@ -138,7 +138,7 @@ def split(batch_size: int, threads: int) -> tuple[int, int]:
 class OpenVINOEngine:
     """A graph on the CPU.
 
-    model: the graph, or its file. It is compiled for the parts of batches of batch_size (``split``) at the recipe's
+    model: the graph, or its file. It is compiled for the parts of batches of batch_size (``split``) at the card's
     size: a fixed shape runs up to a twentieth faster. The last part is filled up with zeros. Other forms are compiled
     when they are needed: for one photo, which takes all threads, where half of the threads or more would have nothing
     to do; and one with all open, for other sizes, which may round otherwise.
@@ -171,7 +171,7 @@ class OpenVINOEngine:
         self._precision, self._threads = precision, threads
         self._model = self._core.read_model(model) if isinstance(model, Path) else model
         self._streams, self._part = split(batch_size, threads)
-        self._shape = (card.config.num_channels, *card.recipe.size)
+        self._shape = (card.config.num_channels, *card.preprocessing.size)
         try:
             compiled = self._compile((self._part, *self._shape), self._streams)
         except RuntimeError as error:

@@ -25,7 +25,7 @@ def refuse(card: Card, plan: Plan) -> None:
     if find_spec("openvino") is None:
         raise UnavailableError("openvino is not installed", "pip install openvino")
     if plan.preprocessing:
-        refuse_recipe(card.recipe)
+        refuse_recipe(card.preprocessing)
 
 
 def made_with() -> dict[str, str]:

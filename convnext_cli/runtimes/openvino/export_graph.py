@@ -1,4 +1,4 @@
-"""The whole OpenVINO graph of an export: the recipe, the network, the scores."""
+"""The whole OpenVINO graph of an export: preprocessing, the network, the scores."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _between(model: ov.Model, card: Card, temperature: float, plan: Plan) -> ov.
     batch, given, name = plan.batch or -1, tensors, "pixel_values"
     if plan.preprocessing:
         given, name = op.parameter([batch, -1, -1, card.config.num_channels], np.uint8), "photos"
-        tensors.output(0).replace(export_preprocessing.tensors(given, card.recipe).output(0))
+        tensors.output(0).replace(export_preprocessing.tensors(given, card.preprocessing).output(0))
     else:
         tensors.set_partial_shape(ov.PartialShape([batch, card.config.num_channels, *(plan.size or (-1, -1))]))
     if plan.scores and card.problem == "multi_label":

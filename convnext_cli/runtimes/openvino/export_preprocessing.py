@@ -1,4 +1,4 @@
-"""A recipe as OpenVINO operations: uint8 photos of any size to the network's tensors, byte for byte as with Pillow.
+"""Preprocessing as OpenVINO operations: uint8 photos to the network's tensors, byte for byte as with Pillow.
 
 All of it is computed in whole numbers. On processors OpenVINO has no float64, and where it is asked for bfloat16 it
 takes that for whatever was float32, here too; 32-bit whole numbers it leaves alone, and adds and multiplies exactly.
@@ -23,23 +23,23 @@ _BITS = 13  # of a digit: products of two, and some of them summed, fit into 32 
 _FRACTION = 3  # digits behind the point; 39 bits, for weights of 22
 
 
-def tensors(photos: Any, recipe: Preprocessing) -> Any:
+def tensors(photos: Any, preprocessing: Preprocessing) -> Any:
     """(N, 3, height, width) float32 of (N, H, W, 3) uint8."""
     shape = op.shape_of(photos, "i32")
     edges = [op.gather(shape, _whole(axis), _whole(0)) for axis in (1, 2)]
-    resized = [_whole(edge) for edge in recipe.resize_to]
-    if recipe.resize == "shortest":
+    resized = [_whole(edge) for edge in preprocessing.resize_to]
+    if preprocessing.resize == "shortest":
         shortest = op.minimum(*edges)
         resized = [_divided(op.multiply(edge, to), shortest)[0] for edge, to in zip(edges, resized, strict=True)]
-    ways = [_taps(recipe, *each) for each in zip(edges, resized, recipe.size, strict=True)]
+    ways = [_taps(preprocessing, *each) for each in zip(edges, resized, preprocessing.size, strict=True)]
     x = op.convert(op.transpose(photos, _whole([0, 3, 1, 2])), np.int32)
     # from Pillow 13 on; before, always across first, which differs by one level in a tenth of the bytes of such photos
     less = [op.subtract(edge, to) for edge, to in zip(edges, resized, strict=True)]
     tall = op.greater(less[0], op.maximum(op.multiply(less[1], _whole(2)), _whole(0)))
     x = _either(tall, x, ways)
     # looked up, which rounds once whatever the precision is
-    scale = (recipe.rescale / np.array(recipe.std)).astype(np.float32).reshape(-1, 1)
-    shift = (np.array(recipe.mean) / np.array(recipe.std)).astype(np.float32).reshape(-1, 1)
+    scale = (preprocessing.rescale / np.array(preprocessing.std)).astype(np.float32).reshape(-1, 1)
+    shift = (np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32).reshape(-1, 1)
     values = np.arange(256, dtype=np.float32) * scale - shift
     places = op.add(x, _whole(256 * np.arange(3).reshape(1, 3, 1, 1)))
     return op.gather(op.constant(values.reshape(-1)), places, _whole(0))
@@ -90,14 +90,14 @@ def _tap_count(weights: Any) -> Any:
     return op.gather(op.shape_of(weights, "i32"), _whole(1), _whole(0))
 
 
-def _taps(recipe: Preprocessing, edge: Any, to: Any, size: int) -> tuple[Any, Any, Any]:
+def _taps(preprocessing: Preprocessing, edge: Any, to: Any, size: int) -> tuple[Any, Any, Any]:
     """Of the crop's rows: the first pixel that each takes (size,), Pillow's weights of that and the next ones, in parts
     of 2^-22 (size, taps), and the number of the last pixel there is. edge, to: before and after the resize.
     """
-    reach = 1 if recipe.interpolation == "bilinear" else 2
+    reach = 1 if preprocessing.interpolation == "bilinear" else 2
     excess = op.subtract(to, _whole(size))
     start = op.bitwise_right_shift(excess, _whole(1))
-    if recipe.crop_offset == "round":  # halves to the even number
+    if preprocessing.crop_offset == "round":  # halves to the even number
         start = op.add(start, op.bitwise_and(op.bitwise_and(excess, _whole(1)), op.bitwise_and(start, _whole(1))))
     rows = op.add(op.multiply(op.add(_whole(np.arange(size)), start), _whole(2)), _whole(1))
     # row i and pixel j: |(2j + 1) · to - (2i + 1) · edge| in units of the filter, max(edge / to, 1) pixels

@@ -34,7 +34,7 @@ def refuse(card: Card, plan: Plan) -> None:
             f"--to openvino or --to onnx, which compute in {plan.dtype}; or --dtype bfloat16",
         )
     if plan.preprocessing:
-        refuse_recipe(card.recipe)
+        refuse_recipe(card.preprocessing)
 
 
 def refuse_old_torch() -> None:
@@ -47,14 +47,14 @@ def refuse_old_torch() -> None:
 
 
 def program(checkpoint: Checkpoint, card: Card, plan: Plan) -> nn.Module:
-    """What the plan asks for, in eval mode: ``Network``, or ``PhotoNetwork`` where the recipe is inside.
+    """What the plan asks for, in eval mode: ``Network``, or ``PhotoNetwork`` where preprocessing is inside.
 
     Raises ModelError when it does not fit into float16.
     """
     if plan.dtype == "float16":
         refuse_overflow(checkpoint)
     network = Network(checkpoint, card, plan)
-    return (PhotoNetwork(Prepare(card.recipe), network) if plan.preprocessing else network).eval()
+    return (PhotoNetwork(Prepare(card.preprocessing), network) if plan.preprocessing else network).eval()
 
 
 def example(card: Card, plan: Plan) -> Tensor:
@@ -136,7 +136,7 @@ class PhotoNetwork(nn.Module):
 
 
 class Prepare(nn.Module):
-    """A recipe: photos (N, H, W, 3) uint8 -> (N, 3, height, width) float32, byte for byte as Pillow's.
+    """Preprocessing: photos (N, H, W, 3) uint8 -> (N, 3, height, width) float32, byte for byte as Pillow's.
 
     Resize and crop are two products with matrices made of the photo's height and width: pixels across, then down, each
     rounded to bytes, as Pillow does (its ``Resample.c``). Pillow's weights are whole multiples of 2^-22, so products
@@ -144,15 +144,17 @@ class Prepare(nn.Module):
     nothing that TorchScript does not know.
     """
 
-    def __init__(self, recipe: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.shortest, self.cubic = recipe.resize == "shortest", recipe.interpolation == "bicubic"
+        self.shortest, self.cubic = preprocessing.resize == "shortest", preprocessing.interpolation == "bicubic"
         self.one, self.a = 2.0**22, -0.5  # what Pillow's weights are whole parts of, and its a of Keys' kernel
-        self.even = recipe.crop_offset == "round"
-        self.height, self.width = recipe.size
-        self.to_height, self.to_width = recipe.resize_to
-        mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (recipe.mean, recipe.std))
-        self.scale, self.shift = (recipe.rescale / std).float(), (mean / std).float()
+        self.even = preprocessing.crop_offset == "round"
+        self.height, self.width = preprocessing.size
+        self.to_height, self.to_width = preprocessing.resize_to
+        mean, std = (
+            torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (preprocessing.mean, preprocessing.std)
+        )
+        self.scale, self.shift = (preprocessing.rescale / std).float(), (mean / std).float()
 
     def forward(self, photos: Tensor) -> Tensor:
         rows = torch.arange(photos.shape[1], device=photos.device)
