@@ -157,9 +157,14 @@ def _checks(checks: list[Check]) -> Table:
 def _libraries(libraries: list[Library]) -> Iterator[tuple[str, str | Text]]:
     from rich.text import Text
 
+    from convnext_cli.photos import pillow_check
+
     for library in libraries:
         if library.version:
-            yield library.name, Text.assemble(library.version, (f"  {library.purpose}", "dim"))
+            purpose = library.purpose
+            if library.name == "pillow":
+                purpose += ", resizes exactly" if pillow_check.resizes_exactly() else ", does not resize exactly"
+            yield library.name, Text.assemble(library.version, (f"  {purpose}", "dim"))
         else:
             yield library.name, Text(f"not installed, for {library.purpose}: {library.install}", "dim")
 

@@ -11,6 +11,7 @@ from convnext_cli.cli import options, render, types
 
 if TYPE_CHECKING:
     from convnext_cli.model.preprocessing import Interpolation, Resize
+    from convnext_cli.photos.photo import PixelLevel
     from convnext_cli.predict.options import PredictorOptions
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.scoring import ScoreKind
@@ -36,6 +37,7 @@ def predictor_options(
     std: str | None,
     workers: int | None,
     max_pixels: int | None,
+    pixels: PixelLevel | None,
     fast_decode: bool,
     timeout: float | None,
     top: int = 5,
@@ -82,8 +84,17 @@ def predictor_options(
             mean=options.numbers(mean, "--mean"),
             std=options.numbers(std, "--std", positive=True),
         ),
-        decoding=Decoding(workers=workers, max_pixels=max_pixels, fast_decode=fast_decode, timeout=timeout),
+        decoding=Decoding(
+            workers=workers, max_pixels=max_pixels, pixels=_pixels(pixels, fast=fast_decode), timeout=timeout
+        ),
     )
+
+
+def _pixels(level: PixelLevel | None, *, fast: bool) -> PixelLevel:
+    """The level that ``--pixels`` or its older name ``--fast-decode`` asks for."""
+    if fast and level not in (None, "fast"):
+        raise click.UsageError(f"--fast-decode is --pixels fast, and excludes --pixels {level}.")
+    return "fast" if fast else level or "exact"
 
 
 def pull_missing(models: Iterable[PredictorOptions], *, offline: bool) -> None:

@@ -211,10 +211,12 @@ preprocessing = together(
 
 decoding = together(
     click.option(
-        "--fast-decode",
-        is_flag=True,
-        help="Decode large JPEGs and raw files at a reduced size: quicker, not exact.",
+        "--pixels",
+        type=click.Choice(["exact", "close", "fast"]),
+        help="exact: as the model's authors do. close: resize with a quicker kernel, which rounds differently. "
+        "fast: also decode large JPEGs and raw files at a reduced size.  [default: exact]",
     ),
+    click.option("--fast-decode", is_flag=True, help="The same as --pixels fast."),
     click.option(
         "--timeout",
         type=click.FloatRange(0, min_open=True),

@@ -100,7 +100,15 @@ def this_machine() -> dict[str, Any]:
 
 def libraries() -> list[Library]:
     """The optional libraries, installed or not."""
-    return [Library(name, machine.version_of(name), purpose, install) for name, (purpose, install) in LIBRARIES.items()]
+    return [Library(name, _version_of(name), purpose, install) for name, (purpose, install) in LIBRARIES.items()]
+
+
+def _version_of(name: str) -> str | None:
+    """A distribution's version. A fork of Pillow has another name than Pillow, and the same module."""
+    version = machine.version_of(name)
+    if name == "pillow" and version is None and is_installed("PIL"):
+        from PIL import __version__ as version
+    return version
 
 
 def is_installed(module: str) -> bool:

@@ -15,6 +15,7 @@ from convnext_cli import zoo
 from convnext_cli.base import machine
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.diagnosis import installed
+from convnext_cli.photos import pillow_check
 
 Verdict = Literal["ok", "wrong", "failed", "skipped"]
 _PATIENCE = 300  # seconds for all checks of one engine
@@ -110,7 +111,7 @@ def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
             checks += _ask(engine)
         engines.append(engine)
     folders = installed.folders()
-    problems = [*_of_engines(engines), *_of_checks(checks), *_of_folders(folders)]
+    problems = [*_of_engines(engines), *_of_checks(checks), *_of_pillow(), *_of_folders(folders)]
     return Diagnosis(installed.this_machine(), engines, installed.libraries(), folders, checks, problems)
 
 
@@ -195,6 +196,15 @@ def _of_checks(checks: list[Check]) -> Iterator[Problem]:
             yield Problem(
                 f"{where} {says}: {check.reason}", check.hint or f"pip install --upgrade {check.engine}, or {other}"
             )
+
+
+def _of_pillow() -> Iterator[Problem]:
+    if not pillow_check.resizes_exactly():
+        yield Problem(
+            f"{pillow_check.DIFFERS}: scores may differ slightly from those of other machines",
+            "pip install --force-reinstall pillow    (if they must not)",
+            fails=False,
+        )
 
 
 def _of_folders(folders: installed.Folders) -> Iterator[Problem]:

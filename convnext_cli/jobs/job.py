@@ -59,7 +59,7 @@ def made_with(predictor: Predictor) -> dict[str, Any]:
         "min_score": predictor.min_score,
         "floors": dict(predictor.floors),
         "dtype": predictor.engine.dtype,
-        "fast_decode": predictor.preprocessor.fast_decode,
+        "pixels": predictor.preprocessor.pixels,
     }
 
 
@@ -69,7 +69,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "model_sha256": "weights",
         "top": "guesses (-k)",
         "min_score": "--min-score",
-        "fast_decode": "--fast-decode",
+        "pixels": "--pixels",
     }
     found = []
     for name in now:

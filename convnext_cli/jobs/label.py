@@ -14,6 +14,7 @@ from convnext_cli.jobs.output_pair import Pair
 from convnext_cli.jobs.request import LabelRequest
 from convnext_cli.jobs.session import Session
 from convnext_cli.jobs.store import Store
+from convnext_cli.photos import pillow_check
 from convnext_cli.photos.containers.shards import is_container
 from convnext_cli.photos.find import Finder
 from convnext_cli.predict.open import open_predictor, remarks
@@ -119,6 +120,8 @@ def _open(request: LabelRequest, listener: LabelListener) -> Predictor:
     )
     try:
         listener.opened(predictor, remarks(predictor, request.predictor))
+        if not pillow_check.resizes_exactly():
+            listener.note(f"{pillow_check.DIFFERS}: scores may differ slightly from those of other machines")
     except BaseException:
         predictor.engine.close()
         raise

@@ -14,12 +14,11 @@ from convnext_cli.jobs import view as views
 from convnext_cli.jobs.job import differences
 from convnext_cli.jobs.view import Kept, View
 from convnext_cli.labels import LabelSet
+from convnext_cli.photos import pillow_check
 from convnext_cli.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.store import Store
-
-_NETWORK = ("recipe", "scores", "temperature", "dtype", "fast_decode")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ def network_of(predictor: Predictor) -> dict[str, Any]:
         "scores": predictor.scores,
         "temperature": predictor.temperature,
         "dtype": predictor.engine.dtype,
-        "fast_decode": predictor.preprocessor.fast_decode,
+        "pixels": predictor.preprocessor.pixels,
+        "pillow": pillow_check.kind(),
     }
 
 
@@ -51,7 +51,7 @@ def reusable(store: Store, predictor: Predictor, view: View, known: Iterable[Lab
     found = Reusable({}, {})
     for number, values in store.settings_used().items():
         now = {"model_sha256": sha256, **network}
-        differs = differences({name: values.get(name) for name in now}, now)
+        differs = differences({name: _stored(values, name) for name in now}, now)
         kept = _kept(values, predictor, (view.labels, *known))
         if kept is None:
             differs.append(f"labels {values.get('labels')} → {view.names}")
@@ -62,6 +62,17 @@ def reusable(store: Store, predictor: Predictor, view: View, known: Iterable[Lab
         elif kept is not None:
             found.kept[number] = kept
     return found
+
+
+def _stored(values: dict[str, Any], name: str) -> Any:
+    """A setting that made stored rows.
+
+    Releases without ``--pixels`` noted whether ``--fast-decode`` was asked for, which resized in another way then. They
+    did not check Pillow.
+    """
+    if name == "pixels" and name not in values:
+        return "fast, by an earlier release" if values.get("fast_decode") else "exact"
+    return values.get(name, "exact" if name == "pillow" else None)
 
 
 def _kept(values: dict[str, Any], predictor: Predictor, known: Iterable[LabelSet]) -> Kept | None:

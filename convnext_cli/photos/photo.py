@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.storage.listing import Seen
 
 if TYPE_CHECKING:
     from PIL import Image
+
+# How exactly photos become the pixels that a network takes. "exact": as by the code of the model's authors. "close":
+# decoded completely, and resized by a quicker kernel that rounds differently. "fast": also decoded at a fraction of
+# their size where they are large.
+PixelLevel = Literal["exact", "close", "fast"]
 
 
 class Shard(IntEnum):

@@ -87,7 +87,7 @@ def open_predictor(
         as_photos=engine.photos,
         workers=min(decoding.workers or threads, threads),
         max_pixels=decoding.max_pixels or DEFAULT_MAX_PIXELS,
-        fast_decode=decoding.fast_decode,
+        pixels=decoding.pixels,
         timeout=decoding.timeout,
         thumbnail=thumbnail,
     )

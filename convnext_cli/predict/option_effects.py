@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+from convnext_cli.photos.close_resize import no_kernel
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.runtimes.protocol import Engine
 
@@ -33,10 +34,13 @@ def check_preprocessing(preprocessor: Preprocessor, engine: Engine) -> None:
             f"this model file takes photos of {takes} pixels, not {preprocessing.size[0]}×{preprocessing.size[1]}",
             "leave --size out, or export the model again with --size any",
         )
-    if preprocessor.fast_decode and preprocessing.enough is None:
+    if preprocessor.pixels != "exact" and preprocessing.enough is None:
         raise UsageError(
-            "this model takes photos at their own size: --fast-decode would change nothing", "leave --fast-decode out"
+            f"this model takes photos at their own size: --pixels {preprocessor.pixels} would change nothing",
+            "leave it out",
         )
+    if preprocessor.pixels == "close" and (obstacle := no_kernel(preprocessing)):
+        raise UsageError(f"--pixels close would change nothing: {obstacle}", "use --pixels exact, or --pixels fast")
 
 
 def check_batch(batch_size: int | None, engine: Engine) -> None:

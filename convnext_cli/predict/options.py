@@ -10,6 +10,7 @@ from typing import Any, Self, get_args
 from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
+from convnext_cli.photos.photo import PixelLevel
 from convnext_cli.predict.scoring import ScoreKind
 from convnext_cli.runtimes.registry import DTYPES, ENGINES
 
@@ -84,7 +85,7 @@ class Decoding:
     Args:
         workers: threads that decode; None for as many as all threads.
         max_pixels: larger photos fail as ``too_large``; None for 200 million.
-        fast_decode: decode large JPEGs and camera raw files at a fraction of their size: quicker, not exact.
+        pixels: how exactly photos become pixels: "exact", "close" or "fast" (``photos.photo.PixelLevel``).
         timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
 
     Raises:
@@ -93,12 +94,14 @@ class Decoding:
 
     workers: int | None = None
     max_pixels: int | None = None
-    fast_decode: bool = False
+    pixels: PixelLevel = "exact"
     timeout: float | None = None
 
     def __post_init__(self) -> None:
         _check_count("workers", self.workers, 1)
         _check_count("max_pixels", self.max_pixels, 1)
+        if self.pixels not in get_args(PixelLevel):
+            raise UsageError(f"pixels must be one of {', '.join(get_args(PixelLevel))}, not {self.pixels!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

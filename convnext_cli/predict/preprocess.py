@@ -18,7 +18,7 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, pixels_of, read_file
-from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.photo import Photo, PixelLevel
 from convnext_cli.photos.resize import apply_preprocessing
 from convnext_cli.predict.byte_budget import ByteBudget, ByteQueue, room_for
 from convnext_cli.predict.decode_threads import Decoders, Limit, Task
@@ -77,7 +77,7 @@ class Preprocessor:
         as_photos: the model does its preprocessing itself, and takes uint8 photos.
         workers: threads that decode.
         max_pixels: larger photos fail as ``too_large``.
-        fast_decode: decode large JPEGs and camera raw files at a fraction of their size: quicker, not exact.
+        pixels: how exactly photos become pixels.
         timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
         thumbnail: edge in pixels of the small picture kept in a row; 0 for none.
         times: to which the time of each photo is added.
@@ -88,7 +88,7 @@ class Preprocessor:
     as_photos: bool = False
     workers: int = 1
     max_pixels: int = DEFAULT_MAX_PIXELS
-    fast_decode: bool = False
+    pixels: PixelLevel = "exact"
     timeout: float | None = None
     thumbnail: int = 0
     times: Times = field(default_factory=Times)
@@ -203,14 +203,14 @@ class Preprocessor:
                 task.wait(lambda: admit(size))
             task.compute()
             idle = time.perf_counter() - before
-            enough = self.preprocessing.enough if self.fast_decode else None
+            enough = self.preprocessing.enough if self.pixels == "fast" else None
             decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
             clock.append(time.perf_counter() - idle)
             ready.width, ready.height = decoded.width, decoded.height
             if self.as_photos:
                 ready.tensor = np.asarray(decoded.image)
             else:
-                ready.tensor = apply_preprocessing(self.preprocessing, decoded.image, fast=self.fast_decode)
+                ready.tensor = apply_preprocessing(self.preprocessing, decoded.image, fast=self.pixels == "fast")
             if self.thumbnail:
                 decoded.image.thumbnail((self.thumbnail, self.thumbnail))
                 ready.thumbnail = decoded.image
