@@ -12,14 +12,23 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from convnext_cli.jobs import in_flight
 from convnext_cli.jobs.in_flight import InFlight
+from convnext_cli.jobs.photo_state import state_of
 from convnext_cli.jobs.store import Store
+from convnext_cli.jobs.suspects import Suspects
+from convnext_cli.photos.photo import Photo
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
+from convnext_cli.predict.preprocess import Preprocessor, Ready
 from tests.helpers.command import Run
 from tests.helpers.deadly_photos import command, environment, poisoned
 from tests.helpers.photos import encoded, picture
@@ -216,6 +225,61 @@ def test_a_photo_that_ends_the_process_in_the_network(job: Job, tmp_path: Path) 
     (folder / "002.jpg").write_bytes(encoded(Image.new("RGB", (60, 50)), "PNG"))
     job.until_done(folder)
     assert job.kinds() == {f"{n:03}.jpg": "crashed" if n == 2 else None for n in range(8)}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the program runs after it."""
+
+
+class KilledAtStart:
+    """An engine whose process is killed in its first call, which compiles the network."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.is_killed = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if self.is_killed:
+            raise Killed
+        return self._engine(batch)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording(Preprocessor):
+    """Records in a file, for each photo that is prepared, which photo the notes of the job name as tried alone."""
+
+    notes: Path
+    record: Path
+
+    def prepare(self, *arguments: Any) -> Ready:
+        with self.record.open("a") as file:
+            file.write(f"{in_flight.read(self.notes).alone}\n")
+        return super().prepare(*arguments)
+
+
+def test_kills_while_the_program_starts_are_not_the_fault_of_a_photo(tmp_path: Path, model: Path, home: Path) -> None:
+    """Loading the decoder and compiling the network take longest, so most kills from outside come then."""
+    (tmp_path / "a.jpg").write_bytes(PHOTO)
+    photo, notes, record = Photo(str(tmp_path / "a.jpg")), tmp_path / "notes", tmp_path / "record"
+    predictor = open_predictor(PredictorOptions.of(model=model, threads=1))
+    engine = KilledAtStart(predictor.engine)
+    fields = {name: getattr(predictor.preprocessor, name) for name in Preprocessor.__dataclass_fields__}
+    predictor = replace(predictor, engine=engine, preprocessor=Recording(**fields, notes=notes, record=record))
+    InFlight(notes).begin(photo.path)  # a run that was killed while it worked on the photo
+    store = Store(tmp_path / "labels.job")
+    for _ in range(2):  # of which the next run would conclude that the photo ends it
+        suspects = Suspects(store, predictor, notes)
+        with pytest.raises(Killed):
+            suspects.row(photo, state_of(photo))
+        suspects._photo_process.close()  # the system does this; the notes stay as they are
+    engine.is_killed = False
+    row = Suspects(store, predictor, notes).row(photo, state_of(photo))
+    assert (row.status, row.error) == ("ok", None)
+    assert record.read_text().split() == ["None", photo.path] * 3  # the decoder is loaded before the photo is noted
+    store.close()
 
 
 def test_notes_tell_what_was_worked_on_when_the_process_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
