@@ -1,15 +1,26 @@
-"""Processor threads: how many this process may use, how decoding and the engine share them, and limited places."""
+"""Processor threads: how many this process may use, how decoding and the engine share them, limited places, and work
+that is given up when it does not end."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from convnext_cli.base.errors import UsageError
+
+T = TypeVar("T")
+# Processor time alone does not show that work hangs: it may wait for threads of its own. On a machine with so many
+# programs for each processor, sound work still stays within its limit.
+CROWD = 10
+_LOOK = 0.1  # seconds between looks at the time that a call takes
+# Work that was given up and whose thread still runs, in the whole process.
+abandoned: dict[Any, None] = {}
 
 
 def environment_number(name: str, default: int) -> int:
@@ -131,6 +142,53 @@ def held(place: Place) -> Iterator[None]:
         yield
     finally:
         place.release()
+
+
+def call_in_time(call: Callable[[], T], seconds: float) -> T:
+    """Call a function that may never return, such as one of a runtime that is given a hostile file.
+
+    It runs in another thread, since a native call cannot be interrupted. If it takes too long, that thread is
+    abandoned: it goes on until it ends or the process does.
+
+    Args:
+        call: the function.
+        seconds: of processor time that its thread may take. Where the system cannot measure that, and while the thread
+            waits, time counts a tenth.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    future: Future[T] = Future()
+    clocks: list[int] = []
+
+    def run() -> None:
+        if hasattr(time, "pthread_getcpuclockid"):
+            clocks.append(time.pthread_getcpuclockid(threading.get_ident()))
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+        abandoned.pop(future, None)
+
+    threading.Thread(target=run, name="bounded call", daemon=True).start()
+    waited, last = 0.0, time.monotonic()
+    while True:
+        with suppress(TimeoutError):
+            return future.result(_LOOK)
+        if future.done():  # with a TimeoutError of its own, or just now
+            return future.result()
+        now = time.monotonic()
+        waited += min(now - last, 2 * _LOOK)  # time in which the process was stopped does not count
+        last = now
+        used = 0.0
+        with suppress(OSError):  # the thread has just ended
+            used = max(map(time.clock_gettime, clocks), default=0.0)
+        if max(used, waited / CROWD) > seconds:
+            abandoned[future] = None
+            if future.done():
+                abandoned.pop(future, None)
+                return future.result()
+            raise TimeoutError
 
 
 def usable_threads() -> int:

@@ -224,9 +224,9 @@ def _interrupted() -> int:
 
 
 def _threads_hang() -> bool:
-    """Whether threads still work on photos that were given up."""
-    decoders = sys.modules.get("convnext_cli.predict.decode_threads")
-    return decoders is not None and decoders.left_alone() > 0
+    """Whether threads still run work that was given up."""
+    threads = sys.modules.get("convnext_cli.base.threads")
+    return threads is not None and bool(threads.abandoned)
 
 
 def _ends_by_status() -> bool:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from convnext_cli.base import interruption
 from convnext_cli.base.guardian import ALIVE
+from convnext_cli.base.threads import CROWD
 from convnext_cli.cli import process
 from convnext_cli.jobs import in_flight
-from convnext_cli.predict.decode_threads import CROWD, Limit
+from convnext_cli.predict.decode_threads import Limit
 
 if TYPE_CHECKING:
     from convnext_cli.base.guardian import Guardian, LastWords

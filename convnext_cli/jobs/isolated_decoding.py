@@ -18,8 +18,9 @@ from threading import Thread
 from typing import IO, Any
 
 from convnext_cli.base.errors import PhotoError, UnavailableError
+from convnext_cli.base.threads import CROWD
 from convnext_cli.photos.photo import Photo
-from convnext_cli.predict.decode_threads import CROWD, USUAL, Limit
+from convnext_cli.predict.decode_threads import USUAL, Limit
 from convnext_cli.predict.preprocess import Preprocessor, Ready
 
 _LOOK = 0.25  # seconds between looks at the time that it takes

@@ -16,17 +16,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from convnext_cli.base.errors import ConvNextError
-from convnext_cli.base.threads import Budget, Place, works_for
+from convnext_cli.base.threads import CROWD, Budget, Place, abandoned, works_for
 
 _AHEAD = 4  # items a thread
 _ABANDONED = 4  # threads that may be abandoned, or the number of decoding threads, if that is more
 _NAMED = 10  # photos that an error names
-# A decoder may wait for threads of its own, so processor time alone does not show that it hangs. On a machine with so
-# many programs for each processor, a sound photo still stays within its limit.
-CROWD = 10
 T = TypeVar("T")
 R = TypeVar("R")
 Stage = Literal["waiting", "reading", "computing"]
@@ -59,13 +56,6 @@ class Limit:
 
 # Many times the time of any sound photo, even with slow connections and slow processors.
 USUAL = Limit(reading=3600.0, computing=120.0)
-# Tasks that were given up and still run, in the whole process.
-_left_alone: dict[Any, None] = {}
-
-
-def left_alone() -> int:
-    """How many threads of this process still work on a photo that was given up."""
-    return len(_left_alone)
 
 
 class GivenUp(BaseException):
@@ -279,7 +269,7 @@ class Decoders(Generic[T, R]):
             self._running.pop(task, None)
             if not first:  # given up, and this thread was replaced
                 self._abandoned.pop(task, None)
-                _left_alone.pop(task, None)
+                abandoned.pop(task, None)
                 return
 
     def _watch(self) -> None:
@@ -297,18 +287,18 @@ class Decoders(Generic[T, R]):
     def _give_up(self, task: Task[T, R]) -> None:
         if len(self._abandoned) < max(_ABANDONED, self._count):
             # noted first: its thread may end at this moment
-            self._abandoned[task] = _left_alone[task] = None
+            self._abandoned[task] = abandoned[task] = None
             if task.end():
                 self._running.pop(task, None)
                 self._thread(self._run)
             else:
                 self._abandoned.pop(task, None)
-                _left_alone.pop(task, None)
+                abandoned.pop(task, None)
         elif task.exceeds(self._limit, times=2) and task.end(error=self._too_many(task)):
             self._running.pop(task, None)
 
     def _too_many(self, last: Task[T, R]) -> ConvNextError:
-        _left_alone[last] = None
+        abandoned[last] = None
         names = [str(getattr(task.item, "path", task.item)) for task in (*self._abandoned, last)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return ConvNextError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli.base.threads import Budget, quotas, usable_threads
+from convnext_cli.base.threads import Budget, abandoned, call_in_time, quotas, usable_threads
 
 
 def test_never_more_threads_than_the_budget() -> None:
@@ -70,3 +70,23 @@ def test_quota_of_cgroup_v1(tmp_path: Path) -> None:
 
 def test_no_cgroups(tmp_path: Path) -> None:
     assert quotas(tmp_path, tmp_path / "missing") == []
+
+
+def test_a_call_in_time_gives_its_answer_or_its_error() -> None:
+    def fail() -> None:
+        raise TimeoutError("its own")
+
+    assert call_in_time(lambda: 3, 60.0) == 3
+    with pytest.raises(TimeoutError, match="its own"):
+        call_in_time(fail, 60.0)
+
+
+def test_a_call_that_does_not_end_is_given_up_and_known_until_it_ends() -> None:
+    go_on = threading.Event()
+    with pytest.raises(TimeoutError):
+        call_in_time(go_on.wait, 0.001)  # it waits, so time counts a tenth
+    (future,) = abandoned
+    go_on.set()
+    assert future.result() is True
+    while abandoned:
+        threading.Event().wait(0.01)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from convnext_cli.base.errors import ConvNextError
-from convnext_cli.base.threads import Budget, held
-from convnext_cli.predict.decode_threads import Decoders, GivenUp, Limit, Task, left_alone
+from convnext_cli.base.threads import Budget, abandoned, held
+from convnext_cli.predict.decode_threads import Decoders, GivenUp, Limit, Task
 
 
 def test_answers_come_for_their_items_and_errors_too() -> None:
@@ -156,7 +156,7 @@ def test_what_is_given_up_gives_its_place_to_the_next_and_takes_it_from_nobody()
     assert held_by == ["hangs", "after"]
     with place:  # a third photo has it when the first one comes to its end at last
         go_on.set()
-        while left_alone():
+        while abandoned:
             go_on.wait(0.01)
         assert place.locked()
     decoders.close()

@@ -16,6 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.model.card import METADATA_KEY, Card
+from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.predict.scoring import SCORES, score
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from tests.helpers.command import Run
@@ -577,45 +579,121 @@ def test_graphs_that_cost_far_more_than_their_size_are_refused(name: str) -> Non
     assert words in _refusal(lambda: network(tail, extra=extra, **options))
 
 
-@pytest.mark.parametrize("name", ["values", "outer product"])
+def doubled(source: str, name: str, times: int, axis: int) -> tuple[Nodes, str]:
+    """A value that is joined with itself again and again, and its name."""
+    steps = [node("Concat", [f"{name}{step}"] * 2, [f"{name}{step + 1}"], axis=axis) for step in range(times)]
+    return [node("Identity", [source], [f"{name}0"]), *steps], f"{name}{times}"
+
+
+def convolution(source: str) -> Nodes:
+    """One operation that takes hours and little memory, and its mean, "m": 2,048² pixels by a kernel of 1,024².
+
+    source: a value of shape (1, 1, 1, 1).
+    """
+    rows, tall = doubled(source, "rows", 11, 2)
+    columns, photo = doubled(tall, "columns", 11, 3)
+    kernel_rows, narrow = doubled(source, "kernel_rows", 10, 2)
+    kernel_columns, kernel = doubled(narrow, "kernel_columns", 10, 3)
+    last = [node("Conv", [photo, kernel], ["slow"]), node("ReduceMean", ["slow"], ["m"], keepdims=0)]
+    return [*rows, *columns, *kernel_rows, *kernel_columns, *last]
+
+
+def untaken(branch: Nodes) -> Nodes:
+    """A branch that makes "m", and is taken for no photo: it is computed only when the file is opened."""
+
+    def body(nodes: Nodes, output: str) -> onnx.GraphProto:
+        value = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, "branch", [], [value])
+
+    return [
+        node("ReduceSum", ["input"], ["sum"], keepdims=0),
+        node("Greater", ["sum", "huge"], ["never"]),
+        node(
+            "If",
+            ["never"],
+            ["added"],
+            then_branch=body(branch, "m"),
+            else_branch=body([node("Identity", ["zero"], ["other"])], "other"),
+        ),
+        node("Add", ["x", "added"], ["y"]),
+    ]
+
+
+SEED = [constant("seed", [[[[1.0]]]]), constant("huge", 1e30)]
+
+
+@pytest.mark.parametrize("name", ["values", "outer product", "untaken branch"])
 def test_a_file_that_takes_far_more_memory_than_its_size_is_refused(name: str, tmp_path: Path) -> None:
     """No constant in it says so; and nothing is computed before it is refused, not even when it is opened."""
     if name == "values":
-        doublings = [node("Concat", [f"d{step}"] * 2, [f"d{step + 1}"], axis=1) for step in range(28)]
-        tail = [node("Identity", ["x"], ["d0"]), *doublings, node("Slice", ["d28", "start", "end", "axes1"], ["y"])]
-    else:
-        doublings = [node("Concat", [f"d{step}"] * 2, [f"d{step + 1}"], axis=0) for step in range(18)]
+        nodes, wide = doubled("x", "d", 28, 1)
+        tail = [*nodes, node("Slice", [wide, "start", "end", "axes1"], ["y"])]
+    elif name == "outer product":
+        nodes, long = doubled("ones", "d", 18, 0)  # which is computed when the file is opened
         tail = [
-            node("Identity", ["ones"], ["d0"]),  # which is computed when the file is opened
-            *doublings,
-            node("Transpose", ["d18"], ["t"], perm=[1, 0]),
-            node("MatMul", ["d18", "t"], ["huge"]),
-            node("ReduceMean", ["huge"], ["m"], keepdims=0),
-            node("Add", ["x", "m"], ["y"]),
+            *nodes,
+            node("Transpose", [long], ["t"], perm=[1, 0]),
+            node("MatMul", [long, "t"], ["m"]),
+            node("ReduceMean", ["m"], ["mean_of_all"], keepdims=0),
+            node("Add", ["x", "mean_of_all"], ["y"]),
         ]
+    else:
+        rows, tall = doubled("seed", "rows", 15, 2)
+        columns, large = doubled(tall, "columns", 15, 3)
+        tail = untaken([*rows, *columns, node("ReduceMean", [large], ["m"], keepdims=0)])
     path = tmp_path / "theirs.onnx"
-    onnx.save(network(tail, extra=[constant("ones", [[1.0]])]), path)
+    onnx.save(network(tail, extra=[constant("ones", [[1.0]]), *SEED]), path)
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from convnext_cli.base.errors import ModelError\n"
         "from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine\n"
-        "try: OnnxRuntimeEngine(Path(sys.argv[1]), None)\n"
+        "try: print(OnnxRuntimeEngine(Path(sys.argv[1]), None).name)\n"
         "except ModelError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     words, gigabytes = done.stdout.splitlines()
-    assert "is refused: one call of it takes more than 1.1 GB of memory" in words
+    if name == "untaken branch":
+        assert words == "onnxruntime"  # it costs nothing, and is not refused
+    else:
+        assert "is refused: one call of it takes more than 1.1 GB of memory" in words
     assert sys.platform != "linux" or int(gigabytes) < 2
 
 
-def test_an_endless_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_ours", [False, True], ids=["foreign", "with a card of ours"])
+def test_an_endless_loop_is_refused(is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from convnext_cli.runtimes.onnx import foreign_cost
 
     monkeypatch.setattr(foreign_cost, "SECONDS", 0.5)
     endless = constant("endless", 2**62, np.int64)
-    tail = [node("Loop", ["endless", "yes", "x"], ["y"], body=_loop())]
-    assert "one photo takes more than 0.5 seconds" in _refusal(lambda: network(tail, extra=[endless]))
+    model = network([node("Loop", ["endless", "yes", "x"], ["y"], body=_loop())], extra=[endless])
+    if is_ours:
+        helper.set_model_props(model, {METADATA_KEY: Card(ConvNextConfig(num_labels=CLASSES)).to_json()})
+    assert "one photo takes more than 0.5 seconds" in _refusal(lambda: model)
+
+
+@pytest.mark.parametrize("name", ["photo", "photo, with a card of ours", "opening"])
+def test_an_endless_operation_is_refused_and_the_program_ends(name: str, tmp_path: Path) -> None:
+    """It cannot be interrupted, so it goes on in its thread until the process ends."""
+    corner = {"first": [0, 0, 0, 0], "last": [1, 1, 1, 1], "axes": [0, 1, 2, 3]}
+    pixel = node("Slice", ["input", *corner], ["pixel"])
+    tail = untaken(convolution("seed"))
+    if name != "opening":
+        tail = [pixel, *convolution("pixel"), node("Add", ["x", "m"], ["y"])]
+    model = network(tail, extra=[*SEED, *(constant(key, value, np.int64) for key, value in corner.items())])
+    if "card" in name:
+        helper.set_model_props(model, {METADATA_KEY: Card(ConvNextConfig(num_labels=CLASSES)).to_json()})
+    onnx.save(model, tmp_path / "theirs.onnx")
+    code = (
+        "import sys; from convnext_cli.cli import main; from convnext_cli.runtimes.onnx import foreign_cost\n"
+        "foreign_cost.SECONDS = 0.5; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "classify", "-m", tmp_path / "theirs.onnx", SAMPLES[0]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    words = "it takes more than 0.5 seconds to open" if name == "opening" else "one photo takes more than 0.5 seconds"
+    assert f"error: theirs.onnx is refused: {words}" in done.stderr
+    assert done.stderr.count("\n") == 2
 
 
 def test_only_scores_that_the_file_gives_can_be_asked_for(convnext: Run, tmp_path: Path) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
 from convnext_cli.base.libraries import load_onnxruntime
+from convnext_cli.base.threads import call_in_time
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.preprocessing import MOST
 from convnext_cli.runtimes.checksum import is_whole
@@ -32,10 +33,12 @@ try:
 except ImportError as error:
     raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
 
+T = TypeVar("T")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised
 _MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
+_MOST_CONSTANT = 64 << 20  # bytes that one operation on constants of a small file may make
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 # "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
 _CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
@@ -68,8 +71,7 @@ class OnnxRuntimeEngine:
         self.notes: list[str] = []
         trial = self._memory_of_trial(model) if card is None and dtype is None else 0
         self._environment = Borrowed()
-        with self._environment.opening():
-            self._session = self._open(model, "cpu" if trial else device, threads, trial)
+        self._session = self._open_in_time(model, "cpu" if trial else device, threads, trial)
         if card is None and (text := self._metadata().get(METADATA_KEY)):
             card = Card.from_json(text)
         if isinstance(model, Path) and not is_whole(model):
@@ -85,8 +87,7 @@ class OnnxRuntimeEngine:
         self._ending: Kind = "logits"
         if trial:
             self._try_once(trial)
-            with self._environment.opening():
-                self._session = self._open(model, device, threads)
+            self._session = self._open_in_time(model, device, threads, trial, tried=True)
         self.provider: str = self._session.get_providers()[0]
         self.device = "cpu"
         if self.provider == _CUDA:
@@ -174,17 +175,20 @@ class OnnxRuntimeEngine:
             outputs = [self._steps.numbers(found) for found in outputs]
         return [np.asarray(found[:n], np.float32) for found in outputs]
 
-    def _open(self, model: Path | bytes, device: str, threads: int, trial: int = 0) -> Any:
-        """trial: as for ``_session``."""
+    def _open(self, model: Path | bytes, device: str, threads: int, trial: int = 0, *, small: bool = False) -> Any:
+        """trial, small: as for ``_session``."""
         if isinstance(model, Path) and not model.is_file():
             raise ModelError(f"{model} is not a file", "name an .onnx file")
         wished, why = _providers(device), ""
         try:
-            session = _session(model, wished, threads, trial)
+            session = _session(model, wished, threads, trial, small=small)
         except Exception as error:  # its exceptions have no common base
             if len(wished) == 1:
                 raise self._refusal(error) from error
-            session, why = self._open(model, "cpu", threads), f": {_why(error)}"  # so the file is not to blame
+            session, why = (
+                self._open(model, "cpu", threads, small=small),
+                f": {_why(error)}",
+            )  # so the file is not to blame
         if len(wished) > 1 and session.get_providers()[0] != _CUDA:
             what = f"ONNX Runtime could not start the GPU{why}"
             hint = "its CUDA and cuDNN must fit: pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -295,8 +299,22 @@ class OnnxRuntimeEngine:
             return foreign_cost.check(model, self._file, METADATA_KEY)
         return 0
 
+    def _open_in_time(self, model: Path | bytes, device: str, threads: int, trial: int, *, tried: bool = False) -> Any:
+        """Open a file; one that has to be tried, in bounded time.
+
+        Args:
+            trial: bytes of memory for the trial; 0 for a file that need not be tried.
+            tried: whether the trial is over.
+        """
+
+        def open_session() -> Any:
+            with self._environment.opening():
+                return self._open(model, device, threads, 0 if tried else trial, small=bool(trial))
+
+        return self._in_time(open_session, "it takes more than {:g} seconds to open") if trial else open_session()
+
     def _try_once(self, most: int) -> None:
-        """Run one photo in bounded time and memory: a loop may have no end, and a file may ask for any memory.
+        """Run one photo in bounded time and memory: one call may have no end, and a file may ask for any memory.
 
         Args:
             most: bytes, for the message: the session has the bound.
@@ -304,31 +322,37 @@ class OnnxRuntimeEngine:
         Raises:
             ModelError: it takes more.
         """
-        from threading import Timer
-
-        from convnext_cli.runtimes.onnx.foreign_cost import SECONDS
-
-        options = ort.RunOptions()
-        clock = Timer(SECONDS, setattr, (options, "terminate", True))
-        clock.daemon = True
-        clock.start()
         height, width = (edge or 224 for edge in self._size)
+        count, options = self._batch or 1, ort.RunOptions()
+        shape = (count, height, width, 3) if self.photos else (count, 3, height, width)
+        photos = np.random.default_rng(0).random(shape, np.float32)
+        photos = (255 * photos).astype(np.uint8) if self.photos else photos
+
+        def run_once() -> Any:
+            return self._run(photos, options)
+
         try:
-            self._run(np.zeros((self._batch or 1, 3, height, width), np.float32), options)
+            self._in_time(run_once, "one photo takes more than {:g} seconds")
         except MemoryError:
             raise ModelError(
                 f"{self._file} is refused: one call of it takes more than {most / 1e9:.1f} GB of memory",
                 "export it again without operations that make large values",
             ) from None
         except ModelError:
-            if not options.terminate:
-                raise
+            options.terminate = True  # ends a loop, though not an operation
+            raise
+
+    def _in_time(self, call: Callable[[], T], words: str) -> T:
+        """Raise ModelError if a call of the runtime takes too long; the words have a place for the seconds."""
+        from convnext_cli.runtimes.onnx.foreign_cost import SECONDS
+
+        try:
+            return call_in_time(call, SECONDS)
+        except TimeoutError:
             raise ModelError(
-                f"{self._file} is refused: one photo takes more than {SECONDS:g} seconds",
-                "export it again without loops",
+                f"{self._file} is refused: {words.format(SECONDS)}",
+                "export it again without loops and without operations on large values",
             ) from None
-        finally:
-            clock.cancel()
 
     def _read_graph(self, model: Path | bytes) -> Foreign:
         from convnext_cli.runtimes.onnx.foreign import Foreign
@@ -403,9 +427,21 @@ def _limit_memory(most: int) -> None:
         ort.create_and_register_allocator(kind, ort.OrtArenaCfg(settings | {"max_dead_bytes_per_chunk": -1}))
 
 
-def _session(model: Path | bytes, providers: Sequence[Any], threads: int, trial: int = 0) -> Any:
-    """trial: bytes that it may take, where it is only tried: nothing is computed before it runs then."""
+def _session(
+    model: Path | bytes, providers: Sequence[Any], threads: int, trial: int = 0, *, small: bool = False
+) -> Any:
+    """Open a file.
+
+    Args:
+        model: the file, or its bytes.
+        providers: as ``_providers`` returns them.
+        threads: processor threads of one operation.
+        trial: bytes that it may take, where it is only tried: nothing is computed before it runs then.
+        small: whether it is a small file, whose constants are small too.
+    """
     options = ort.SessionOptions()
+    if small:  # branches that the trial did not take may make large ones
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MOST_CONSTANT))
     if trial:
         _limit_memory(trial)
         options.add_session_config_entry("session.use_env_allocators", "1")

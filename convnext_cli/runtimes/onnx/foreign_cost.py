@@ -16,7 +16,8 @@ except ImportError as error:
     raise UnavailableError("ONNX is not installed", "pip install onnxruntime onnx") from error
 
 LOOKED_AT = 64 << 20  # bytes of a file; larger ones have weights, and cost what they weigh
-SECONDS = 15.0  # for the first photo
+SECONDS = 15.0  # of processor time, for opening it, and for the first photo
+_HARMLESS = 10_000_000  # bytes of our own files that are tried too: anybody can write a card into a file
 _MEMORY, _MEMORY_EACH, _MOST_MEMORY = 1 << 30, 64 << 20, 4 << 30  # bytes for it, for each one more of a fixed batch
 _MOST_NODES = 50_000  # the largest ConvNeXt has 2,000
 _MOST_VALUES = 1 << 27  # of a value that is made from its shape alone
@@ -29,7 +30,8 @@ _LOOPS = {"Loop", "Scan"}
 def check(model: Path | bytes, file: str, key: str) -> int:
     """Bytes of memory in which one call of the file has to be tried before it is used; 0 for a file that need not.
 
-    It is tried when it is small, and has loops or is another program's.
+    A file is tried when it is small, and has loops, is another program's, or is so small that it cannot be a network of
+    ours in full precision.
 
     Args:
         model: the file, or its bytes.
@@ -56,7 +58,7 @@ def check(model: Path | bytes, file: str, key: str) -> int:
                 raise ModelError(f"{file} is refused: its {node.op_type} makes {values:,} values", _HINT)
     if count > _MOST_NODES:
         raise ModelError(f"{file} is refused: it has {count:,} operations", "use the graph of a ConvNeXt")
-    if not loops and any(entry.key == key for entry in proto.metadata_props):
+    if not loops and size > _HARMLESS and any(entry.key == key for entry in proto.metadata_props):
         return 0
     batches = [one.type.tensor_type.shape.dim[:1] for one in proto.graph.input]
     batch = max((extent[0].dim_value for extent in batches if extent), default=1)
