@@ -26,7 +26,10 @@ def select(terms: Iterable[str], base: LabelSet) -> LabelSet:
         ModelError: a term names no class or has several meanings, or two terms share classes.
     """
     chosen: dict[str, tuple[Rows, str | None]] = {}
-    for term in (" ".join(term.replace("_", " ").split()) for term in terms):
+    names = {name.casefold() for name in base.names}
+    for term in map(str.strip, terms):
+        if term.casefold() not in names:  # WordNet's own spelling, such as Egyptian_cat
+            term = " ".join(term.replace("_", " ").split())
         if term:
             classes = _classes(term, base)
             chosen.setdefault(_name(term, chosen), classes)

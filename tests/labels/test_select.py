@@ -40,6 +40,14 @@ def test_case_and_underscores_do_not_matter() -> None:
     assert labels.select(["Egyptian_cat" if "Egyptian cat" in TINY.names else "TABBY"], TINY).groups
 
 
+@pytest.mark.parametrize("name", ["golden_retriever", "a  b", "_", "X_ray"])
+def test_names_of_users_are_found_as_they_are_written(name: str) -> None:
+    mine = LabelSet.from_names("mine", ["cat", name, "house"])
+    chosen = labels.select([f" {name} ", "HOUSE"], mine)
+    assert chosen.groups == ((1,), (2,))
+    assert chosen.names[0] == name
+
+
 @pytest.mark.parametrize(
     ("terms", "said"),
     [
