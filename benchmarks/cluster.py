@@ -59,15 +59,16 @@ def cluster(folder: str, model: str, tell: Callable[[int], None]) -> None:
     opener = partial(_opened, model)
     with tempfile.TemporaryDirectory() as place, connect.connected("auto", usable_threads()):
         shape = partial(connect.shape, gpu=None, threads=None)
-        described, preprocessor, _ = connect.looked_at(opener, shape())
+        opened = connect.looked_at(opener, shape())
         finder = Finder(recursive=True, shards="kept")
         ClusterJob(
             Source(finder, (folder,)),
             target=f"{place}/out",
             shape=shape,
             opener=opener,
-            described=described,
-            preprocessor=preprocessor,
+            described=opened.described,
+            view=opened.view,
+            preprocessor=opened.preprocessor,
             folder=place,
             block=BLOCK,
             tell=lambda progress: tell(progress.done),

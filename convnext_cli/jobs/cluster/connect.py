@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from convnext_cli.base.errors import ConvNextError, NetworkError, UnavailableErr
 from convnext_cli.jobs.cluster.resources import Shape, shape_of
 from convnext_cli.jobs.cluster.run import cause_of
 from convnext_cli.jobs.cluster.stages import Opener, described
+from convnext_cli.jobs.view import View
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.storage.addresses import scrub
 
@@ -154,27 +155,46 @@ def shape(*, gpu: bool | None, threads: int | None) -> Shape:
     return shape_of(nodes(), gpu=gpu, threads=threads)
 
 
-def looked_at(opener: Opener, shape: Shape) -> tuple[dict[str, Any], Preprocessor, list[str]]:
-    """Open the pipeline on one node: what decides its rows, its first half, and its remarks.
+@dataclass(frozen=True)
+class Opened:
+    """The facts about the predictor that a node opens.
+
+    Args:
+        described: what decides its rows, as ``stages.described`` returns it.
+        view: what its rows show.
+        preprocessor: how it makes tensors.
+        notes: for the user.
+    """
+
+    described: dict[str, Any]
+    view: View
+    preprocessor: Preprocessor
+    notes: list[str]
+
+
+def looked_at(opener: Opener, shape: Shape) -> Opened:
+    """Open the predictor on one node.
 
     Raises what opening raises there, and UsageError when that node has another release.
     """
 
-    def look() -> tuple[str, dict[str, Any], Preprocessor, list[str]]:
+    def look() -> tuple[str, Opened]:
         import convnext_cli  # of that node: a name of this module would be sent there with its value
 
         predictor = opener(shape.threads)
         try:
-            return convnext_cli.__version__, described(predictor), predictor.preprocessor, list(predictor.engine.notes)
+            preprocessor = replace(predictor.preprocessor, workers=1)
+            facts = Opened(described(predictor), View.of(predictor), preprocessor, list(predictor.engine.notes))
+            return convnext_cli.__version__, facts
         finally:
             predictor.engine.close()
 
-    release, found, preprocessor, notes = on_a_node(look, shape)
+    release, facts = on_a_node(look, shape)
     if release != __version__:
         raise UsageError(
             f"the cluster has convnext {release}, and this is {__version__}", "install the same release on both"
         )
-    return found, replace(preprocessor, workers=1), notes
+    return facts
 
 
 def on_a_node(work: Callable[[], T], shape: Shape) -> T:

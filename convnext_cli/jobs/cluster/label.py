@@ -79,17 +79,18 @@ def label_on_cluster(request: LabelRequest, cluster: ClusterOptions, listener: L
         gpu = None if model.device == "auto" else model.device.startswith("cuda")
         shape = partial(connect.shape, gpu=gpu, threads=model.threads)
         opener = NodeOpener(request.predictor, here, pull=cluster.pull, offline=request.photos.offline)
-        described, preprocessor, remarks = connect.looked_at(opener, shape())
-        for remark in remarks:
-            listener.note(remark)
+        opened = connect.looked_at(opener, shape())
+        for note in opened.notes:
+            listener.note(note)
         begun = time.monotonic()
         job = ClusterJob(
             source,
             target=output,
             shape=shape,
             opener=opener,
-            described=described,
-            preprocessor=preprocessor,
+            described=opened.described,
+            view=opened.view,
+            preprocessor=opened.preprocessor,
             folder=here,
             relabel=request.relabel,
             retry_failed=request.retry_failed,

@@ -13,9 +13,9 @@ from json import dumps
 from typing import TYPE_CHECKING, Any
 
 from convnext_cli import __version__
-from convnext_cli.base.errors import ConvNextError, NetworkError, UsageError
-from convnext_cli.jobs import job
+from convnext_cli.base.errors import ConvNextError, NetworkError, OutputError, UsageError
 from convnext_cli.jobs.cluster.block import PHOTOS, Block, cut
+from convnext_cli.jobs.cluster.derive import derived, obstacles
 from convnext_cli.jobs.cluster.gather import Gather
 from convnext_cli.jobs.cluster.missing_blocks import distinct, waves
 from convnext_cli.jobs.cluster.parts import Footer, Name, Parts
@@ -24,6 +24,7 @@ from convnext_cli.jobs.cluster.source import Source
 from convnext_cli.jobs.cluster.stages import Answer, Decode, Opener, Unit, units
 from convnext_cli.jobs.cluster.vanished import gone
 from convnext_cli.jobs.photo_state import Found, key_of, state_of
+from convnext_cli.jobs.view import Kept, View
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.storage.addresses import is_url
@@ -60,9 +61,9 @@ class Progress:
 class ClusterJob:
     """One run.
 
-    target: the folder of parts, a path or URL. shape: of the cluster, as it is now. opener, described,
-    preparation: the pipeline of a node, what decides its rows (as ``stages.described``), and its first half. folder:
-    that relative paths begin from.
+    target: the folder of parts, a path or URL. shape: of the cluster, as it is now. opener, described, view,
+    preprocessor: the predictor of a node, what decides its rows (as ``stages.described``), what they show, and its
+    first half. folder: that relative paths begin from.
     block: photos of one, on average. overwrite: label all again; earlier parts go when that is done. tell: called with
     the progress.
     """
@@ -72,6 +73,7 @@ class ClusterJob:
     shape: Callable[[], Shape]
     opener: Opener
     described: dict[str, Any]
+    view: View
     preprocessor: Preprocessor
     folder: str
     block: int = PHOTOS
@@ -83,7 +85,10 @@ class ClusterJob:
 
     def __post_init__(self) -> None:
         self._made_with = {"source": self.source.names, **self.described}
-        self._job = sha256(dumps(self._made_with, sort_keys=True).encode()).hexdigest()[:8]
+        # parts of earlier releases, which did not note the groups, keep their names; the labels have them too
+        named_by = {name: value for name, value in self._made_with.items() if name != "groups"}
+        self._job = sha256(dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
+        self._derivable = set[str]()  # jobs of earlier parts whose rows need no network
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
         self._closed: list[bytes] = []  # keys of folders that could not be looked into
         self._shards = set[bytes]()  # keys of those that this run reads
@@ -103,6 +108,7 @@ class ClusterJob:
         if not self.overwrite:
             before = self._before()
             self.parts.remove_manifest()
+            before |= self._derive(before)
         for wave in waves(self._listed(photos), lambda block: self._is_missing(block, before)):
             self._do(wave)
         self.tell(self.progress)
@@ -113,25 +119,50 @@ class ClusterJob:
     def _before(self) -> set[Name]:
         """The files of earlier runs."""
         names = self.parts.names()
-        if foreign := sorted((name for name in names if name.job != self._job), key=str):
-            ((_, footer),) = self.parts.footers(foreign[:1])
-            self._allow(footer.made_with)
+        others = {name.job: name for name in sorted(names, key=str) if name.job != self._job}
+        for name, footer in self.parts.footers(others.values()):
+            self._allow(footer.made_with, name.job)
         if self.retry_failed:
             self._footers |= dict(self.parts.footers(name for name in names if name.job == self._job))
         return names
 
-    def _allow(self, other: dict[str, Any]) -> None:
+    def _allow(self, other: dict[str, Any], job_name: str) -> None:
+        """Refuse parts of another source, and those whose rows have to be labelled again."""
         if other.get("source") != self.source.names:
             raise UsageError(
                 f"{self.parts.target} holds the labels of {', '.join(other.get('source', []))}",
                 "name another folder with -o, or start again there with --overwrite",
             )
-        if not self.relabel:
-            differs = "; ".join(job.differences(other, self._made_with))
-            raise UsageError(
-                f"photos in this output were labelled with other settings: {differs}",
-                "label them again with --relabel, or name another folder with -o",
-            )
+        if self.relabel:
+            return
+        differs = obstacles(other, self._made_with)
+        if differs:
+            hint = "label them again with --relabel, or name another folder with -o"
+            if 0 < self._made_with["top"] < (other.get("top") or 0):
+                hint = f"keep -k {other['top']}, since the first guesses of each row are the same; or {hint}"
+            raise UsageError(f"photos in this output were labelled with other settings: {'; '.join(differs)}", hint)
+        self._derivable.add(job_name)
+
+    def _derive(self, names: set[Name]) -> set[Name]:
+        """Write parts again whose rows differ in thresholds and names alone; the new files. The old ones stay until
+        all is done."""
+        kept = Kept(self.view.k, len(self.view.labels), self.view.labels.groups, self.described["scores"])
+        written = set[Name]()
+        for name in sorted(names, key=str):
+            new = Name(name.kind, self._job, name.block)
+            if name.job not in self._derivable or new in names or new in written:
+                continue
+            try:
+                table = derived(self.parts.read(name), self.view, kept, self.described["model"])
+            except (IndexError, KeyError, TypeError, ValueError) as error:
+                raise OutputError(
+                    f"{self.parts.target}/{name} is damaged: {error}", "remove it, and give the same command again"
+                ) from error
+            footer = self.parts.write(new, table, self._made_with)
+            if self.retry_failed:
+                self._footers[new] = footer
+            written.add(new)
+        return written
 
     def _listed(self, photos: Iterable[Photo]) -> Iterator[Block]:
         found: Iterable[Found] = overlapped(state_of, photos, lambda p: p.seen is None and is_url(p.path))

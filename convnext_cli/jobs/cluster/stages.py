@@ -21,6 +21,7 @@ from convnext_cli.base.errors import ModelError, PhotoError
 from convnext_cli.base.threads import Budget
 from convnext_cli.jobs import job
 from convnext_cli.jobs.cluster.block import Block
+from convnext_cli.jobs.cluster.derive import digest_of_groups
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
@@ -185,4 +186,9 @@ def _ready(table: pa.Table) -> Iterable[Ready]:
 
 def described(predictor: Predictor) -> dict[str, Any]:
     """All that decides what a row says."""
-    return {"model": predictor.model, "model_sha256": predictor.engine.card.sha256, **job.made_with(predictor)}
+    return {
+        "model": predictor.model,
+        "model_sha256": predictor.engine.card.sha256,
+        **job.made_with(predictor),
+        "groups": digest_of_groups(predictor.labels),
+    }

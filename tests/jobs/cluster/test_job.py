@@ -16,11 +16,12 @@ import pytest
 from convnext_cli.base.errors import ModelError, NetworkError, OutputError, UsageError
 from convnext_cli.jobs.cluster import connect, stages
 from convnext_cli.jobs.cluster.block import Block, cut
-from convnext_cli.jobs.cluster.parts import MANIFEST
+from convnext_cli.jobs.cluster.parts import MANIFEST, Parts
 from convnext_cli.jobs.cluster.resources import Shape, shape_of
 from convnext_cli.jobs.cluster.run import ClusterJob, cause_of
 from convnext_cli.jobs.cluster.source import Source
 from convnext_cli.jobs.photo_state import Found
+from convnext_cli.jobs.view import View
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.predict.open import open_predictor
@@ -93,6 +94,7 @@ def job_of(model: str, paths: list[str] | None = None, kind: type[ClusterJob] = 
         shape=lambda: Shape(1, 1, 0, 0.5, 0.5),
         opener=partial(opener, model, **options),
         described=stages.described(predictor),
+        view=View.of(predictor),
         preprocessor=replace(predictor.preprocessor, workers=1),
         folder=str(Path.cwd()),
         block=values.pop("block", 8),
@@ -202,6 +204,82 @@ def test_what_failed_is_tried_again_when_asked(photos: Path, model: str) -> None
     again = job_of(model, retry_failed=True)
     again.run()
     assert 6 <= again.progress.done < 75 and again.progress.failed == 6
+
+
+def test_thresholds_and_names_need_no_network(photos: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_of(model).run()
+    (photos / "c" / "05.jpg").unlink()
+    job_of(model).run()  # one row is of a photo that is gone
+    first = rows()
+    names = [f"name {number}" for number in range(len(opener(model, 1).labels))]
+    Path("names.txt").write_text("\n".join(names))
+    best = [row["predictions"][0] for row in first.values() if row["predictions"]]
+    floor = (min(guess["score"] for guess in best) + max(guess["score"] for guess in best)) / 2
+    floors = {names[guess["index"]]: floor for guess in best}
+    monkeypatch.setattr(Here, "_tables", lambda self, parts: pytest.fail("the network was asked"))
+    options = {"labels": "names.txt", "min_score": 0.0, "floors": floors}
+    manifest = job_of(model, options=options).run()
+    now = rows()
+    assert now.keys() == first.keys() and manifest["statuses"]["vanished"] == 1
+    for path, row in now.items():
+        before = first[path]["predictions"]
+        assert row["predictions"] == [guess | {"label": names[guess["index"]], "id": None} for guess in before]
+        if first[path]["status"] == "ok":
+            assert row["status"] == ("ok" if before[0]["score"] >= floor else "unknown")
+        else:
+            assert row["status"] == first[path]["status"]
+    assert {row["status"] for row in now.values()} == {"ok", "unknown", "failed", "vanished"}
+    kept = parts()
+    job_of(model, options=options).run()
+    assert parts() == kept
+    job_of(model).run()  # nothing was lost
+    assert rows() == first
+
+
+def test_derived_rows_are_those_that_the_network_would_give(photos: Path, model: str) -> None:
+    options = {"min_score": 0.25, "scores": "logits"}
+    job_of(model, options={"scores": "logits"}).run()
+    job_of(model, options=options).run()
+    job_of(model, options=options, target="fresh").run()
+    assert rows() == rows("fresh")
+    assert parts().keys() == parts("fresh").keys()
+
+
+def test_a_run_that_was_cut_while_it_derived_goes_on(photos: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_of(model).run()
+    first = rows()
+    job = job_of(model, options={"min_score": 0.9})
+    write, left = Parts.write, iter(range(2))
+
+    def cut_off(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "write", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
+    again = job_of(model, options={"min_score": 0.9})
+    again.run()
+    assert again.progress.done == 0
+    assert rows().keys() == first.keys()
+    assert {row["status"] for row in rows().values()} <= {"ok", "unknown", "failed"}
+
+
+def test_rows_that_a_part_does_not_hold_are_not_derived(photos: Path, model: str) -> None:
+    job_of(model, options={"k": 3}).run()
+    before = parts()
+    for options, words, hint in (
+        ({"k": 2}, r"guesses \(-k\) 3 → 2", "keep -k 3"),
+        ({"k": 4}, r"guesses \(-k\) 3 → 4", "label them again with --relabel"),
+        ({"k": 3, "classes": "class_1,class_2"}, "labels ", "label them again with --relabel"),
+        ({"k": 3, "scores": "logits"}, "scores softmax → logits", "label them again with --relabel"),
+    ):
+        with pytest.raises(UsageError, match=words) as refusal:
+            job_of(model, options=options).run()
+        assert str(refusal.value.hint).startswith(hint)
+        assert parts() == before and (Path("out") / MANIFEST).exists()
 
 
 def test_other_settings_want_a_word(photos: Path, model: str) -> None:
