@@ -58,7 +58,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     found: dict[tuple[int, int], list[tuple[float, ...]]] = {choice: [] for choice in CHOICES}
     with TemporaryDirectory() as place:
-        (path,) = photos.make(Path(place) / "photos", photos.SIZES["12 MP"], 1, 1)
+        (path,) = photos.make(Path(place) / "photos", photos.KINDS["12 MP"], 1, 1)
         for _ in range(TURNS):
             for size, kept in CHOICES:
                 code = f"from benchmarks.blocks import work; work({path!r}, {size}, {kept}, {given.photos})"

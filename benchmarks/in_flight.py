@@ -31,7 +31,7 @@ from convnext_cli.predict.open import open_predictor
 from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 
-TINY = (64, 48)
+TINY = photos.Kind((64, 48))
 
 
 class Nothing:

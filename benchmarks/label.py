@@ -1,11 +1,14 @@
 """How fast folders are labelled: the durable job against its own parts, and against other libraries' folder scripts.
 
     python -m benchmarks.label [--models convnext_tiny,convnext_atto] [--turns 3] [--photos "0.5 MP:2000,12 MP:300"]
+    python -m benchmarks.label --photos "12 MP:96,12 MP phone:96,12 MP HEIC:24,48 MP:24" --no-transformers
 
 Random weights, 224 pixels, all threads. Each figure is of a process of its own; processes take turns. "parts" is
 1 / (t_decode + t_engine), each measured alone on all threads: what a processor that does both can reach. timm runs its
 folder script's way (its loader over a folder, batches, workers), transformers its image-classification pipeline; both
-with the best of several batch sizes and workers, found beforehand on a twentieth of the photos.
+with the best of several batch sizes and workers, found beforehand on a twentieth of the photos. Both turn photos
+upright, in one line for timm, and ignore profiles. "decoder" is the time of pillow-heif alone, a photo at a time on all
+threads.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from convnext_cli.base import machine
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking.runs import Bench
 
-LIBRARIES = ("torch", "timm", "transformers", "openvino", "pillow")
+LIBRARIES = ("torch", "timm", "transformers", "openvino", "pillow", "pillow-heif")
+LEVELS = ("exact", "close", "fast")
 TRIES = [(batch, workers) for batch in (8, 32) for workers in (0, 1, 2)]
 
 # Each prints one line of JSON: seconds for all photos, and what else is of interest. The model is loaded, and a first
@@ -37,7 +41,7 @@ OURS = """
 import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
-folder, model, fast, part = sys.argv[1], sys.argv[2], sys.argv[3] == "fast", sys.argv[4]
+folder, model, level, part = sys.argv[1:5]
 from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.open import open_predictor
 from convnext_cli.photos.find import Finder
@@ -45,7 +49,7 @@ from dataclasses import replace
 from convnext_cli.jobs import job
 from convnext_cli.jobs.store import Store
 from convnext_cli.predict.stage_times import Times
-predictor = open_predictor(PredictorOptions.of(model=model, fast_decode=fast), job="throughput")
+predictor = open_predictor(PredictorOptions.of(model=model, pixels=level), job="throughput")
 x = np.random.default_rng(0).standard_normal((predictor.batch_size, 3, 224, 224)).astype(np.float32)
 real = predictor.engine
 real(x)
@@ -60,6 +64,7 @@ if part == "engine":
 if part == "decode":
     class Nothing:
         name, device, dtype, notes, card = real.name, real.device, real.dtype, [], real.card
+        photos, fixed = real.photos, real.fixed
         def __call__(self, batch):
             return np.zeros((len(batch), real.card.config.num_labels), np.float32)
     predictor = replace(predictor, engine=Nothing())
@@ -79,6 +84,10 @@ print(json.dumps({"seconds": seconds, "photos": len(found), "top": top, "shares"
 """
 TIMM = """
 import json, sys, time, timm, torch
+from PIL import ImageOps
+from pillow_heif import register_heif_opener
+register_heif_opener()
+timm.data.add_img_extensions(".heic")
 folder, weights, batch, workers, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 from timm.data import ImageDataset, create_loader, resolve_data_config
 name = sys.argv[6]
@@ -91,6 +100,7 @@ if most and most < len(dataset):
 kept = {k: config[k] for k in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")}
 loader = create_loader(dataset, batch_size=batch, use_prefetcher=False, num_workers=workers, device=torch.device("cpu"),
                        **kept)
+dataset.transform.transforms.insert(0, ImageOps.exif_transpose)
 model(torch.zeros(batch, 3, 224, 224))
 rows = []
 start = time.perf_counter()
@@ -104,6 +114,8 @@ print(json.dumps({"seconds": seconds, "photos": len(rows)}))
 """
 TRANSFORMERS = """
 import json, os, sys, time, torch, transformers
+from pillow_heif import register_heif_opener
+register_heif_opener()
 folder, batch, workers, most = sys.argv[1], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor, pipeline
 torch.set_num_threads(int(sys.argv[7]))
@@ -121,6 +133,17 @@ start = time.perf_counter()
 rows = [row for row in run(Paths(), batch_size=batch, num_workers=workers, top_k=5)]
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "photos": len(rows)}))
+"""
+
+
+HEIF = """
+import json, os, sys, time, pillow_heif
+pillow_heif.options.DECODE_THREADS = int(sys.argv[2])
+paths = sorted(entry.path for entry in os.scandir(sys.argv[1]))
+start = time.perf_counter()
+for path in paths:
+    pillow_heif.open_heif(path).load()
+print(json.dumps({"seconds": time.perf_counter() - start, "photos": len(paths)}))
 """
 
 
@@ -154,6 +177,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--photos", default="0.5 MP:2000,12 MP:300")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-transformers", action="store_true")
     given = parser.parse_args()
     threads = usable_threads()
     print(f"{date.today()}  {platform.platform()}  {machine.processor()}, {threads} threads")
@@ -165,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, Bench(seconds=1, checks=False) as bench:
         for kind, _, count in (part.partition(":") for part in given.photos.split(",")):
             folder = Path(place) / kind.replace(" ", "")
-            photos.make(folder, photos.SIZES[kind], int(count), min(int(count), 24))
+            photos.make(folder, photos.KINDS[kind], int(count), min(int(count), 24))
             for model in given.models.split(","):
                 measure(kind, folder, model, bench.random_weights(model).path, int(count), given, threads)
 
@@ -174,38 +198,52 @@ def measure(kind: str, folder: Path, model: str, weights: str, count: int, given
     """One kind of photos through one network: two lines of the table."""
     subprocess.run([Path(sys.executable).with_name("convnext"), "prepare", "-q", "-m", weights], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
-    peers = {} if given.no_peers else {"timm": TIMM, "transformers": TRANSFORMERS}
+    peers = {"timm": TIMM, "transformers": TRANSFORMERS}
+    peers = {
+        name: code
+        for name, code in peers.items()
+        if not (given.no_peers or (name == "transformers" and given.no_transformers))
+    }
+    is_heic = photos.KINDS[kind].form == "heic"
     settings = {name: best(code, folder, model, weights, max(32, count // 20), threads) for name, code in peers.items()}
     seconds: dict[str, list[float]] = {}
     last: dict[str, dict[str, Any]] = {}
     for _ in range(given.turns):
-        for name in ("decode", "engine", "exact", "fast decode", "fast"):
-            mode = "fast" if name.startswith("fast") else "exact"
-            part = "decode" if name.endswith("decode") else "engine" if name == "engine" else "all"
-            last[name] = call(OURS, folder, weights, mode, part)
+        for name, level, part in (
+            ("engine", "exact", "engine"),
+            *((f"decode {level}", level, "decode") for level in LEVELS),
+            *((level, level, "all") for level in LEVELS),
+        ):
+            last[name] = call(OURS, folder, weights, level, part)
             seconds.setdefault(name, []).append(last[name]["seconds"])
+        if is_heic:
+            seconds.setdefault("decoder", []).append(call(HEIF, folder, threads)["seconds"])
         for name, code in peers.items():
             batch, workers = settings[name]
             found = call(code, folder, weights, batch, workers, 0, model, threads)
             assert found["photos"] == count
             seconds.setdefault(name, []).append(found["seconds"])
-    for name in ("exact", "fast"):
-        decoding = "decode" if name == "exact" else "fast decode"
+    for name in LEVELS:
         parts = statistics.median(
-            (a + b) / c for a, b, c in zip(seconds[decoding], seconds["engine"], seconds[name], strict=True)
+            (a + b) / c for a, b, c in zip(seconds[f"decode {name}"], seconds["engine"], seconds[name], strict=True)
         )
         ratios = [
             f"{statistics.median(a / b for a, b in zip(seconds[peer], seconds[name], strict=True)):.2f}"
-            if peers
+            if peer in peers
             else ""
             for peer in ("timm", "transformers")
         ]
         a, b = last["exact"]["top"], last[name]["top"]
         same = 100 * sum(a[path] == b[path] for path in a) / len(a)
-        title = "**convnext label**" if name == "exact" else "`--fast-decode`"
+        title = "**convnext label**" if name == "exact" else f"`--pixels {name}`"
         rate = count / statistics.median(seconds[name])
         print(f"| {count} of {kind} | {model} | {title} | {rate:.1f} | {parts:.2f} | {' | '.join(ratios)} | {same:.1f} "
               f"| {last[name]['shares']} |", flush=True)  # fmt: skip
+    if is_heic:
+        ratio = statistics.median(a / b for a, b in zip(seconds["exact"], seconds["decoder"], strict=True))
+        print(
+            f"| | | decoder | {count / statistics.median(seconds['decoder']):.1f} | | | | | label takes {ratio:.2f} |"
+        )
     for name in peers:
         rate = count / statistics.median(seconds[name])
         print(f"| | | {name}, batches of {settings[name][0]}, {settings[name][1]} workers | {rate:.1f} | | | | | |")
