@@ -60,9 +60,9 @@ def main() -> None:
         for row in rows:
             data = enlarged(row["image"]["bytes"], edge, rng)
             for fast, kept in inputs.items():
-                image = decode(data, enough=recipe.enough if fast else None).image
-                kept.append(apply_preprocessing(recipe, image, fast=fast))
-                part = f"1/{round(edge / image.width)}"
+                photo = decode(data, enough=recipe.enough if fast else None)
+                kept.append(apply_preprocessing(recipe, photo, fast=fast))
+                part = f"1/{round(edge / photo.pixels.width)}"
         exact, fast_ = (
             np.concatenate([predictor.engine(np.stack(kept[i : i + 8])) for i in range(0, len(kept), 8)])
             for kept in inputs.values()

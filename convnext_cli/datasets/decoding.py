@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
@@ -13,16 +13,13 @@ from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, Decoded, decode
 from convnext_cli.predict.byte_budget import room_for
 from convnext_cli.predict.decode_threads import Decoders, Limit, Task
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 T = TypeVar("T")
 
 
 def decoded(
     dataset: Dataset,
     photos: Iterable[LabelledPhoto],
-    use: Callable[[Image.Image], T],
+    use: Callable[[Decoded], T],
     *,
     threads: int = 1,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -34,7 +31,7 @@ def decoded(
     Args:
         dataset: the data.
         photos: photos of it.
-        use: makes the result from the upright RGB image, in a thread.
+        use: makes the result from the decoded photo, in a thread.
         threads: how many decode.
         max_pixels, enough: as for ``decode``.
         timeout: as for ``Preprocessor``.
@@ -42,15 +39,7 @@ def decoded(
     Returns:
         Pairs of a photo and its result, or the reason why it cannot be decoded.
     """
-    return _decoded(
-        dataset,
-        photos,
-        lambda result: use(result.image),
-        threads=threads,
-        max_pixels=max_pixels,
-        enough=enough,
-        timeout=timeout,
-    )
+    return _decoded(dataset, photos, use, threads=threads, max_pixels=max_pixels, enough=enough, timeout=timeout)
 
 
 def sizes(

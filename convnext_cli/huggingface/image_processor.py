@@ -257,16 +257,15 @@ def _pixels(preprocessing: Preprocessing, photo: Any) -> Any:
     """The tensor of any kind of photo, float32 (3, height, width)."""
     from PIL import Image
 
-    from convnext_cli.photos.colour import to_srgb
-    from convnext_cli.photos.decode import upright
+    from convnext_cli.photos.decode import as_decoded
 
     if isinstance(photo, Image.Image):
-        return apply_preprocessing(preprocessing, upright(photo, to_srgb(photo)))
+        return apply_preprocessing(preprocessing, as_decoded(photo))
     import numpy as np
 
     array = _array(photo)
     if array.dtype == np.uint8:
-        return apply_preprocessing(preprocessing, to_srgb(Image.fromarray(np.ascontiguousarray(array))))
+        return apply_preprocessing(preprocessing, as_decoded(Image.fromarray(np.ascontiguousarray(array))))
     from convnext_cli.photos.resize import apply_floats
 
     if not np.isfinite(array).all():

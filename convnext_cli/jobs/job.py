@@ -60,11 +60,13 @@ def made_with(predictor: Predictor) -> dict[str, Any]:
         "floors": dict(predictor.floors),
         "dtype": predictor.engine.dtype,
         "pixels": predictor.preprocessor.pixels,
+        "profiles": predictor.preprocessor.profiles,
     }
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """In words, by what two settings differ."""
+    before = {"profiles": "whole", **before}  # earlier versions did not note it
     words = {
         "model_sha256": "weights",
         "top": "guesses (-k)",
@@ -74,6 +76,9 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found = []
     for name in now:
         if before.get(name) == now[name]:
+            continue
+        if name == "profiles":
+            found.append(f"colour profiles applied to {before[name]} photos → to {now[name]} photos")
             continue
         short = not isinstance(now[name], dict) and name != "model_sha256"
         found.append(f"{words.get(name, name)} {before.get(name)} → {now[name]}" if short else words.get(name, name))

@@ -69,6 +69,11 @@ class Session:
             mix=self.request.mix,
             ask=self.listener.keeps,
         )
+        if self.predictor.preprocessor.whole_profiles:
+            self.listener.note(
+                "an earlier version began this job, so colour profiles are applied before the resize; --relabel labels "
+                "its photos again as new jobs do"
+            )
         self.suspects = self._stack.enter_context(suspects.opened(self.store, self.predictor))
         self.predictor = self.suspects.predictor
         notes = suspects.file_beside(self.store.path)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Reusable:
     """Rows from which a view can be derived, by the numbers of their settings, and those that it cannot be derived
-    from, with the reason."""
+    from, with the reason. with_whole_profiles: those of ``kept`` that ``Preprocessor.whole_profiles`` describes."""
 
     kept: dict[int, Kept]
     obstacles: dict[int, str]
+    with_whole_profiles: set[int]
 
 
 def network_of(predictor: Predictor) -> dict[str, Any]:
@@ -39,19 +40,28 @@ def network_of(predictor: Predictor) -> dict[str, Any]:
         "dtype": predictor.engine.dtype,
         "pixels": predictor.preprocessor.pixels,
         "pillow": pillow_check.kind(),
+        "profiles": predictor.preprocessor.profiles,
     }
 
 
-def reusable(store: Store, predictor: Predictor, view: View, known: Iterable[LabelSet]) -> Reusable:
-    """Which rows of a job this view can be derived from. known: sets that the rows of earlier releases may have.
+def reusable(
+    store: Store, predictor: Predictor, view: View, known: Iterable[LabelSet], *, earlier: bool = True
+) -> Reusable:
+    """Which rows of a job this view can be derived from.
 
+    known: sets that the rows of earlier releases may have. earlier: where all rows have colour profiles applied before
+    the resize, as earlier versions did, a run goes on so.
     Raises ModelError for a job that is damaged.
     """
-    network, sha256 = network_of(predictor), predictor.engine.card.sha256
-    found = Reusable({}, {})
-    for number, values in store.settings_used().items():
-        now = {"model_sha256": sha256, **network}
-        differs = differences({name: _stored(values, name) for name in now}, now)
+    now = {"model_sha256": predictor.engine.card.sha256, **network_of(predictor)}
+    used = store.settings_used()
+    whole = {number for number, values in used.items() if _stored(values, "profiles") == "whole"}
+    if not earlier or now["profiles"] == "whole" or len(whole) < len(used):
+        whole = set()
+    found = Reusable({}, {}, whole)
+    for number, values in used.items():
+        expected = {**now, "profiles": "whole"} if number in whole else now
+        differs = differences({name: _stored(values, name) for name in now}, expected)
         kept = _kept(values, predictor, (view.labels, *known))
         if kept is None:
             differs.append(f"labels {values.get('labels')} → {view.names}")
@@ -68,11 +78,11 @@ def _stored(values: dict[str, Any], name: str) -> Any:
     """A setting that made stored rows.
 
     Releases without ``--pixels`` noted whether ``--fast-decode`` was asked for, which resized in another way then. They
-    did not check Pillow.
+    did not check Pillow, and applied colour profiles before the resize.
     """
     if name == "pixels" and name not in values:
         return "fast, by an earlier release" if values.get("fast_decode") else "exact"
-    return values.get(name, "exact" if name == "pillow" else None)
+    return values.get(name, {"pillow": "exact", "profiles": "whole"}.get(name))
 
 
 def _kept(values: dict[str, Any], predictor: Predictor, known: Iterable[LabelSet]) -> Kept | None:
@@ -95,6 +105,10 @@ def new(store: Store, predictor: Predictor, view: View) -> tuple[int, Kept]:
     return store.settings(predictor.model, predictor.engine.card.sha256, made_with), kept
 
 
-def keeping(predictor: Predictor, kept: Kept, view: View) -> Predictor:
-    """The pipeline whose rows hold what is to be kept; the view is derived from them."""
-    return replace(predictor, labels=kept.labels(view), k=kept.k, min_score=None, floors={})
+def keeping(predictor: Predictor, kept: Kept, view: View, *, whole_profiles: bool = False) -> Predictor:
+    """The pipeline whose rows hold what is to be kept; the view is derived from them.
+
+    whole_profiles: as for ``Preprocessor``.
+    """
+    preprocessor = replace(predictor.preprocessor, whole_profiles=whole_profiles)
+    return replace(predictor, preprocessor=preprocessor, labels=kept.labels(view), k=kept.k, min_score=None, floors={})

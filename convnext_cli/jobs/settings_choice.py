@@ -27,13 +27,14 @@ def choose(
     ask: called, where neither was given now or before, with the difference in words; whether they stay.
     Gives the number of the settings, the pipeline that makes such rows, and whether rows of others stay.
     """
-    rows = settings.reusable(store, predictor, view, known)
+    decided = store.value("decided") or {}
+    is_relabelling = decided.get("for") not in (None, *store.settings_used())  # and was ended before the first row
+    rows = settings.reusable(store, predictor, view, known, earlier=not (relabel or is_relabelling))
     kept = dict(rows.kept)
     if kept:
         number = max(kept)
     else:
         number, kept[number] = settings.new(store, predictor, view)
-    decided = store.value("decided") or {}
     if relabel or mix:
         decided = {"for": number, "mix": mix}
     elif rows.obstacles and decided.get("for") != number:
@@ -42,4 +43,5 @@ def choose(
         decided = {"for": number, "mix": False}
     store.note(decided=decided)
     store.views.show(view, kept, predictor.model)
-    return number, settings.keeping(predictor, kept[number], view), bool(decided["mix"])
+    keeping = settings.keeping(predictor, kept[number], view, whole_profiles=number in rows.with_whole_profiles)
+    return number, keeping, bool(decided["mix"])

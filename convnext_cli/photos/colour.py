@@ -6,7 +6,7 @@ docs/preprocessing.md explains the decisions.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,42 +21,72 @@ _LARGEST_KEPT = 1 << 20  # bytes of a profile whose transform is kept
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Convert a picture to mode RGB: 8 bits, embedded profile applied, alpha over white. It is not turned upright.
+    """Convert a picture of any mode to mode RGB: 8 bits, embedded profile applied, alpha over white.
+
+    The picture is not turned upright. One that needs no conversion is returned unchanged.
+    """
+    return in_srgb(*to_eight_bits(image))
+
+
+def in_srgb(pixels: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    """The pixels of ``to_eight_bits`` in sRGB, in mode RGB."""
+    if transform is not None:
+        return transform.apply(pixels)
+    return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
+
+
+def to_eight_bits(image: Image.Image) -> tuple[Image.Image, ImageCms.ImageCmsTransform | None]:
+    """Convert a picture of any mode to 8 bits of RGB or grey.
 
     Large pictures are converted band by band, so that no intermediate copy is as large as the picture. An image that
     needs no conversion is returned unchanged.
+
+    Returns:
+        The pixels in mode RGB or L, and the transform to sRGB that is still to be applied to them: None where there is
+        no profile, or where it had to be applied to all pixels (CMYK, Lab, and under alpha).
     """
     levels = _levels(image)
-    if image.mode == "RGB" or image.width * image.height <= WHOLE_BELOW:
-        return _opaque_srgb(image, levels)
+    if levels is None and image.has_transparency_data:
+        return _in_bands(image, "RGB", _opaque_srgb), None
+    profile = image.info.get("icc_profile")
+    if levels is not None:
+        black, white = levels
+        pixels = _in_bands(image, "L", lambda band: _eight_bits(band, black, white))
+    elif image.mode in ("RGB", "L"):
+        pixels = image
+    elif image.mode in ("CMYK", "LAB"):
+        return _in_bands(image, "RGB", lambda band: _converted(band, profile)), None
+    else:
+        pixels = _in_bands(image, "RGB", lambda band: band.convert("RGB"))
+    return pixels, _transform_of(profile, pixels.mode)
+
+
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert a picture to a mode, a large one band by band."""
+    if image.width * image.height <= WHOLE_BELOW:
+        return convert(image)
     from PIL import Image as pil
 
-    result = pil.new("RGB", image.size)
+    result = pil.new(mode, image.size)
     for top, band in _bands(image):
-        result.paste(_opaque_srgb(band, levels), (0, top))
+        result.paste(convert(band), (0, top))
     return result
 
 
-def _opaque_srgb(image: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if levels:
-        image = _eight_bits(image, *levels)
-    elif not image.has_transparency_data:
-        flat = image.mode in ("RGB", "L", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
-        return _converted(image if flat else image.convert("RGB"), profile)  # the others: palette, bilevel
-    else:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        # the profile of a grey picture is of its one channel
-        rgb = _converted(image.getchannel("L") if image.mode in ("L", "LA") else rgba.convert("RGB"), profile)
-        if alpha.getextrema() == (255, 255):
-            return rgb
-        from PIL import Image as pil
+def _opaque_srgb(image: Image.Image) -> Image.Image:
+    """A picture with transparency, over white and in sRGB."""
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    # the profile of a grey picture is of its one channel
+    opaque = image.getchannel("L") if image.mode in ("L", "LA") else rgba.convert("RGB")
+    rgb = _converted(opaque, image.info.get("icc_profile"))
+    if alpha.getextrema() == (255, 255):
+        return rgb
+    from PIL import Image as pil
 
-        white = pil.new("RGB", rgb.size, "white")
-        white.paste(rgb, mask=alpha)
-        return white
-    return _converted(image, profile)
+    white = pil.new("RGB", rgb.size, "white")
+    white.paste(rgb, mask=alpha)
+    return white
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -107,15 +137,15 @@ def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
 
 def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert through the profile if it is valid and fits the pixels, otherwise by Pillow's plain conversion."""
-    if profile:
-        if image.mode in ("YCbCr", "HSV", "RGBX"):
-            image = image.convert("RGB")
-        # the small profiles of cameras are cached; one of megabytes would waste memory
-        make = _transform if len(profile) <= _LARGEST_KEPT else _transform.__wrapped__
-        transform = make(profile, image.mode)
-        if transform is not None:
-            return transform.apply(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return in_srgb(image, _transform_of(profile, image.mode))
+
+
+def _transform_of(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    if not profile:
+        return None
+    # the small profiles of cameras are cached; one of megabytes would waste memory
+    make = _transform if len(profile) <= _LARGEST_KEPT else _transform.__wrapped__
+    return make(profile, mode)
 
 
 @functools.lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""From bytes to an upright sRGB image in mode RGB, or to a PhotoError that says why not.
+"""From bytes to the pixels of a photo, or to a PhotoError that says why not.
 
 Only the decoder for the format of the first bytes is started. Safe to call from several threads.
 """
@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Any, cast
 
 from convnext_cli.base.errors import FailureKind, PhotoError
-from convnext_cli.photos.colour import to_srgb
+from convnext_cli.photos.colour import to_eight_bits
 from convnext_cli.photos.costs import DEFAULT_MAX_PIXELS, check_memory, check_size, orientation
 from convnext_cli.photos.formats import (
     IMAGE_SUFFIXES,
@@ -26,6 +26,7 @@ from convnext_cli.photos.formats import (
 from convnext_cli.photos.jpeg import Header, check_scans, read_header
 from convnext_cli.photos.large_photos import one_at_a_time, set_blocks
 from convnext_cli.photos.photo import Decoded
+from convnext_cli.photos.turning import Turn
 from convnext_cli.storage.addresses import is_url, plain
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
     "Decoded",
+    "as_decoded",
     "decode",
     "looks_like_image",
     "pixels_of",
@@ -119,7 +121,7 @@ def _check_kind(mode: int) -> None:
 
 
 def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | None = None) -> Decoded:
-    """An upright sRGB image from the bytes of a file; of animations and multi-page files the first image.
+    """The photo in the bytes of a file; of animations and multi-page files the first image.
 
     Args:
         data: the bytes of the file.
@@ -202,13 +204,23 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
     smaller = image.size != full_size
     with one_at_a_time(image.width * image.height):
         image.load()
-        pixels = to_srgb(image)
-        turned = upright(image, pixels)
-    if not smaller:
-        width, height = turned.size
-    elif turned.size != pixels.size:
-        width, height = height, width
-    return Decoded(turned, width, height, name)
+        decoded = as_decoded(image, name)
+    if smaller:
+        decoded.width, decoded.height = decoded.turn.upright_size((width, height))
+    return decoded
+
+
+def as_decoded(image: Image.Image, name: str = "") -> Decoded:
+    """An image that Pillow opened, as a decoded photo.
+
+    Args:
+        image: of any mode, with its EXIF and profile. Pillow has already turned a TIFF, and the HEIC decoder its photo;
+            both then remove the tag. Damaged EXIF is ignored.
+        name: its format, as ``formats.sniff`` gives it.
+    """
+    pixels, transform = to_eight_bits(image)
+    turn = Turn(orientation(image))
+    return Decoded(pixels, *turn.upright_size(pixels.size), name, turn, transform)
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
@@ -254,26 +266,3 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
     from PIL.AvifImagePlugin import AvifImageFile
 
     return AvifImageFile(file)
-
-
-def upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
-    """Turn pixels upright by the orientation in the file's EXIF (or XMP); damaged EXIF is ignored.
-
-    Pillow has already turned a TIFF, and the HEIC decoder its photo; both then remove the tag.
-
-    Args:
-        image: the opened file.
-        pixels: its pixels in mode RGB.
-    """
-    from PIL.Image import Transpose
-
-    method = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }.get(orientation(image))
-    return pixels if method is None else pixels.transpose(method)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.photos.costs import check_size, check_small, orientation
 from convnext_cli.photos.large_photos import one_at_a_time
 from convnext_cli.photos.photo import Decoded
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _MEMORY = 14  # bytes for each pixel: sensor values, four channels of 16 bits, and the picture
 
@@ -53,7 +51,7 @@ def decode_raw(
                 enough is not None
                 and (preview := _preview(raw, data, upright, max_pixels, enough, decode_preview)) is not None
             ):
-                return Decoded(preview, *upright, "raw")
+                return replace(preview, width=upright[0], height=upright[1], format="raw")
             half = enough is not None and min(upright) // 2 >= enough
             with one_at_a_time(width * height):
                 image = Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
@@ -73,8 +71,8 @@ def _preview(
     max_pixels: int,
     enough: int,
     decode_preview: Callable[..., Decoded],
-) -> Image.Image | None:
-    """The upright JPEG that the camera embedded; None if it is too small, or may not show the same.
+) -> Decoded | None:
+    """The JPEG that the camera embedded; None if it is too small, or may not show the same.
 
     Args:
         raw: LibRaw's open file.
@@ -101,7 +99,7 @@ def _preview(
     # a preview of another shape or orientation does not show the same
     ratio = preview.width * size[1] / (preview.height * size[0])
     unsure = raw.sizes.flip == _UPSIDE_DOWN and not _is_upside_down(thumbnail.data)
-    return preview.image if abs(ratio - 1) <= _SAME_SHAPE and not unsure else None
+    return preview if abs(ratio - 1) <= _SAME_SHAPE and not unsure else None
 
 
 def _is_upside_down(preview: bytes) -> bool:

@@ -12,24 +12,28 @@ import numpy as np
 from PIL import Image
 
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.colour import in_srgb
+from convnext_cli.photos.photo import Decoded
+from convnext_cli.photos.resampling import resized_box, resized_part, roughly_resized_part
 
 if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float32]]
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # A photo like a thread (1 × 60,000 pixels) grows by its ratio of sides when its short side is brought to 256. Above
-# this many pixels only the part that the crop keeps is made. Values may then differ by one of 255 levels, and by more
-# where Pillow runs its two passes in the other order.
+# this many pixels of the result, Pillow is given the part that the crop keeps. Values may then differ by one of 255
+# levels, and by more where Pillow runs its two passes in the other order.
 WHOLE_BELOW = 16_000_000
 
 
-def apply_preprocessing(preprocessing: Preprocessing, image: Image.Image, *, fast: bool = False) -> Floats:
-    """The tensor of a photo: resized, cropped and normalised.
+def apply_preprocessing(preprocessing: Preprocessing, photo: Decoded | Image.Image, *, fast: bool = False) -> Floats:
+    """The tensor of a photo: resized, cropped, turned upright, converted to sRGB and normalised.
 
     Args:
         preprocessing: the model's preprocessing.
-        image: upright, in mode RGB.
-        fast: shrink large images roughly first, by whole factors: quicker, not exact.
+        photo: decoded, or an image that is upright, in sRGB and in mode RGB.
+        fast: shrink large images roughly first, by whole factors: quicker, not exact. Other levels of exactness would
+            be chosen here, too.
 
     Returns:
         float32 (3, height, width).
@@ -37,22 +41,21 @@ def apply_preprocessing(preprocessing: Preprocessing, image: Image.Image, *, fas
     Raises:
         ValueError: the image is not in mode RGB.
     """
-    if image.mode != "RGB":
-        raise ValueError(f"the image must be in mode RGB, not {image.mode}")
+    decoded = photo if isinstance(photo, Decoded) else Decoded.upright(photo)
     if preprocessing.float_resize:
-        return _normalised(_cropped(_resized_floats(preprocessing, image), preprocessing), preprocessing, rescale=1.0)
-    return _normalised(as_bytes(preprocessing, image, fast=fast), preprocessing, rescale=preprocessing.rescale)
+        return _normalised(_cropped(_resized_floats(preprocessing, decoded), preprocessing), preprocessing, rescale=1.0)
+    return _normalised(as_bytes(preprocessing, decoded, fast=fast), preprocessing, rescale=preprocessing.rescale)
 
 
-def as_bytes(preprocessing: Preprocessing, image: Image.Image, *, fast: bool = False) -> Bytes:
+def as_bytes(preprocessing: Preprocessing, photo: Decoded | Image.Image, *, fast: bool = False) -> Bytes:
     """Resize and crop a photo as bytes, (height, width, 3), without normalising it.
 
     Args:
         preprocessing: one that resizes bytes.
-        image: upright, in mode RGB.
-        fast: as for ``apply_preprocessing``.
+        photo, fast: as for ``apply_preprocessing``.
     """
-    return _cropped(_resized_bytes(preprocessing, image, fast), preprocessing)  # type: ignore[no-any-return]
+    decoded = photo if isinstance(photo, Decoded) else Decoded.upright(photo)
+    return _cropped(_resized_bytes(preprocessing, decoded, fast), preprocessing)  # type: ignore[no-any-return]
 
 
 def apply_floats(preprocessing: Preprocessing, values: Floats) -> Floats:
@@ -108,29 +111,38 @@ def _offsets(preprocessing: Preprocessing, have: int, want: int) -> tuple[int, i
     return 0, (-(excess // 2) if preprocessing.crop_offset == "floor" else -excess // 2)
 
 
-def _resized_bytes(preprocessing: Preprocessing, image: Image.Image, fast: bool) -> Bytes:
-    """Resize to (height, width, 3): as large as ``resized_size``, or already cropped to the preprocessing's size."""
-    height, width = resized_size(preprocessing, image.height, image.width)
-    filter = Image.Resampling[preprocessing.interpolation.upper()]
+def _resized_bytes(preprocessing: Preprocessing, photo: Decoded, fast: bool) -> Bytes:
+    """Resize to (height, width, 3): as large as ``resized_size``, or already cropped to the preprocessing's size.
+
+    The profile is applied at the end, to the pixels that are left.
+    """
     if preprocessing.resize == "none":
-        return np.asarray(image)
+        return np.asarray(photo.image)
+    full_width, full_height = photo.size
+    height, width = resized_size(preprocessing, full_height, full_width)
     top, _ = _offsets(preprocessing, height, preprocessing.size[0])
     left, _ = _offsets(preprocessing, width, preprocessing.size[1])
     bottom, right = min(height, top + preprocessing.size[0]), min(width, left + preprocessing.size[1])
     if height * width > WHOLE_BELOW:
-        down, across = image.height / height, image.width / width
-        box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
-        return np.asarray(image.resize((right - left, bottom - top), filter, box))
-    if (width, height) != image.size:
-        image = image.resize((width, height), filter, reducing_gap=4.0 if fast else None)
-    return np.asarray(image.crop((left, top, right, bottom)))
+        down, across = full_height / height, full_width / width
+        box = (left * across, top * down, min(right * across, full_width), min(bottom * down, full_height))
+        image = resized_box(photo.pixels, photo.turn, (right - left, bottom - top), preprocessing.interpolation, box)
+    else:
+        part = (left, top, right, bottom)
+        resize = roughly_resized_part if fast else resized_part
+        image = resize(photo.pixels, photo.turn, (width, height), preprocessing.interpolation, part)
+    return np.asarray(in_srgb(image, photo.transform))
 
 
-def _resized_floats(preprocessing: Preprocessing, image: Image.Image) -> Floats:
-    """Resize floats, (height, width, 3), which are rescaled before."""
-    values = np.asarray(image).astype(np.float32) * np.float32(preprocessing.rescale)
-    height, width = resized_size(preprocessing, image.height, image.width)
-    if (width, height) == image.size:
+def _resized_floats(preprocessing: Preprocessing, photo: Decoded) -> Floats:
+    """Resize floats, (height, width, 3), which are rescaled before.
+
+    A profile is applied before the resize, because it is applied to bytes.
+    """
+    pixels = photo.turn.upright_view(np.asarray(in_srgb(photo.pixels, photo.transform)))
+    values = pixels.astype(np.float32, order="C") * np.float32(preprocessing.rescale)
+    height, width = resized_size(preprocessing, *values.shape[:2])
+    if (height, width) == values.shape[:2]:
         return values
     # Pillow could resize floats too, but with weights in float64: up to 5e-5 away from torch, which is the reference.
     import torch

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -82,6 +82,7 @@ class Preprocessor:
         thumbnail: edge in pixels of the small picture kept in a row; 0 for none.
         times: to which the time of each photo is added.
         in_flight: records the photos that are being worked on.
+        whole_profiles: apply colour profiles before the resize, as earlier versions did, for a job that they began.
     """
 
     preprocessing: Preprocessing
@@ -93,6 +94,13 @@ class Preprocessor:
     thumbnail: int = 0
     times: Times = field(default_factory=Times)
     in_flight: InFlight | None = None
+    whole_profiles: bool = False
+
+    @property
+    def profiles(self) -> Literal["whole", "resized"]:
+        """Whether colour profiles are applied to whole photos, or to what the resize and the crop leave of them."""
+        bytes_are_resized = self.preprocessing.resize != "none" and not self.preprocessing.float_resize
+        return "resized" if bytes_are_resized and not self.as_photos and not self.whole_profiles else "whole"
 
     def prepared(self, photos: Iterator[Photo], budget: Budget, ahead: int) -> Iterator[Ready]:
         """Prepare photos on threads, and yield them in their order.
@@ -206,14 +214,15 @@ class Preprocessor:
             enough = self.preprocessing.enough if self.pixels == "fast" else None
             decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
             clock.append(time.perf_counter() - idle)
+            if self.whole_profiles:
+                decoded.apply_profile()
             ready.width, ready.height = decoded.width, decoded.height
             if self.as_photos:
                 ready.tensor = np.asarray(decoded.image)
             else:
-                ready.tensor = apply_preprocessing(self.preprocessing, decoded.image, fast=self.pixels == "fast")
+                ready.tensor = apply_preprocessing(self.preprocessing, decoded, fast=self.pixels == "fast")
             if self.thumbnail:
-                decoded.image.thumbnail((self.thumbnail, self.thumbnail))
-                ready.thumbnail = decoded.image
+                ready.thumbnail = decoded.thumbnail(self.thumbnail)
         except PhotoError as error:
             ready.error = error
         except MemoryError:

@@ -17,13 +17,13 @@ from convnext_cli.base.memory import available
 from convnext_cli.datasets import Dataset, LabelledPhoto, open_data
 from convnext_cli.datasets.decoding import decoded
 from convnext_cli.model.preprocessing import Preprocessing
-from convnext_cli.photos.decode import decode
+from convnext_cli.photos.decode import Decoded, decode
 from convnext_cli.photos.resize import as_bytes
 
 SHARE = 0.5  # of free memory that photos may take
 _PROBED = 48  # photos that tell how much memory all will take
 _ROOM = 1.15  # kept photos are that much larger than what is cropped from them
-Shape = Callable[[Image.Image], np.ndarray]
+Shape = Callable[[Decoded], np.ndarray]
 
 
 class Judged:
@@ -32,8 +32,8 @@ class Judged:
     def __init__(self, recipe: Preprocessing) -> None:
         self.recipe, self.enough = recipe, None
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        return as_bytes(self.recipe, image)
+    def __call__(self, photo: Decoded) -> np.ndarray:
+        return as_bytes(self.recipe, photo)
 
 
 class Shrunk:
@@ -49,7 +49,8 @@ class Shrunk:
         self._whole = recipe.resize if recipe.resize in ("squash", "longest") else None
         self._fill = tuple(round(255 * mean) for mean in recipe.mean) if recipe.fill == "mean" else (0, 0, 0)
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
+    def __call__(self, photo: Decoded) -> np.ndarray:
+        image = photo.image
         if self._whole is not None:
             return np.asarray(self._fitted(image))
         short = min(image.size)
@@ -134,7 +135,7 @@ class Streamed:
             # an open file has one place in it, which processes would move under each other
             self._dataset, self._owner = open_data(self._paths), os.getpid()
         data = self._dataset.read(self._photos[number])
-        pixels = self._shape(decode(data, enough=self._shape.enough).image)
+        pixels = self._shape(decode(data, enough=self._shape.enough))
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
     def in_order(self, threads: int) -> Iterator[Tensor | PhotoError]:

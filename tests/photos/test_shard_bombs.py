@@ -377,7 +377,7 @@ def test_large_files_are_held_by_their_bytes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(decoding, "decode", slow)
     for data in (zip_of(tmp_path), tar_of(tmp_path)):
         dataset = open_data(str(data))
-        answers = list(decoding.decoded(dataset, dataset.photos, lambda image: image.size, threads=6))
+        answers = list(decoding.decoded(dataset, dataset.photos, lambda photo: photo.size, threads=6))
         assert [answer for _, answer in answers] == [(20, 16)] * 13
     assert most <= 11 * len(PHOTO)
 

@@ -196,12 +196,12 @@ def _batches(found: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndar
     waiting: list[np.ndarray] = []
     for path in islice(paths, _MOST):
         try:
-            photo = decode(read_file(path)).image
+            photo = decode(read_file(path))
         except PhotoError:
             found.skipped += 1
             continue
         if card.export.photos:
-            yield np.asarray(photo)[None]
+            yield np.asarray(photo.image)[None]
             continue
         waiting.append(apply_preprocessing(card.preprocessing, photo))
         if len(waiting) == _AT_ONCE:

@@ -287,7 +287,7 @@ def _check_plan(card: Card, plan: Plan, path: Path) -> None:
 def _tensors(paths: list[str], card: Card) -> Iterator[np.ndarray]:
     for path in paths:
         with suppress(PhotoError):
-            yield apply_preprocessing(card.preprocessing, decode(read_file(path)).image)
+            yield apply_preprocessing(card.preprocessing, decode(read_file(path)))
 
 
 def _checked(checkpoint: Checkpoint, file: Path, plan: Plan, photos: list[str]) -> tuple[Check, str]:

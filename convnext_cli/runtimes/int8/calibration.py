@@ -53,7 +53,7 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
         nonlocal skipped
         for name in some:
             try:
-                photo = decode(read_file(name)).image
+                photo = decode(read_file(name))
             except PhotoError:
                 skipped += 1
                 continue
