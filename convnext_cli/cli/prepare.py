@@ -131,17 +131,17 @@ def _milliseconds(result: PrepareResult, job: str, engine: str) -> str:
 def _list(as_json: bool) -> int:
     from convnext_cli.runtimes import cache
 
-    rows = [entry.to_dict() for entry in cache.entries()]
+    entries = cache.entries()
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(json.dumps([entry.to_dict() for entry in entries]))
         return 0
-    if not rows:
+    if not entries:
         render.note(f"nothing is prepared in {cache.root()}")
         return 0
     table = render.table("model", "engine", "dtype", "made for", "MB", right=(4,))
-    for row in rows:
-        made_for = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
-        table.add_row(render.clean(row["model"]), row["engine"], row["dtype"], made_for, f"{row['bytes'] / 1e6:.0f}")
+    for entry in entries:
+        made_for = ", ".join(f"{name} {number}" for name, number in entry.versions.items())
+        table.add_row(render.clean(entry.name), entry.engine, entry.dtype, made_for, f"{entry.size / 1e6:.0f}")
     render.out().print(table)
     render.note(f"in {cache.root()}")
     return 0

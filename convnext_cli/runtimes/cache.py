@@ -18,18 +18,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from convnext_cli import __version__, zoo
 from convnext_cli.base import machine
 from convnext_cli.base.errors import ConvNextError
 from convnext_cli.base.files import crc32
-from convnext_cli.base.text import json_value
+from convnext_cli.base.text import JsonObject, json_value
 from convnext_cli.checkpoints import companion_files
 from convnext_cli.model.card import Card
 
@@ -60,14 +59,14 @@ class Entry:
     versions: dict[str, str]
     files: dict[str, int]
     proof: float
-    report: dict[str, Any] = field(default_factory=dict)
+    report: JsonObject = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Bytes on the disk."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A JSON object of ``prepare --list --json``."""
         return {
             "model": self.name,
@@ -146,7 +145,7 @@ def find(card: Card, engine: str, dtype: str) -> Entry | None:
 
 
 @contextlib.contextmanager
-def making(card: Card, engine: str, dtype: str, proof: float, report: dict[str, Any] | None = None) -> Iterator[Path]:
+def making(card: Card, engine: str, dtype: str, proof: float, report: JsonObject | None = None) -> Iterator[Path]:
     """A folder to write an engine's files into; it becomes the entry when all went well, and nothing is left if not.
 
     Raises OSError when the cache cannot be written.
@@ -252,7 +251,7 @@ def _entry(folder: Path) -> Entry | None:
 
 
 def _model_file(path: Path) -> Path:
-    depends: list[Any] = [__version__, _FORM]
+    depends: list[object] = [__version__, _FORM]
     for file in companion_files.files(path):
         status = file.stat()
         depends.append([str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ino])
@@ -285,11 +284,11 @@ def installed() -> dict[str, str]:
     return found
 
 
-def _key(values: list[Any]) -> str:
+def _key(values: list[object]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> JsonObject | None:
     try:
         found = json_value(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -297,7 +296,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def _write(path: Path, values: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

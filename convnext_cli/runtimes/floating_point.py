@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import ctypes
+
+    State: TypeAlias = ctypes.Array[ctypes.c_char]  # the system's fenv_t
 
 _BYTES = 256  # more than fenv_t takes anywhere
 
@@ -17,7 +22,7 @@ class Borrowed:
     """The environment of a runtime, in force while it is opened and while it computes in the caller's thread."""
 
     def __init__(self) -> None:
-        self._theirs: Any = None
+        self._theirs: State | None = None
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -38,7 +43,7 @@ class Borrowed:
             _write(ours)
 
 
-def _read() -> Any:
+def _read() -> State | None:
     """The environment of this thread; None where the system's library cannot say."""
     if (library := _library()) is None:
         return None
@@ -48,13 +53,13 @@ def _read() -> Any:
     return state if library.fegetenv(state) == 0 else None
 
 
-def _write(state: Any) -> None:
+def _write(state: State | None) -> None:
     if state is not None and (library := _library()) is not None:
         library.fesetenv(state)
 
 
 @cache
-def _library() -> Any:
+def _library() -> ctypes.CDLL | None:
     import ctypes
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from convnext_cli import zoo
 from convnext_cli.base.errors import UsageError
@@ -91,7 +91,7 @@ class PrepareResult:
         """Whether an engine was made, proven and written to the cache."""
         return not self.not_kept and (self.int8 is not None or bool(self.differences))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The JSON object of ``prepare --json``."""
         if self.int8 is not None:
             return {

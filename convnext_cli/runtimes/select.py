@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli import zoo
 from convnext_cli.base.errors import ConvNextError, ModelError, UnavailableError, UsageError
@@ -103,7 +103,9 @@ def _gpu() -> bool:
     return devices() != ["cpu"]
 
 
-def _torch(path: Path, say: Callable[[str], None], *, compiled: bool = False, **options: Any) -> Engine:
+def _torch(
+    path: Path, say: Callable[[str], None], *, device: str, dtype: str, threads: int, compiled: bool = False
+) -> Engine:
     if compiled:
         say("torch compiles the network with the first photos, and again for a larger batch: up to a minute")
     # Importing torch makes many objects and no garbage; looking for some meanwhile costs a tenth of the time.
@@ -114,7 +116,7 @@ def _torch(path: Path, say: Callable[[str], None], *, compiled: bool = False, **
     finally:
         if collecting:
             gc.enable()
-    return TorchEngine(path, compiled=compiled, **options)
+    return TorchEngine(path, device=device, dtype=dtype, threads=threads, compiled=compiled)
 
 
 def _from_cache(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.silence import quiet
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
 
 _AGAIN = "fetch or export it again"
 _UNITS = {"auto": "ALL", "cpu": "CPU_ONLY", "mps": "CPU_AND_GPU"}
@@ -46,7 +49,7 @@ class CoreMLPackage:
 
     name = "coreml"
 
-    def __init__(self, model: Any, device: str) -> None:
+    def __init__(self, model: MLModel, device: str) -> None:
         self.device = device
         self.notes: list[str] = []
         self._model = model

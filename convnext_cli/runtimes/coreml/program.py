@@ -6,12 +6,11 @@ After coremltools' guide (apple.github.io/coremltools, "Model Intermediate Langu
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import coremltools as ct
 import numpy as np
 from coremltools.converters.mil import Builder as mb
-from coremltools.converters.mil.mil import get_new_symbol
+from coremltools.converters.mil.mil import Var, get_new_symbol
 
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.exporting.plan import Plan
@@ -35,35 +34,35 @@ def save(card: Card, temperature: float, arrays: Arrays, plan: Plan, path: Path)
     shape = [get_new_symbol() if isinstance(n, ct.RangeDim) else n for n in (batch, config.num_channels, *edges)]
 
     @mb.program(input_specs=[mb.TensorSpec(shape=tuple(shape))], opset_version=_TARGET)  # type: ignore[untyped-decorator]
-    def program(pixel_values: Any) -> Any:
-        x, found = ops.narrow(pixel_values), []
+    def program(pixel_values: Var) -> tuple[Var, ...]:
+        x, features = ops.narrow(pixel_values), []
         if plan.features:
-            logits, features = network_with_features(config, arrays, ops, x)
-            found.append(ops.named(features, "features"))
+            logits, pooled = network_with_features(config, arrays, ops, x)
+            features.append(ops.named(pooled, "features"))
         else:
             logits = network(config, arrays, ops, x)
         name = "scores" if plan.scores else "logits"
         first = ops.scores(logits, card.problem, temperature) if plan.scores else logits
-        return (ops.named(first, name), *found)
+        return (ops.named(first, name), *features)
 
     passes = ct.PassPipeline.DEFAULT
     passes.remove_passes({_FUSES_IN_FLOAT32_ALONE})
-    given = ct.TensorType(INPUT, shape=ct.Shape((batch, config.num_channels, *edges)), dtype=np.float32)
-    made = ct.convert(
+    photos = ct.TensorType(INPUT, shape=ct.Shape((batch, config.num_channels, *edges)), dtype=np.float32)
+    package = ct.convert(
         program,
         source="milinternal",
         convert_to="mlprogram",
-        inputs=[given],
+        inputs=[photos],
         # casts are in the program
         compute_precision=ct.precision.FLOAT32,
         minimum_deployment_target=_TARGET,
         pass_pipeline=passes,
         skip_model_load=True,
     )
-    made.user_defined_metadata[METADATA_KEY] = card.to_json(whole=True)
-    made.short_description = card.description or f"ConvNeXt, {card.name or card.architecture}"
-    made.license, made.author = card.license, card.source
-    made.save(str(path))
+    package.user_defined_metadata[METADATA_KEY] = card.to_json(whole=True)
+    package.short_description = card.description or f"ConvNeXt, {card.name or card.architecture}"
+    package.license, package.author = card.license, card.source
+    package.save(str(path))
 
 
 class Ops:
@@ -73,8 +72,8 @@ class Ops:
         self._dtype = np.float16 if half else np.float32
 
     def conv(
-        self, x: Any, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, groups: int = 1
-    ) -> Any:
+        self, x: Var, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> Var:
         return mb.conv(
             x=x,
             weight=self._constant(weight),
@@ -85,7 +84,7 @@ class Ops:
             groups=groups,
         )
 
-    def norm(self, x: Any, kind: str, eps: float) -> Any:
+    def norm(self, x: Var, kind: str, eps: float) -> Var:
         x = self.widen(x)
         if kind == "layer":
             return self.narrow(mb.layer_norm(x=x, axes=_CHANNELS, epsilon=np.float32(eps)))
@@ -97,54 +96,54 @@ class Ops:
             power = mb.mul(x=power, y=np.float32(1 / (x.shape[1] - 1)))
         return self.narrow(mb.mul(x=x, y=mb.rsqrt(x=power, epsilon=np.float32(eps))))
 
-    def affine(self, x: Any, scale: np.ndarray, shift: np.ndarray) -> Any:
+    def affine(self, x: Var, scale: np.ndarray, shift: np.ndarray) -> Var:
         return mb.add(x=mb.mul(x=x, y=self._channels(scale)), y=self._channels(shift))
 
-    def act(self, x: Any, name: str) -> Any:
+    def act(self, x: Var, name: str) -> Var:
         if name in ("gelu", "gelu_tanh"):
             return mb.gelu(x=x, mode="EXACT" if name == "gelu" else "TANH_APPROXIMATION")
         return mb.silu(x=x) if name == "silu" else mb.relu(x=x)
 
-    def grn(self, x: Any, gamma: np.ndarray) -> Any:
+    def grn(self, x: Var, gamma: np.ndarray) -> Var:
         response = mb.reduce_l2_norm(x=self.widen(x), axes=_SPATIAL, keep_dims=True)
         mean = mb.add(x=mb.reduce_mean(x=response, axes=_CHANNELS, keep_dims=True), y=np.float32(1e-6))
         share = mb.mul(x=mb.real_div(x=response, y=mean), y=gamma.reshape(1, -1, 1, 1))
         return mb.mul(x=x, y=self.narrow(mb.add(x=share, y=np.float32(1))))
 
-    def add(self, a: Any, b: Any) -> Any:
+    def add(self, a: Var, b: Var) -> Var:
         return mb.add(x=a, y=b)
 
-    def pool(self, x: Any) -> Any:
+    def pool(self, x: Var) -> Var:
         return self.narrow(mb.reduce_mean(x=self.widen(x), axes=_SPATIAL, keep_dims=True))
 
-    def flatten(self, x: Any) -> Any:
+    def flatten(self, x: Var) -> Var:
         return mb.squeeze(x=x, axes=_SPATIAL)
 
-    def scores(self, logits: Any, problem: str, temperature: float) -> Any:
+    def scores(self, logits: Var, problem: str, temperature: float) -> Var:
         """What the problem (``card.Problem``) makes of logits, float32."""
         logits = self.widen(logits)
         if problem == "multi_label":
             return mb.sigmoid(x=logits)
         return mb.softmax(x=mb.mul(x=logits, y=np.float32(1 / temperature)), axis=1)
 
-    def named(self, x: Any, name: str) -> Any:
+    def named(self, x: Var, name: str) -> Var:
         """An output, float32."""
         return mb.identity(x=self.widen(x), name=name)
 
-    def narrow(self, x: Any) -> Any:
+    def narrow(self, x: Var) -> Var:
         """To what the network computes in."""
         return mb.cast(x=x, dtype="fp16") if self._dtype == np.float16 else x
 
-    def widen(self, x: Any) -> Any:
+    def widen(self, x: Var) -> Var:
         """To float32."""
         return mb.cast(x=x, dtype="fp32") if self._dtype == np.float16 else x
 
     def _constant(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            found = values.astype(self._dtype)
-        if not np.isfinite(found).all():
+            narrow = values.astype(self._dtype)
+        if not np.isfinite(narrow).all():
             raise ValueError("a weight is too large for float16; take --dtype float32")
-        return found
+        return narrow
 
     def _channels(self, values: np.ndarray) -> np.ndarray:
         return self._constant(values.reshape(1, -1, 1, 1))

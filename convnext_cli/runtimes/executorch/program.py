@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
-from executorch.exir import to_edge_transform_and_lower
+from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lower
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
@@ -22,10 +21,10 @@ METHOD = "convnext"  # gives the card
 MOST = 64  # photos a call where the batch is open
 
 
-def lowered(checkpoint: Checkpoint, card: Card, plan: Plan) -> Any:
+def lowered(checkpoint: Checkpoint, card: Card, plan: Plan) -> ExecutorchProgramManager:
     """The program, with the card."""
     assert plan.size is not None
-    network: Any = _network(checkpoint, card, plan)
+    network: nn.Module = _network(checkpoint, card, plan)
     # The sample is as large as a batch may be: where torch picks a convolution's kernel it compares the batch with 16,
     # and a smaller sample would make that the bound.
     sample = torch.zeros(plan.batch or MOST, card.config.num_channels, *plan.size)
@@ -57,7 +56,7 @@ class _TanhGELU(nn.Module):
         return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
-def _rounded(network: Any, sample: Tensor) -> Any:
+def _rounded(network: torch.fx.GraphModule, sample: Tensor) -> torch.fx.GraphModule:
     """With linear layers in eight bits: a scale for each output channel of the weights, and for each position one that
     is found in the values when they are there, so that nothing has to be calibrated."""
     quantiser = XNNPACKQuantizer()
@@ -65,4 +64,5 @@ def _rounded(network: Any, sample: Tensor) -> Any:
     quantiser.set_module_type(nn.Linear, how)
     watched = prepare_pt2e(network, quantiser)
     watched(sample)  # it looks at the weights when it is run
-    return convert_pt2e(watched)
+    rounded: torch.fx.GraphModule = convert_pt2e(watched)
+    return rounded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from convnext_cli.runtimes.silence import quiet
 try:
     with quiet():  # it warns of being experimental
         from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime
+        from executorch.runtime import Method, Runtime
 except (ImportError, OSError) as error:
     raise UnavailableError(f"ExecuTorch cannot be loaded: {error}", "pip install executorch") from error
 
@@ -49,7 +48,7 @@ class ExecuTorchFile:
     name = "executorch"
     device = "cpu"
 
-    def __init__(self, method: Any) -> None:
+    def __init__(self, method: Method) -> None:
         self._method = method
         self.notes: list[str] = []
         self._most: int = method.metadata.input_tensor_meta(0).sizes()[0]

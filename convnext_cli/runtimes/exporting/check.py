@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class Check:
         """The largest of all trials."""
         return max(trial.difference for trial in self.trials)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self) | {"difference": self.difference, "ok": not self.against}
 
@@ -211,7 +211,7 @@ def _batches(found: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndar
         yield np.stack(waiting)
 
 
-def _speeds(network: Callable[[], Any], file: Callable[[], Any], batch: int) -> tuple[float, float]:
+def _speeds(network: Callable[[], object], file: Callable[[], object], batch: int) -> tuple[float, float]:
     """Milliseconds a photo of both, the quickest of interleaved calls, since what disturbs only adds."""
     times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + 2 * _SECONDS

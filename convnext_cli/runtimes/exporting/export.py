@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -124,7 +124,7 @@ class ExportResult:
         """Whether the files were written: the check found nothing against them, or was not asked for."""
         return self.check is None or not self.check.against
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The JSON object of ``export --json``."""
         return {
             "files": [str(file) for file in self.files],

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -79,7 +78,7 @@ class Comparison:
             kept += f", accuracy {self.float32_accuracy:.1f} % becomes {self.int8_accuracy:.1f} %"
         return f"int8 pays: {self.speedup:.1f} times as fast as float32, {kept}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON; milliseconds and percentages have three decimals."""
         found = {"speedup": self.speedup, "accuracy_lost": self.lost, "pays": self.pays, "verdict": self.verdict}
         return {name: round(v, 3) if isinstance(v, float) else v for name, v in (asdict(self) | found).items()}

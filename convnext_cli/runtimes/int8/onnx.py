@@ -12,7 +12,6 @@ when its result is rounded too, which costs accuracy, and is quick to round a wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -54,14 +53,16 @@ class _Layers(Ops):
 
     _stem = True
 
-    def conv(self, x: Value, weight: np.ndarray, bias: np.ndarray, *, groups: int = 1, **shape: Any) -> Value:
+    def conv(
+        self, x: Value, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> Value:
         stem, self._stem = self._stem, False
         if stem or groups > 1 or x.pooled:
-            return super().conv(x, weight, bias, groups=groups, **shape)
-        return self.large(x, weight, bias, **shape)
+            return super().conv(x, weight, bias, stride=stride, padding=padding, groups=groups)
+        return self.large(x, weight, bias, stride, padding)
 
-    def large(self, x: Value, weight: np.ndarray, bias: np.ndarray, **shape: Any) -> Value:
-        return super().conv(x, weight, bias, **shape)
+    def large(self, x: Value, weight: np.ndarray, bias: np.ndarray, stride: int, padding: int) -> Value:
+        return super().conv(x, weight, bias, stride=stride, padding=padding)
 
 
 class _Watching(_Layers):
@@ -71,9 +72,9 @@ class _Watching(_Layers):
         super().__init__(opset)
         self.read: list[str] = []
 
-    def large(self, x: Value, weight: np.ndarray, bias: np.ndarray, **shape: Any) -> Value:
+    def large(self, x: Value, weight: np.ndarray, bias: np.ndarray, stride: int, padding: int) -> Value:
         self.read.append(x.name)
-        return super().large(x, weight, bias, **shape)
+        return super().large(x, weight, bias, stride, padding)
 
 
 class RoundingOps(_Layers):
@@ -83,15 +84,13 @@ class RoundingOps(_Layers):
         super().__init__(opset)
         self._seen = iter(seen)
 
-    def large(
-        self, x: Value, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, **_: Any
-    ) -> Value:
+    def large(self, x: Value, weight: np.ndarray, bias: np.ndarray, stride: int, padding: int) -> Value:
         seen, weight = next(self._seen), weight.astype(np.float64)
         if weight.shape[-1] > 1:
             steps, step = round_weights(weight)
             kept = self.constant((bias - added(weight, steps, step) @ seen.mean).astype(np.float32))
-            shape = {"strides": [stride] * 2, "pads": [padding] * 4}
-            return Value(self.op("Conv", x.name, self._dequantised(steps, step, 0), kept, **shape), len(weight))
+            inputs = (x.name, self._dequantised(steps, step, 0), kept)
+            return Value(self.op("Conv", *inputs, strides=[stride] * 2, pads=[padding] * 4), len(weight))
         rounding = rounding_of(seen, weight)
         shares = (1 / rounding.factor).astype(np.float32)
         if norm := self.norms.get(x.name):  # without an affine part, which is in the weights

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.runtimes.openvino.runtime import op, ov
@@ -186,9 +186,9 @@ def _correct(layer: ov.Node, shift: np.ndarray) -> None:
     target.get_node().input(1).replace_source_output(_channels(bias.ravel() - shift).output(0))
 
 
-def _values(output: Any) -> np.ndarray:
+def _values(output: ov.Output) -> np.ndarray:
     return np.asarray(output.get_node().data)
 
 
-def _channels(values: Any) -> Any:
+def _channels(values: ArrayLike) -> ov.Node:
     return op.constant(np.asarray(values, np.float32).reshape(1, -1, 1, 1))

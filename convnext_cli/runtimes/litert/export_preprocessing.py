@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.litert.graph import Graph, Value, options, type_of
@@ -141,10 +140,10 @@ class _Photos:
     def _turned(self, x: Value, order: Value, shape: tuple[int, ...]) -> Value:
         return self._graph.op("TRANSPOSE", x, order, shape=shape, options=options("Transpose"))
 
-    def _number(self, values: Any) -> Value:
+    def _number(self, values: ArrayLike) -> Value:
         return self._graph.constant(np.array(values, np.int32))
 
-    def _cast(self, x: Value, dtype: Any) -> Value:
+    def _cast(self, x: Value, dtype: DTypeLike) -> Value:
         chosen = options("Cast", inDataType=type_of(x.dtype), outDataType=type_of(dtype))
         return self._graph.op("CAST", x, dtype=dtype, options=chosen)
 

@@ -7,11 +7,12 @@ ai-edge-litert. All operations are built-in ones, so that every interpreter runs
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import Builder
+from numpy.typing import ArrayLike, DTypeLike
 
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -22,6 +23,8 @@ _TYPES = {
     np.dtype(np.uint8): schema.TensorType.UINT8,
     np.dtype(np.bool_): schema.TensorType.BOOL,
 }
+Options: TypeAlias = object  # of an operation, of one of the schema's many classes
+Option: TypeAlias = bool | int | float | list[int]
 _SIGNATURE = "serving_default"  # as TensorFlow calls the only one of a model
 
 
@@ -30,23 +33,23 @@ class Value(NamedTuple):
 
     at: int
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
 
 
 class Graph:
     """Collects tensors and operations."""
 
     def __init__(self) -> None:
-        self._tensors: list[Any] = []
-        self._operators: list[Any] = []
+        self._tensors: list[schema.TensorT] = []
+        self._operators: list[schema.OperatorT] = []
         self._codes: dict[tuple[int, int], int] = {}
         self._buffers = [_Buffer()]  # the first is empty by rule
 
-    def input(self, dtype: Any, shape: tuple[int, ...], signature: tuple[int, ...]) -> Value:
+    def input(self, dtype: DTypeLike, shape: tuple[int, ...], signature: tuple[int, ...]) -> Value:
         """signature: the shape, with -1 where any extent will do."""
         return self._tensor("input", np.dtype(dtype), shape, signature=signature)
 
-    def constant(self, values: Any) -> Value:
+    def constant(self, values: ArrayLike) -> Value:
         array = np.asarray(values)
         self._buffers.append(_Buffer(np.ascontiguousarray(array).reshape(-1)))
         at = len(self._buffers) - 1
@@ -65,9 +68,9 @@ class Graph:
         kind: str,
         *inputs: Value,
         shape: tuple[int, ...] | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         version: int = 1,
-        options: Any = None,
+        options: Options | None = None,
     ) -> Value:
         """One operation and its one output.
 
@@ -114,7 +117,7 @@ class Graph:
         with path.open("wb") as file:
             file.write(memoryview(builder.Bytes)[builder.Head() :])
 
-    def _named(self, values: dict[str, Value]) -> tuple[list[int], list[Any]]:
+    def _named(self, values: dict[str, Value]) -> tuple[list[int], list[schema.TensorMapT]]:
         maps = []
         for name, value in values.items():
             self._tensors[value.at].name = name
@@ -125,7 +128,7 @@ class Graph:
     def _tensor(
         self,
         name: str,
-        dtype: np.dtype[Any],
+        dtype: np.dtype[np.generic],
         shape: tuple[int, ...],
         *,
         buffer: int = 0,
@@ -138,7 +141,7 @@ class Graph:
         return Value(len(self._tensors) - 1, shape, dtype)
 
 
-def options(kind: str, **values: Any) -> Any:
+def options(kind: str, **values: Option) -> Options:
     """Options of an operation, of the schema's class ``<kind>OptionsT``."""
     made = getattr(schema, f"{kind}OptionsT")()
     for name, value in values.items():
@@ -148,7 +151,7 @@ def options(kind: str, **values: Any) -> Any:
     return made
 
 
-def type_of(dtype: Any) -> int:
+def type_of(dtype: DTypeLike) -> int:
     """A numpy dtype as schema.TensorType."""
     return int(_TYPES[np.dtype(dtype)])
 
@@ -162,7 +165,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
     def __len__(self) -> int:
         return 0 if self.data is None else int(self.data.nbytes) + 64
 
-    def Pack(self, builder: Any) -> Any:
+    def Pack(self, builder: Builder) -> object:
         if self.data is None:
             return super().Pack(builder)
         builder.StartVector(1, self.data.nbytes, 16)
@@ -174,7 +177,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
         return schema.BufferEnd(builder)
 
 
-def _code(builtin: int, version: int) -> Any:
+def _code(builtin: int, version: int) -> schema.OperatorCodeT:
     made = schema.OperatorCodeT()
     # the first, of one byte, is read by interpreters that know no others
     made.deprecatedBuiltinCode, made.builtinCode, made.version = min(builtin, 127), builtin, version

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ai_edge_litert.schema_py_generated import Padding
+from numpy.typing import DTypeLike
 
 from convnext_cli.base.errors import ModelError
-from convnext_cli.runtimes.litert.graph import Graph, Value, options
+from convnext_cli.runtimes.litert.graph import Graph, Option, Value, options
 
 _TINY = 1e-9
 
@@ -22,7 +21,7 @@ class Ops:
     The stem reads pixels, the classifier and depthwise layers are small: they stay float32.
     """
 
-    def __init__(self, graph: Graph, stored: Any = np.float32) -> None:
+    def __init__(self, graph: Graph, stored: DTypeLike = np.float32) -> None:
         self._graph, self._stored = graph, stored
         self._small = True  # the next layer is the stem, or behind the pool
 
@@ -44,7 +43,11 @@ class Ops:
             x, padding = self._pad(x, padding), 0
         edges = ((edge + 2 * padding - kernel) // stride + 1 for edge in x.shape[1:3])
         shape = (x.shape[0], *edges, len(weight))
-        how: dict[str, Any] = {"padding": Padding.SAME if same else Padding.VALID, "strideH": stride, "strideW": stride}
+        how: dict[str, Option] = {
+            "padding": Padding.SAME if same else Padding.VALID,
+            "strideH": stride,
+            "strideW": stride,
+        }
         if groups == 1:
             kind, weight, chosen = "CONV_2D", weight.transpose(0, 2, 3, 1), options("Conv2D", **how)
         else:

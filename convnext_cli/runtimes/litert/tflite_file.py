@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from convnext_cli.runtimes.silence import quiet
 
 try:
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_litert.schema_py_generated import Model
+    from ai_edge_litert.schema_py_generated import Buffer, Model
 except ImportError as error:
     raise UnavailableError(f"LiteRT cannot be loaded: {error}", "pip install ai-edge-litert") from error
 
@@ -72,7 +71,7 @@ class LiteRTFile:
     def _open(self) -> None:
         try:
             with quiet():
-                self._interpreter: Any = Interpreter(str(self._path), num_threads=self._threads)
+                self._interpreter = Interpreter(str(self._path), num_threads=self._threads)
                 (details,) = self._interpreter.get_input_details()
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -91,7 +90,7 @@ def metadata(path: Path) -> dict[str, str]:
         }
 
 
-def _bytes(buffer: Any) -> bytes:
+def _bytes(buffer: Buffer) -> bytes:
     return bytes(buffer.DataAsNumpy()) if buffer.DataLength() else b""
 
 

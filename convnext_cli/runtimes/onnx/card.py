@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.runtimes.card_text import CARD, decoded
 
@@ -20,7 +19,7 @@ def read_card(path: Path) -> str | None:
     return None
 
 
-def _fields(data: Any, at: int, end: int) -> list[tuple[int, tuple[int, int]]]:
+def _fields(data: mmap.mmap, at: int, end: int) -> list[tuple[int, tuple[int, int]]]:
     """The fields of a protobuf message that have a length: number, and where the value begins and ends."""
     found = []
     while at < end:
@@ -40,7 +39,7 @@ def _fields(data: Any, at: int, end: int) -> list[tuple[int, tuple[int, int]]]:
     return found
 
 
-def _varint(data: Any, at: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
     value = 0
     for place in range(10):
         byte = data[at + place]

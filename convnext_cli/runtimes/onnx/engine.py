@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from convnext_cli.runtimes.fixed_shapes import Fixed
 from convnext_cli.runtimes.floating_point import Borrowed
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from onnxruntime import InferenceSession, RunOptions
+
     from convnext_cli.runtimes.onnx.foreign import Foreign
     from convnext_cli.runtimes.onnx.foreign_meaning import Kind, Steps
 
@@ -34,6 +37,7 @@ except ImportError as error:
     raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
 
 T = TypeVar("T")
+Provider: TypeAlias = str | tuple[str, dict[str, str]]  # a name, or a name with settings
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised
@@ -147,7 +151,7 @@ class OnnxRuntimeEngine:
         """Let go of the session and its memory."""
         del self._session
 
-    def _run(self, photos: np.ndarray, options: Any = None) -> list[np.ndarray]:
+    def _run(self, photos: np.ndarray, options: RunOptions | None = None) -> list[np.ndarray]:
         n = len(photos)
         if self._batch and n < self._batch:
             photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
@@ -175,7 +179,9 @@ class OnnxRuntimeEngine:
             outputs = [self._steps.numbers(found) for found in outputs]
         return [np.asarray(found[:n], np.float32) for found in outputs]
 
-    def _open(self, model: Path | bytes, device: str, threads: int, trial: int = 0, *, small: bool = False) -> Any:
+    def _open(
+        self, model: Path | bytes, device: str, threads: int, trial: int = 0, *, small: bool = False
+    ) -> InferenceSession:
         """trial, small: as for ``_session``."""
         if isinstance(model, Path) and not model.is_file():
             raise ModelError(f"{model} is not a file", "name an .onnx file")
@@ -216,7 +222,7 @@ class OnnxRuntimeEngine:
             "fetch or export it again, with the files of weights beside it, if any",
         )
 
-    def _input_of(self, foreign: Foreign | None) -> tuple[str, Any, int | None, tuple[int | None, ...]]:
+    def _input_of(self, foreign: Foreign | None) -> tuple[str, DTypeLike, int | None, tuple[int | None, ...]]:
         """Name, dtype, and what is fixed of the batch and of (height, width)."""
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
@@ -385,7 +391,7 @@ class OnnxRuntimeEngine:
         )
 
 
-def _classes(shape: Sequence[Any]) -> Any:
+def _classes(shape: Sequence[int | str | None]) -> int | str | None:
     """The one extent of an output that may be other than 1, but for the batch: a number, or a name where it is open.
 
     None for an output of another form.
@@ -403,7 +409,7 @@ def _rows(output: np.ndarray) -> np.ndarray:
     return output
 
 
-def _providers(device: str) -> list[Any]:
+def _providers(device: str) -> list[Provider]:
     """What to ask for, best first; always ends with the CPU. Raises UnavailableError for a device that is not there."""
     there = ort.get_available_providers()
     kind, _, index = device.partition(":")
@@ -428,8 +434,8 @@ def _limit_memory(most: int) -> None:
 
 
 def _session(
-    model: Path | bytes, providers: Sequence[Any], threads: int, trial: int = 0, *, small: bool = False
-) -> Any:
+    model: Path | bytes, providers: Sequence[Provider], threads: int, trial: int = 0, *, small: bool = False
+) -> InferenceSession:
     """Open a file.
 
     Args:

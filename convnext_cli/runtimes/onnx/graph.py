@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convnext_cli import __version__
 from convnext_cli.base.errors import UnavailableError
@@ -35,6 +36,8 @@ _MOST = 2**31 - 2**20  # bytes of weights that one protobuf file holds, with roo
 _QUANTISED = {
     "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul",
 }  # fmt: skip
+# What an operation is told beside its inputs; graphs are the branches of If
+Attribute: TypeAlias = int | float | str | Sequence[int] | onnx.GraphProto
 _FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 
@@ -110,8 +113,14 @@ class Ops:
         if x.pooled:
             y = self.op("Gemm", x.name, self.weight(weight[:, :, 0, 0]), self.weight(bias), transB=1)
             return Value(y, out, pooled=True)
-        shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4, "group": groups}
-        return Value(self.op("Conv", x.name, self.weight(weight), self.weight(bias), **shape), out)
+        name = self.op(
+            *("Conv", x.name, self.weight(weight), self.weight(bias)),
+            kernel_shape=[kernel] * 2,
+            strides=[stride] * 2,
+            pads=[padding] * 4,
+            group=groups,
+        )
+        return Value(name, out)
 
     def norm(self, x: Value, kind: str, eps: float) -> Value:
         y = x.name if x.pooled else self.op("Transpose", x.name, perm=[0, 2, 3, 1])
@@ -201,10 +210,12 @@ class Ops:
         """The inverse of ``wide``."""
         return self.op("Cast", x, to=TensorProto.FLOAT16) if self._dtype == "float16" else x
 
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
         """Add a node; the name of what it gives."""
         name = self._fresh(kind)
-        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        node = helper.make_node(kind, inputs, [name], name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self.nodes.append(node)
         return name
 
     def choose(self, condition: str, yes: Callable[[], str], no: Callable[[], str]) -> str:
@@ -228,7 +239,7 @@ class Ops:
         with np.errstate(over="ignore"):  # what float16 does not hold becomes infinite, and is found out
             return self.constant(values.astype(np.float16) if self._dtype == "float16" else values)
 
-    def constant(self, values: Any) -> str:
+    def constant(self, values: ArrayLike) -> str:
         """A number or an array, in its own dtype; whole numbers are int64."""
         self._weights.append(numpy_helper.from_array(np.asarray(values), self._fresh("weight")))
         return self._weights[-1].name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -51,8 +51,8 @@ class Ops:
     """``operations.Ops`` in the operations of opset 15."""
 
     def conv(
-        self, x: Any, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, groups: int = 1
-    ) -> Any:
+        self, x: ov.Node, weight: np.ndarray, bias: np.ndarray, *, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> ov.Node:
         steps, pads, dilations = [stride] * 2, [padding] * 2, [1, 1]
         if groups == 1:
             x = op.convolution(x, _constant(weight), steps, pads, pads, dilations)
@@ -61,7 +61,7 @@ class Ops:
             x = op.group_convolution(x, _constant(grouped), steps, pads, pads, dilations)
         return op.add(x, _channels(bias))
 
-    def norm(self, x: Any, kind: str, eps: float) -> Any:
+    def norm(self, x: ov.Node, kind: str, eps: float) -> ov.Node:
         axes = _integers(*_CHANNELS)
         if kind == "layer":
             return op.mvn(x, axes, True, eps, "INSIDE_SQRT")
@@ -73,43 +73,43 @@ class Ops:
             power = op.divide(op.reduce_sum(op.multiply(off, off), axes, True), _constant(np.float32(n - 1)))
         return op.divide(x, op.sqrt(op.add(power, _constant(np.float32(eps)))))
 
-    def affine(self, x: Any, scale: np.ndarray, shift: np.ndarray) -> Any:
+    def affine(self, x: ov.Node, scale: np.ndarray, shift: np.ndarray) -> ov.Node:
         return op.add(op.multiply(x, _channels(scale)), _channels(shift))
 
-    def act(self, x: Any, name: str) -> Any:
+    def act(self, x: ov.Node, name: str) -> ov.Node:
         if name in ("gelu", "gelu_tanh"):
             return op.gelu(x, "tanh" if name == "gelu_tanh" else "erf")
         return op.swish(x) if name == "silu" else op.relu(x)
 
-    def grn(self, x: Any, gamma: np.ndarray) -> Any:
+    def grn(self, x: ov.Node, gamma: np.ndarray) -> ov.Node:
         response = op.reduce_l2(x, _integers(*_SPATIAL), True)
         mean = op.add(op.reduce_mean(response, _integers(*_CHANNELS), True), _constant(np.float32(1e-6)))
         factor = op.add(op.multiply(op.divide(response, mean), _channels(gamma)), _constant(np.float32(1)))
         return op.multiply(x, factor)
 
-    def add(self, a: Any, b: Any) -> Any:
+    def add(self, a: ov.Node, b: ov.Node) -> ov.Node:
         return op.add(a, b)
 
-    def pool(self, x: Any) -> Any:
+    def pool(self, x: ov.Node) -> ov.Node:
         return op.reduce_mean(x, _integers(*_SPATIAL), True)
 
-    def flatten(self, x: Any) -> Any:
+    def flatten(self, x: ov.Node) -> ov.Node:
         return op.squeeze(x, _integers(*_SPATIAL))
 
 
-def _constant(array: Any) -> Any:
+def _constant(array: np.ndarray | np.float32) -> ov.Node:
     return op.constant(array, shared_memory=isinstance(array, np.ndarray))
 
 
-def _channels(values: np.ndarray) -> Any:
+def _channels(values: np.ndarray) -> ov.Node:
     return _constant(values.reshape(1, -1, 1, 1))
 
 
-def _integers(*values: int) -> Any:
+def _integers(*values: int) -> ov.Node:
     return op.constant(np.array(values, np.int64))
 
 
-def properties(precision: str, threads: int, streams: int = 1) -> dict[str, Any]:
+def properties(precision: str, threads: int, streams: int = 1) -> dict[str, str | int | bool]:
     """How a graph is compiled for the CPU. precision: "f32", "bf16" or "f16". streams: requests that run at once, with
     threads of their own."""
     return {

@@ -11,9 +11,9 @@ Edges may have 65,536 pixels, before and after the resize: then all numbers fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.runtimes.openvino.runtime import op, ov
@@ -23,7 +23,7 @@ _BITS = 13  # of a digit: products of two, and some of them summed, fit into 32 
 _FRACTION = 3  # digits behind the point; 39 bits, for weights of 22
 
 
-def tensors(photos: Any, preprocessing: Preprocessing) -> Any:
+def tensors(photos: ov.Node, preprocessing: Preprocessing) -> ov.Node:
     """(N, 3, height, width) float32 of (N, H, W, 3) uint8."""
     shape = op.shape_of(photos, "i32")
     edges = [op.gather(shape, _whole(axis), _whole(0)) for axis in (1, 2)]
@@ -45,7 +45,7 @@ def tensors(photos: Any, preprocessing: Preprocessing) -> Any:
     return op.gather(op.constant(values.reshape(-1)), places, _whole(0))
 
 
-def _either(down_first: Any, x: Any, ways: list[tuple[Any, Any, Any]]) -> Any:
+def _either(down_first: ov.Node, x: ov.Node, ways: list[tuple[ov.Node, ov.Node, ov.Node]]) -> ov.Node:
     """The photo down and across, in the one order or the other. ways: what ``_taps`` gives of each."""
     chosen = op.if_op(down_first.output(0))
     outer = [x, *ways[0], *ways[1]]
@@ -63,7 +63,7 @@ def _either(down_first: Any, x: Any, ways: list[tuple[Any, Any, Any]]) -> Any:
     return chosen.set_output(bodies[0][0].get_results()[0], bodies[1][0].get_results()[0])
 
 
-def _resized(x: Any, first: Any, weights: Any, last: Any, *, axis: int) -> Any:
+def _resized(x: ov.Node, first: ov.Node, weights: ov.Node, last: ov.Node, *, axis: int) -> ov.Node:
     """(N, 3, H, W) bytes resized along an axis, as bytes again: a loop over the taps, which needs little memory."""
     rows = weights.get_output_partial_shape(0)[0].get_length()
     lengths = op.split(op.shape_of(x, "i32"), _whole(0), 4)
@@ -86,11 +86,11 @@ def _resized(x: Any, first: Any, weights: Any, last: Any, *, axis: int) -> Any:
     return op.maximum(op.minimum(op.bitwise_right_shift(found, _whole(_PARTS)), _whole(255)), _whole(0))
 
 
-def _tap_count(weights: Any) -> Any:
+def _tap_count(weights: ov.Node) -> ov.Node:
     return op.gather(op.shape_of(weights, "i32"), _whole(1), _whole(0))
 
 
-def _taps(preprocessing: Preprocessing, edge: Any, to: Any, size: int) -> tuple[Any, Any, Any]:
+def _taps(preprocessing: Preprocessing, edge: ov.Node, to: ov.Node, size: int) -> tuple[ov.Node, ov.Node, ov.Node]:
     """Of the crop's rows: the first pixel that each takes (size,), Pillow's weights of that and the next ones, in parts
     of 2^-22 (size, taps), and the number of the last pixel there is. edge, to: before and after the resize.
     """
@@ -115,7 +115,7 @@ def _taps(preprocessing: Preprocessing, edge: Any, to: Any, size: int) -> tuple[
     return first, weights, op.subtract(edge, _whole(1))
 
 
-def _bilinear(off: Any, unit: Any) -> Any:
+def _bilinear(off: ov.Node, unit: ov.Node) -> ov.Node:
     """1 - x, as parts of their sum: a division of whole numbers, digit by digit."""
     rest = op.maximum(op.subtract(unit, off), _whole(0))
     whole = op.reduce_sum(rest, _whole([1]), True)
@@ -126,7 +126,7 @@ def _bilinear(off: Any, unit: Any) -> Any:
     return op.add(parts, _one_if(op.greater_equal(op.multiply(rest, _whole(2)), whole)))
 
 
-def _bicubic(off: Any, unit: Any) -> Any:
+def _bicubic(off: ov.Node, unit: ov.Node) -> ov.Node:
     """Keys' kernel with Pillow's a = -1/2, twice of it: 3x³ - 5x² + 2 up to 1, -x³ + 5x² - 8x + 4 up to 2."""
     digit, rest = _divided(off, unit)
     digits = [digit]
@@ -150,7 +150,7 @@ def _bicubic(off: Any, unit: Any) -> Any:
     return op.multiply(_parts(size, sums), sign)
 
 
-def _parts(value: _Digits, whole: _Digits) -> Any:
+def _parts(value: _Digits, whole: _Digits) -> ov.Node:
     """value / whole in parts of 2^-22, halves up. Digits of 11 bits are guessed, and the last rest mends them."""
     divisor, small = whole.top(2), op.less(whole.digits[0], _whole(16))
     parts, bits = _whole(0), _PARTS // 2
@@ -174,7 +174,7 @@ def _parts(value: _Digits, whole: _Digits) -> Any:
 class _Digits:
     """A number in base 2^13: what is before the point, with the sign, then the digits behind it."""
 
-    def __init__(self, digits: Sequence[Any]) -> None:
+    def __init__(self, digits: Sequence[ov.Node]) -> None:
         self.digits = list(digits)
 
     def carried(self) -> _Digits:
@@ -194,13 +194,13 @@ class _Digits:
     def scaled(self, factor: int) -> _Digits:
         return _Digits([op.multiply(each, _whole(factor)) for each in self.digits]).carried()
 
-    def minus(self, other: _Digits, times: Any) -> _Digits:
+    def minus(self, other: _Digits, times: ov.Node) -> _Digits:
         taken = [op.multiply(each, times) for each in other.digits]
         return _Digits([op.subtract(a, b) for a, b in zip(self.digits, taken, strict=True)]).carried()
 
     def times(self, other: _Digits) -> _Digits:
         """Of two numbers that are not below 0, with one digit more on the way."""
-        sums: list[Any] = [None] * (_FRACTION + 2)
+        sums: list[ov.Node | None] = [None] * (_FRACTION + 2)
         for i, a in enumerate(self.digits):
             for j, b in enumerate(other.digits):
                 if i + j < len(sums):
@@ -208,7 +208,7 @@ class _Digits:
                     sums[i + j] = product if sums[i + j] is None else op.add(sums[i + j], product)
         return _Digits(_Digits(sums).carried().digits[:-1])
 
-    def top(self, count: int) -> Any:
+    def top(self, count: int) -> ov.Node:
         """The first digits as one whole number."""
         found = self.digits[0]
         for each in self.digits[1:count]:
@@ -216,7 +216,7 @@ class _Digits:
         return found
 
 
-def _divided(a: Any, b: Any) -> tuple[Any, Any]:
+def _divided(a: ov.Node, b: ov.Node) -> tuple[ov.Node, ov.Node]:
     """Quotient and rest of numbers that are not below 0. OpenVINO's own quotient may be off by one."""
     quotient = op.divide(a, b)
     rest = op.subtract(a, op.multiply(quotient, b))
@@ -224,9 +224,9 @@ def _divided(a: Any, b: Any) -> tuple[Any, Any]:
     return op.add(quotient, mend), op.subtract(rest, op.multiply(mend, b))
 
 
-def _one_if(condition: Any) -> Any:
+def _one_if(condition: ov.Node) -> ov.Node:
     return op.select(condition, _whole(1), _whole(0))
 
 
-def _whole(values: Any) -> Any:
+def _whole(values: ArrayLike) -> ov.Node:
     return op.constant(np.asarray(values, np.int32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ class OpenVINORuntime:
     def __init__(self, compiled: ov.CompiledModel, notes: list[str], environment: Borrowed) -> None:
         self.notes = notes
         self._environment = environment
-        self._request: Any = compiled.create_infer_request()
+        self._request = compiled.create_infer_request()
         self._outputs = len(compiled.outputs)
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ of the time of the import, for nothing that is used here. The package is made to
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 _CONVERTER = "openvino.tools.ovc"
 
@@ -20,7 +19,7 @@ else:
     finally:
         del sys.modules[_CONVERTER]
 
-    def _later(name: str) -> Any:
+    def _later(name: str) -> object:
         # for others in this process who want the converter
         if name != "convert_model":
             raise AttributeError(f"module 'openvino' has no attribute {name!r}")

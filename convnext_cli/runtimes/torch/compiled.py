@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,9 +63,12 @@ class Compiled:
         there.add(size)
         return logits[:photos]
 
-    def _compile(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+    def _compile(
+        self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor | int | torch.SymInt | None]
+    ) -> Callable[..., object]:
         self.compilations += 1
-        return torch._inductor.compile(graph, inputs)
+        code: Callable[..., object] = torch._inductor.compile(graph, list(inputs))
+        return code
 
 
 @contextmanager

@@ -7,7 +7,7 @@ weights are.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from types import ModuleType
 
 import torch
 import torch.fx.experimental._config
@@ -94,8 +94,9 @@ def exported(checkpoint: Checkpoint, card: Card, plan: Plan) -> torch.export.Exp
 
 def any_size() -> AbstractContextManager[None]:
     """Have torch not take sizes for more than 1 meanwhile."""
-    config: Any = torch.fx.experimental._config
-    return config.patch(backed_size_oblivious=True)  # type: ignore[no-any-return]
+    config: ModuleType = torch.fx.experimental._config
+    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
+    return patched
 
 
 class Network(nn.Module):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ CARD = "convnext"  # the card as JSON, of torch's extra files
 AGAIN = "fetch or export it again: convnext export"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError)
 
-Program = Callable[[torch.Tensor], Any]
+Program = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
 
 
 class ProgramRuntime:

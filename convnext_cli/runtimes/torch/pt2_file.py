@@ -16,11 +16,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from convnext_cli.base.errors import ModelError, UnavailableError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.silence import quiet
 from convnext_cli.runtimes.torch.devices import pick_device
@@ -49,7 +49,7 @@ def _program(path: Path, entries: dict[str, str], device: str, threads: int) -> 
         raise ModelError(f"{path.name} holds pickled objects, which are not opened", AGAIN)
     place = pick_device(device)
     with damage_said(path), quiet(), _only_tensors():
-        program: Any = torch.export.load(path)
+        program = torch.export.load(path)
         if place.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
@@ -66,11 +66,11 @@ def _compiled(path: Path, entries: dict[str, str], device: str, threads: int) ->
     with damage_said(path), quiet():
         # What libtorch's guide has for C++, too. torch._inductor.aoti_load_package is built on it, and takes seconds
         # more: it compiles test programs to learn what processor this is.
-        loader: Any = torch._C._aoti.AOTIModelPackageLoader(os.fspath(path), "model", False, 1, -1)
+        loader = torch._C._aoti.AOTIModelPackageLoader(os.fspath(path), "model", False, 1, -1)
     return ProgramRuntime("aoti", lambda x: loader.run([x]), card, torch.device("cpu"), threads), card
 
 
-def _metadata(path: Path, entries: dict[str, str]) -> dict[str, Any]:
+def _metadata(path: Path, entries: dict[str, str]) -> JsonObject:
     """Of a compiled program: what torch says of the machine, and the card."""
     for name, whole in entries.items():
         if name.startswith(_COMPILED) and name.endswith("_metadata.json"):
@@ -85,7 +85,7 @@ def processor() -> str:
     return " ".join([sys.platform, platform.machine(), *sorted(name for name, there in found.items() if there is True)])
 
 
-def _refuse_machine(path: Path, metadata: dict[str, Any]) -> None:
+def _refuse_machine(path: Path, metadata: JsonObject) -> None:
     """Raise UnavailableError for machine code that would end the process here; torch only warns, and of less."""
     missing = set(str(metadata.get(PROCESSOR, "")).split()) - set(processor().split())
     if missing:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 
@@ -26,6 +27,14 @@ def real_float32() -> Iterator[None]:
             setattr(place, name, value)
 
 
+class Setting(NamedTuple):
+    """An attribute of torch, and the value that means float32."""
+
+    place: object
+    name: str
+    value: str | bool
+
+
 class _Matmul:
     """torch's pair of functions as an attribute."""
 
@@ -38,22 +47,21 @@ class _Matmul:
         torch.set_float32_matmul_precision(value)
 
 
-def _old_settings() -> list[tuple[Any, str, Any]]:
-    """Place, name and the value that means float32."""
-    return [(_Matmul(), "precision", "highest"), (torch.backends.cudnn, "allow_tf32", False)]
+def _old_settings() -> list[Setting]:
+    return [Setting(_Matmul(), "precision", "highest"), Setting(torch.backends.cudnn, "allow_tf32", False)]
 
 
-def _new_settings() -> list[tuple[Any, str, Any]]:
+def _new_settings() -> list[Setting]:
     """The same since torch 2.9."""
-    backends: Any = torch.backends
+    backends: ModuleType = torch.backends
     if not hasattr(backends.cudnn, "conv"):
         return []
     places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     places += [backends.mkldnn.matmul, backends.mkldnn.conv]
-    return [(place, "fp32_precision", "ieee") for place in places]
+    return [Setting(place, "fp32_precision", "ieee") for place in places]
 
 
-def _readable(settings: list[tuple[Any, str, Any]]) -> bool:
+def _readable(settings: list[Setting]) -> bool:
     try:
         for place, name, _ in settings:
             getattr(place, name)
