@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from convnext_cli.base.files import replacing, unwritten
 from convnext_cli.model.card import METADATA_KEY
@@ -55,7 +55,7 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
 
 def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card) -> None:
     """Write safetensors with the card in the metadata, under any names. Errors of the stream are passed on."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", METADATA_KEY: card.to_json()}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", METADATA_KEY: card.to_json()}}
     at = 0
     for name, tensor in tensors.items():
         end = at + tensor.nbytes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.base.files import read_json as files_read_json
+from convnext_cli.base.text import JsonObject
 from convnext_cli.zoo.local_files import SUFFIXES, WEIGHT_FILES, shards
 
 STANDARD = WEIGHT_FILES
@@ -56,7 +56,7 @@ def files(path: Path) -> list[Path]:
     return [weights, *parts, *(file for file in beside if file.is_file())]
 
 
-def read_json(weights: Path, *, asked: Path) -> dict[str, dict[str, Any]]:
+def read_json(weights: Path, *, asked: Path) -> dict[str, JsonObject]:
     """The JSON beside the weights, by file name.
 
     The JSON counts if the user named the folder, or if the weights have a standard name. A file with another name may

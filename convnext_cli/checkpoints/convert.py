@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from convnext_cli import zoo
 from convnext_cli.base.errors import ModelError, UsageError
@@ -87,7 +87,7 @@ class ConvertResult:
     card: Card
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The JSON object of ``convert --json``."""
         return {
             "path": str(self.path),

@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.base.text import JsonObject, JsonValue
 from convnext_cli.checkpoints.layouts import huggingface
 from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.model.card import Problem, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig, Norm
 from convnext_cli.model.preprocessing import Preprocessing
 
-Json = dict[str, Any]
-
+Ours = TypeVar("Ours")
 _NORMS: dict[str, Norm] = {
     "layernorm": "layer",
     "layernorm2d": "layer",
@@ -44,7 +44,7 @@ class Description:
     """
 
     by: str
-    config: dict[str, Any] = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     labels: str | LabelSet | None = None
     name: str = ""
@@ -57,7 +57,7 @@ class Description:
     notes: list[str] = field(default_factory=list)
 
 
-def describe(files: Mapping[str, Json]) -> Description | None:
+def describe(files: Mapping[str, JsonObject]) -> Description | None:
     """Read the JSON files of a folder.
 
     Args:
@@ -92,18 +92,18 @@ def reading(file: str) -> Iterator[None]:
         raise ModelError(f"{file} has a wrong value: {error}", "fix it, or download the model again") from error
 
 
-def _preprocessing(processor: Json, image_size: int | None = None) -> Preprocessing:
+def _preprocessing(processor: JsonObject, image_size: int | None = None) -> Preprocessing:
     with reading(PROCESSOR):
         return Preprocessing.from_huggingface(processor, image_size)
 
 
-def _huggingface(config: Json, processor: Json | None) -> Description:
+def _huggingface(config: JsonObject, processor: JsonObject | None) -> Description:
     kind = str(config.get("model_type") or "convnext")
     if kind not in ("convnext", "convnextv2", "dinov3_convnext"):
         raise ModelError(f"config.json describes a {kind!r} model, not a ConvNeXt", "name the folder of a ConvNeXt")
     dino = kind == "dinov3_convnext"
 
-    def value(name: str, default: Any) -> Any:
+    def value(name: str, default: JsonValue) -> JsonValue:
         setting = config.get(name)
         return default if setting is None else setting
 
@@ -134,7 +134,7 @@ def _huggingface(config: Json, processor: Json | None) -> Description:
     )
 
 
-def _timm(config: Json) -> Description:
+def _timm(config: JsonObject) -> Description:
     # Older files have all fields at the top; newer ones in pretrained_cfg, where the top overrides.
     top = {name: config[name] for name in ("num_classes", "label_names", "label_descriptions") if name in config}
     cfg = {**config.get("pretrained_cfg", config), **top}
@@ -146,7 +146,7 @@ def _timm(config: Json) -> Description:
             "name the folder of a ConvNeXt",
         )
     preprocessing = Preprocessing.from_timm(cfg)
-    changes: dict[str, Any] = {"image_size": preprocessing.size[0]}
+    changes: JsonObject = {"image_size": preprocessing.size[0]}
     if variant:
         understood = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
         changes |= {name: getattr(variant, name) for name in understood}
@@ -170,7 +170,7 @@ def _timm(config: Json) -> Description:
     )
 
 
-def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
+def _timm_arguments(arguments: JsonObject, changes: JsonObject) -> list[str]:
     """Apply the overrides of the constructor to ``changes``, and return notes on those that are not supported."""
     seen_in_shapes = {
         "num_classes", "in_chans", "ls_init_value", "stem_type", "patch_size", "head_hidden_size", "conv_mlp",
@@ -202,7 +202,7 @@ def _timm_arguments(arguments: Json, changes: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _openclip(config: Json) -> Description:
+def _openclip(config: JsonObject) -> Description:
     model = config.get("model_cfg", config)
     vision, preprocess = model.get("vision_cfg", {}), config.get("preprocess_cfg", {})
     architecture = str(vision.get("timm_model_name") or "")
@@ -210,7 +210,7 @@ def _openclip(config: Json) -> Description:
         what = architecture or "a network of OpenCLIP's own"
         raise ModelError(f"open_clip_config.json describes {what}, not a ConvNeXt", "use a convnext_* tower")
     preprocessing = Preprocessing.from_open_clip(vision.get("image_size", 224), preprocess)
-    changes: dict[str, Any] = {"image_size": preprocessing.size[0]}
+    changes: JsonObject = {"image_size": preprocessing.size[0]}
     if variant := VARIANTS.get(architecture):
         understood = ("depths", "hidden_sizes", "kernel_sizes", "hidden_act", "layer_norm_eps", "norm_eps", "norm")
         changes |= {name: getattr(variant, name) for name in understood}
@@ -223,7 +223,7 @@ def _openclip(config: Json) -> Description:
     )
 
 
-def _labels(names: Any, notes: list[str]) -> LabelSet | None:
+def _labels(names: JsonValue, notes: list[str]) -> LabelSet | None:
     """The classes that the JSON names, as a list or by number; None, and a note, if they are not usable."""
     if not names:
         return None
@@ -237,7 +237,7 @@ def _labels(names: Any, notes: list[str]) -> LabelSet | None:
         return None
 
 
-def _translated(table: Mapping[str, Any], name: Any, what: str) -> Any:
+def _translated(table: Mapping[str, Ours], name: JsonValue, what: str) -> Ours:
     ours = table.get(str(name).lower())
     if ours is None:
         raise ValueError(f"{what} must be one of {', '.join(table)}, not {name!r}")

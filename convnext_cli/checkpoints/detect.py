@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints.layouts.huggingface import DINOV3, HUGGINGFACE, HUGGINGFACE_V2
@@ -62,7 +62,7 @@ _INSIDE = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_m
 DROPPED = ("n_averaged", "steps", "num_batches_tracked", "data_preprocessor.")
 
 
-def unwrap(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+def unwrap(state: Mapping[str, object]) -> tuple[dict[str, Tensor], list[str]]:
     """Take the tensors of a checkpoint out of the containers that training scripts use.
 
     Returns:
@@ -75,16 +75,17 @@ def unwrap(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
 
     notes: list[str] = []
     for _ in range(_DEEPEST):
-        containers = [name for name in CONTAINERS if isinstance(state.get(name), dict) and state[name]]
+        containers = {name: inner for name in CONTAINERS if isinstance(inner := state.get(name), dict) and inner}
         if not containers:
             break
-        if containers[0] in _AVERAGED:
-            others = [name for name in containers[1:] if name not in _AVERAGED]
+        first, *others = containers
+        if first in _AVERAGED:
+            others = [name for name in others if name not in _AVERAGED]
             rather = f", not {others[0]!r}" if others else ""
-            notes.append(f"the averaged (EMA) weights of the checkpoint are used, {containers[0]!r}{rather}")
-        elif len(containers) > 1:
-            notes.append(f"{containers[0]!r} of the checkpoint is used, not {', '.join(map(repr, containers[1:]))}")
-        state = {str(name): value for name, value in state[containers[0]].items()}
+            notes.append(f"the averaged (EMA) weights of the checkpoint are used, {first!r}{rather}")
+        elif others:
+            notes.append(f"{first!r} of the checkpoint is used, not {', '.join(map(repr, others))}")
+        state = {str(name): value for name, value in containers[first].items()}
     else:
         raise ModelError("the dicts in the file are nested without end", "name a checkpoint of a ConvNeXt")
     tensors = {_INSIDE.sub("", k): v.detach() for k, v in state.items() if isinstance(v, torch.Tensor)}

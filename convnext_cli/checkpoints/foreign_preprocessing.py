@@ -5,8 +5,7 @@ The inverses are ``Preprocessing.from_timm`` and ``Preprocessing.from_huggingfac
 
 from __future__ import annotations
 
-from typing import Any
-
+from convnext_cli.base.text import JsonObject
 from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, SQUASH_FROM, Preprocessing
 
 _TIMM_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
@@ -14,14 +13,14 @@ _TIMM_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 _ADVICE = ("crop_offset", "test_size", "test_resize_to")
 
 
-def to_timm(preprocessing: Preprocessing, channels: int = 3) -> dict[str, Any]:
+def to_timm(preprocessing: Preprocessing, channels: int = 3) -> JsonObject:
     """The fields of timm's ``pretrained_cfg`` that are nearest to a model's preprocessing.
 
     Args:
         preprocessing: the preprocessing.
         channels: of the photo.
     """
-    cfg: dict[str, Any] = {
+    cfg: JsonObject = {
         "input_size": [channels, *preprocessing.size],
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop_pct,
@@ -35,7 +34,7 @@ def to_timm(preprocessing: Preprocessing, channels: int = 3) -> dict[str, Any]:
     return cfg
 
 
-def to_huggingface(preprocessing: Preprocessing) -> dict[str, Any]:
+def to_huggingface(preprocessing: Preprocessing) -> JsonObject:
     """The fields of preprocessor_config.json that are nearest to a model's preprocessing."""
     normalized = preprocessing.mean != (0.0,) * 3 or preprocessing.std != (1.0,) * 3
     rescaled, height, width = preprocessing.rescale != 1.0, *preprocessing.size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.model.config import VARIANTS, ConvNextConfig, Stem
@@ -133,7 +133,7 @@ def architecture_of(config: ConvNextConfig) -> str:
     return next((name for name, variant in VARIANTS.items() if _body(variant) == ours), "")
 
 
-def _body(config: ConvNextConfig) -> dict[str, Any]:
+def _body(config: ConvNextConfig) -> dict[str, object]:
     """The fields that distinguish variants when the head may have been replaced and epsilons are unknown."""
     fields = ("depths", "hidden_sizes", "patch_size", "kernel_sizes", "use_grn", "stem", "stem_width", "norm_bias")
     return {name: getattr(config, name) for name in fields} | {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from convnext_cli.base.files import replacing, replacing_folder
+from convnext_cli.base.text import JsonObject
 from convnext_cli.checkpoints import canonical, foreign_preprocessing
 from convnext_cli.checkpoints.layouts import huggingface, mmpretrain, timm
 from convnext_cli.checkpoints.layouts.isotropic import ISOTROPIC
@@ -37,7 +38,7 @@ def layout_of(card: Card, layout: str) -> Layout:
     return ISOTROPIC if card.config.bare else OFFICIAL
 
 
-def _transformers(card: Card) -> tuple[Layout, dict[str, Any]]:
+def _transformers(card: Card) -> tuple[Layout, JsonObject]:
     description = huggingface.describe(card.config)
     assert description is not None, "expressible.check accepted a network that transformers does not have"
     return description
@@ -53,15 +54,15 @@ def class_names(card: Card) -> list[str] | None:
     return list(tell_apart(labels.lemmas, [id_ or str(row) for row, id_ in enumerate(labels.ids)]))
 
 
-def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> tuple[dict[str, Any], list[str]]:
+def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> tuple[dict[str, JsonObject], list[str]]:
     """The JSON files of a folder by name, and notes on what they cannot express."""
     if layout == "timm":
         cfg = foreign_preprocessing.to_timm(card.preprocessing, card.config.num_channels)
         files = {CONFIG: timm.describe(card, cfg, names)}
-        lost = _inexpressible(card.preprocessing, Preprocessing.from_timm, cfg)
+        lost = _inexpressible(card.preprocessing, lambda: Preprocessing.from_timm(cfg))
     else:
         cfg = foreign_preprocessing.to_huggingface(card.preprocessing)
-        lost = _inexpressible(card.preprocessing, Preprocessing.from_huggingface, cfg)
+        lost = _inexpressible(card.preprocessing, lambda: Preprocessing.from_huggingface(cfg))
         files = {CONFIG: _transformers(card)[1] | _transformers_words(card, names, dtype)}
         if not lost:
             files[PROCESSOR] = cfg
@@ -72,16 +73,16 @@ def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> t
     ]
 
 
-def _inexpressible(preprocessing: Preprocessing, read: Any, cfg: dict[str, Any]) -> list[str]:
+def _inexpressible(preprocessing: Preprocessing, read: Callable[[], Preprocessing]) -> list[str]:
     try:
-        return foreign_preprocessing.inexpressible(preprocessing, read(cfg))
+        return foreign_preprocessing.inexpressible(preprocessing, read())
     except ValueError as error:
         return [str(error)]
 
 
-def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> dict[str, Any]:
+def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> JsonObject:
     """The fields of transformers' config.json besides the network's shape."""
-    words: dict[str, Any] = {} if "," in dtype else {"dtype": dtype}
+    words: JsonObject = {} if "," in dtype else {"dtype": dtype}
     if card.task == "classification" and card.problem != "single_label":
         words["problem_type"] = huggingface.PROBLEMS[card.problem]
     if rows := card.config.num_labels:
@@ -91,7 +92,7 @@ def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> dict
     return words
 
 
-def write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: dict[str, Any]) -> list[Path]:
+def write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: dict[str, JsonObject]) -> list[Path]:
     """Write tensors and JSON files as a folder, and return the paths of all files."""
     with replacing_folder(out) as folder:
         for name, values in described.items():

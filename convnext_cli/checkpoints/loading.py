@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
@@ -336,7 +336,7 @@ def _fingerprint(card: Card, tensors: dict[str, Tensor], weights: Path, *, verif
     return card.replace(sha256=digest)
 
 
-def _cast(tensors: dict[str, Tensor], dtype: Any) -> dict[str, Tensor]:
+def _cast(tensors: dict[str, Tensor], dtype: torch.dtype | Literal["stored"] | None) -> dict[str, Tensor]:
     import torch
 
     if dtype == "stored":

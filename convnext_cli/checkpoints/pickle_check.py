@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import pickletools
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, TypeAlias
 
 MOST_BYTES = 1 << 25  # of a pickle; published checkpoints with an optimizer's state have less than 1 MB
 _MOST_STEPS = 1_000_000  # checkpoints of the largest network with an optimizer have 50,000
@@ -35,7 +35,7 @@ class _Tuple(NamedTuple):
         work: the number of values in it and in nested tuples, counted as often as they occur.
     """
 
-    items: tuple[Any, ...]
+    items: tuple[Value, ...]
     work: int
 
 
@@ -52,6 +52,7 @@ class _Other(NamedTuple):
 
 
 _ANY = _Other()
+Value: TypeAlias = _Tuple | _Other | int
 
 
 def check(stream: IO[bytes]) -> None:
@@ -69,12 +70,12 @@ def check(stream: IO[bytes]) -> None:
 
 class _State:
     def __init__(self) -> None:
-        self._stack: list[Any] = []
+        self._stack: list[Value] = []
         self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: dict[object, Value] = {}
         self._work = 0
 
-    def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+    def step(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
         name = opcode.name
         if name == "MARK":
             self._marks.append(len(self._stack))
@@ -89,12 +90,12 @@ class _State:
             self._stack.append(value)
         elif name == "REDUCE":
             arguments, function = [*self._pop(2)[::-1], _ANY, _ANY][:2]
-            self._stack.append(self._made(function, arguments))
+            self._stack.append(self._reduced(function, arguments))
         elif name == "BINPERSID":
             (key,) = self._pop(1) or [_ANY]
             self._stack.append(_storage(key))
         elif name == "GLOBAL":
-            self._stack.append(_Other(argument))
+            self._stack.append(_Other(str(argument)))
         elif isinstance(argument, int) and opcode.stack_after and not opcode.stack_before:
             self._stack.append(argument)
         else:
@@ -118,31 +119,31 @@ class _State:
         self._pop(len(before))
         self._stack.extend([_ANY] * len(opcode.stack_after))
 
-    def _pop(self, count: int) -> list[Any]:
+    def _pop(self, count: int) -> list[Value]:
         if count <= 0:
             return []
         values = self._stack[-count:]
         del self._stack[-count:]
         return values
 
-    def _pop_mark(self) -> list[Any]:
+    def _pop_mark(self) -> list[Value]:
         start = self._marks.pop() if self._marks else 0
         values = self._stack[start:]
         del self._stack[start:]
         return values
 
-    def _push_tuple(self, items: list[Any]) -> None:
+    def _push_tuple(self, items: list[Value]) -> None:
         work = 1 + sum(item.work if isinstance(item, _Tuple) else 1 for item in items)
         value = _Tuple(tuple(items), work)
         self._count(value)
         self._stack.append(value)
 
-    def _count(self, value: Any) -> None:
+    def _count(self, value: Value) -> None:
         self._work += value.work if isinstance(value, _Tuple) else 1
         if self._work > _MOST_WORK:
             raise CostlyError("its tuples are nested too often")
 
-    def _made(self, function: Any, arguments: Any) -> Any:
+    def _reduced(self, function: Value, arguments: Value) -> Value:
         name = function.what if isinstance(function, _Other) else ""
         items = arguments.items if isinstance(arguments, _Tuple) else ()
         if name in _MADE_OF_ANYTHING and any(isinstance(item, _Other) and item.what == "tensor" for item in items):
@@ -156,19 +157,20 @@ class _State:
         return _Other("tensor") if name.startswith("torch._utils ") else _ANY
 
 
-def _storage(key: Any) -> _Other:
+def _storage(key: Value) -> _Other:
     """The storage of a persistent id ("storage", its class, its key, its device, its number of values)."""
     items = key.items if isinstance(key, _Tuple) else ()
     numel = items[4] if len(items) > 4 and isinstance(items[4], int) else None
     return _Other("storage", numel)
 
 
-def _check_tensor(items: tuple[Any, ...]) -> None:
+def _check_tensor(items: tuple[Value, ...]) -> None:
     """Raise CostlyError for a tensor that has more values than its storage."""
     if len(items) < 3 or not isinstance(items[0], _Other) or not isinstance(items[2], _Tuple):
         return
-    shape, numel = items[2].items, items[0].numel
-    if not all(isinstance(edge, int) for edge in shape):
+    numel = items[0].numel
+    shape = tuple(edge for edge in items[2].items if isinstance(edge, int))
+    if len(shape) < len(items[2].items):
         return
     check_shape(shape)
     if numel is not None and math.prod(shape) > numel:

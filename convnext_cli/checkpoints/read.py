@@ -13,10 +13,10 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.base.files import read_json
@@ -64,7 +64,7 @@ class Contents:
         notes: for the user.
     """
 
-    state: dict[str, Any]
+    state: Mapping[str, object]
     metadata: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -180,16 +180,16 @@ def _read_shards(index: Path) -> Contents:
             f"{len(absent)} of the {len(files)} parts of {index.name} are missing: {', '.join(absent[:5])}",
             "download the missing parts into the same folder",
         )
-    joined = Contents({})
+    state, metadata = dict[str, object](), dict[str, str]()
     for name in files:
         part = _read_file(index.parent / name)
-        joined.state |= part.state
-        joined.metadata |= part.metadata
-    if lost := sorted(set(where) - set(joined.state)):
+        state |= part.state
+        metadata |= part.metadata
+    if lost := sorted(set(where) - set(state)):
         raise ModelError(
             f"the parts of {index.name} lack {len(lost)} tensors, such as {lost[0]}", "download them again"
         )
-    return joined
+    return Contents(state, metadata)
 
 
 def _read_file(path: Path) -> Contents:
@@ -278,7 +278,7 @@ def _is_utf_8(path: Path) -> bool:
     return True
 
 
-def _allowed() -> list[Any]:
+def _allowed() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
     """The objects that training scripts leave beside the weights: arguments, and numpy scalars such as the best score.
 
     A numpy scalar needs its maker, its dtype and the dtype's class; files pickled under numpy 1 name the maker
@@ -289,9 +289,8 @@ def _allowed() -> list[Any]:
     import numpy as np
     from numpy._core.multiarray import scalar
 
-    return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype] + [
-        type(np.dtype(kind)) for kind in _PLAIN
-    ]
+    kinds = (type(np.dtype(kind)) for kind in _PLAIN)
+    return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
 def _refusal(path: Path, error: Exception, zipped: bool) -> ModelError:

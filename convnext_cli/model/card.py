@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from convnext_cli import labels as label_sets
 from convnext_cli.base.errors import ModelError
-from convnext_cli.base.text import json_value, well_formed
+from convnext_cli.base.text import JsonObject, JsonValue, json_value, well_formed
 from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
@@ -50,7 +51,7 @@ class Export:
     made_with: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Export:
+    def from_dict(cls, values: JsonObject) -> Export:
         """From a card's JSON; unknown keys raise TypeError."""
         size = values.pop("size", None)
         return cls(size=None if size is None else (int(size[0]), int(size[1])), **values)
@@ -95,7 +96,7 @@ class Card:
     sha256: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float | None = None
-    training: dict[str, Any] = field(default_factory=dict)
+    training: JsonObject = field(default_factory=dict)
     export: Export | None = None
 
     def __post_init__(self) -> None:
@@ -145,9 +146,7 @@ class Card:
             return self.replace(labels=str(labels)).label_set()
         return label_sets.read(Path(labels), self.label_set())
 
-    def replace(self, **changes: Any) -> Card:
-        """A copy with other fields."""
-        return replace(self, **changes)
+    replace = dataclasses.replace  # a copy with other fields
 
     def to_json(self, *, whole: bool = False) -> str:
         """The card as JSON.
@@ -155,7 +154,7 @@ class Card:
         Args:
             whole: write out the names of a bundled label set, for programs that do not have it.
         """
-        values: dict[str, Any] = {
+        values = {
             key: value
             for key, value in vars(self).items()
             if key not in ("config", "preprocessing", "labels", "export") and value not in ("", None, {})
@@ -211,7 +210,7 @@ class Card:
             raise ModelError(f"the model's card is damaged: {error}", _FETCH) from error
 
 
-def _label_set(values: Any) -> str | LabelSet | None:
+def _label_set(values: JsonValue) -> str | LabelSet | None:
     """The labels of a card's JSON.
 
     Raises:
@@ -237,5 +236,5 @@ def _label_set(values: Any) -> str | LabelSet | None:
     return label_set
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

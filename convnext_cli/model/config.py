@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from convnext_cli.base.text import JsonObject
+
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
 Stem = Literal["patch", "overlap", "overlap_act"]
 Norm = Literal["layer", "rms", "simple"]
@@ -165,18 +167,16 @@ class ConvNextConfig:
         stem = 4 if self.stem != "patch" else self.patch_size
         return int(stem * 2 ** (len(self.depths) - 1 + self.stem_downsample))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain JSON values; the inverse of ``from_dict``."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ConvNextConfig:
+    def from_dict(cls, values: JsonObject) -> ConvNextConfig:
         """A config from a card's JSON; unknown keys raise TypeError."""
         return cls(**values)
 
-    def replace(self, **changes: Any) -> ConvNextConfig:
-        """A copy with other fields."""
-        return dataclasses.replace(self, **changes)
+    replace = dataclasses.replace  # a copy with other fields
 
     def shapes(self) -> Shapes:
         """Every parameter's canonical name (the official repository's) and shape."""
@@ -190,7 +190,9 @@ class ConvNextConfig:
             if bias:
                 yield f"{name}.bias", shape[:1]
 
-        def downsample(name: str, norm: int, conv: int, before: int, after: int) -> Iterator[Any]:
+        def downsample(
+            name: str, norm: int, conv: int, before: int, after: int
+        ) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield from layer(f"{name}.{norm}", before, bias=self.norm_bias)
             yield from layer(f"{name}.{conv}", after, before, 2, 2, bias=self.conv_bias)
 
@@ -267,9 +269,9 @@ def _real(name: str, value: object, above: float | None = None) -> None:
         raise ValueError(f"{name} must be above {above}, not {value!r}")
 
 
-def _v1(depths: tuple[int, ...], width: int, **more: Any) -> ConvNextConfig:
+def _v1(depths: tuple[int, ...], width: int, **fields: Any) -> ConvNextConfig:
     dims = tuple(width * 2**i for i in range(4))
-    return ConvNextConfig(hidden_sizes=dims, depths=depths, layer_norm_eps=more.pop("eps", 1e-6), **more)
+    return ConvNextConfig(hidden_sizes=dims, depths=depths, **{"layer_norm_eps": 1e-6} | fields)
 
 
 def _v2(depths: tuple[int, ...], width: int) -> ConvNextConfig:
@@ -323,7 +325,7 @@ VARIANTS: dict[str, ConvNextConfig] = {
     "convnext_large": _v1(_B, 192),
     "convnext_large_mlp": _v1(_B, 192, head_hidden_size=1536),
     "convnext_xlarge": _v1(_B, 256),
-    "convnext_xxlarge": _v1((3, 4, 30, 3), 384, eps=1e-5, norm_eps=1e-5),
+    "convnext_xxlarge": _v1((3, 4, 30, 3), 384, layer_norm_eps=1e-5, norm_eps=1e-5),
     "test_convnext": _test((1, 2, 4, 2), (24, 32, 48, 64), "gelu_tanh"),
     "test_convnext2": _test((1, 1, 1, 1), (32, 64, 96, 128), "gelu_tanh"),
     "test_convnext3": _test((1, 1, 1, 1), (32, 64, 96, 128), "silu", (7, 5, 5, 3)),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TypeAlias, overload
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +20,25 @@ from torch import Tensor, nn
 
 from convnext_cli.model.config import ConvNextConfig
 
+Field: TypeAlias = Tensor | tuple[Tensor, ...]
 
-class _Output(Mapping[Any, Any]):
+
+class _Output(Mapping[str, Field]):
     """Fields by attribute, name and position, like the outputs of transformers: fields that are None do not count."""
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, Field]:
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def to_tuple(self) -> tuple[Any, ...]:
+    def to_tuple(self) -> tuple[Field, ...]:
         return tuple(self._fields().values())
 
-    def __getitem__(self, key: str | int | slice) -> Any:
+    @overload
+    def __getitem__(self, key: str | int) -> Field: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Field, ...]: ...
+
+    def __getitem__(self, key: str | int | slice) -> Field | tuple[Field, ...]:
         return self._fields()[key] if isinstance(key, str) else self.to_tuple()[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -257,7 +265,9 @@ class ConvNextModel(nn.Module):
         x = x.mean((-2, -1))
         return self.norm(x) if self.config.head_norm == "after_pool" else x
 
-    def forward(self, pixel_values: Tensor, *, output_hidden_states: bool = False, return_dict: bool = True) -> Any:
+    def forward(
+        self, pixel_values: Tensor, *, output_hidden_states: bool = False, return_dict: bool = True
+    ) -> _Output | tuple[Field, ...]:
         """Run the body.
 
         Args:
@@ -265,12 +275,15 @@ class ConvNextModel(nn.Module):
             output_hidden_states: whether the output has the hidden states.
             return_dict: False returns the fields of the output as a plain tuple.
         """
+        output = self._run_body(pixel_values, output_hidden_states)
+        return output if return_dict else output.to_tuple()
+
+    def _run_body(self, pixel_values: Tensor, output_hidden_states: bool) -> ConvNextOutput:
         states, x = [], pixel_values
         for x in self.hidden_states(pixel_values):
             if output_hidden_states:
                 states.append(x)
-        output = ConvNextOutput(x, self.pool(x), tuple(states) if output_hidden_states else None)
-        return output if return_dict else output.to_tuple()
+        return ConvNextOutput(x, self.pool(x), tuple(states) if output_hidden_states else None)
 
 
 class ConvNextForImageClassification(ConvNextModel):
@@ -298,14 +311,14 @@ class ConvNextForImageClassification(ConvNextModel):
         *,
         output_hidden_states: bool = False,
         return_dict: bool = True,
-    ) -> Any:
+    ) -> _Output | tuple[Field, ...]:
         """Classify.
 
         Args:
             pixel_values, output_hidden_states, return_dict: as for the body.
             labels: as for ``loss_of``, which uses the config's ``problem_type`` if it has one.
         """
-        body: ConvNextOutput = super().forward(pixel_values, output_hidden_states=output_hidden_states)
+        body = self._run_body(pixel_values, output_hidden_states)
         logits = self.classify(body.pooler_output)
         loss = None
         if labels is not None:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.base.text import JsonObject, JsonValue
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_MEAN, INCEPTION_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
+Edges = tuple[int, int]  # (height, width) in pixels
+Choice = TypeVar("Choice", bound=str | bool)
 Fit = Literal["shortest", "squash", "longest"]  # into a square
 Resize = Literal["shortest", "squash", "longest", "none"]
+_FITS: tuple[Fit, ...] = get_args(Fit)
 # In the order of Pillow's numbers, which transformers' files use.
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
@@ -90,12 +94,12 @@ class Preprocessing:
         _one_of("fill", self.fill, ("mean", "black"))
         _one_of("float_resize", self.float_resize, (True, False))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain JSON values; the inverse of ``from_dict``."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+    def from_dict(cls, values: JsonObject) -> Preprocessing:
         """Preprocessing from a card's JSON; unknown keys raise TypeError."""
         return cls(**values)
 
@@ -173,7 +177,7 @@ class Preprocessing:
         return cls(resize_to=(edge, edge), interpolation="bilinear")
 
     @classmethod
-    def from_timm(cls, cfg: dict[str, Any]) -> Preprocessing:
+    def from_timm(cls, cfg: JsonObject) -> Preprocessing:
         """The preprocessing of a ``pretrained_cfg`` (timm's config.json). Missing and null fields have timm's defaults.
 
         Raises:
@@ -196,7 +200,7 @@ class Preprocessing:
         )
 
     @classmethod
-    def from_open_clip(cls, image_size: int | list[int], cfg: dict[str, Any] | None = None) -> Preprocessing:
+    def from_open_clip(cls, image_size: int | list[int], cfg: JsonObject | None = None) -> Preprocessing:
         """The preprocessing of an OpenCLIP tower, which cuts only what exceeds the square.
 
         Args:
@@ -211,7 +215,7 @@ class Preprocessing:
         return cls(
             size=size,
             resize_to=size,
-            resize=fields.one_of("resize_mode", ("shortest", "squash", "longest")) or "shortest",  # type: ignore[arg-type]
+            resize=fields.one_of("resize_mode", _FITS) or "shortest",
             interpolation=fields.interpolation("interpolation") or "bicubic",
             fill="black",
             mean=fields.channels("mean") or CLIP_MEAN,
@@ -219,7 +223,7 @@ class Preprocessing:
         )
 
     @classmethod
-    def from_huggingface(cls, cfg: dict[str, Any], image_size: int | None = None) -> Preprocessing:
+    def from_huggingface(cls, cfg: JsonObject, image_size: int | None = None) -> Preprocessing:
         """The preprocessing of a preprocessor_config.json of transformers 4.17 or newer; see docs/preprocessing.md.
 
         Args:
@@ -237,41 +241,44 @@ class Preprocessing:
         scale = fields.number("rescale_factor", positive=True) or 1 / 255
         normalized = fields.switch("do_normalize")
         default = image_size if image_size is not None else SQUASH_FROM if newer and not dino else 224
+        resize, size, resize_to = _huggingface_shape(kind, default, fields)
         return cls(
+            size=size,
+            resize_to=resize_to,
+            resize=resize,
             interpolation=fields.interpolation("resample") or ("bilinear" if dino else "bicubic"),
             crop_offset="floor",
             float_resize=dino,
             rescale=scale if fields.switch("do_rescale") else 1.0,
             mean=mean if normalized else (0.0,) * 3,
             std=std if normalized else (1.0,) * 3,
-            **_huggingface_shape(kind, default, fields),
         )
 
 
-def _huggingface_shape(kind: str, default: int, fields: _Fields) -> dict[str, Any]:
-    """The fields resize, size and resize_to. ``kind`` is the class that wrote the file; "" if unknown."""
+def _huggingface_shape(kind: str, default: int, fields: _Fields) -> tuple[Resize, Edges, Edges]:
+    """Resize, size and resize_to. ``kind`` is the class that wrote the file; "" if unknown."""
     crop_pct = fields.share("crop_pct") or 224 / 256
     crop = fields.size("crop_size") if fields.switch("do_center_crop", default=False) else None
     edges = fields.size("size") or _edges("image_size", default)
     size = fields.values.get("size")
     if not fields.switch("do_resize"):
-        return {"resize": "none", "size": edges, "resize_to": edges}
+        return "none", edges, edges
     if isinstance(size, dict) and "shortest_edge" not in size:  # height and width: a plain warp
-        return {"resize": "squash", "size": crop or edges, "resize_to": edges}
+        return "squash", crop or edges, edges
     if kind and not kind.startswith("ConvNext"):  # another family's processor: an integer is a square, an edge an edge
         if isinstance(size, dict) or crop:
-            return {"resize": "shortest", "size": crop or edges, "resize_to": edges}
-        return {"resize": "squash", "size": edges, "resize_to": edges}
+            return "shortest", crop or edges, edges
+        return "squash", edges, edges
     if edges[0] >= SQUASH_FROM:
-        return {"resize": "squash", "size": crop or edges, "resize_to": edges}
+        return "squash", crop or edges, edges
     to = int(edges[0] / crop_pct)
-    return {"resize": "shortest", "size": crop or edges, "resize_to": (to, to)}
+    return "shortest", crop or edges, (to, to)
 
 
 class _Fields:
     """The fields of a library's file, each checked when it is read; None where it is missing or null."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: JsonObject) -> None:
         self.values = values
 
     def size(self, name: str) -> tuple[int, int] | None:
@@ -298,18 +305,18 @@ class _Fields:
         value = self.values.get(name)
         return None if value is None or value == "random" else _interpolation(name, value)
 
-    def one_of(self, name: str, choices: Iterable[str]) -> str | None:
+    def one_of(self, name: str, choices: Iterable[Choice]) -> Choice | None:
         value = self.values.get(name)
-        return None if value is None else str(_one_of(name, value, tuple(choices)))
+        return None if value is None else _one_of(name, value, tuple(choices))
 
     def switch(self, name: str, *, default: bool = True) -> bool:
         value = self.values.get(name)
-        return default if value is None else bool(_one_of(name, value, (True, False)))
+        return default if value is None else _one_of(name, value, (True, False))
 
 
-def _edges(name: str, size: Any, most: int = MOST) -> tuple[int, int]:
+def _edges(name: str, size: JsonValue, most: int = MOST) -> tuple[int, int]:
     """(height, width) from 224, [3, 224, 224], [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
-    edges: tuple[Any, ...]
+    edges: tuple[JsonValue, ...]
     if isinstance(size, dict):
         edge = size.get("shortest_edge")
         edges = (edge, edge) if edge is not None else (size.get("height"), size.get("width"))
@@ -331,7 +338,7 @@ def _before_crop(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
     return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
 
 
-def _number(name: str, value: Any, *, positive: bool = False) -> float:
+def _number(name: str, value: JsonValue, *, positive: bool = False) -> float:
     value = value.item() if hasattr(value, "item") else value
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number, not {value!r}")
@@ -340,7 +347,7 @@ def _number(name: str, value: Any, *, positive: bool = False) -> float:
     return float(value)
 
 
-def _channels(name: str, value: Any, *, positive: bool = False) -> tuple[float, ...]:
+def _channels(name: str, value: JsonValue, *, positive: bool = False) -> tuple[float, ...]:
     """Three numbers, from three or from one; lists, tuples and arrays."""
     value = value.tolist() if hasattr(value, "tolist") else value
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
@@ -353,15 +360,14 @@ def _channels(name: str, value: Any, *, positive: bool = False) -> tuple[float, 
     return numbers
 
 
-def _interpolation(name: str, value: Any) -> Interpolation:
+def _interpolation(name: str, value: JsonValue) -> Interpolation:
     """From a name or Pillow's number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(INTERPOLATIONS):
         return INTERPOLATIONS[value]
-    interpolation: Interpolation = _one_of(name, value, INTERPOLATIONS)
-    return interpolation
+    return _one_of(name, value, INTERPOLATIONS)
 
 
-def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+def _one_of(name: str, value: JsonValue, choices: Sequence[Choice]) -> Choice:
     if not isinstance(value, str | bool) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
-    return value
+    return choices[choices.index(value)]

@@ -13,24 +13,22 @@ import os
 import shutil
 import socket
 import ssl
-import time
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from convnext_cli.base.errors import NetworkError, OutputError
+from convnext_cli.base.retry import Patience
 from convnext_cli.storage.addresses import scrub
 from convnext_cli.zoo import http_client, record
 from convnext_cli.zoo.http_client import BadAnswerError, open_url
 
-RETRIES = 3
-PAUSE = 1.0  # seconds before the first retry; doubled before each further one
+T = TypeVar("T")
 CHUNK = 1 << 18
-PROGRESS = 30_000  # bytes that a try must bring in order not to count as failed
 _MISTRUST = "run the same command again; if that does not help, check the mirror or proxy that you use"
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -236,49 +234,62 @@ def _total(remote: Remote, headers: Message, done: int) -> int | None:
     return total if remote.size is None else remote.size
 
 
-def _retry(url: str, attempt: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
-    """Retry after a cut, a timeout or a busy server. Tries that make progress do not count.
+def _is_passing(error: Exception) -> bool:
+    """Whether a retry may succeed: after a cut, a timeout or a busy server."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in (408, 425, 429) or error.code >= 500
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, ssl.SSLCertVerificationError):
+        return False
+    return isinstance(error, _Cut | http.client.HTTPException | OSError) and not isinstance(error, BadAnswerError)
+
+
+patience = Patience(_is_passing, tries=4, first=2.0, enough=30_000)  # bytes
+
+
+def _retry(url: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+    """The result of ``attempt``, after retries where they may help.
 
     Raises:
         Absent: the server does not have the file.
         NetworkError: any other failure.
     """
-    shown = scrub(url)
-    failures, furthest = 0, progress()
-    while True:
-        try:
-            return attempt()
-        except BadAnswerError as error:
-            raise NetworkError(f"cannot fetch {shown}: {scrub(str(error))}", _MISTRUST) from error
-        except urllib.error.HTTPError as error:
-            if error.code not in (408, 425, 429) and error.code < 500:
-                raise Absent(url, error.code, error.headers.get("X-Error-Code") or "") from error
-            reason = f"the server answers {error.code} {error.reason}"
-            cause: Exception = error
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, ssl.SSLCertVerificationError):
-                raise NetworkError(
-                    f"the certificate of {urlsplit(shown).netloc} cannot be verified: {error.reason.verify_message}",
-                    "behind a company proxy, name its certificates: SSL_CERT_FILE=/path/to/bundle.pem",
-                ) from error
-            if isinstance(error.reason, socket.gaierror):
-                reason = f"the host name {urlsplit(url).hostname} cannot be resolved"
-            else:
-                reason = str(getattr(error.reason, "strerror", None) or error.reason)
-            cause = error
-        except (_Cut, http.client.HTTPException, OSError) as error:
-            cut = isinstance(error, http.client.IncompleteRead)
-            reason, cause = "the connection was cut" if cut else str(error) or type(error).__name__, error
-        got = progress()
-        # without this, a server that sends a few bytes at each try would be asked for ever
-        failures = 0 if got - furthest >= PROGRESS else failures + 1
-        furthest = max(furthest, got)
-        if failures > RETRIES:
-            raise NetworkError(
-                f"cannot fetch {shown}: {scrub(reason)}",
-                "run the same command again to resume; set HTTPS_PROXY for a proxy, or HF_ENDPOINT for a mirror",
-            ) from cause
-        time.sleep(PAUSE * 2 ** max(failures - 1, 0))
+    try:
+        return patience(attempt, progress)
+    except BadAnswerError as error:
+        raise NetworkError(f"cannot fetch {scrub(url)}: {scrub(str(error))}", _MISTRUST) from error
+    except urllib.error.HTTPError as error:
+        if not _is_passing(error):
+            raise Absent(url, error.code, error.headers.get("X-Error-Code") or "") from error
+        raise _gone(url, f"the server answers {error.code} {error.reason}") from error
+    except (_Cut, http.client.HTTPException, OSError) as error:
+        raise _gone(url, _reason(url, error)) from error
+
+
+def _gone(url: str, reason: str) -> NetworkError:
+    return NetworkError(
+        f"cannot fetch {scrub(url)}: {scrub(reason)}",
+        "run the same command again to resume; set HTTPS_PROXY for a proxy, or HF_ENDPOINT for a mirror",
+    )
+
+
+def _reason(url: str, error: Exception) -> str:
+    """Why a connection failed, in words.
+
+    Raises:
+        NetworkError: the server's certificate cannot be verified.
+    """
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection was cut"
+    if not isinstance(error, urllib.error.URLError):
+        return str(error) or type(error).__name__
+    if isinstance(error.reason, ssl.SSLCertVerificationError):
+        raise NetworkError(
+            f"the certificate of {urlsplit(scrub(url)).netloc} cannot be verified: {error.reason.verify_message}",
+            "behind a company proxy, name its certificates: SSL_CERT_FILE=/path/to/bundle.pem",
+        ) from error
+    if isinstance(error.reason, socket.gaierror):
+        return f"the host name {urlsplit(url).hostname} cannot be resolved"
+    return str(getattr(error.reason, "strerror", None) or error.reason)
 
 
 def _sha256_if_present(remote: Remote, target: Path) -> str | None:

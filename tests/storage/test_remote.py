@@ -9,6 +9,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ from convnext_cli.photos.decode import read_file
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.storage import addresses, failures, filesystems, listing, reading
-from convnext_cli.storage.retry import Patience
+from convnext_cli.storage.retry import patience
 from tests.helpers.command import Run
 from tests.helpers.containers import parquet_of, tar_of
 from tests.helpers.paths import SAMPLES
@@ -638,7 +639,7 @@ class Refused(OSError):
 
 def test_patience_has_growing_pauses_and_an_end() -> None:
     pauses: list[float] = []
-    wait = Patience(tries=5, first=1, longest=3, sleep=pauses.append, draw=lambda: 1.0)
+    wait = replace(patience, tries=5, first=1, longest=3, sleep=pauses.append, draw=lambda: 1.0)
     answers = iter([Refused(503), Refused(429), TimeoutError(), ConnectionResetError(), "there"])
 
     def work() -> object:
@@ -654,8 +655,21 @@ def test_patience_has_growing_pauses_and_an_end() -> None:
     with pytest.raises(Refused):
         wait(work)
     assert len(pauses) == 4
-    halves = Patience(first=1, draw=lambda: 0.0)
+    halves = replace(patience, first=1, draw=lambda: 0.0)
     assert halves.pause(0) == 0.5
+
+
+def test_progress_does_not_count_as_a_failure() -> None:
+    pauses: list[float] = []
+    wait = replace(patience, tries=3, first=1, enough=10, sleep=pauses.append, draw=lambda: 1.0)
+    reached = iter([0, 10, 19, 29, 30, 39, 38])
+
+    def work() -> object:
+        raise Refused(503)
+
+    with pytest.raises(Refused):
+        wait(work, lambda: next(reached))
+    assert pauses == [1, 1, 1, 1, 2], "two of six calls brought enough: the first and the third"
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(), PermissionError(), Refused(403), Refused(404), ValueError("x")])
@@ -667,7 +681,7 @@ def test_what_would_fail_again_is_not_tried_again(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        Patience(sleep=lambda _: None)(work)
+        replace(patience, sleep=lambda _: None)(work)
     assert len(tried) == 1
 
 
@@ -706,7 +720,7 @@ def test_a_listing_that_breaks_off_ends_the_command(
         return real(path, **more)
 
     monkeypatch.setattr(type(memory), "ls", ls)
-    monkeypatch.setattr("convnext_cli.storage.retry.patience", Patience(sleep=lambda _: None))
+    monkeypatch.setattr("convnext_cli.storage.retry.patience", replace(patience, sleep=lambda _: None))
     done = convnext(*command)
     assert done.status == NetworkError.exit_status
     assert target.read_bytes() == before

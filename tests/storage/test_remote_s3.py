@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sqlite3
@@ -39,8 +40,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made between tries, none of which takes time."""
     made: list[float] = []
     for name in ("patience", "first_contact"):
-        tries = getattr(retry, name).tries
-        monkeypatch.setattr(retry, name, retry.Patience(tries=tries, sleep=made.append, draw=lambda: 1.0))
+        patience = dataclasses.replace(getattr(retry, name), sleep=made.append, draw=lambda: 1.0)
+        monkeypatch.setattr(retry, name, patience)
     return made
 
 

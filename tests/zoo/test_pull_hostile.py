@@ -31,7 +31,7 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
     for name in os.environ:
         if name.lower().endswith("_proxy") or name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    monkeypatch.setattr(fetch, "patience", dataclasses.replace(fetch.patience, first=0.0))
     with RawServer() as started:
         monkeypatch.setenv("HF_ENDPOINT", started.url)
         yield started
@@ -251,7 +251,7 @@ def test_headers_without_end(server: RawServer) -> None:
 
 def test_a_server_that_gives_a_few_bytes_at_each_try_is_given_up(server: RawServer) -> None:
     assert "cut after" in refused(server, hub(few_bytes_each_time))
-    assert len(server.gets) == 1 + fetch.RETRIES
+    assert len(server.gets) == fetch.patience.tries
 
 
 def drip_headers(request: Request) -> Iterator[bytes]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.checkpoints.layouts.layout import Layout, Pair
 from convnext_cli.model.card import Problem
 from convnext_cli.model.config import ConvNextConfig
@@ -54,7 +54,7 @@ PROBLEMS: dict[Problem, str] = {
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "silu": "silu", "relu": "relu"}
 
 
-def describe(config: ConvNextConfig) -> tuple[Layout, dict[str, Any]] | None:
+def describe(config: ConvNextConfig) -> tuple[Layout, JsonObject] | None:
     """The layout and the config.json of a network in transformers; None when it has no such network.
 
     A network without a classifier becomes a ConvNextModel, whose names have no prefix.

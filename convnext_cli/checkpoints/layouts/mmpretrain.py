@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from convnext_cli.checkpoints.layouts.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BLOCK = "stages.{i}.{j}."
 MMPRETRAIN = Layout(
@@ -25,7 +29,7 @@ MMPRETRAIN = Layout(
 )
 
 
-def wrap(state: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+def wrap(state: Mapping[str, Tensor], names: list[str] | None) -> dict[str, object]:
     """The checkpoint that mmpretrain's ``get_model(config, pretrained=FILE)`` opens.
 
     Args:
@@ -35,7 +39,7 @@ def wrap(state: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
     return {"meta": {} if names is None else {"dataset_meta": {"classes": names}}, "state_dict": state}
 
 
-def classes(checkpoint: dict[str, Any]) -> list[str] | None:
+def classes(checkpoint: Mapping[str, object]) -> list[str] | None:
     """The names of the classes in a checkpoint of mmpretrain 1.x, or of mmcls 0.x before it; None if there are none."""
     meta = checkpoint.get("meta")
     if not isinstance(meta, dict):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.checkpoints.infer_config import architecture_of
 from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.layouts.timm_trunk import CONV_MLP_SHAPES, FLAT_NAMES, NAMES, SHAPES
@@ -21,12 +21,12 @@ _NORM_FIRST = ("norm_pre", "norm")
 
 TIMM = Layout("timm", pairs=(*NAMES, *_HEAD, _NORM_FIRST, *FLAT_NAMES), shapes=SHAPES)
 
-_095: dict[str, Any] = {"crop_pct": 0.95}
-_HALF: dict[str, Any] = {"mean": INCEPTION_MEAN, "std": INCEPTION_STD}
-_CLIP: dict[str, Any] = {"crop_pct": 1.0, "mean": CLIP_MEAN, "std": CLIP_STD}
+_095: JsonObject = {"crop_pct": 0.95}
+_HALF: JsonObject = {"mean": INCEPTION_MEAN, "std": INCEPTION_STD}
+_CLIP: JsonObject = {"crop_pct": 1.0, "mean": CLIP_MEAN, "std": CLIP_STD}
 # The pretrained_cfg of timm's default weights of each architecture, where it is not 224 pixels, crop_pct 0.875,
 # bicubic and ImageNet's mean: what timm's resolve_data_config answers for a network without a tag.
-_USUAL: dict[str, dict[str, Any]] = {
+_USUAL: dict[str, JsonObject] = {
     "convnext_zepto_rms": _HALF,
     "convnext_zepto_rms_ols": {**_HALF, "crop_pct": 0.9},
     "convnext_pico_ols": _095,
@@ -78,7 +78,7 @@ def stem_type(config: ConvNextConfig) -> str | None:
     return "overlap_tiered" if config.stem == "overlap" and config.stem_width == tiered else None
 
 
-def model_of(config: ConvNextConfig) -> tuple[str, dict[str, Any], Layout]:
+def model_of(config: ConvNextConfig) -> tuple[str, JsonObject, Layout]:
     """timm's architecture that is most like a network, the arguments that make it this one, and the layout to write.
 
     The number of channels and of classes is not an argument, but part of ``pretrained_cfg``.
@@ -89,7 +89,7 @@ def model_of(config: ConvNextConfig) -> tuple[str, dict[str, Any], Layout]:
     return architecture, arguments, written(config, conv_mlp=architecture in _CONV_MLP)
 
 
-def _arguments(config: ConvNextConfig) -> dict[str, Any]:
+def _arguments(config: ConvNextConfig) -> JsonObject:
     """Of the constructor of timm's class."""
     return {
         "depths": list(config.depths),
@@ -108,7 +108,7 @@ def _arguments(config: ConvNextConfig) -> dict[str, Any]:
     }
 
 
-def describe(card: Card, preprocessing: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+def describe(card: Card, preprocessing: JsonObject, names: list[str] | None) -> JsonObject:
     """The config.json of a folder that ``timm.create_model("local-dir:FOLDER", pretrained=True)`` opens.
 
     Args:
@@ -118,7 +118,7 @@ def describe(card: Card, preprocessing: dict[str, Any], names: list[str] | None)
     """
     config = card.config
     architecture, arguments, _ = model_of(config)
-    labels: dict[str, Any] = {}
+    labels: JsonObject = {}
     if names is not None:
         ids, lemmas = card.label_set().ids, card.label_set().lemmas
         label_names = list(ids) if all(ids) and len(set(ids)) == len(ids) else names
