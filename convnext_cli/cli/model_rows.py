@@ -39,9 +39,10 @@ def mark_recommended(rows: list[dict[str, Any]]) -> None:
 
     Nothing is recommended in a list of one.
     """
-    from convnext_cli.zoo.recommendation import recommended
+    from convnext_cli.zoo.recommendation import Candidate, recommended
 
-    kinds = {name: kind for kind, name in recommended(rows).items()} if len(rows) > 1 else {}
+    candidates = [Candidate(*(row[name] for name in Candidate._fields)) for row in rows]
+    kinds = {name: kind for kind, name in recommended(candidates).items()} if len(rows) > 1 else {}
     for row in rows:
         row["recommended"] = kinds.get(row["name"])
 

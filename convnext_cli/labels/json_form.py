@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.base.text import JsonObject, JsonValue
 from convnext_cli.labels import bundled
 from convnext_cli.labels.label_set import LabelSet
 
@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(r"LABEL_\d+")
 _HOLED_SIZE, _HOLED_LAST = 21841, 21842
 
 
-def from_id2label(mapping: Mapping[Any, Any]) -> LabelSet | None:
+def from_id2label(mapping: Mapping[JsonValue, JsonValue]) -> LabelSet | None:
     """The label set of an ``id2label``; None if it has no real names (``LABEL_0`` …).
 
     If the names are those of a bundled set, its WordNet ids and definitions are added.
@@ -45,7 +45,7 @@ def from_id2label(mapping: Mapping[Any, Any]) -> LabelSet | None:
     return bundled.recognise("id2label", names) or LabelSet.from_names("id2label", names)
 
 
-def to_dict(labels: LabelSet, *, full: bool = False) -> dict[str, Any]:
+def to_dict(labels: LabelSet, *, full: bool = False) -> JsonObject:
     """Plain JSON values, the inverse of ``from_dict``.
 
     Args:
@@ -65,7 +65,7 @@ def to_dict(labels: LabelSet, *, full: bool = False) -> dict[str, Any]:
     }
 
 
-def from_dict(values: dict[str, Any]) -> LabelSet:
+def from_dict(values: JsonObject) -> LabelSet:
     """A set from a card's JSON.
 
     Raises:

@@ -15,9 +15,9 @@ import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.base.text import JsonObject, JsonValue
 from convnext_cli.labels import bundled
 from convnext_cli.labels.bundled import is_id
 from convnext_cli.labels.json_form import in_order
@@ -86,7 +86,7 @@ def _from_json(path: Path, text: str) -> list[str] | list[Pair]:
     import ast
     import json
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
         twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
         if twice:
             raise ModelError(f"{path}: the class {_shown(twice[0])} occurs twice", "name each class once")
@@ -124,7 +124,7 @@ def _inverted(path: Path, label2id: dict[str, int]) -> dict[str, str]:
     return {str(number): name for name, number in label2id.items()}
 
 
-def _name(path: Path, where: str, value: Any) -> str:
+def _name(path: Path, where: str, value: JsonValue) -> str:
     if isinstance(value, list) and len(value) == 2 and is_id(str(value[0])):
         value = value[1]  # {"0": ["n01440764", "tench"]}, as Keras has it
     if value is None or value is False:
@@ -134,7 +134,7 @@ def _name(path: Path, where: str, value: Any) -> str:
     raise ModelError(f"{path}, {where}: {_shown(value)} is not a name", "write names as strings")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """The beginning of a value from a file, for messages."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from convnext_cli.storage.addresses import check, is_url, links, plain, scheme
 from convnext_cli.storage.failures import command_error, missing_library
@@ -86,7 +86,7 @@ def _file_system(name: str, archive: str) -> AbstractFileSystem:
     if is_url(plain(archive)):
         first, *outer = links(archive)
         around = _file_system(scheme(first), "::".join(outer))
-        file: Any = opened(around, str(around._strip_protocol(first)))
+        file: IO[bytes] = opened(around, str(around._strip_protocol(first)))
     else:
         file = Path(plain(archive)).open("rb")  # noqa: SIM115 - the file system keeps it open
     fs = fsspec.filesystem(name, fo=file, skip_instance_cache=True)
@@ -94,9 +94,9 @@ def _file_system(name: str, archive: str) -> AbstractFileSystem:
     return fs
 
 
-def _options(name: str) -> dict[str, Any]:
+def _options(name: str) -> dict[str, object]:
     """Options that open a file system: without a cache of listings, which would hold a whole bucket."""
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    options: dict[str, object] = {"use_listings_cache": False, "skip_instance_cache": True}
     if name in ("s3", "s3a"):
         import fsspec.config
 

@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from convnext_cli.storage import retry
 from convnext_cli.storage.filesystems import READERS, Place
 
+Info: TypeAlias = dict[str, Any]  # how a file system of fsspec describes an object; each in its own words
 T = TypeVar("T")
 R = TypeVar("R")
 _MAGIC = re.compile(r"[*?[]")
@@ -77,7 +78,7 @@ def below(place: Place, *, prefix: str = "", deep: bool = True) -> Iterator[Item
 
 def _pages_of_s3(place: Place, prefix: str, deep: bool) -> Iterator[Item]:
     bucket, _, key = place.path.partition("/")
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": (f"{key}/" if key else "") + prefix}
+    request: dict[str, str] = {"Bucket": bucket, "Prefix": (f"{key}/" if key else "") + prefix}
     if not deep:
         request["Delimiter"] = "/"
     while True:
@@ -93,7 +94,7 @@ def _pages_of_s3(place: Place, prefix: str, deep: bool) -> Iterator[Item]:
 def _walk(place: Place, prefix: str, deep: bool) -> Iterator[Item]:
     """Walk depth first, by name."""
 
-    def entries(path: str) -> list[dict[str, Any]]:
+    def entries(path: str) -> list[Info]:
         infos = retry.patience(partial(place.fs.ls, path, detail=True))
         return sorted(infos, key=lambda info: str(info["name"]).rstrip("/"))
 
@@ -176,7 +177,7 @@ def _part(part: str) -> str:
     return expression
 
 
-def seen(info: dict[str, Any]) -> Seen:
+def seen(info: Info) -> Seen:
     """The state of an object, from the file system's description."""
     size = info.get("size")
     tag = next((str(info[name]) for name in _TAGS if info.get(name)), None)
@@ -184,7 +185,7 @@ def seen(info: dict[str, Any]) -> Seen:
     return Seen(None if size is None else int(size), when, tag)
 
 
-def _nanoseconds(when: Any) -> int | None:
+def _nanoseconds(when: object) -> int | None:
     if isinstance(when, str):
         try:
             when = datetime.fromisoformat(when)

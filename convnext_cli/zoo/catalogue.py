@@ -8,8 +8,9 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
 from convnext_cli.model.preprocessing import (
     CLIP_MEAN,
@@ -122,7 +123,7 @@ def entries() -> tuple[Entry, ...]:
     return tuple(rows)
 
 
-def _entry(architecture: str, tag: str, row: dict[str, Any], plain: bool, zoo: dict[str, Any]) -> Entry:
+def _entry(architecture: str, tag: str, row: JsonObject, plain: bool, zoo: JsonObject) -> Entry:
     name = f"{architecture}.{tag}"
     width = row.get("embedding")
     labels: str | None = None if width is not None else row.get("labels", zoo["defaults"]["labels"])
@@ -164,7 +165,7 @@ def _short_names(architecture: str) -> list[str]:
     return [architecture, size] if family == "convnext" else [architecture]
 
 
-def _preprocessing(row: dict[str, Any], norm: str) -> Preprocessing:
+def _preprocessing(row: JsonObject, norm: str) -> Preprocessing:
     edge, to, squash, bilinear = _view(row["input"])
     test: tuple[int, int] | None = None
     # A test size that scores worse is ignored: convnext_tiny.fb_in22k_ft_in1k loses four points at 288.
@@ -191,7 +192,7 @@ def _view(text: str) -> tuple[int, int, bool, bool]:
     return int(edge), math.floor(int(edge) / to) if to <= 1 else int(to), "squash" in words, "bilinear" in words
 
 
-def _metrics(row: dict[str, Any]) -> dict[str, float]:
+def _metrics(row: JsonObject) -> dict[str, float]:
     named = dict(zip((TOP1, TOP5), row.get("top", ()), strict=False))
     if "test" in row:
         size = _view(row["test"])[0]

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.message import Message
-from typing import Any, cast
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from convnext_cli import __version__
@@ -77,8 +77,10 @@ class _WatchedSocket(io.RawIOBase):
 class Response(http.client.HTTPResponse):
     """A response whose bytes are limited and timed."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
         self.fp.close()
         self._watched = _WatchedSocket(sock.makefile("rb", buffering=0))
         self.fp = io.BufferedReader(self._watched)
@@ -118,7 +120,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.stay = stay
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if self.stay and old.netloc != new.netloc:

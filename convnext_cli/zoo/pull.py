@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from convnext_cli import zoo
@@ -142,7 +141,7 @@ def _publisher(entry: Entry) -> fetch.Remote:
     return dataclasses.replace(fetch.head(entry.url), sha256=sha256_prefix(entry.url))
 
 
-def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dict[str, dict[str, Any]]:
+def _from_hub(entry: Entry, place: Path, progress: fetch.Progress | None) -> dict[str, record.FileRecord]:
     from huggingface_hub import get_token
 
     base = f"{_endpoint()}/{entry.hub}/resolve"
@@ -222,7 +221,7 @@ def _elsewhere(entry: Entry) -> str:
     return f"open {HUB}/{entry.hub} in a browser; a mirror in HF_ENDPOINT may lack it"
 
 
-def _download(entry: Entry, remote: fetch.Remote, target: Path, progress: fetch.Progress | None) -> dict[str, Any]:
+def _download(entry: Entry, remote: fetch.Remote, target: Path, progress: fetch.Progress | None) -> record.FileRecord:
     limit = LARGEST_TEXT if target.name in BESIDE else _largest_weights(entry)
     sha256 = fetch.download(remote, target, progress, limit=limit)
     checked = "whole" if len(remote.sha256) == 64 or remote.git else "start" if remote.sha256 else "none"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.zoo.catalogue import Entry, entries
@@ -16,19 +16,36 @@ _COMPARABLE = "imagenet-1k"  # accuracies on other labels cannot be compared
 _BYTES = 4  # of a parameter in the files that are published, all of them float32
 
 
-def recommended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+class Candidate(NamedTuple):
+    """The published figures of a checkpoint; None or 0 for those that are not known."""
+
+    name: str
+    labels: str | None
+    terms: str
+    top1: float | None
+    size: int | None
+    gmacs: float | None
+
+    def balance(self, worth: float) -> float:
+        """Its accuracy, less the points that its size and its work for a photo have to gain."""
+        assert self.top1 and self.size and self.gmacs
+        return self.top1 - worth * (math.log2(self.size) + math.log2(self.gmacs))
+
+
+def recommended(rows: Iterable[Candidate]) -> dict[str, str]:
     """The names of the rows with the best accuracy for their size and work, by "small" and "accurate".
 
     "small" is missing where it is the same row; the result is empty where no row can be compared.
 
     Args:
-        rows: with ``name``, ``labels``, ``terms``, ``top1``, ``size`` and ``gmacs``. Rows with restricting terms are
-            never recommended.
+        rows: those to choose from. Rows with restricting terms are never recommended.
     """
-    candidates = [row for row in rows if _is_comparable(row)]
+    candidates = [
+        row for row in rows if row.labels == _COMPARABLE and not row.terms and row.top1 and row.size and row.gmacs
+    ]
     if not candidates:
         return {}
-    names = {kind: max(candidates, key=lambda row: _balance(row, worth))["name"] for kind, worth in _WORTH.items()}
+    names = {kind: max(candidates, key=lambda row: row.balance(worth)).name for kind, worth in _WORTH.items()}
     if names["small"] == names["accurate"]:
         del names["small"]
     return names
@@ -44,20 +61,5 @@ def download_size(config: ConvNextConfig) -> int:
     return config.num_parameters * _BYTES
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "labels": entry.labels,
-        "terms": entry.terms,
-        "top1": entry.top1,
-        "size": download_size(entry.config),
-        "gmacs": entry.gmacs,
-    }
-
-
-def _is_comparable(row: Mapping[str, Any]) -> bool:
-    return row["labels"] == _COMPARABLE and not row["terms"] and all(row[key] for key in ("top1", "size", "gmacs"))
-
-
-def _balance(row: Mapping[str, Any], worth: float) -> float:
-    return float(row["top1"]) - worth * (math.log2(row["size"]) + math.log2(row["gmacs"]))
+def _row(entry: Entry) -> Candidate:
+    return Candidate(entry.name, entry.labels, entry.terms, entry.top1, download_size(entry.config), entry.gmacs)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from convnext_cli.base.files import replacing, unwritten
-from convnext_cli.base.text import json_value
+from convnext_cli.base.text import JsonObject, json_value
 
 if TYPE_CHECKING:
     from convnext_cli.zoo.catalogue import Entry
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 RECORD = "pulled.json"
 
 
-def read(place: Path) -> dict[str, Any] | None:
+class FileRecord(TypedDict):
+    """The record of one file; ``checked`` is how much of its checksum the publisher gave: "whole", "start", "none"."""
+
+    sha256: str
+    size: int
+    checked: str
+    source: str
+
+
+def read(place: Path) -> JsonObject | None:
     """The record in a folder, with the weights as the first of its ``files``; None if it is missing or damaged."""
     try:
         values = json_value((place / RECORD).read_text("utf-8"))
@@ -29,7 +39,7 @@ def read(place: Path) -> dict[str, Any] | None:
         return None
 
 
-def write(place: Path, entry: Entry, files: dict[str, dict[str, Any]]) -> None:
+def write(place: Path, entry: Entry, files: Mapping[str, FileRecord]) -> None:
     """Write the record of a pull, and delete the files that only an earlier pull had fetched.
 
     Raises:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.files import replacing, unwritten, user_path
-from convnext_cli.base.text import is_well_formed, toml_values
+from convnext_cli.base.text import JsonObject, is_well_formed, toml_values
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def config_file() -> Path:
     return folders().config / "config.toml"
 
 
-def read() -> dict[str, Any]:
+def read() -> JsonObject:
     """The user's settings; empty if the file is missing.
 
     Raises:

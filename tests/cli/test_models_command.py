@@ -17,7 +17,7 @@ from convnext_cli import zoo
 from convnext_cli.labels import LabelSet
 from convnext_cli.runtimes.exporting.plan import Plan
 from convnext_cli.runtimes.onnx import graph
-from convnext_cli.zoo.recommendation import recommended
+from convnext_cli.zoo.recommendation import Candidate, recommended
 from tests.helpers import exports
 from tests.helpers.command import Run
 from tests.helpers.fake_hub import NAME, REPOSITORY, WEIGHTS, Hub
@@ -174,15 +174,15 @@ def test_models_are_recommended_of_those_that_are_listed(convnext: Run, home: Pa
 
 
 def test_what_is_recommended_follows_from_the_figures() -> None:
-    usual = {"name": "usual", "labels": "imagenet-1k", "terms": "", "top1": 82.0, "size": 100e6, "gmacs": 4.0}
-    better = usual | {"name": "better", "top1": 83.0}
-    huge = better | {"name": "huge", "top1": 84.0, "size": 1000e6, "gmacs": 40.0}
-    slow = better | {"name": "slow", "top1": 83.5, "gmacs": 12.0}
-    small = usual | {"name": "small", "top1": 79.5, "size": 25e6, "gmacs": 1.0}
-    close = small | {"name": "close", "top1": 81.5}
-    asks = usual | {"name": "asks", "top1": 99.0, "terms": "non-commercial use only"}
-    other = usual | {"name": "other", "top1": 99.0, "labels": "flowers"}
-    unknown = usual | {"name": "unknown", "top1": None}
+    usual = Candidate(name="usual", labels="imagenet-1k", terms="", top1=82.0, size=100_000_000, gmacs=4.0)
+    better = usual._replace(name="better", top1=83.0)
+    huge = better._replace(name="huge", top1=84.0, size=1_000_000_000, gmacs=40.0)
+    slow = better._replace(name="slow", top1=83.5, gmacs=12.0)
+    small = usual._replace(name="small", top1=79.5, size=25_000_000, gmacs=1.0)
+    close = small._replace(name="close", top1=81.5)
+    asks = usual._replace(name="asks", top1=99.0, terms="non-commercial use only")
+    other = usual._replace(name="other", top1=99.0, labels="flowers")
+    unknown = usual._replace(name="unknown", top1=None)
     assert recommended([usual, better, huge, slow, asks, other, unknown]) == {"accurate": "better"}
     assert recommended([usual, better, small]) == {"small": "small", "accurate": "better"}
     assert recommended([usual, better, close]) == {"accurate": "close"}
