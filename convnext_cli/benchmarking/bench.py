@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from convnext_cli import zoo
 from convnext_cli.base import environment
 from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.base.libraries import libraries_said
 from convnext_cli.base.listener import SILENT, Listener
+from convnext_cli.base.text import JsonObject
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking import compare, plot, sweep
 from convnext_cli.benchmarking.compare import Ratio
@@ -99,7 +100,7 @@ class BenchResult:
         interrupted: whether Ctrl-C ended it; the rows are those that were complete.
     """
 
-    document: dict[str, Any]
+    document: JsonObject
     ratios: tuple[Ratio, ...] = ()
     compared: tuple[Ratio, ...] = ()
     unmatched: int = 0
@@ -127,7 +128,7 @@ class _Measured:
 
     pairs: list[tuple[Setting, Row]] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
-    more: dict[str, list[Any]] = field(default_factory=dict)
+    more: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
@@ -175,7 +176,7 @@ def bench(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
     if run.refused and all(row["error"] for row in rows):
         raise run.refused[0]
     compared = compare.with_old(rows, old) if old is not None else []
-    document: dict[str, Any] = {
+    document: JsonObject = {
         "environment": place,
         "rows": rows,
         "ceilings": list(run.ceilings.values()),
@@ -219,7 +220,7 @@ def _bases(run: Bench, request: BenchRequest) -> list[Setting]:
         raise ModelError(error.message, f"{error.hint}\n{more}" if error.hint else more) from None
 
 
-def _values(request: BenchRequest, device: str) -> dict[str, Sequence[Any]]:
+def _values(request: BenchRequest, device: str) -> dict[str, Sequence[object]]:
     """By field of a setting, the values to be tried on a device."""
     on_gpu = device not in ("auto", "cpu") or (device == "auto" and bool(environment.gpus()))
     full = 64 if on_gpu else 8

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from convnext_cli.base import machine
+from convnext_cli.base.text import JsonObject
 
 SECONDS = 0.6  # for each product
 # Rows, inner extent and columns: squares, and one like a pointwise layer of a batch.
@@ -21,7 +21,7 @@ _TOO_SLOW = 4.0  # seconds; a product that takes longer is not the best one
 Product = Callable[[], None]
 
 
-def measure(device: str, dtype: str, threads: int) -> dict[str, Any]:
+def measure(device: str, dtype: str, threads: int) -> JsonObject:
     """``flops``: FLOP/s of the best product; ``by``: which one; ``all``; ``copy``: bytes/s read and written.
 
     device: as an engine names it. dtype: "int8" has none, and null is said. Numbers are drawn from a normal

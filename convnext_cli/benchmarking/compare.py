@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.base.text import json_value
+from convnext_cli.base.text import JsonObject, json_value
 from convnext_cli.benchmarking import statistics
 from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.setting import Setting
@@ -39,7 +38,7 @@ class Ratio:
             return False
         return self.order is None or (self.order[0] > 1) == (self.order[1] > 1)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         names = ("model", "engine", "peer", "dtype", "batch_size", "image_size")
         return {
             "of": {name: self.row[name] for name in names},
@@ -76,7 +75,7 @@ def with_old(rows: Sequence[Row], old: Sequence[Row]) -> list[Ratio]:
     return found
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> JsonObject:
     """An older run, as ``bench --json`` wrote it. Raises UsageError when it is none."""
     hint = "name a file that `convnext bench --json` wrote"
     try:

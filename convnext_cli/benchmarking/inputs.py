@@ -6,16 +6,16 @@ Never zeros, which need less power and flatter the clock, and never one batch ag
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convnext_cli.base import machine, memory
 
 FEWEST = 8
 _PHOTO = 3 * 4  # bytes of a pixel: float32, three channels
 
-Batch = np.ndarray[Any, np.dtype[np.float32]]
+Batch = NDArray[np.float32]
 
 
 def fresh_seed() -> int:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any
 
+from convnext_cli.benchmarking.inputs import Batch
 from convnext_cli.benchmarking.statistics import is_warm
 
-Call = Callable[[Any], Any]
-Next = Callable[[], Any]
+Call = Callable[[Batch], object]
+Next = Callable[[], Batch]
 Clock = Callable[[], float]
 
 WARM_SECONDS = 0.5  # one look at whether it is flat
@@ -39,7 +39,7 @@ class Run:
     collections: int = 0
 
 
-def first(call: Call, batch: Any, clock: Clock = time.perf_counter) -> float:
+def first(call: Call, batch: Batch, clock: Clock = time.perf_counter) -> float:
     """Seconds of the first call, in which networks are compiled and autotuned, and memory is touched."""
     start = clock()
     call(batch)

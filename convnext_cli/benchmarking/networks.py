@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ class TorchNetwork:
         first = next(module.parameters())
         self.device, self.dtype = str(first.device), str(first.dtype).removeprefix("torch.")
         self._dtype, self._format = dtype, MEMORY_FORMATS[layout]
-        self._module: Any = module
+        self._module: Callable[..., Any] = module
         if compiled:
             import torch._inductor.config as inductor
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from convnext_cli.checkpoints.layouts.timm import written
 from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from convnext_cli.benchmarking.subject import Subject
 
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
 
@@ -62,7 +67,7 @@ def installed(names: str, say: Callable[[str], None]) -> list[str]:
     )
 
 
-def open_peer(setting: Setting) -> Any:
+def open_peer(setting: Setting) -> Subject:
     """The peer of a setting as a ``runtimes.protocol.Engine``.
 
     Raises UnavailableError when the library is not installed, has no such network, or does not compute in the dtype.
@@ -94,7 +99,7 @@ def _alike(config: ConvNextConfig, wanted: ConvNextConfig) -> bool:
     return config.replace(**same) == wanted.replace(**same)
 
 
-def _timm(checkpoint: Checkpoint) -> Any:
+def _timm(checkpoint: Checkpoint) -> nn.Module:
     import timm
 
     card = checkpoint.card
@@ -106,7 +111,7 @@ def _timm(checkpoint: Checkpoint) -> Any:
     return _filled(module, checkpoint, written(card.config, conv_mlp=conv_mlp))
 
 
-def _torchvision(checkpoint: Checkpoint) -> Any:
+def _torchvision(checkpoint: Checkpoint) -> nn.Module:
     from torchvision import models
 
     name, card = architecture(checkpoint.card), checkpoint.card
@@ -115,7 +120,7 @@ def _torchvision(checkpoint: Checkpoint) -> Any:
     return _filled(models.get_model(name, num_classes=card.config.num_labels), checkpoint, TORCHVISION)
 
 
-def _transformers(checkpoint: Checkpoint) -> Any:
+def _transformers(checkpoint: Checkpoint) -> nn.Module:
     import transformers
 
     card = checkpoint.card
@@ -134,10 +139,10 @@ def _transformers(checkpoint: Checkpoint) -> Any:
 _MAKERS = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}
 
 
-def _filled(module: Any, checkpoint: Checkpoint, layout: Layout) -> Any:
+def _filled(module: nn.Module, checkpoint: Checkpoint, layout: Layout) -> nn.Module:
     """The library's module with our weights, every one of them. Raises RuntimeError when a name is left over."""
     own = module.state_dict()
-    state = {layout.foreign(name): tensor for name, tensor in checkpoint.tensors.items()}
+    state = {layout.foreign(name) or name: tensor for name, tensor in checkpoint.tensors.items()}
     module.load_state_dict({name: t.reshape(own[name].shape) if name in own else t for name, t in state.items()})
     return module
 
@@ -193,7 +198,7 @@ class _Logits:
     """A module that gives the logits alone, since an exporter takes no output class."""
 
     @staticmethod
-    def of(network: Any) -> Any:
+    def of(network: nn.Module) -> nn.Module:
         from torch import nn
 
         class Logits(nn.Module):
@@ -201,7 +206,8 @@ class _Logits:
                 super().__init__()
                 self.network = network
 
-            def forward(self, x: Any) -> Any:
-                return self.network(x).logits
+            def forward(self, x: Tensor) -> Tensor:
+                logits: Tensor = self.network(x).logits
+                return logits
 
         return Logits().eval()

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 from convnext_cli.base import errors, memory
+from convnext_cli.base.text import JsonObject
 
 Say = Callable[[str], None]
 _PATIENCE = 5  # seconds for a worker to end by itself
@@ -51,7 +51,7 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, what: str, **values: Any) -> dict[str, Any]:
+    def ask(self, what: str, **values: object) -> JsonObject:
         """The answer to one request, a method of ``worker.Session``.
 
         Raises MemoryError when memory ran out, the ConvNextError that the worker met, and WorkerError for anything

@@ -6,13 +6,15 @@ The keys that other programs rely on are in ``KEYS``; more are there, and all ar
 from __future__ import annotations
 
 from statistics import fmean, median
-from typing import Any
+from typing import TypeAlias
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.benchmarking import statistics, work
 from convnext_cli.benchmarking.setting import Setting
 
-Row = dict[str, Any]
-Values = dict[str, Any]
+# A row of this run, or of the JSON file of an earlier one; and what the process of a setting answers
+Row: TypeAlias = JsonObject
+Values: TypeAlias = JsonObject
 
 KEYS = (
     *("model", "engine", "device", "dtype", "batch_size", "image_size", "images_per_second"),

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base import environment
 from convnext_cli.base.errors import ConvNextError, UnavailableError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.benchmarking import row
 from convnext_cli.benchmarking.disturbance import Watch
 from convnext_cli.benchmarking.inputs import fresh_seed
@@ -36,10 +36,10 @@ class Bench:
     checks: bool = True
     say: Say = lambda _: None
     seed: int = field(default_factory=fresh_seed)
-    ceilings: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    ceilings: dict[tuple[str, str, int], JsonObject] = field(default_factory=dict)
     refused: list[ConvNextError] = field(default_factory=list)
-    _references: dict[tuple[Any, ...], list[list[float]]] = field(default_factory=dict)
-    _prepared: set[tuple[Any, ...]] = field(default_factory=set)
+    _references: dict[tuple[object, ...], list[list[float]]] = field(default_factory=dict)
+    _prepared: set[tuple[object, ...]] = field(default_factory=set)
     _random: dict[str, Path] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
     _folder: Path | None = None
@@ -104,7 +104,7 @@ class Bench:
             row.add_ceiling(found, self._ceiling(found["device"], found["dtype"], found["threads"]))
         return rows
 
-    def whole_way(self, setting: Setting, folder: str, runs: int) -> dict[str, Any]:
+    def whole_way(self, setting: Setting, folder: str, runs: int) -> JsonObject:
         """From the files of a folder to labels (``whole_way.measure``). Raises what ``measure`` raises."""
         self.say(f"from file to label: {setting.describe()}")
         with Worker(home=setting.home, say=self.say) as worker:
@@ -156,13 +156,13 @@ class Bench:
             if not found["error"]:
                 row.add_ceiling(found, self.ceilings[found["device"], found["dtype"], found["threads"]])
 
-    def _ceiling(self, device: str, dtype: str, threads: int) -> dict[str, Any]:
+    def _ceiling(self, device: str, dtype: str, threads: int) -> JsonObject:
         key = (device, dtype, threads)
         if key not in self.ceilings:
             self.ceilings[key] = self.measure_ceiling(*key)
         return self.ceilings[key]
 
-    def measure_ceiling(self, device: str, dtype: str, threads: int) -> dict[str, Any]:
+    def measure_ceiling(self, device: str, dtype: str, threads: int) -> JsonObject:
         """``ceilings.measure`` in a process of its own, and why it may be too low: ``disturbed``."""
         self.say(f"ceiling of {device} in {dtype}")
         watch = Watch()
@@ -177,8 +177,8 @@ class _Runner:
     def __init__(self, bench: Bench, setting: Setting, stack: ExitStack) -> None:
         self._bench, self.setting = bench, setting
         self._worker = stack.enter_context(Worker(home=setting.home, say=bench.say))
-        self._opened: dict[str, Any] = {}
-        self._turns: list[dict[str, Any]] = []
+        self._opened: JsonObject = {}
+        self._turns: list[JsonObject] = []
         self.row: Row | None = None
 
     def begin(self, alone: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Mode = Literal["forward", "train"]
 Layout = Literal["channels_last", "contiguous"]
@@ -44,11 +44,10 @@ class Setting:
     home: str | None = None
     dtype_is_asked: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
-    def replace(self, **changes: Any) -> Setting:
-        return dataclasses.replace(self, **changes)
+    replace = dataclasses.replace  # a copy with other fields
 
     @property
     def asked_dtype(self) -> str | None:

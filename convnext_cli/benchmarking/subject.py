@@ -1,10 +1,10 @@
-"""What is measured: one of our engines, another library, or a training step, all as a ``runtimes.protocol.Engine``."""
+"""What is measured: one of our engines, another library, or a training step, all as a ``Subject``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.threads import usable_threads
@@ -13,8 +13,27 @@ from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.select import open_engine
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str], None] = lambda _: None) -> Any:
+
+class Subject(Protocol):
+    """Anything that is measured; engines are subjects."""
+
+    name: str
+    device: str
+    dtype: str
+    card: Card
+    notes: list[str]
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 -> an array in the host's memory."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str], None] = lambda _: None) -> Subject:
     """Open it. Raises what ``open_engine`` raises, and UnavailableError for a peer that is not there."""
     if setting.peer or setting.mode == "train":
         import torch
@@ -55,7 +74,7 @@ def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str]
     )
 
 
-def describe(engine: Any, setting: Setting) -> dict[str, Any]:
+def describe(engine: Subject, setting: Setting) -> dict[str, object]:
     """What it turned out to be, as read back from it, and the work of one photo."""
     config, size = engine.card.config, input_size(engine.card, setting)
     # what is inside another program's ONNX file is not known

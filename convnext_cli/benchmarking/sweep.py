@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.runs import Bench
@@ -19,18 +18,18 @@ SLOW = 10_000  # ms; a batch that takes longer is not doubled to see whether mor
 SLOW_CPU = 2_000  # the same on a processor, whose memory no one fills with photos
 
 
-def settings(base: Sequence[Setting], values: dict[str, Sequence[Any]]) -> list[Setting]:
+def settings(base: Sequence[Setting], values: Mapping[str, Sequence[object]]) -> list[Setting]:
     """Every combination of the values of fields, for each of the bases (models).
 
     Where several engines are tried, those that are not torch have no layout and are not compiled.
     """
-    found = []
-    for setting, *combination in product(base, *values.values()):
-        made = setting.replace(**dict(zip(values, combination, strict=True)))
-        if made.engine not in ("auto", "torch") and len(values.get("engine", ())) > 1:
-            made = made.replace(layout=None, compiled=False)
-        found.append(made)
-    return list(dict.fromkeys(found))
+    combinations = []
+    for model, combination in product(base, product(*values.values())):
+        setting = model.replace(**dict(zip(values, combination, strict=True)))
+        if setting.engine not in ("auto", "torch") and len(values.get("engine", ())) > 1:
+            setting = setting.replace(layout=None, compiled=False)
+        combinations.append(setting)
+    return list(dict.fromkeys(combinations))
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Batches:
     largest: int | None = None
     limit: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "setting": self.setting.to_dict(),
             "best": self.best,

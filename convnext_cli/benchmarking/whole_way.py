@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convnext_cli.base import memory
 from convnext_cli.base.errors import UsageError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.find import Finder, Photo
@@ -21,6 +22,11 @@ from convnext_cli.predict.rows import Row
 from convnext_cli.predict.stage_times import Times
 from convnext_cli.predict.writers import FORMATS
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from convnext_cli.runtimes.protocol import Engine
+
 STAGES = ("read", "decode", "resize", "copy", "infer", "write")
 MOST_ALONE = 200  # photos that are taken one stage after the other
 _PARTIAL = 3.0  # times as long a photo may take in the last, partial batch
@@ -29,20 +35,20 @@ _PARTIAL = 3.0  # times as long a photo may take in the last, partial batch
 class _Timed:
     """The engine with a note of each call: photos and seconds."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine, self.calls = engine, list[tuple[int, float]]()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def __call__(self, batch: Any) -> Any:
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
         start = time.perf_counter()
         result = self._engine(batch)
         self.calls.append((len(batch), time.perf_counter() - start))
         return result
 
 
-def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None] = lambda _: None) -> JsonObject:
     """Run the folder through ``Predictor`` ``runs`` times, then a part of it stage by stage.
 
     The first run reads what may not be in the system's cache yet, and compiles; it is told apart. Rows are written as
@@ -110,7 +116,7 @@ def partial_batch(calls: list[tuple[int, float]], batch_size: int) -> float | No
 
 def stage_by_stage(
     predictor: Predictor, photos: list[Photo], clock: Callable[[], float] = time.perf_counter
-) -> dict[str, Any]:
+) -> JsonObject:
     """Seconds a photo of each stage and of the whole, in the pipeline's own steps by one thread: then no photo is read
     or decoded while the network runs, and the stages add up."""
     engine = _Timed(predictor.engine)

@@ -17,13 +17,19 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from convnext_cli.base.errors import ConvNextError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.photos.pillow_warnings import quiet_pillow
 
-Answer = dict[str, Any]
+if TYPE_CHECKING:
+    from convnext_cli.benchmarking.inputs import Batch
+    from convnext_cli.benchmarking.measure import Run
+    from convnext_cli.benchmarking.subject import Subject
+
+Answer: TypeAlias = JsonObject  # or a request: one line of JSON
 
 
 class Session:
@@ -31,7 +37,7 @@ class Session:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._engine: Any = None
+        self._engine: Subject
 
     def open(self, setting: Answer, prepare: bool = False) -> Answer:
         """Open what the setting names. prepare: make what takes seconds and is then kept, so that the next opening is
@@ -130,7 +136,7 @@ class Session:
 
         return input_size(self._engine.card, self._setting)
 
-    def _checked(self, batch: Any) -> Any:
+    def _checked(self, batch: Batch) -> Batch:
         """The call, with a look at what comes back: an array in the host's memory, so nothing runs on behind it."""
         import numpy as np
 
@@ -139,7 +145,7 @@ class Session:
             raise TypeError(f"{self._engine.name} gave {type(result).__name__}, so the end of its call cannot be known")
         return result
 
-    def _counted(self, run: Any) -> Answer:
+    def _counted(self, run: Run) -> Answer:
         self._images += len(run.seconds) * self._setting.batch_size
         return dict(vars(run))
 
@@ -155,7 +161,7 @@ def _switches() -> int:
 
 def _graphs() -> int:
     """Graphs that torch has compiled in this process."""
-    dynamo: Any = sys.modules.get("torch._dynamo.utils")
+    dynamo = sys.modules.get("torch._dynamo.utils")
     return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from convnext_cli.diagnosis import Check, Diagnosis
+    from convnext_cli.diagnosis import Check, Diagnosis, EngineReport
     from convnext_cli.diagnosis.installed import Folders, Library
 
 _COLOURS = {"ok": "green", "wrong": "bold red", "failed": "bold red", "skipped": "dim"}
@@ -85,22 +85,22 @@ def _machine(m: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "threads", f"{m['usable_threads']} of {m['processors']} processors{why}"
 
 
-def _engines(engines: list[dict[str, Any]]) -> Iterator[tuple[str, str | Text]]:
+def _engines(engines: list[EngineReport]) -> Iterator[tuple[str, str | Text]]:
     from rich.text import Text
 
     for engine in engines:
-        if not engine["installed"]:
-            yield engine["name"], Text(f"not installed: {engine['install']}", "dim")
+        if not engine.installed:
+            yield engine.name, Text(f"not installed: {engine.install}", "dim")
             continue
-        if engine["error"]:
+        if engine.error:
             yield (
-                engine["name"],
-                Text(f"{engine['version'] or ''} does not run: {render.plain(engine['error'])}", "red"),
+                engine.name,
+                Text(f"{engine.version or ''} does not run: {render.plain(engine.error)}", "red"),
             )
         else:
-            version = (str(engine["version"]), "bold")
-            yield engine["name"], Text.assemble(version, f"  {'; '.join(_facts_of(engine['facts']))}")
-        for device in engine["devices"]:
+            version = (str(engine.version), "bold")
+            yield engine.name, Text.assemble(version, f"  {'; '.join(_facts_of(engine.facts))}")
+        for device in engine.devices:
             if details := "; ".join(_device(device)):
                 yield f"  {device['name']}", details
 

@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from convnext_cli import __version__, zoo
 from convnext_cli.base import machine
@@ -88,7 +87,7 @@ class Folders:
     unwritable: list[str]
 
 
-def this_machine() -> dict[str, Any]:
+def this_machine() -> dict[str, object]:
     """The program, Python, and the processor; ``usable_threads`` is limited by affinity and quota."""
     return {
         "convnext": __version__,

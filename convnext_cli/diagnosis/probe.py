@@ -13,21 +13,60 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal, Protocol
 
 import numpy as np
 
 from convnext_cli import zoo
 from convnext_cli.base.errors import ConvNextError, UnavailableError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.runtimes import reference
 from convnext_cli.runtimes.protocol import Engine
 
-Say = Callable[[dict[str, Any]], None]
+Say = Callable[[Mapping[str, object]], None]
+Verdict = Literal["ok", "wrong", "failed", "skipped"]
 _PHOTOS = 9  # on a GPU, one more than the largest batch that is replayed (cuda_graphs.LARGEST)
 # The stored answer has nine decimals.
 _TOLERANCE = reference.TOLERANCE | {"float64": 1e-8}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The check of an engine's answer to the reference input against that of network.py in float64.
+
+    Args:
+        engine, device, dtype: the engine that was checked.
+        verdict: the result.
+        reason: why it is not "ok".
+        difference: the largest of a logit, as a share of the logits' range; None if the answer is not finite.
+        top1_equal: whether the best class is the same.
+        seconds: the time of the check.
+        hint: how to fix a failure.
+    """
+
+    engine: str
+    device: str
+    dtype: str
+    verdict: Verdict
+    reason: str = ""
+    difference: float | None = None
+    top1_equal: bool | None = None
+    seconds: float | None = None
+    hint: str | None = None
+
+
+class _Answering(Protocol):
+    """An engine, or network.py in float64."""
+
+    dtype: str
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray: ...
+
+    def close(self) -> None: ...
 
 
 def main(engine: str, threads: int) -> None:
@@ -35,7 +74,7 @@ def main(engine: str, threads: int) -> None:
     report = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
 
-    def say(line: dict[str, Any]) -> None:
+    def say(line: Mapping[str, object]) -> None:
         print(json.dumps(line), file=report)
 
     try:
@@ -79,7 +118,7 @@ def probe_torch(say: Say, threads: int) -> None:
     )
     names = devices.devices()[::-1]  # the CPU first, which others are held against
     for name in names:
-        device: dict[str, Any] = {"name": name, "description": "", "memory_bytes": None}
+        device: dict[str, object] = {"name": name, "description": "", "memory_bytes": None}
         if name.startswith("cuda"):
             properties = torch.cuda.get_device_properties(name)
             capability = (properties.major, properties.minor)
@@ -98,8 +137,8 @@ def probe_torch(say: Say, threads: int) -> None:
                 if name == "cpu":
                     _check(say, "torch", name, dtype, lambda: _Exact(path))
             else:
-                options: dict[str, Any] = {"device": name, "dtype": dtype, "threads": threads}
-                _check(say, "torch", name, dtype, lambda options=options: TorchEngine(path, **options))  # type: ignore[misc]
+                make = partial(TorchEngine, path, device=name, dtype=dtype, threads=threads)
+                _check(say, "torch", name, dtype, make)
 
 
 class _Exact:
@@ -143,19 +182,15 @@ def probe_openvino(say: Say, threads: int) -> None:
     version = ov.get_version().partition("-")[0]
     say({"facts": {"version": version, "precision_by_itself": by_itself, "float32_honoured": asked == "f32"}})
     for name in core.available_devices:
-        device: dict[str, Any] = {"name": name.lower(), "description": "", "capabilities": []}
+        device: dict[str, object] = {"name": name.lower(), "description": "", "capabilities": []}
         with contextlib.suppress(RuntimeError):
             device["description"] = core.get_property(name, "FULL_DEVICE_NAME").strip()
             device["capabilities"] = list(core.get_property(name, "OPTIMIZATION_CAPABILITIES"))
         say({"device": device})
 
     for dtype in ("float32", "bfloat16", "float16"):
-        options: dict[str, Any] = {"dtype": dtype, "threads": threads}
-        _check(
-            say,
-            *("openvino", "cpu", dtype),
-            lambda options=options: openvino.OpenVINOEngine(model, card, **options),  # type: ignore[misc]
-        )
+        make = partial(openvino.OpenVINOEngine, model, card, dtype=dtype, threads=threads)
+        _check(say, "openvino", "cpu", dtype, make)
 
 
 def probe_onnxruntime(say: Say, threads: int) -> None:
@@ -179,7 +214,7 @@ def probe_onnxruntime(say: Say, threads: int) -> None:
         return OnnxRuntimeEngine(program, card, device=device, threads=threads, dtype="float32")
 
     for name in names:
-        _check(say, "onnxruntime", name, "float32", lambda name=name: engine(name))  # type: ignore[misc]
+        _check(say, "onnxruntime", name, "float32", partial(engine, name))
 
 
 PROBES: dict[str, Callable[[Say, int], None]] = {
@@ -192,9 +227,9 @@ PROBES: dict[str, Callable[[Say, int], None]] = {
 # checks ---------------------------------------------------------------------------------------------------------------
 
 
-def _check(say: Say, engine: str, device: str, dtype: str, make: Callable[[], Any]) -> None:
+def _check(say: Say, engine: str, device: str, dtype: str, make: Callable[[], _Answering]) -> None:
     """Compare an engine's answers to the reference input, alone and in a batch, with the stored answer."""
-    result: dict[str, Any] = {"engine": engine, "device": device, "dtype": dtype}
+    result: dict[str, object] = {"engine": engine, "device": device, "dtype": dtype}
     say({"trying": result})
     start = time.perf_counter()
     try:
@@ -210,7 +245,7 @@ def _check(say: Say, engine: str, device: str, dtype: str, make: Callable[[], An
     say({"check": result | {"seconds": round(time.perf_counter() - start, 3)}})
 
 
-def _verdict(make: Callable[[], Any], dtype: str, count: int) -> dict[str, Any]:
+def _verdict(make: Callable[[], _Answering], dtype: str, count: int) -> dict[str, object]:
     photo, expected = _reference()
     photos = np.repeat(photo, count, 0)
     engine = make()
@@ -220,7 +255,7 @@ def _verdict(make: Callable[[], Any], dtype: str, count: int) -> dict[str, Any]:
         difference = max(reference.difference(row[None], expected) for row in (*one, *many))
         top1 = bool((np.concatenate([one, many]).argmax(-1) == expected.argmax()).all())
         computed = engine.dtype
-    verdict: dict[str, Any] = {"difference": difference if np.isfinite(difference) else None, "top1_equal": top1}
+    verdict: dict[str, object] = {"difference": difference if np.isfinite(difference) else None, "top1_equal": top1}
     if computed != dtype:
         return verdict | {"verdict": "wrong", "reason": f"it computes in {computed} when asked for {dtype}"}
     if difference > _TOLERANCE[dtype]:
@@ -253,7 +288,7 @@ def _reference() -> tuple[np.ndarray, np.ndarray]:
     return reference.reference_input(*card.preprocessing.size), np.array(stored["logits"])
 
 
-def answers(lines: str) -> Iterator[dict[str, Any]]:
+def answers(lines: str) -> Iterator[JsonObject]:
     """The results that a process printed, complete lines only."""
     for line in lines.splitlines():
         with contextlib.suppress(ValueError):

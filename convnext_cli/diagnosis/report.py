@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
 
 from convnext_cli import zoo
 from convnext_cli.base import machine
+from convnext_cli.base.text import JsonObject
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.diagnosis import installed
+from convnext_cli.diagnosis.probe import Check, answers
 from convnext_cli.photos import pillow_check
 
-Verdict = Literal["ok", "wrong", "failed", "skipped"]
 _PATIENCE = 300  # seconds for all checks of one engine
 # The process sees the same modules as this one.
 _START = (
@@ -26,29 +26,26 @@ _START = (
 )
 
 
-@dataclass(frozen=True)
-class Check:
-    """The check of an engine's answer to the reference input against that of network.py in float64.
+@dataclass
+class EngineReport:
+    """An engine, and the answers of its probe.
 
     Args:
-        engine, device, dtype: the engine that was checked.
-        verdict: the result.
-        reason: why it is not "ok".
-        difference: the largest of a logit, as a share of the logits' range; None if the answer is not finite.
-        top1_equal: whether the best class is the same.
-        seconds: the time of the check.
-        hint: how to fix a failure.
+        name: of the engine.
+        version: of its library; None if it is not installed.
+        install: the command that installs it.
+        installed: whether its library is there; importing it may still fail.
+        error: why it does not run; None if it does.
+        facts, devices: the JSON of its probe (``probe.py``).
     """
 
-    engine: str
-    device: str
-    dtype: str
-    verdict: Verdict
-    reason: str = ""
-    difference: float | None = None
-    top1_equal: bool | None = None
-    seconds: float | None = None
-    hint: str | None = None
+    name: str
+    version: str | None
+    install: str
+    installed: bool
+    error: str | None = None
+    facts: JsonObject = field(default_factory=dict)
+    devices: list[JsonObject] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,15 @@ class Diagnosis:
 
     Args:
         machine: as ``machine.describe`` has it, with the versions of this program and of Python.
-        engines: name, version, error, facts and devices, as the JSON of their probes has them.
+        engines: those that can run a model, installed or not.
         libraries: the optional ones.
         folders: of this user.
         checks: the answer of each engine, device and precision.
         problems: what does not work, and what to do.
     """
 
-    machine: dict[str, Any]
-    engines: list[dict[str, Any]]
+    machine: dict[str, object]
+    engines: list[EngineReport]
     libraries: list[installed.Library]
     folders: installed.Folders
     checks: list[Check]
@@ -90,7 +87,7 @@ class Diagnosis:
     def healthy(self) -> bool:
         return not any(problem.fails for problem in self.problems)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
         libraries = [library.to_dict() for library in self.libraries]
         return asdict(self) | {"libraries": libraries, "healthy": self.healthy}
@@ -104,9 +101,8 @@ def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
     """
     engines, checks = [], list[Check]()
     for name, install in installed.ENGINES.items():
-        engine: dict[str, Any] = {"name": name, "version": machine.version_of(name), "install": install}
-        engine |= {"installed": installed.is_installed(name), "error": None, "facts": {}, "devices": []}
-        if engine["installed"]:
+        engine = EngineReport(name, machine.version_of(name), install, installed.is_installed(name))
+        if engine.installed:
             say(name)
             checks += _ask(engine)
         engines.append(engine)
@@ -115,34 +111,32 @@ def diagnose(say: Callable[[str], None] = lambda _: None) -> Diagnosis:
     return Diagnosis(installed.this_machine(), engines, installed.libraries(), folders, checks, problems)
 
 
-def _ask(engine: dict[str, Any]) -> list[Check]:
+def _ask(engine: EngineReport) -> list[Check]:
     """Add the results of an engine's probe to its entry, and return its checks."""
     checks, trying = list[Check](), None
-    lines, end = _run(engine["name"])
+    lines, end = _run(engine.name)
     for line in lines:
         if "facts" in line:
-            engine["facts"] = line["facts"]
-            engine["version"] = line["facts"]["version"]
+            engine.facts = line["facts"]
+            engine.version = line["facts"]["version"]
         elif "device" in line:
-            engine["devices"].append(line["device"])
+            engine.devices.append(line["device"])
         elif "trying" in line:
             trying = line["trying"]
         elif "check" in line:
             checks.append(Check(**line["check"]))
             trying = None
         elif "broken" in line:
-            engine["error"] = line["broken"]
+            engine.error = line["broken"]
     if end and trying is not None:
         checks.append(Check(**trying, verdict="failed", reason=end))
     elif end:
-        engine["error"] = engine["error"] or end
+        engine.error = engine.error or end
     return checks
 
 
-def _run(engine: str) -> tuple[list[dict[str, Any]], str]:
+def _run(engine: str) -> tuple[list[JsonObject], str]:
     """The lines of an engine's probe, and how it ended; "" if it ended normally."""
-    from convnext_cli.diagnosis.probe import answers
-
     command = [sys.executable, "-c", _START, json.dumps(sys.path), engine, str(usable_threads())]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
@@ -162,23 +156,23 @@ def _run(engine: str) -> tuple[list[dict[str, Any]], str]:
     return list(answers(done.stdout.decode("utf-8", "replace"))), end
 
 
-def _of_engines(engines: list[dict[str, Any]]) -> Iterator[Problem]:
+def _of_engines(engines: list[EngineReport]) -> Iterator[Problem]:
     if zoo.local_files.bundled() is None:
         yield Problem("the bundled model is missing", "pip install --force-reinstall convnext-cli")
     for engine in engines:
-        name, facts = engine["name"], engine["facts"]
-        if not engine["installed"] and name == "torch":
-            yield Problem("torch is not installed", engine["install"])
-        if engine["error"]:
-            again = engine["install"].replace("install", "install --force-reinstall", 1)
-            yield Problem(f"{name} is installed, but does not run: {engine['error']}", again)
+        name, facts = engine.name, engine.facts
+        if not engine.installed and name == "torch":
+            yield Problem("torch is not installed", engine.install)
+        if engine.error:
+            again = engine.install.replace("install", "install --force-reinstall", 1)
+            yield Problem(f"{name} is installed, but does not run: {engine.error}", again)
         if facts.get("why_no_cuda") and facts.get("driver"):
             yield Problem(
                 f"the GPU cannot be used, although there is a driver: {facts['why_no_cuda']}",
                 "check nvidia-smi and CUDA_VISIBLE_DEVICES",
                 fails=False,
             )
-        for device in engine["devices"]:
+        for device in engine.devices:
             if device.get("has_kernels") is False:
                 gpu = f"{device['name']} ({device['description']}, capability {device['capability']})"
                 yield Problem(

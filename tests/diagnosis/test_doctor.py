@@ -42,13 +42,13 @@ def test_what_is_here_answers_rightly(found: Diagnosis) -> None:
 
 
 def test_engines_tell_versions_and_devices(found: Diagnosis) -> None:
-    engines = {engine["name"]: engine for engine in found.engines}
-    assert engines["torch"]["facts"]["cpu_capability"]
-    assert engines["openvino"]["facts"]["float32_honoured"] is True
-    assert "CPUExecutionProvider" in engines["onnxruntime"]["facts"]["providers"]
+    engines = {engine.name: engine for engine in found.engines}
+    assert engines["torch"].facts["cpu_capability"]
+    assert engines["openvino"].facts["float32_honoured"] is True
+    assert "CPUExecutionProvider" in engines["onnxruntime"].facts["providers"]
     for engine in engines.values():
-        assert engine["version"] and engine["error"] is None
-        assert engine["devices"][0]["name"] == "cpu"
+        assert engine.version and engine.error is None
+        assert engine.devices[0]["name"] == "cpu"
     assert found.machine["usable_threads"] >= 1
     json.dumps(found.to_json())
 
@@ -179,13 +179,14 @@ def test_a_device_that_fails_is_told_with_the_reason(error: Exception, dtype: st
 
 
 def test_a_gpu_without_code_and_a_driver_without_gpu_are_problems(found: Diagnosis) -> None:
-    engine = found.engines[0] | {"facts": {"architectures": ["sm_90"], "why_no_cuda": "", "driver": ""}}
+    facts: dict[str, object] = {"architectures": ["sm_90"], "why_no_cuda": "", "driver": ""}
+    engine = replace(found.engines[0], facts=facts)
     device = {"name": "cuda:0", "description": "Old GPU", "memory_bytes": 2**32, "capability": "6.1"}
-    (problem,) = report._of_engines([engine | {"devices": [device | {"has_kernels": False}]}])
+    (problem,) = report._of_engines([replace(engine, devices=[device | {"has_kernels": False}])])
     assert "Old GPU" in problem.what and "sm_90" in problem.what and problem.fails
-    assert not list(report._of_engines([engine | {"devices": [device | {"has_kernels": True}]}]))
+    assert not list(report._of_engines([replace(engine, devices=[device | {"has_kernels": True}])]))
     facts = {"why_no_cuda": "it shows no GPU", "driver": "the NVIDIA driver 570 is loaded"}
-    (problem,) = report._of_engines([engine | {"facts": facts, "devices": []}])
+    (problem,) = report._of_engines([replace(engine, facts=facts, devices=[])])
     assert not problem.fails
 
 
