@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.datasets import Dataset, LabelledPhoto, problems
 from convnext_cli.evaluation import figures
 from convnext_cli.evaluation.answers import Answers
@@ -17,7 +18,7 @@ from convnext_cli.evaluation.truth import NONE, Chosen, Truth
 from convnext_cli.labels import LabelSet
 from convnext_cli.predict.predictor import Predictor
 
-Values = dict[str, Any]
+Values: TypeAlias = JsonObject  # a part of the document of ``evaluate --json``
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import PhotoError, UsageError
 from convnext_cli.base.files import replacing_folder
 from convnext_cli.base.listener import SILENT, Listener
+from convnext_cli.base.text import JsonObject
 from convnext_cli.datasets import Dataset, LabelledPhoto, folder_drawing, open_data, problems
 from convnext_cli.evaluation import answers, document, figures, output_folder, real_labels, truth
 from convnext_cli.evaluation.document import Judged
@@ -63,7 +63,7 @@ class EvaluateResult:
         output: the folder that was written.
     """
 
-    document: dict[str, Any]
+    document: JsonObject
     models: tuple[ModelFigures, ...]
     photos: int
     failures: tuple[tuple[str, PhotoError], ...]

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import PhotoError
-from convnext_cli.base.text import html_text
+from convnext_cli.base.text import JsonObject, html_text
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
 
 EDGE, QUALITY = 200, 75  # pixels of the longer edge, of a JPEG
@@ -29,7 +28,7 @@ _CARD = """<li>
 """
 
 
-def page(title: str, facts: str, wrong: Iterable[dict[str, Any]], read: Callable[[str], bytes]) -> Iterable[bytes]:
+def page(title: str, facts: str, wrong: Iterable[JsonObject], read: Callable[[str], bytes]) -> Iterable[bytes]:
     """The parts of the page, one photo after the other.
 
     wrong: of the document, as many as are to be shown. read: the bytes of a photo by its path; may raise PhotoError.
@@ -51,7 +50,7 @@ def write(parts: Iterable[bytes], path: Path) -> None:
         stream.writelines(parts)
 
 
-def _card(mistake: dict[str, Any], read: Callable[[str], bytes]) -> str:
+def _card(mistake: JsonObject, read: Callable[[str], bytes]) -> str:
     return string.Template(_CARD).substitute(
         picture=_picture(mistake["path"], read),
         true=html_text(mistake["true"] or "none of the model's labels"),
@@ -62,7 +61,7 @@ def _card(mistake: dict[str, Any], read: Callable[[str], bytes]) -> str:
     )
 
 
-def _true_score(mistake: dict[str, Any]) -> str:
+def _true_score(mistake: JsonObject) -> str:
     """The score of the true label, or its bound where the label is not among the best guesses."""
     if mistake["true_rank"] is not None:
         return f" <b>{_percent(mistake['true_score'])}</b>"

@@ -6,9 +6,15 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from convnext_cli.base.text import JsonObject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEGIBLE = 60  # classes whose names find room beside the matrix
 
@@ -43,7 +49,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
     _save(figure, path)
 
 
-def reliability(bins: Sequence[dict[str, Any]], error: float | None, path: Path) -> None:
+def reliability(bins: Sequence[JsonObject], error: float | None, path: Path) -> None:
     """bins: of the document's calibration. error: the ECE. Raises OSError."""
     plt = _pyplot()
     figure, (axes, below) = plt.subplots(
@@ -64,7 +70,7 @@ def reliability(bins: Sequence[dict[str, Any]], error: float | None, path: Path)
     _save(figure, path)
 
 
-def _pyplot() -> Any:
+def _pyplot() -> ModuleType:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -73,7 +79,7 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     try:

@@ -9,9 +9,10 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.text import JsonObject, JsonValue
 from convnext_cli.checkpoints.foreign_preprocessing import to_huggingface
 from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convnext_cli.photos.resize import apply_preprocessing
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILE = "preprocessor_config.json"
+Photos: TypeAlias = Any  # one photo or several, of any library: PIL images, arrays, tensors
 
 
 class BatchFeature(dict[str, Any]):
@@ -97,7 +99,7 @@ class ConvNextImageProcessor:
         }
         self._use(Preprocessing.from_huggingface({"image_processor_type": _KIND, **values}), values)
 
-    def _use(self, preprocessing: Preprocessing, values: dict[str, Any]) -> None:
+    def _use(self, preprocessing: Preprocessing, values: JsonObject) -> None:
         """Take over preprocessing.
 
         Args:
@@ -160,7 +162,7 @@ class ConvNextImageProcessor:
         file.write_text(text, encoding="utf-8")
         return file
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The fields of preprocessor_config.json.
 
         Raises:
@@ -181,11 +183,13 @@ class ConvNextImageProcessor:
         """The preprocessing of this processor."""
         return self._preprocessing
 
-    def __call__(self, images: Any, return_tensors: Literal["pt", "np"] | None = None, **changes: Any) -> BatchFeature:
+    def __call__(
+        self, images: Photos, return_tensors: Literal["pt", "np"] | None = None, **changes: Any
+    ) -> BatchFeature:
         return self.preprocess(images, return_tensors, **changes)
 
     def preprocess(
-        self, images: Any, return_tensors: Literal["pt", "np"] | None = None, **changes: Any
+        self, images: Photos, return_tensors: Literal["pt", "np"] | None = None, **changes: Any
     ) -> BatchFeature:
         """Turn photos into ``pixel_values``.
 
@@ -229,7 +233,7 @@ class ConvNextImageProcessor:
 
         return BatchFeature(pixel_values=torch.from_numpy(stacked))
 
-    def _changed(self, changes: dict[str, Any]) -> Preprocessing:
+    def _changed(self, changes: JsonObject) -> Preprocessing:
         """The preprocessing with other fields. Everything else stays, even what has no field."""
         if unknown := sorted(changes.keys() - self._fields.keys()):
             raise TypeError(f"{unknown[0]!r} is not a field of a processor; the fields are {', '.join(self._fields)}")
@@ -249,11 +253,11 @@ class ConvNextImageProcessor:
 ConvNextFeatureExtractor = ConvNextImageProcessor
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> JsonValue:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _pixels(preprocessing: Preprocessing, photo: Any) -> Any:
+def _pixels(preprocessing: Preprocessing, photo: object) -> np.ndarray:
     """The tensor of any kind of photo, float32 (3, height, width)."""
     from PIL import Image
 
@@ -281,7 +285,7 @@ def _pixels(preprocessing: Preprocessing, photo: Any) -> Any:
     return apply_floats(preprocessing, array if array.ndim == 3 else np.stack([array] * 3, axis=2))
 
 
-def _array(photo: Any) -> np.ndarray[Any, Any]:
+def _array(photo: object) -> np.ndarray:
     """An array or tensor as uint8 or float32 of shape (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
@@ -292,8 +296,8 @@ def _array(photo: Any) -> np.ndarray[Any, Any]:
     if not hasattr(photo, "__array__"):
         raise UsageError(f"a photo cannot be a {type(photo).__name__}", "pass PIL images, arrays or tensors")
     if hasattr(photo, "detach"):  # a tensor; numpy has no bfloat16
-        photo = photo.detach().cpu()
-        photo = photo.float() if photo.is_floating_point() else photo
+        tensor = photo.detach().cpu()
+        photo = tensor.float() if tensor.is_floating_point() else tensor
     array = np.asarray(photo)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise UsageError(

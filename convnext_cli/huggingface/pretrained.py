@@ -12,6 +12,7 @@ import torch
 from convnext_cli import checkpoints, zoo
 from convnext_cli.base.errors import ModelError, OutputError
 from convnext_cli.base.files import replacing, unwritten
+from convnext_cli.base.text import JsonObject
 from convnext_cli.checkpoints import canonical, companion_files
 from convnext_cli.checkpoints.descriptions import PROBLEMS, PROCESSOR, describe, reading
 from convnext_cli.checkpoints.layouts import huggingface
@@ -78,7 +79,7 @@ class ConvNextConfig(Shape):
             out_indices=None if out_indices is None else list(out_indices),
         )
 
-    def _set(self, **values: Any) -> Self:
+    def _set(self, **values: object) -> Self:
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen, as its base is
         return self
@@ -153,9 +154,9 @@ class ConvNextConfig(Shape):
     def label2id(self) -> dict[str, int]:
         return {name: i for i, name in self.id2label.items()}
 
-    def _other_fields(self) -> dict[str, Any]:
+    def _other_fields(self) -> JsonObject:
         """The fields of config.json that do not belong to the shape."""
-        values: dict[str, Any] = {"problem_type": self.problem_type} if self.problem_type else {}
+        values: JsonObject = {"problem_type": self.problem_type} if self.problem_type else {}
         if self.num_labels:
             values["id2label"] = {str(i): name for i, name in self.id2label.items()}
             values["label2id"] = self.label2id
@@ -375,7 +376,7 @@ def _dtype(wish: torch.dtype | str | None) -> torch.dtype | Literal["stored"] | 
     return dtype
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
+def _write_json(path: Path, values: JsonObject) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
