@@ -35,6 +35,7 @@ class Format:
         always: the name of a file that is always written beside it, with {name} or {stem} of the file.
         sometimes: the name of a file that is written beside it where it is needed.
         folder: whether the result is a folder.
+        int8: whether files can be in int8.
         system: the only system that runs it, as ``sys.platform`` names it; "" for all.
     """
 
@@ -50,6 +51,7 @@ class Format:
     always: str = ""
     sometimes: str = ""
     folder: bool = False
+    int8: bool = True
     system: str = ""
 
     def beside(self, target: Path) -> list[Path]:
@@ -90,6 +92,7 @@ _ALL = (
         card="torch.card",
         reader="torch.torchscript_file",
         runs_when_opened=True,
+        int8=False,
     ),
     Format(
         *("torch-export", ".pt2", "a torch.export program", "torch-export", "torch"),
@@ -97,6 +100,7 @@ _ALL = (
         card="torch.card",
         reader="torch.pt2_file",
         runs_when_opened=True,
+        int8=False,
     ),
     Format(
         *("aoti", ".pt2", "torch's AOTInductor package: compiled for this kind of machine", "aoti", "torch"),
@@ -104,6 +108,7 @@ _ALL = (
         card="torch.card",
         reader="torch.pt2_file",
         runs_when_opened=True,
+        int8=False,
     ),
     Format(
         *("openvino", ".xml", "OpenVINO IR", "openvino", "openvino"),
@@ -118,6 +123,7 @@ _ALL = (
         card="coreml.card",
         reader="coreml.package_file",
         folder=True,
+        int8=False,
         system="darwin",
     ),
     Format(

@@ -178,7 +178,7 @@ def check_output(target: str) -> None:
     if is_url(target):
         raise UsageError(
             f"{scrub(target)} is a URL, and results can only be written to this machine",
-            "write to a file, and copy it afterwards",
+            "write to a path on this machine, and copy the result afterwards",
         )
 
 

@@ -187,6 +187,8 @@ def test_json_says_all(convnext: Run, model: Path, tmp_path: Path) -> None:
         (["-o", "a.onnx", "--size", "16"], 2, "at least 32"),
         (["-o", "a.onnx", "--size", "any", "--with-preprocessing"], 2, "one size"),
         (["-o", "a.onnx", "--dtype", "int8"], 2, "--calibrate"),
+        (["-o", "a.ts", "--dtype", "int8"], 2, "torchscript files cannot be in int8"),
+        (["--to", "coreml", "--dtype", "int8"], 2, "coreml files cannot be in int8"),
         (["-o", "a.onnx", "--calibrate", "."], 2, "--dtype int8 and --calibrate FOLDER go together"),
         (["-o", "a.onnx", "--check-on", "."], 2, "no photos"),
         (["-o", "a.onnx", "--check-on", ".", "--no-check"], 2, "exclude"),

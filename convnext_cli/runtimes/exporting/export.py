@@ -27,7 +27,7 @@ from convnext_cli.photos.samples import samples
 from convnext_cli.runtimes.exporting import placement
 from convnext_cli.runtimes.exporting.plan import Dtype, Plan
 from convnext_cli.runtimes.exporting.target import choose_format, default_target
-from convnext_cli.runtimes.registry import FORMATS, Format
+from convnext_cli.runtimes.registry import FORMATS, Format, format_of
 from convnext_cli.runtimes.select import open_engine
 from convnext_cli.storage.addresses import check_output
 
@@ -95,6 +95,10 @@ class ExportRequest:
             raise UsageError("--threads is for the check, which --no-check leaves out", "leave one of the two out")
         if not self.check and self.check_on is not None:
             raise UsageError("--check-on and --no-check exclude each other", "leave one of the two out")
+        form = FORMATS[self.format] if self.format else format_of(Path(self.output)) if self.output else None
+        if self.dtype == "int8" and form is not None and not form.int8:
+            able = ", ".join(entry.name for entry in FORMATS.values() if entry.int8)
+            raise UsageError(f"{form.name} files cannot be in int8", f"take --dtype float16, or --to one of {able}")
         if (self.dtype == "int8") != (self.calibrate is not None):
             raise UsageError(
                 "--dtype int8 and --calibrate FOLDER go together", "name a folder of a hundred photos or more"
