@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
+from typing import Protocol
+
+import numpy as np
 
 from convnext_cli.benchmarking.inputs import Batch
 from convnext_cli.benchmarking.statistics import is_warm
+from convnext_cli.model.card import Card
 
 Call = Callable[[Batch], object]
 Next = Callable[[], Batch]
@@ -24,6 +28,22 @@ WARM_SECONDS = 0.5  # one look at whether it is flat
 WARM_LIMIT = 20.0  # seconds after which a warm-up is given up
 FEWEST, MOST = 10, 20_000  # samples of a run
 _FEWEST_WARM = 3
+
+
+class Subject(Protocol):
+    """Anything that is measured; engines are subjects."""
+
+    name: str
+    device: str
+    dtype: str
+    card: Card
+    notes: list[str]
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """(N, 3, H, W) float32 -> an array in the host's memory."""
+        ...
+
+    def close(self) -> None: ...
 
 
 @dataclass

@@ -28,7 +28,7 @@ from convnext_cli.model.config import VARIANTS, ConvNextConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from convnext_cli.benchmarking.subject import Subject
+    from convnext_cli.benchmarking.measure import Subject
 
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
 

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.benchmarking import work
+from convnext_cli.benchmarking.measure import Subject
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.select import open_engine
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-class Subject(Protocol):
-    """Anything that is measured; engines are subjects."""
-
-    name: str
-    device: str
-    dtype: str
-    card: Card
-    notes: list[str]
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) float32 -> an array in the host's memory."""
-        ...
-
-    def close(self) -> None: ...
 
 
 def open_subject(setting: Setting, *, prepare: bool = False, say: Callable[[str], None] = lambda _: None) -> Subject:

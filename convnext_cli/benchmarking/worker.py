@@ -26,8 +26,7 @@ from convnext_cli.photos.pillow_warnings import quiet_pillow
 
 if TYPE_CHECKING:
     from convnext_cli.benchmarking.inputs import Batch
-    from convnext_cli.benchmarking.measure import Run
-    from convnext_cli.benchmarking.subject import Subject
+    from convnext_cli.benchmarking.measure import Run, Subject
 
 Answer: TypeAlias = JsonObject  # or a request: one line of JSON
 
