@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     for name in os.environ:
         if name.lower().endswith("_proxy") or name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    monkeypatch.setattr(fetch, "patience", dataclasses.replace(fetch.patience, first=0.0))
     with Hub() as server:
         server.add(REPOSITORY, "model.safetensors", WEIGHTS, large=True)
         server.add(REPOSITORY, "config.json", b'{"architecture": "convnext_tiny"}')

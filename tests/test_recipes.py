@@ -26,16 +26,16 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
         (
             "checkpoints/layouts/example.py",
             "",
-            "from convnext_cli.checkpoints.layouts.layout import Layout\n"
-            'EXAMPLE = Layout("example", pairs=(("torso.{i}.{j}.spatial", "stages.{i}.{j}.dwconv"),))\n',
+            "from convnext_cli.checkpoints.layouts.layout import Layout, Target\n"
+            'EXAMPLE = Layout("example", r"torso\\.0\\.0\\.spatial\\.weight", '
+            '(("torso.{i}.{j}.spatial", "stages.{i}.{j}.dwconv"),), target=Target("example", (".example",)))\n',
         ),
         (
-            "checkpoints/detect.py",
+            "checkpoints/layouts/registry.py",
             "from convnext_cli.checkpoints.layouts.layout import Layout",
             "from convnext_cli.checkpoints.layouts.example import EXAMPLE",
         ),
-        ("checkpoints/detect.py", "MARKERS: ", r'    (EXAMPLE, r"torso\.0\.0\.spatial\.weight"),'),
-        ("checkpoints/targets.py", "TARGETS: ", '    "example": Form((".example",)),'),
+        ("checkpoints/layouts/registry.py", "ALL: ", "    EXAMPLE,"),
     ],
     "A runtime or an export format": [
         ("runtimes/example/__init__.py", "", '"""Example."""\n'),

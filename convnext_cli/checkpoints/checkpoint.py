@@ -20,7 +20,7 @@ class Checkpoint:
         tensors: by canonical name, with canonical shapes (``card.config.shapes()``); views of the mapped file unless
             they were cast.
         card: config, preprocessing, labels; its sha256 is the fingerprint of the tensors in the file.
-        layout: the layout of the file: a key of ``detect.LAYOUTS``, or "canonical".
+        layout: the layout of the file: a key of ``layouts.registry.LAYOUTS``, or "canonical".
         path: the weights file.
         notes: what was inferred, chosen or left out, in one sentence each, for the user.
     """

@@ -11,7 +11,8 @@ from convnext_cli.zoo.local_files import SUFFIXES, WEIGHT_FILES, shards
 
 STANDARD = WEIGHT_FILES
 _OTHER = {".h5": "Keras", ".msgpack": "Flax", ".onnx": "ONNX", ".keras": "Keras", ".npz": "numpy", ".pb": "TensorFlow"}
-_JSON = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+_JSON = (CONFIG, PROCESSOR, "open_clip_config.json")
 
 
 def find_weights(path: Path) -> Path:

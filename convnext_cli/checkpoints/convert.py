@@ -16,7 +16,8 @@ from convnext_cli.base.files import user_path
 from convnext_cli.base.libraries import libraries_said
 from convnext_cli.base.listener import SILENT, Listener
 from convnext_cli.checkpoints import targets
-from convnext_cli.checkpoints.targets import TARGETS, WEIGHTS
+from convnext_cli.checkpoints.companion_files import WEIGHTS
+from convnext_cli.checkpoints.layouts.registry import LAYOUTS, TARGETS
 from convnext_cli.model.card import Card
 from convnext_cli.storage.addresses import check_output
 
@@ -35,7 +36,7 @@ class ConvertRequest:
     Args:
         source: a name, a file or a folder of any layout.
         output: the file or folder to write, depending on the layout.
-        layout: a key of ``targets.TARGETS``.
+        layout: a key of ``layouts.registry.TARGETS``.
         dtype: of the tensors. None is float32 for hf, whose networks compute in the dtype of the file, and keeps the
             dtypes of the source for other layouts.
         layer_norm_eps: another epsilon for the last norm; None keeps it.
@@ -120,7 +121,6 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
     folder = targets.is_folder(out, layout)
     targets.check(source, out, folder=folder, overwrite=request.overwrite)
     from convnext_cli.checkpoints import canonical, expressible, layout_files
-    from convnext_cli.checkpoints.detect import LAYOUTS
     from convnext_cli.checkpoints.loading import load
     from convnext_cli.checkpoints.rename import to_layout
 
@@ -131,7 +131,7 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
     if request.layer_norm_eps is not None and request.layer_norm_eps != former:
         notes.append(f"the epsilon of the last norm was changed from {former:g} to {request.layer_norm_eps:g}")
         card = card.replace(config=card.config.replace(layer_norm_eps=request.layer_norm_eps))
-    expressible.check(card.config, layout, bare=layout == "timm" and not folder)
+    expressible.check(card.config, layout, bare=not folder)
     tensors, dtype = checkpoint.tensors, request.dtype
     if layout == "hf":
         dtype = dtype or "float32"

@@ -13,7 +13,9 @@ from typing import TypeVar
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.base.text import JsonObject, JsonValue
+from convnext_cli.checkpoints.companion_files import PROCESSOR
 from convnext_cli.checkpoints.layouts import huggingface
+from convnext_cli.checkpoints.layouts.huggingface import DINO_PROCESSOR
 from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.model.card import Problem, Task
 from convnext_cli.model.config import VARIANTS, ConvNextConfig, Norm
@@ -29,8 +31,6 @@ _NORMS: dict[str, Norm] = {
     "simplenorm2d": "simple",
 }
 PROBLEMS: dict[str, Problem] = {theirs: ours for ours, theirs in huggingface.PROBLEMS.items()}
-PROCESSOR = "preprocessor_config.json"
-DINO_PROCESSOR = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 
 
 @dataclass

@@ -7,34 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError
-from convnext_cli.checkpoints.layouts.huggingface import DINOV3, HUGGINGFACE, HUGGINGFACE_V2
-from convnext_cli.checkpoints.layouts.isotropic import ISOTROPIC
+from convnext_cli.checkpoints.layouts.huggingface import HUGGINGFACE_V2
 from convnext_cli.checkpoints.layouts.layout import Layout
-from convnext_cli.checkpoints.layouts.mmpretrain import MMPRETRAIN
-from convnext_cli.checkpoints.layouts.official import OFFICIAL
-from convnext_cli.checkpoints.layouts.openclip import OPENCLIP
-from convnext_cli.checkpoints.layouts.sparse import SPARSE
-from convnext_cli.checkpoints.layouts.timm import TIMM
-from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
+from convnext_cli.checkpoints.layouts.registry import ALL, LAYOUTS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-# A layout is recognised by a name that matches its pattern; the first match decides. A new layout is one file and one
-# line here.
-MARKERS: tuple[tuple[Layout, str], ...] = (
-    (OPENCLIP, r"trunk\.stem\.0\.weight"),
-    (SPARSE, r"stages\.0\.0\.dwconv\.kernel|stages\.0\.0\.norm\.ln\.weight"),
-    (TORCHVISION, r"features\.1\.0\.(layer_scale|block\.5\.weight)"),
-    (HUGGINGFACE_V2, r"encoder\.stages\.\d+\.layers\.\d+\.grn\.weight"),
-    (HUGGINGFACE, r"embeddings\.patch_embeddings\.weight"),
-    (DINOV3, r"stages\.0\.downsample_layers\.0\.weight"),
-    (MMPRETRAIN, r"stages\.0\.0\.depthwise_conv\.weight"),
-    (TIMM, r"stages[._]0\.blocks\.0\.conv_dw\.weight"),
-    (ISOTROPIC, r"blocks\.0\.dwconv\.weight"),
-    (OFFICIAL, r"stages\.0\.0\.dwconv\.weight"),
-)
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout, _ in reversed(MARKERS)}
 
 # Where training scripts put the weights; averaged (EMA) ones first, as timm prefers them.
 CONTAINERS = (
@@ -98,8 +76,8 @@ def unwrap(state: Mapping[str, object]) -> tuple[dict[str, Tensor], list[str]]:
 def recognise(names: Iterable[str]) -> Layout | None:
     """The layout of these names; None if it is not known."""
     names = set(names)
-    for layout, marker in MARKERS:
-        pattern = re.compile(marker)
+    for layout in ALL:
+        pattern = re.compile(layout.marker)
         if any(pattern.fullmatch(name) for name in names):
             return layout
     return None
@@ -117,7 +95,7 @@ def nearest(names: Iterable[str]) -> Layout | None:
             (layout is HUGGINGFACE_V2) == any(".grn." in name for name in names)
         )
 
-    best = max((layout for layout, _ in reversed(MARKERS)), key=count_known)
+    best = max(reversed(ALL), key=count_known)
     return best if int(count_known(best)) >= max(_FEWEST, _NEARLY * len(names)) else None
 
 

@@ -5,6 +5,8 @@ The inverses are ``Preprocessing.from_timm`` and ``Preprocessing.from_huggingfac
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from convnext_cli.base.text import JsonObject
 from convnext_cli.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, SQUASH_FROM, Preprocessing
 
@@ -54,6 +56,19 @@ def to_huggingface(preprocessing: Preprocessing) -> JsonObject:
         "image_mean": list(preprocessing.mean if normalized else IMAGENET_MEAN),
         "image_std": list(preprocessing.std if normalized else IMAGENET_STD),
     }
+
+
+def lost(preprocessing: Preprocessing, read: Callable[[], Preprocessing]) -> list[str]:
+    """Like ``inexpressible``; a file that the library would refuse loses everything, for the reason in the list.
+
+    Args:
+        preprocessing: the model's preprocessing.
+        read: reads it back from the file.
+    """
+    try:
+        return inexpressible(preprocessing, read())
+    except ValueError as error:
+        return [str(error)]
 
 
 def inexpressible(preprocessing: Preprocessing, stated: Preprocessing) -> list[str]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from convnext_cli.base.files import replacing, replacing_folder
 from convnext_cli.base.text import JsonObject
-from convnext_cli.checkpoints import canonical, foreign_preprocessing
-from convnext_cli.checkpoints.layouts import huggingface, mmpretrain, timm
-from convnext_cli.checkpoints.layouts.isotropic import ISOTROPIC
+from convnext_cli.checkpoints import canonical
+from convnext_cli.checkpoints.companion_files import WEIGHTS
 from convnext_cli.checkpoints.layouts.layout import Layout
-from convnext_cli.checkpoints.layouts.official import OFFICIAL
-from convnext_cli.checkpoints.layouts.torchvision import TORCHVISION
-from convnext_cli.checkpoints.targets import CONFIG, PROCESSOR, WEIGHTS
+from convnext_cli.checkpoints.layouts.registry import TARGETS, layout_to_write
 from convnext_cli.labels.label_set import tell_apart
 from convnext_cli.model.card import Card
-from convnext_cli.model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,21 +23,8 @@ if TYPE_CHECKING:
 
 def layout_of(card: Card, layout: str) -> Layout:
     """The names and shapes to write."""
-    if layout == "timm":
-        return timm.model_of(card.config)[2]
-    if layout == "hf":
-        return _transformers(card)[0]
-    if layout == "torchvision":
-        return TORCHVISION
-    if layout == "mmpretrain":
-        return mmpretrain.MMPRETRAIN
-    return ISOTROPIC if card.config.bare else OFFICIAL
-
-
-def _transformers(card: Card) -> tuple[Layout, JsonObject]:
-    description = huggingface.describe(card.config)
-    assert description is not None, "expressible.check accepted a network that transformers does not have"
-    return description
+    form, target = layout_to_write(layout, card.config)
+    return form if target.names is None else target.names(card.config)
 
 
 def class_names(card: Card) -> list[str] | None:
@@ -56,40 +39,14 @@ def class_names(card: Card) -> list[str] | None:
 
 def described(card: Card, layout: str, names: list[str] | None, dtype: str) -> tuple[dict[str, JsonObject], list[str]]:
     """The JSON files of a folder by name, and notes on what they cannot express."""
-    if layout == "timm":
-        cfg = foreign_preprocessing.to_timm(card.preprocessing, card.config.num_channels)
-        files = {CONFIG: timm.describe(card, cfg, names)}
-        lost = _inexpressible(card.preprocessing, lambda: Preprocessing.from_timm(cfg))
-    else:
-        cfg = foreign_preprocessing.to_huggingface(card.preprocessing)
-        lost = _inexpressible(card.preprocessing, lambda: Preprocessing.from_huggingface(cfg))
-        files = {CONFIG: _transformers(card)[1] | _transformers_words(card, names, dtype)}
-        if not lost:
-            files[PROCESSOR] = cfg
+    make_json = TARGETS[layout].json
+    assert make_json is not None, f"{layout} is not written as a folder"
+    files, lost = make_json(card, names, dtype)
     if not lost:
         return files, []
     return files, [
         f"{layout} cannot express all of the preprocessing ({', '.join(lost)}); the card in {WEIGHTS} keeps it"
     ]
-
-
-def _inexpressible(preprocessing: Preprocessing, read: Callable[[], Preprocessing]) -> list[str]:
-    try:
-        return foreign_preprocessing.inexpressible(preprocessing, read())
-    except ValueError as error:
-        return [str(error)]
-
-
-def _transformers_words(card: Card, names: list[str] | None, dtype: str) -> JsonObject:
-    """The fields of transformers' config.json besides the network's shape."""
-    words: JsonObject = {} if "," in dtype else {"dtype": dtype}
-    if card.task == "classification" and card.problem != "single_label":
-        words["problem_type"] = huggingface.PROBLEMS[card.problem]
-    if rows := card.config.num_labels:
-        names = names or [f"LABEL_{row}" for row in range(rows)]
-        words["id2label"] = {str(row): name for row, name in enumerate(names)}
-        words["label2id"] = {name: row for row, name in enumerate(names)}
-    return words
 
 
 def write_folder(out: Path, tensors: dict[str, Tensor], card: Card, described: dict[str, JsonObject]) -> list[Path]:
@@ -111,7 +68,8 @@ def write_file(out: Path, tensors: dict[str, Tensor], card: Card, layout: str, n
         import torch
 
         own = {name: _own(tensor) for name, tensor in tensors.items()}
-        wrapped = {"official": {"model": own}, "mmpretrain": mmpretrain.wrap(own, names)}.get(layout, own)
+        wrap = TARGETS[layout].wrap
+        wrapped = own if wrap is None else wrap(own, names)
         with _own_errors(stream) as sink:
             torch.save(wrapped, sink)
 

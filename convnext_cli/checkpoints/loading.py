@@ -17,7 +17,7 @@ from convnext_cli import zoo
 from convnext_cli.base.errors import ModelError
 from convnext_cli.checkpoints import canonical, companion_files, infer_config
 from convnext_cli.checkpoints.checkpoint import Checkpoint
-from convnext_cli.checkpoints.descriptions import DINO_PROCESSOR, Description, describe, reading
+from convnext_cli.checkpoints.descriptions import Description, describe, reading
 from convnext_cli.checkpoints.detect import sniff, unwrap
 from convnext_cli.checkpoints.layouts import mmpretrain, timm
 from convnext_cli.checkpoints.layouts.layout import Layout
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TIMMS_OWN = ("test_", "convnext_zepto")  # only timm has these, whatever the names of the tensors
-_TIMM_DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
 # errors of damaged files; RuntimeError includes RecursionError and NotImplementedError
 _UNFORESEEN = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, AttributeError)
 _EXTENTS = ("num_channels", "patch_size", "hidden_sizes", "depths", "use_grn", "kernel_sizes")  # that JSON may contain
@@ -155,7 +154,7 @@ def _card(
     with reading(description.by or "the JSON beside the weights"):
         config = config.replace(**description.config)
 
-    if layout.name == "timm" and config.patch_size * 2 ** (config.num_stages - 1) >= _TIMM_DILATES_AT:
+    if layout.name == "timm" and config.patch_size * 2 ** (config.num_stages - 1) >= timm.DILATES_AT:
         raise ModelError(
             f"timm dilates the last stage of a network with patches of {config.patch_size} pixels: not supported",
             "use a network with patches of 4 pixels",
@@ -280,16 +279,9 @@ def _with_name(card: Card, asked: Path, weights: Path) -> Card:
 
 def _usual_preprocessing(layout: Layout, architecture: str) -> Preprocessing:
     """The usual preprocessing of a layout, for a file without a description."""
-    if layout.name == "torchvision":
-        published = architecture in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
-        return Preprocessing.from_torchvision(architecture if published else "convnext_base")
-    if layout.name == "openclip":
-        return Preprocessing.from_open_clip(224)
-    if layout.name == "dinov3":
-        return Preprocessing.from_huggingface(DINO_PROCESSOR)
-    if layout.name == "timm" or architecture.startswith(_TIMMS_OWN):
-        return timm.usual(architecture)
-    return Preprocessing.official()
+    if layout.usual is not None:
+        return layout.usual(architecture)
+    return timm.usual(architecture) if architecture.startswith(_TIMMS_OWN) else Preprocessing.official()
 
 
 def _size(labels: str | LabelSet) -> int:

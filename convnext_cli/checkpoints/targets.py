@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 from convnext_cli.base.errors import OutputError, UsageError
 from convnext_cli.checkpoints import companion_files
+from convnext_cli.checkpoints.companion_files import CONFIG, PROCESSOR, WEIGHTS
+from convnext_cli.checkpoints.layouts.registry import TARGETS
 from convnext_cli.zoo.local_files import stem
-
-WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
-
-
-class Form(NamedTuple):
-    """The form of a layout on the disk: a file with one of these suffixes, a folder, or either by its name."""
-
-    suffixes: tuple[str, ...]
-    folder: bool = False
-
-
-TARGETS: dict[str, Form] = {
-    "canonical": Form((".safetensors",)),
-    "official": Form((".pth", ".pt", ".safetensors")),
-    "timm": Form((".safetensors", ".pth", ".bin"), folder=True),
-    "torchvision": Form((".pth", ".safetensors")),
-    "hf": Form((), folder=True),
-    "mmpretrain": Form((".pth",)),
-}
 
 
 def is_folder(out: Path, layout: str) -> bool:

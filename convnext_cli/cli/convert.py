@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from convnext_cli.checkpoints.targets import TARGETS
+from convnext_cli.checkpoints.layouts.registry import TARGETS
 from convnext_cli.cli import options, render
 
 

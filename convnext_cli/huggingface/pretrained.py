@@ -14,7 +14,8 @@ from convnext_cli.base.errors import ModelError, OutputError
 from convnext_cli.base.files import replacing, unwritten
 from convnext_cli.base.text import JsonObject
 from convnext_cli.checkpoints import canonical, companion_files
-from convnext_cli.checkpoints.descriptions import PROBLEMS, PROCESSOR, describe, reading
+from convnext_cli.checkpoints.companion_files import PROCESSOR
+from convnext_cli.checkpoints.descriptions import PROBLEMS, describe, reading
 from convnext_cli.checkpoints.layouts import huggingface
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.huggingface.image_processor import ConvNextImageProcessor

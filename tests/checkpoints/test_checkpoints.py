@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from convnext_cli import ConvNextForImageClassification, checkpoints
 from convnext_cli.base.errors import ModelError, OutputError
 from convnext_cli.checkpoints import canonical, infer_config
-from convnext_cli.checkpoints.detect import LAYOUTS
 from convnext_cli.checkpoints.layouts import timm
 from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.checkpoints.layouts.registry import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from convnext_cli.checkpoints.detect import LAYOUTS
+from convnext_cli.checkpoints.layouts.registry import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.runtimes.onnx import graph
 from tests.helpers.command import Run

@@ -9,7 +9,7 @@ import torch
 
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import ModelError
-from convnext_cli.checkpoints.detect import LAYOUTS
+from convnext_cli.checkpoints.layouts.registry import LAYOUTS
 from convnext_cli.checkpoints.rename import to_layout
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.network import build

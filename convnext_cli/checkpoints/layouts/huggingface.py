@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from convnext_cli.base.text import JsonObject
-from convnext_cli.checkpoints.layouts.layout import Layout, Pair
-from convnext_cli.model.card import Problem
+from convnext_cli.checkpoints import foreign_preprocessing
+from convnext_cli.checkpoints.companion_files import CONFIG, PROCESSOR
+from convnext_cli.checkpoints.layouts.layout import Layout, Pair, Target
+from convnext_cli.checkpoints.layouts.rules import scale_or_grn
+from convnext_cli.model.card import Card, Problem
 from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.model.preprocessing import Preprocessing
 
 _BLOCK, _CANONICAL = "encoder.stages.{i}.layers.{j}.", "stages.{i}.{j}."
 _PAIRS: tuple[Pair, ...] = (
@@ -25,25 +29,6 @@ _PAIRS: tuple[Pair, ...] = (
     ("classifier", "head"),
 )
 _BACKBONE = ("hidden_states_norms.",)  # norms of a backbone's outputs, for detectors
-
-HUGGINGFACE = Layout("huggingface", _PAIRS, prefix="convnext.", bare=("classifier",), dropped=_BACKBONE)
-HUGGINGFACE_V2 = Layout("huggingface", _PAIRS, prefix="convnextv2.", bare=("classifier",), dropped=_BACKBONE)
-
-_DINO = "stages.{i}.layers.{j}."
-DINOV3 = Layout(
-    "dinov3",
-    pairs=(
-        ("stages.{i}.downsample_layers.{k}", "downsample_layers.{i}.{k}"),
-        (f"{_DINO}depthwise_conv", f"{_CANONICAL}dwconv"),
-        (f"{_DINO}layer_norm", f"{_CANONICAL}norm"),
-        (f"{_DINO}pointwise_conv1", f"{_CANONICAL}pwconv1"),
-        (f"{_DINO}pointwise_conv2", f"{_CANONICAL}pwconv2"),
-        (f"{_DINO}gamma", f"{_CANONICAL}gamma"),
-        ("layer_norm", "norm"),
-    ),
-    prefix="model.",
-    bare=("layer_norm",),
-)
 
 # What a card calls ``problem``, as ``problem_type`` of config.json.
 PROBLEMS: dict[Problem, str] = {
@@ -88,3 +73,73 @@ def describe(config: ConvNextConfig) -> tuple[Layout, JsonObject] | None:
         **({} if config.use_grn else {"layer_scale_init_value": scale}),
     }
     return layout if config.num_labels else dataclasses.replace(layout, prefix=""), description
+
+
+def _written(config: ConvNextConfig) -> tuple[Layout, JsonObject]:
+    description = describe(config)
+    assert description is not None, "expressible.check accepted a network that transformers does not have"
+    return description
+
+
+def _words(card: Card, names: list[str] | None, dtype: str) -> JsonObject:
+    """The fields of transformers' config.json besides the network's shape."""
+    words: JsonObject = {} if "," in dtype else {"dtype": dtype}
+    if card.task == "classification" and card.problem != "single_label":
+        words["problem_type"] = PROBLEMS[card.problem]
+    if rows := card.config.num_labels:
+        names = names or [f"LABEL_{row}" for row in range(rows)]
+        words["id2label"] = {str(row): name for row, name in enumerate(names)}
+        words["label2id"] = {name: row for row, name in enumerate(names)}
+    return words
+
+
+def _json(card: Card, names: list[str] | None, dtype: str) -> tuple[dict[str, JsonObject], list[str]]:
+    """See ``Target.json``. The processor is left out where it would not be the model's preprocessing."""
+    cfg = foreign_preprocessing.to_huggingface(card.preprocessing)
+    lost = foreign_preprocessing.lost(card.preprocessing, lambda: Preprocessing.from_huggingface(cfg))
+    files = {CONFIG: _written(card.config)[1] | _words(card, names, dtype)}
+    return files if lost else files | {PROCESSOR: cfg}, lost
+
+
+_TARGET = Target(
+    "hf",
+    folder=True,
+    free=frozenset({"num_channels", "patch_size", "hidden_act", "layer_norm_eps", "layer_scale_init_value", "use_grn"}),
+    rules=(scale_or_grn,),
+    names=lambda config: _written(config)[0],
+    json=_json,
+)
+HUGGINGFACE = Layout(
+    "huggingface",
+    marker=r"embeddings\.patch_embeddings\.weight",
+    pairs=_PAIRS,
+    prefix="convnext.",
+    bare=("classifier",),
+    dropped=_BACKBONE,
+    target=_TARGET,
+)
+HUGGINGFACE_V2 = dataclasses.replace(
+    HUGGINGFACE,
+    marker=r"encoder\.stages\.\d+\.layers\.\d+\.grn\.weight",
+    prefix="convnextv2.",
+    target=dataclasses.replace(_TARGET, only=lambda config: config.use_grn),
+)
+
+DINO_PROCESSOR: JsonObject = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
+_DINO = "stages.{i}.layers.{j}."
+DINOV3 = Layout(
+    "dinov3",
+    marker=r"stages\.0\.downsample_layers\.0\.weight",
+    pairs=(
+        ("stages.{i}.downsample_layers.{k}", "downsample_layers.{i}.{k}"),
+        (f"{_DINO}depthwise_conv", f"{_CANONICAL}dwconv"),
+        (f"{_DINO}layer_norm", f"{_CANONICAL}norm"),
+        (f"{_DINO}pointwise_conv1", f"{_CANONICAL}pwconv1"),
+        (f"{_DINO}pointwise_conv2", f"{_CANONICAL}pwconv2"),
+        (f"{_DINO}gamma", f"{_CANONICAL}gamma"),
+        ("layer_norm", "norm"),
+    ),
+    prefix="model.",
+    bare=("layer_norm",),
+    usual=lambda _: Preprocessing.from_huggingface(DINO_PROCESSOR),
+)

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.checkpoints.layouts.layout import Layout, Target
+from convnext_cli.checkpoints.layouts.rules import stages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _BLOCK = "stages.{i}.{j}."
+
+
+def wrap(state: Mapping[str, Tensor], names: list[str] | None) -> dict[str, object]:
+    """The checkpoint that mmpretrain's ``get_model(config, pretrained=FILE)`` opens.
+
+    Args:
+        state: tensors by mmpretrain's names.
+        names: of the classes; None if they have none.
+    """
+    return {"meta": {} if names is None else {"dataset_meta": {"classes": names}}, "state_dict": state}
+
+
 MMPRETRAIN = Layout(
     "mmpretrain",
+    marker=r"stages\.0\.0\.depthwise_conv\.weight",
     pairs=(
         ("downsample_layers", "downsample_layers"),
         (f"{_BLOCK}depthwise_conv", f"{_BLOCK}dwconv"),
@@ -26,17 +40,14 @@ MMPRETRAIN = Layout(
     bare=("head.fc",),
     dropped=("norm0.", "norm1.", "norm2.", "data_preprocessor."),
     shapes={".grn.gamma": (-1,), ".grn.beta": (-1,)},
+    target=Target(
+        "mmpretrain",
+        (".pth",),
+        free=frozenset({"num_channels", "patch_size", "layer_scale_init_value", "use_grn"}),
+        rules=(stages,),
+        wrap=wrap,
+    ),
 )
-
-
-def wrap(state: Mapping[str, Tensor], names: list[str] | None) -> dict[str, object]:
-    """The checkpoint that mmpretrain's ``get_model(config, pretrained=FILE)`` opens.
-
-    Args:
-        state: tensors by mmpretrain's names.
-        names: of the classes; None if they have none.
-    """
-    return {"meta": {} if names is None else {"dataset_meta": {"classes": names}}, "state_dict": state}
 
 
 def classes(checkpoint: Mapping[str, object]) -> list[str] | None:

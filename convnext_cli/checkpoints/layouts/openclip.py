@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from convnext_cli.checkpoints.layouts.layout import Layout
 from convnext_cli.checkpoints.layouts.timm_trunk import NAMES, SHAPES
+from convnext_cli.model.preprocessing import Preprocessing
 
 OPENCLIP = Layout(
     "openclip",
+    marker=r"trunk\.stem\.0\.weight",
     pairs=(
         *((f"trunk.{foreign}", canonical) for foreign, canonical in NAMES),
         ("trunk.head.norm", "norm"),
@@ -25,4 +27,5 @@ OPENCLIP = Layout(
         *("ln_final.", "attn_mask", "text."),
     ),
     shapes=SHAPES,
+    usual=lambda _: Preprocessing.from_open_clip(224),
 )

@@ -29,6 +29,7 @@ def _value(name: str, tensor: Tensor) -> Tensor:
 
 SPARSE = Layout(
     "sparse",
+    marker=r"stages\.0\.0\.dwconv\.kernel|stages\.0\.0\.norm\.ln\.weight",
     pairs=(
         ("downsample_layers.{i}.{k}.ln", "downsample_layers.{i}.{k}"),
         ("downsample_layers.{i}.{k}.kernel", "downsample_layers.{i}.{k}.weight"),

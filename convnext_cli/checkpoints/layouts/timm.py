@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from convnext_cli.base.text import JsonObject
+from convnext_cli.checkpoints import foreign_preprocessing
+from convnext_cli.checkpoints.companion_files import CONFIG
 from convnext_cli.checkpoints.infer_config import architecture_of
-from convnext_cli.checkpoints.layouts.layout import Layout
+from convnext_cli.checkpoints.layouts.layout import PLAIN, Layout, Target
+from convnext_cli.checkpoints.layouts.rules import STAGES, shown, stages
 from convnext_cli.checkpoints.layouts.timm_trunk import CONV_MLP_SHAPES, FLAT_NAMES, NAMES, SHAPES
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS, ConvNextConfig
@@ -17,9 +20,8 @@ _HEAD = (
     ("head.pre_logits.fc", "head_hidden"),
     ("head.fc", "head"),
 )
+DILATES_AT = 64  # pixels for each position of the last stage; timm keeps to 32
 _NORM_FIRST = ("norm_pre", "norm")
-
-TIMM = Layout("timm", pairs=(*NAMES, *_HEAD, _NORM_FIRST, *FLAT_NAMES), shapes=SHAPES)
 
 _095: JsonObject = {"crop_pct": 0.95}
 _HALF: JsonObject = {"mean": INCEPTION_MEAN, "std": INCEPTION_STD}
@@ -145,3 +147,71 @@ def describe(card: Card, preprocessing: JsonObject, names: list[str] | None) -> 
             **({"license": card.license} if card.license else {}),
         },
     }
+
+
+def _json(card: Card, names: list[str] | None, dtype: str) -> tuple[dict[str, JsonObject], list[str]]:
+    """See ``Target.json``."""
+    cfg = foreign_preprocessing.to_timm(card.preprocessing, card.config.num_channels)
+    lost = foreign_preprocessing.lost(card.preprocessing, lambda: Preprocessing.from_timm(cfg))
+    return {CONFIG: describe(card, cfg, names)}, lost
+
+
+def _norms(config: ConvNextConfig) -> str | None:
+    if config.norm_eps != config.layer_norm_eps:
+        return f"layer_norm_eps is {config.layer_norm_eps:g}, there it is that of all norms, {config.norm_eps:g}"
+    if config.norm_bias != (config.norm == "layer"):
+        return f"norm_bias is {config.norm_bias}, there it is {not config.norm_bias} for {config.norm} norms"
+    return None
+
+
+def _stem(config: ConvNextConfig) -> str | None:
+    if stem_type(config) is None:
+        return f"stem_width is {config.stem_width}, there hidden_sizes decide it"
+    if config.stem == "patch" and config.stem_downsample != (config.patch_size == 2):
+        return f"stem_downsample is {config.stem_downsample}, there it is {not config.stem_downsample} for such patches"
+    if config.stem == "patch" and config.patch_size * 2 ** (STAGES - 1) >= DILATES_AT:
+        return f"patch_size is {config.patch_size}, there it would dilate the last stage"
+    return None
+
+
+def _head(config: ConvNextConfig) -> str | None:
+    if config.head_norm == "none":
+        return "head_norm is none, and there is always a last norm there"
+    if config.head_norm == "before_pool" and config.head_hidden_size:
+        return "head_hidden_size stands beside a norm before pooling, there it is either"
+    return None
+
+
+def _unseen(config: ConvNextConfig) -> str | None:
+    """The problems of a file whose tensors and architecture do not show all fields, and that has no config.json."""
+    usual = VARIANTS.get(architecture_of(config), PLAIN)
+    pairs = [(name, getattr(config, name), getattr(usual, name)) for name in ("hidden_act", "norm_eps", "norm")]
+    clauses = [
+        f"{name} is {shown(value)}, and a file without a config.json counts as {shown(due)}"
+        for name, value, due in pairs
+        if value != due
+    ]
+    return "; ".join(clauses) or None
+
+
+TIMM = Layout(
+    "timm",
+    marker=r"stages[._]0\.blocks\.0\.conv_dw\.weight",
+    pairs=(*NAMES, *_HEAD, _NORM_FIRST, *FLAT_NAMES),
+    shapes=SHAPES,
+    usual=usual,
+    target=Target(
+        "timm",
+        (".safetensors", ".pth", ".bin"),
+        folder=True,
+        free=frozenset(
+            {"num_channels", "patch_size", "hidden_act", "layer_norm_eps", "norm_eps", "layer_scale_init_value"}
+            | {"use_grn", "kernel_sizes", "stem", "stem_width", "stem_downsample", "norm", "norm_bias", "conv_bias"}
+            | {"head_norm", "head_hidden_size"}
+        ),
+        rules=(stages, _norms, _stem, _head),
+        bare_rule=_unseen,
+        names=lambda config: model_of(config)[2],
+        json=_json,
+    ),
+)
