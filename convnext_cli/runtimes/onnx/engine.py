@@ -305,7 +305,9 @@ class OnnxRuntimeEngine:
             return foreign_cost.check(model, self._file, METADATA_KEY)
         return 0
 
-    def _open_in_time(self, model: Path | bytes, device: str, threads: int, trial: int, *, tried: bool = False) -> Any:
+    def _open_in_time(
+        self, model: Path | bytes, device: str, threads: int, trial: int, *, tried: bool = False
+    ) -> InferenceSession:
         """Open a file; one that has to be tried, in bounded time.
 
         Args:
@@ -313,7 +315,7 @@ class OnnxRuntimeEngine:
             tried: whether the trial is over.
         """
 
-        def open_session() -> Any:
+        def open_session() -> InferenceSession:
             with self._environment.opening():
                 return self._open(model, device, threads, 0 if tried else trial, small=bool(trial))
 
@@ -334,7 +336,7 @@ class OnnxRuntimeEngine:
         photos = np.random.default_rng(0).random(shape, np.float32)
         photos = (255 * photos).astype(np.uint8) if self.photos else photos
 
-        def run_once() -> Any:
+        def run_once() -> list[np.ndarray]:
             return self._run(photos, options)
 
         try:
