@@ -6,16 +6,14 @@ What a file computes in and which provider runs it are read back, not taken for 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
-from convnext_cli.base.libraries import load_onnxruntime
 from convnext_cli.base.threads import call_in_time
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.preprocessing import MOST
@@ -23,6 +21,7 @@ from convnext_cli.runtimes.checksum import is_whole
 from convnext_cli.runtimes.exported import ExportedEngine, check_classes, fixed_of
 from convnext_cli.runtimes.fixed_shapes import Fixed
 from convnext_cli.runtimes.floating_point import Borrowed
+from convnext_cli.runtimes.onnx.session import CUDA, open_session, ort, reason, refusal
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -31,22 +30,11 @@ if TYPE_CHECKING:
     from convnext_cli.runtimes.onnx.foreign import Foreign
     from convnext_cli.runtimes.onnx.foreign_meaning import Kind, Steps
 
-try:
-    ort = load_onnxruntime()
-except ImportError as error:
-    raise UnavailableError("ONNX Runtime is not installed", "pip install onnxruntime onnx") from error
-
 T = TypeVar("T")
-Provider: TypeAlias = str | tuple[str, dict[str, str]]  # a name, or a name with settings
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised
 _MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
-_MOST_CONSTANT = 64 << 20  # bytes that one operation on constants of a small file may make
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
-# "1 : FAIL : Load model from FILE failed:/a/file.cc:245 a::Function(const A&) " before the sentence
-_CODES = re.compile(r"^(\d+ : [A-Z_]+ : )?(Load model from .*? failed: ?)?(/\S+:\d+ .*?\) (?=[A-Z]))?")
-_SILENT = 4  # of its log, only what ends the process: errors come as exceptions too
 
 
 class OnnxRuntimeEngine:
@@ -94,8 +82,8 @@ class OnnxRuntimeEngine:
             self._session = self._open_in_time(model, device, threads, trial, tried=True)
         self.provider: str = self._session.get_providers()[0]
         self.device = "cpu"
-        if self.provider == _CUDA:
-            self.device = f"cuda:{self._session.get_provider_options()[_CUDA].get('device_id', 0)}"
+        if self.provider == CUDA:
+            self.device = f"cuda:{self._session.get_provider_options()[CUDA].get('device_id', 0)}"
         # A few photos at a time stay in the caches: 8 at once take longer than 2 by 2.
         self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
         if self.export is not None:
@@ -167,7 +155,7 @@ class OnnxRuntimeEngine:
         except Exception as error:
             if lacks_memory(error):
                 raise MemoryError(str(error)) from None
-            raise ModelError(f"{self._file} does not run on {len(photos)} photos: {_why(error)}", _EXPORT) from error
+            raise ModelError(f"{self._file} does not run on {len(photos)} photos: {reason(error)}", _EXPORT) from error
         outputs = [_rows(output) for output in outputs]
         for found in outputs:
             if found.ndim != 2 or len(found) != len(photos):
@@ -178,49 +166,6 @@ class OnnxRuntimeEngine:
         if self._steps is not None:
             outputs = [self._steps.numbers(found) for found in outputs]
         return [np.asarray(found[:n], np.float32) for found in outputs]
-
-    def _open(
-        self, model: Path | bytes, device: str, threads: int, trial: int = 0, *, small: bool = False
-    ) -> InferenceSession:
-        """trial, small: as for ``_session``."""
-        if isinstance(model, Path) and not model.is_file():
-            raise ModelError(f"{model} is not a file", "name an .onnx file")
-        wished, why = _providers(device), ""
-        try:
-            session = _session(model, wished, threads, trial, small=small)
-        except Exception as error:  # its exceptions have no common base
-            if len(wished) == 1:
-                raise self._refusal(error) from error
-            session, why = (
-                self._open(model, "cpu", threads, small=small),
-                f": {_why(error)}",
-            )  # so the file is not to blame
-        if len(wished) > 1 and session.get_providers()[0] != _CUDA:
-            what = f"ONNX Runtime could not start the GPU{why}"
-            hint = "its CUDA and cuDNN must fit: pip install 'onnxruntime-gpu[cuda,cudnn]'"
-            if device != "auto":
-                raise UnavailableError(what, f"{hint}; or take -d cpu")
-            self.notes.append(f"{what}; the CPU runs it ({hint})")
-        return session
-
-    def _refusal(self, error: Exception) -> ModelError:
-        why, kind = _why(error), type(error).__name__
-        if "opset" in why.lower():
-            return ModelError(
-                f"{self._file} names no opset that ONNX Runtime {ort.__version__} knows: {why}",
-                "pip install --upgrade onnxruntime, or export it again with opset_version 20",
-            )
-        if kind in ("InvalidProtobuf", "DecodeError") or "No graph was found" in why:
-            return ModelError(f"{self._file} is damaged or no ONNX file: {why}", "fetch or export it again")
-        if kind == "NotImplemented" or "No Op registered" in why or "not a registered function/op" in why:
-            return ModelError(
-                f"{self._file} has an operation that ONNX Runtime {ort.__version__} lacks: {why}",
-                "pip install --upgrade onnxruntime, or export it without operations of its own",
-            )
-        return ModelError(
-            f"ONNX Runtime cannot load {self._file}: {why}",
-            "fetch or export it again, with the files of weights beside it, if any",
-        )
 
     def _input_of(self, foreign: Foreign | None) -> tuple[str, DTypeLike, int | None, tuple[int | None, ...]]:
         """Name, dtype, and what is fixed of the batch and of (height, width)."""
@@ -315,11 +260,14 @@ class OnnxRuntimeEngine:
             tried: whether the trial is over.
         """
 
-        def open_session() -> InferenceSession:
+        def open_file() -> tuple[InferenceSession, str]:
             with self._environment.opening():
-                return self._open(model, device, threads, 0 if tried else trial, small=bool(trial))
+                return open_session(model, self._file, device, threads, 0 if tried else trial, small=bool(trial))
 
-        return self._in_time(open_session, "it takes more than {:g} seconds to open") if trial else open_session()
+        session, note = self._in_time(open_file, "it takes more than {:g} seconds to open") if trial else open_file()
+        if note:
+            self.notes.append(note)
+        return session
 
     def _try_once(self, most: int) -> None:
         """Run one photo in bounded time and memory: one call may have no end, and a file may ask for any memory.
@@ -368,7 +316,7 @@ class OnnxRuntimeEngine:
         try:
             return Foreign(model, self._file)
         except Exception as error:  # a file of ONNX Runtime's own format
-            raise self._refusal(error) from error
+            raise refusal(self._file, error) from error
 
     def _guess(self, foreign: Foreign, model: Path | bytes, classes: int | None) -> Card:
         """A card of what the graph says, what it answers, and what is usual."""
@@ -409,67 +357,6 @@ def _rows(output: np.ndarray) -> np.ndarray:
     if output.ndim > 2 and sum(extent != 1 for extent in output.shape[1:]) <= 1:
         return output.reshape(len(output), -1)
     return output
-
-
-def _providers(device: str) -> list[Provider]:
-    """What to ask for, best first; always ends with the CPU. Raises UnavailableError for a device that is not there."""
-    there = ort.get_available_providers()
-    kind, _, index = device.partition(":")
-    if device == "cpu" or (device == "auto" and _CUDA not in there):
-        return [_CPU]
-    if kind in ("cuda", "auto") and _CUDA in there and index in ("", *map(str, range(64))):
-        # as its wheels leave it to others to find the libraries; and float32 means float32
-        ort.preload_dlls(msvc=False)
-        return [(_CUDA, {"device_id": index or "0", "use_tf32": "0"}), _CPU]
-    raise UnavailableError(
-        f"ONNX Runtime has no device {device!r} here; its providers are {', '.join(there)}",
-        "leave -d out to take the best; for an NVIDIA GPU: pip install onnxruntime-gpu, in place of onnxruntime",
-    )
-
-
-def _limit_memory(most: int) -> None:
-    """Bound what sessions of a trial may allocate. The first bound counts for the whole process."""
-    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    settings = {"max_mem": most, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1}
-    with suppress(Exception):  # there is one already
-        ort.create_and_register_allocator(kind, ort.OrtArenaCfg(settings | {"max_dead_bytes_per_chunk": -1}))
-
-
-def _session(
-    model: Path | bytes, providers: Sequence[Provider], threads: int, trial: int = 0, *, small: bool = False
-) -> InferenceSession:
-    """Open a file.
-
-    Args:
-        model: the file, or its bytes.
-        providers: as ``_providers`` returns them.
-        threads: processor threads of one operation.
-        trial: bytes that it may take, where it is only tried: nothing is computed before it runs then.
-        small: whether it is a small file, whose constants are small too.
-    """
-    options = ort.SessionOptions()
-    if small:  # branches that the trial did not take may make large ones
-        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MOST_CONSTANT))
-    if trial:
-        _limit_memory(trial)
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = threads
-    options.log_severity_level = _SILENT
-    # decoders share the cores: threads that wait must not keep them busy
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    ort.set_default_logger_severity(_SILENT)
-    ort.disable_telemetry_events()  # of older builds for Windows; convnext_cli.__init__ stops that of the others
-    source = str(model) if isinstance(model, Path) else model
-    # its own way of falling back prints to standard output, and does not say which provider runs
-    return ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
-
-
-def _why(error: Exception) -> str:
-    """What ONNX Runtime says, in one line, without its codes and the places in its sources."""
-    words = " ".join(str(error).split()).rpartition("[ONNXRuntimeError] : ")[2]
-    return _CODES.sub("", words)[:200] or type(error).__name__
 
 
 def _pixels(size: Sequence[int | None]) -> str:
