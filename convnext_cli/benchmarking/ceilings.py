@@ -27,7 +27,7 @@ def measure(device: str, dtype: str, threads: int) -> JsonObject:
     device: as an engine names it. dtype: "int8" has none, and null is said. Numbers are drawn from a normal
     distribution, since zeros need less power.
     """
-    found: dict[str, float] = {}
+    rates: dict[str, float] = {}
     if dtype != "int8":
         for library in (_torch, _openvino) if device == "cpu" else (_torch,):
             for shape in _CPU if device == "cpu" else _GPU:
@@ -36,17 +36,17 @@ def measure(device: str, dtype: str, threads: int) -> JsonObject:
                     continue
                 seconds = quickest(product, SECONDS)
                 m, k, n = shape
-                found[f"{library.__name__.strip('_')} {m}×{k}×{n}"] = 2 * m * k * n / seconds
+                rates[f"{library.__name__.strip('_')} {m}×{k}×{n}"] = 2 * m * k * n / seconds
                 if seconds > _TOO_SLOW:
                     break
-    best = max(found, key=lambda name: found[name], default=None)
+    best = max(rates, key=lambda name: rates[name], default=None)
     return {
         "device": device,
         "dtype": dtype,
         "threads": threads,
-        "flops": found[best] if best else None,
+        "flops": rates[best] if best else None,
         "by": best,
-        "all": found,
+        "all": rates,
         "copy": copy_bandwidth(device, threads),
     }
 

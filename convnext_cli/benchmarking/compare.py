@@ -64,30 +64,30 @@ def may_match(setting: Setting, old: Sequence[Row]) -> bool:
 
 def with_old(rows: Sequence[Row], old: Sequence[Row]) -> list[Ratio]:
     """Each row against the one of the same setting in an older run. A row without an older one is left out."""
-    found = []
+    ratios = []
     for row in rows:
-        wanted = row.get("wanted", {}).get("engine")
+        asked = row.get("wanted", {}).get("engine")
         alike = [o for o in old if all(o.get(name) == row.get(name) for name in _SAME)]
         # "auto" may have become another engine since; that is part of the comparison
-        alike = [o for o in alike if o.get("wanted", {}).get("engine", o.get("engine")) in (wanted, row["engine"])]
+        alike = [o for o in alike if o.get("wanted", {}).get("engine", o.get("engine")) in (asked, row["engine"])]
         if alike:
-            found.append(_apart(row, alike[0]))
-    return found
+            ratios.append(_apart(row, alike[0]))
+    return ratios
 
 
 def read(path: Path) -> JsonObject:
     """An older run, as ``bench --json`` wrote it. Raises UsageError when it is none."""
     hint = "name a file that `convnext bench --json` wrote"
     try:
-        found = json_value(path.read_text("utf-8"))
+        document = json_value(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint) from None
     except ValueError:
         raise UsageError(f"{path} is not JSON", hint) from None
-    rows = found.get("rows") if isinstance(found, dict) else None
+    rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "images_per_second" in r for r in rows):
         raise UsageError(f"{path} holds no rows of a bench", hint)
-    return dict(found)
+    return dict(document)
 
 
 def _in_turns(row: Row, other: Row) -> Ratio:
@@ -114,18 +114,18 @@ def _apart(row: Row, other: Row) -> Ratio:
 
 
 def _problem(row: Row, other: Row) -> str:
-    for name, found in (("this run", row), ("the other", other)):
-        if not found.get("images_per_second"):
-            return f"{name} has no speed: {(found.get('error') or {}).get('message', 'it failed')}"
+    for name, side in (("this run", row), ("the other", other)):
+        if not side.get("images_per_second"):
+            return f"{name} has no speed: {(side.get('error') or {}).get('message', 'it failed')}"
     return ""
 
 
 def _rounds(row: Row) -> list[list[float]]:
-    found, at = [], 0
+    rounds, at = [], 0
     for count in row["rounds"]:
-        found.append(row["samples_ms"][at : at + count])
+        rounds.append(row["samples_ms"][at : at + count])
         at += count
-    return found
+    return rounds
 
 
 def _per_photo(groups: list[list[float]], row: Row) -> list[list[float]]:

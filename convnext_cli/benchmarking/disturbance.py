@@ -25,15 +25,15 @@ class Disturbance:
 
     def reasons(self) -> list[str]:
         """What disturbed, in words; none where nothing did."""
-        found = []
+        causes = []
         if (self.stolen or 0) > LIMIT:
-            found.append(f"disturbed: the host took {self.stolen:.0%} of the processor away")
+            causes.append(f"disturbed: the host took {self.stolen:.0%} of the processor away")
         if (self.others or 0) > LIMIT:
-            found.append(f"disturbed: other processes took {self.others:.0%} of the processor")
+            causes.append(f"disturbed: other processes took {self.others:.0%} of the processor")
         if abs(self.slower) > LIMIT:
             much = f"{abs(self.slower):.0%} {'more' if self.slower > 0 else 'less'}"
-            found.append(f"disturbed: a fixed loop took {much} time afterwards")
-        return found
+            causes.append(f"disturbed: a fixed loop took {much} time afterwards")
+        return causes
 
 
 class Watch:

@@ -100,17 +100,17 @@ def side_by_side(
     call: Call, kinds: dict[str, Next], seconds: float, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
     """Seconds of calls with several kinds of input in turns, at least three rounds of each."""
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    seconds_of: dict[str, list[float]] = {name: [] for name in kinds}
     end = clock() + seconds
     with garbage_left_alone():
         order = cycle((list(kinds), list(reversed(kinds))))
-        while len(found[min(kinds, key=lambda name: len(found[name]))]) < 3 or clock() < end:
+        while len(seconds_of[min(kinds, key=lambda name: len(seconds_of[name]))]) < 3 or clock() < end:
             for name in next(order):
                 batch = kinds[name]()
                 start = clock()
                 call(batch)
-                found[name].append(clock() - start)
-    return found
+                seconds_of[name].append(clock() - start)
+    return seconds_of
 
 
 @contextmanager
@@ -134,14 +134,14 @@ def _collections() -> int:
 
 
 def _loop(call: Call, next_input: Next, clock: Clock, seconds: float, fewest: int, most: int) -> Run:
-    found: list[float] = []
+    times: list[float] = []
     batch = next_input()
     begin = start = clock()
     while True:
         call(batch)
         end = clock()
-        found.append(end - start)
-        if len(found) >= most or (len(found) >= fewest and end - begin >= seconds):
-            return Run(found, end - begin)
+        times.append(end - start)
+        if len(times) >= most or (len(times) >= fewest and end - begin >= seconds):
+            return Run(times, end - begin)
         batch = next_input()
         start = clock()

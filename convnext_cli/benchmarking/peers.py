@@ -55,13 +55,13 @@ def installed(names: str, say: Callable[[str], None]) -> list[str]:
 
     Raises UsageError for a name that is not known, UnavailableError when none is left.
     """
-    wanted = list(dict.fromkeys(name.strip() for name in names.split(",")))
-    lacking = {name: missing(name) for name in wanted}
+    peers = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    lacking = {name: missing(name) for name in peers}
     for name, what in lacking.items():
         if what:
             say(f"{name} is left out: pip install {what}")
-    if there := [name for name in wanted if not lacking[name]]:
-        return there
+    if present := [name for name in peers if not lacking[name]]:
+        return present
     raise UnavailableError(
         "none of these libraries is installed", f"pip install {' '.join(filter(None, lacking.values()))}"
     )
@@ -87,16 +87,16 @@ def open_peer(setting: Setting) -> Subject:
 
 def architecture(card: Card) -> str:
     """The name in VARIANTS of a network, by its shape; "" when it has none."""
-    wanted = card.config.replace(num_labels=1000, image_size=224, drop_path_rate=0.0)
-    if card.architecture in VARIANTS and _alike(VARIANTS[card.architecture], wanted):
+    shape = card.config.replace(num_labels=1000, image_size=224, drop_path_rate=0.0)
+    if card.architecture in VARIANTS and _alike(VARIANTS[card.architecture], shape):
         return card.architecture
-    return next((name for name, config in VARIANTS.items() if _alike(config, wanted)), "")
+    return next((name for name, config in VARIANTS.items() if _alike(config, shape)), "")
 
 
-def _alike(config: ConvNextConfig, wanted: ConvNextConfig) -> bool:
-    more = {"layer_scale_init_value": 1.0} if config.layer_scale_init_value and wanted.layer_scale_init_value else {}
+def _alike(config: ConvNextConfig, other: ConvNextConfig) -> bool:
+    more = {"layer_scale_init_value": 1.0} if config.layer_scale_init_value and other.layer_scale_init_value else {}
     same = {"initializer_range": 0.02, "num_labels": 1000, "image_size": 224, **more}
-    return config.replace(**same) == wanted.replace(**same)
+    return config.replace(**same) == other.replace(**same)
 
 
 def _timm(checkpoint: Checkpoint) -> nn.Module:
@@ -161,9 +161,9 @@ class OnnxRuntime:
         if setting.dtype != "float32":
             raise UnavailableError("onnxruntime runs an exported network in float32 alone", "take --dtype float32")
         on_gpu = setting.device.startswith("cuda")
-        wanted = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
-        if wanted not in ort.get_available_providers():
-            raise UnavailableError(f"onnxruntime has no {wanted} here", "pip install onnxruntime-gpu")
+        provider = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
+        if provider not in ort.get_available_providers():
+            raise UnavailableError(f"onnxruntime has no {provider} here", "pip install onnxruntime-gpu")
         self.card = checkpoint.card
         self.notes: list[str] = []
         edge = setting.size or checkpoint.card.preprocessing.size[0]
@@ -182,7 +182,7 @@ class OnnxRuntime:
                     opset_version=20,
                     dynamo=False,
                 )
-            self._session = ort.InferenceSession(str(file), options, providers=[wanted])
+            self._session = ort.InferenceSession(str(file), options, providers=[provider])
         self.provider = self._session.get_providers()[0]
         self.device = "cuda" if self.provider == "CUDAExecutionProvider" else "cpu"
 

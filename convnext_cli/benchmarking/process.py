@@ -71,12 +71,12 @@ class Worker:
             elif "out_of_memory" in answer:
                 raise MemoryError(answer["out_of_memory"])
             elif "error" in answer:
-                found = answer["error"]
-                raise getattr(errors, found["kind"])(found["message"], found["hint"])
+                failure = answer["error"]
+                raise getattr(errors, failure["kind"])(failure["message"], failure["hint"])
             else:
-                found = answer["defect"]
-                error = WorkerError(f"{found['kind']}: {found['message']}")
-                error.add_note(found["traceback"])
+                failure = answer["defect"]
+                error = WorkerError(f"{failure['kind']}: {failure['message']}")
+                error.add_note(failure["traceback"])
                 raise error
         status = self._process.wait()
         if status == -9 and memory.kills() > self._kills:

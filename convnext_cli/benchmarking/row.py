@@ -91,10 +91,10 @@ def add_checks(row: Row, seconds: dict[str, list[float]]) -> None:
     row["checks"] = {}
     words = {"same": "with one and the same input", "zeros": "with zeros", "tiny": "with denormal numbers"}
     for kind, limit in CHECKS.items():
-        found, (low, high) = statistics.paired_ratio([[s] for s in seconds["fresh"]], [[s] for s in seconds[kind]])
-        row["checks"][kind] = {"time_ratio": found, "interval": [low, high]}
+        ratio, (low, high) = statistics.paired_ratio([[s] for s in seconds["fresh"]], [[s] for s in seconds[kind]])
+        row["checks"][kind] = {"time_ratio": ratio, "interval": [low, high]}
         if len(seconds[kind]) >= _ENOUGH and (low > 1 + limit or high < 1 - limit):
-            row["warnings"].append(f"a call takes {found:.2f} times as long {words[kind]}")
+            row["warnings"].append(f"a call takes {ratio:.2f} times as long {words[kind]}")
 
 
 def add_ceiling(row: Row, ceiling: Values) -> None:
@@ -106,8 +106,8 @@ def add_ceiling(row: Row, ceiling: Values) -> None:
     row["share_of_copy"] = _share(row["achieved_bytes_per_second"], ceiling["copy"])
 
 
-def _share(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part and whole else None
+def _share(part: float | None, total: float | None) -> float | None:
+    return part / total if part and total else None
 
 
 def _head(setting: Setting, opened: Values) -> Row:
@@ -134,15 +134,15 @@ def _head(setting: Setting, opened: Values) -> Row:
 
 
 def _unstable(row: Row, warm: bool) -> list[str]:
-    found = []
+    causes = []
     if (width := statistics.spread(row["images_per_second_interval"], row["images_per_second"])) > UNSTABLE:
-        found.append(f"unstable: ±{width:.0%} over repeats")
+        causes.append(f"unstable: ±{width:.0%} over repeats")
     if not warm:
-        found.append("unstable: still warming up")
+        causes.append("unstable: still warming up")
     if abs(row["drift"]) > DRIFT:
-        found.append(f"unstable: drifted by {row['drift']:+.0%} from the first third to the last")
+        causes.append(f"unstable: drifted by {row['drift']:+.0%} from the first third to the last")
     if row["recompilations"]:
-        found.append(f"unstable: {row['recompilations']} recompilations while it was measured")
+        causes.append(f"unstable: {row['recompilations']} recompilations while it was measured")
     if row["garbage_collections"]:
-        found.append("unstable: garbage was collected meanwhile")
-    return found
+        causes.append("unstable: garbage was collected meanwhile")
+    return causes

@@ -84,24 +84,24 @@ class Bench:
             runners = [_Runner(self, setting, stack) for setting in settings]
             for runner in runners:
                 runner.begin(alone)
-            there = [runner for runner in runners if runner.row is None]
+            running = [runner for runner in runners if runner.row is None]
             for i in range(rounds):
-                for runner in there if i % 2 == 0 else reversed(there):
+                for runner in running if i % 2 == 0 else reversed(running):
                     runner.turn(self.seconds / rounds, alone=rounds == 1)
             rows = [runner.finish() for runner in runners]
         disturbance, after = watch.stop(), environment.sensors()
-        for found in rows:
-            if found["error"]:
+        for done in rows:
+            if done["error"]:
                 continue
-            found["disturbed"] = bool(disturbance.reasons())
-            found["disturbance"] = vars(disturbance)
-            found["sensors"] = {"before": before, "after": after}
-            found["seed"] = self.seed
-            found["warnings"] += disturbance.reasons()
+            done["disturbed"] = bool(disturbance.reasons())
+            done["disturbance"] = vars(disturbance)
+            done["sensors"] = {"before": before, "after": after}
+            done["seed"] = self.seed
+            done["warnings"] += disturbance.reasons()
             if (after["throttled"] or 0) > (before["throttled"] or 0):
-                found["stable"] = False
-                found["warnings"].append("unstable: the processor was throttled")
-            row.add_ceiling(found, self._ceiling(found["device"], found["dtype"], found["threads"]))
+                done["stable"] = False
+                done["warnings"].append("unstable: the processor was throttled")
+            row.add_ceiling(done, self._ceiling(done["device"], done["dtype"], done["threads"]))
         return rows
 
     def whole_way(self, setting: Setting, folder: str, runs: int) -> JsonObject:
@@ -147,14 +147,14 @@ class Bench:
 
         A ceiling that was disturbed is too low, and flatters.
         """
-        for key, found in self.ceilings.items():
+        for key, ceiling in self.ceilings.items():
             again = self.measure_ceiling(*key)
-            best, other = (again, found) if (again["flops"] or 0) > (found["flops"] or 0) else (found, again)
+            best, other = (again, ceiling) if (again["flops"] or 0) > (ceiling["flops"] or 0) else (ceiling, again)
             disturbed = best["disturbed"] if other["disturbed"] else []
-            self.ceilings[key] = best | {"copy": max(found["copy"], again["copy"]), "disturbed": disturbed}
-        for found in rows:
-            if not found["error"]:
-                row.add_ceiling(found, self.ceilings[found["device"], found["dtype"], found["threads"]])
+            self.ceilings[key] = best | {"copy": max(ceiling["copy"], again["copy"]), "disturbed": disturbed}
+        for measured in rows:
+            if not measured["error"]:
+                row.add_ceiling(measured, self.ceilings[measured["device"], measured["dtype"], measured["threads"]])
 
     def _ceiling(self, device: str, dtype: str, threads: int) -> JsonObject:
         key = (device, dtype, threads)
@@ -167,8 +167,8 @@ class Bench:
         self.say(f"ceiling of {device} in {dtype}")
         watch = Watch()
         with Worker(say=self.say) as worker:
-            found = worker.ask("ceilings", device=device, dtype=dtype, threads=threads)
-        return found | {"disturbed": watch.stop().reasons()}
+            ceiling = worker.ask("ceilings", device=device, dtype=dtype, threads=threads)
+        return ceiling | {"disturbed": watch.stop().reasons()}
 
 
 class _Runner:
@@ -215,11 +215,11 @@ class _Runner:
         difference = self._difference()
         if difference is not None and difference > self._tolerance():
             return self._give_up("wrong", f"its answers are {difference:.1e} of their range from the network's")
-        found = row.measured(self.setting, self._opened, self._warmed, self._turns, ended, difference)
+        figures = row.measured(self.setting, self._opened, self._warmed, self._turns, ended, difference)
         if seconds:
-            row.add_checks(found, seconds)
-        self.row = found
-        return found
+            row.add_checks(figures, seconds)
+        self.row = figures
+        return figures
 
     def _difference(self) -> float | None:
         reference = self._bench.reference(self.setting)

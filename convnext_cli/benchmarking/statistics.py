@@ -39,20 +39,20 @@ def bootstrap(groups: Sequence[Sequence[float]], statistic: Callable[[list[float
     """
     centres = [median(group) for group in groups]
     draw = random.Random(0)
-    found = [statistic(draw.choices(centres, k=len(centres))) for _ in range(RESAMPLES)]
+    draws = [statistic(draw.choices(centres, k=len(centres))) for _ in range(RESAMPLES)]
     tail = 100 * (1 - LEVEL) / 2
-    return percentile(found, tail), percentile(found, 100 - tail)
+    return percentile(draws, tail), percentile(draws, 100 - tail)
 
 
 def ratio(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> tuple[float, Interval]:
     """How many times as fast a is as b, from the latencies of each, and the interval, the two drawn apart."""
     ours, theirs = [median(group) for group in a], [median(group) for group in b]
     draw = random.Random(0)
-    found = [
+    ratios = [
         median(draw.choices(theirs, k=len(theirs))) / median(draw.choices(ours, k=len(ours))) for _ in range(RESAMPLES)
     ]
     tail = 100 * (1 - LEVEL) / 2
-    return median(theirs) / median(ours), (percentile(found, tail), percentile(found, 100 - tail))
+    return median(theirs) / median(ours), (percentile(ratios, tail), percentile(ratios, 100 - tail))
 
 
 def paired_ratio(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> tuple[float, Interval]:

@@ -55,32 +55,32 @@ def batches(bench: Bench, setting: Setting) -> Iterator[Row | Batches]:
 
     Every batch is a row under its own size; one that did not fit is a row too.
     """
-    found = Batches(setting)
+    result = Batches(setting)
     speed, without_gain, size = 0.0, 0, 1
     while True:
         alone = without_gain <= PATIENCE
         row = _one(bench, setting.replace(batch_size=size), probe=not alone)
         if row["error"]:
-            row["probed"] = row["error"]["kind"] == "out_of_memory" and found.largest is not None
-            found.limit = row["error"]["message"]
-            if row["error"]["kind"] != "out_of_memory" or size == 1 or found.largest is None:
+            row["probed"] = row["error"]["kind"] == "out_of_memory" and result.largest is not None
+            result.limit = row["error"]["message"]
+            if row["error"]["kind"] != "out_of_memory" or size == 1 or result.largest is None:
                 yield row
                 break
             yield row
-            found.largest = _between(bench, setting, found.largest, size)
+            result.largest = _between(bench, setting, result.largest, size)
             break
-        found.largest = size
+        result.largest = size
         if alone:
             yield row
             if row["images_per_second"] > GAIN * speed:
-                speed, found.best, without_gain = row["images_per_second"], size, 0
+                speed, result.best, without_gain = row["images_per_second"], size, 0
             else:
                 without_gain += 1
         if row["latency_p50_ms"] > (SLOW_CPU if row["device"] == "cpu" and not alone else SLOW):
-            found.limit = f"larger ones were not tried: this one takes {row['latency_p50_ms'] / 1000:.0f} s"
+            result.limit = f"larger ones were not tried: this one takes {row['latency_p50_ms'] / 1000:.0f} s"
             break
         size *= 2
-    yield found
+    yield result
 
 
 def _between(bench: Bench, setting: Setting, fits: int, too_large: int) -> int:
@@ -106,7 +106,7 @@ def _one(bench: Bench, setting: Setting, *, probe: bool) -> Row:
 
 def winners(rows: Sequence[tuple[Setting, Row]]) -> list[tuple[str, str]]:
     """For each model, what is best and the command that does it: the most photos a second, and the soonest answer."""
-    found = []
+    lines = []
     for model in dict.fromkeys(setting.model for setting, _ in rows):
         good = [
             (s, r)
@@ -120,13 +120,13 @@ def winners(rows: Sequence[tuple[Setting, Row]]) -> list[tuple[str, str]]:
         if not good:
             continue
         setting, row = max(good, key=lambda pair: pair[1]["images_per_second"])
-        found.append((f"most photos a second ({row['images_per_second']:.1f})", command(setting, "-r FOLDER")))
+        lines.append((f"most photos a second ({row['images_per_second']:.1f})", command(setting, "-r FOLDER")))
         single = [pair for pair in good if pair[0].batch_size == 1]
         if single:
             first, row = min(single, key=lambda pair: pair[1]["latency_p50_ms"])
             if first != setting:
-                found.append((f"soonest answer ({row['latency_p50_ms']:.1f} ms)", command(first, "PHOTO")))
-    return found
+                lines.append((f"soonest answer ({row['latency_p50_ms']:.1f} ms)", command(first, "PHOTO")))
+    return lines
 
 
 def command(setting: Setting, photos: str) -> str:

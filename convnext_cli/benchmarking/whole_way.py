@@ -81,7 +81,7 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
         failed, _ = _write(predictor, predictor.rows(photos))
         walls.append(time.perf_counter() - start)
     again = median(walls[1:])
-    found = {
+    figures = {
         "photos": len(photos),
         "failed": failed,
         "first_run_s": walls[0],
@@ -98,10 +98,11 @@ def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None]
         **stage_by_stage(predictor, photos[:MOST_ALONE]),
         "peak_memory_bytes": memory.peak(),
     }
-    found["warnings"] = []
-    if (found["partial_batch_ratio"] or 0) > _PARTIAL:
-        found["warnings"].append(f"a photo takes {found['partial_batch_ratio']:.1f} times as long in a partial batch")
-    return found
+    figures["warnings"] = []
+    if (figures["partial_batch_ratio"] or 0) > _PARTIAL:
+        times = f"{figures['partial_batch_ratio']:.1f} times"
+        figures["warnings"].append(f"a photo takes {times} as long in a partial batch")
+    return figures
 
 
 def partial_batch(calls: list[tuple[int, float]], batch_size: int) -> float | None:
@@ -124,15 +125,15 @@ def stage_by_stage(
     alone = replace(predictor, engine=engine, preprocessor=preprocessor, threads=1)
     start = clock()
     writing = _write(alone, alone.rows_in_turn(photos), clock)[1]
-    whole = clock() - start
+    total_s = clock() - start
     times, infer = alone.times, sum(seconds for _, seconds in engine.calls)
     seconds = dict(
         zip(STAGES, (times.read, times.decode, times.prepare, times.engine - infer, infer, writing), strict=True)
     )
     return {
         "stages_s": {name: total / len(photos) for name, total in seconds.items()},
-        "alone_s": whole / len(photos),
-        "stages_share_of_wall": sum(seconds.values()) / whole,
+        "alone_s": total_s / len(photos),
+        "stages_share_of_wall": sum(seconds.values()) / total_s,
     }
 
 

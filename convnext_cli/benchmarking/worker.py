@@ -166,15 +166,15 @@ def _graphs() -> int:
 
 def _requests() -> SimpleQueue[Answer]:
     """Requests as they come. Their end is the end of this process, whatever it is doing."""
-    found: SimpleQueue[Answer] = SimpleQueue()
+    requests: SimpleQueue[Answer] = SimpleQueue()
 
     def read() -> None:
         for line in sys.stdin.buffer:
-            found.put(json.loads(line))
+            requests.put(json.loads(line))
         _end()
 
     threading.Thread(target=read, name="requests", daemon=True).start()
-    return found
+    return requests
 
 
 def _end() -> None:

@@ -148,11 +148,11 @@ class Card:
 
     replace = dataclasses.replace  # a copy with other fields
 
-    def to_json(self, *, whole: bool = False) -> str:
+    def to_json(self, *, full: bool = False) -> str:
         """The card as JSON.
 
         Args:
-            whole: write out the names of a bundled label set, for programs that do not have it.
+            full: write out the names of a bundled label set, for programs that do not have it.
         """
         values = {
             key: value
@@ -161,8 +161,8 @@ class Card:
         }
         if self.export is not None:
             values["export"] = asdict(self.export)
-        named = self.label_set() if whole and self.labels is not None else self.labels
-        labels = json_form.to_dict(named, full=whole) if isinstance(named, LabelSet) else named
+        named = self.label_set() if full and self.labels is not None else self.labels
+        labels = json_form.to_dict(named, full=full) if isinstance(named, LabelSet) else named
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,

@@ -54,7 +54,7 @@ def build_engines(
     threads: int = 1,
     batch_size: int = 8,
     compiled: bool = False,
-    wanted: str | None = None,
+    keep: str | None = None,
     checkpoint: Checkpoint | None = None,
     brief: bool = False,
     stage: Callable[[str], None] = lambda _: None,
@@ -69,7 +69,7 @@ def build_engines(
         threads: processor threads.
         batch_size: of the batches that are measured for many photos.
         compiled: measure torch.compile too, which takes a minute.
-        wanted: an engine to keep even if another is faster.
+        keep: an engine to keep even if another is faster.
         checkpoint: the weights, if they were read already.
         brief: somebody waits for the first label, so measure briefly, and leave torch out where a runtime can be used:
             on processors it is several times as slow (benchmarks/engines.py).
@@ -113,7 +113,7 @@ def build_engines(
     choice = cache.Choice(measure(rivals, card.preprocessing.size, batch_size, seconds=seconds))
     stage("saving")
     try:
-        for name in saves.keys() & {wanted, choice.best("latency"), choice.best("throughput")}:
+        for name in saves.keys() & {keep, choice.best("latency"), choice.best("throughput")}:
             with cache.making(card, name, dtype, proof[name]) as folder:
                 saves[name](folder)
         cache.remember_choice(card, dtype, choice)

@@ -81,7 +81,7 @@ class Entry:
     def intact(self) -> bool:
         """Whether its files are those that were written; reads them all."""
         try:
-            return all(crc32(self.folder / name) == wanted for name, wanted in self.files.items())
+            return all(crc32(self.folder / name) == checksum for name, checksum in self.files.items())
         except OSError:
             return False
 
@@ -123,9 +123,9 @@ def writable() -> bool:
 
 def known(path: Path) -> Known | None:
     """What is known of the weights at ``path``, None when they are new or were changed."""
-    found = _read(_model_file(path))
+    values = _read(_model_file(path))
     try:
-        return Known(Card.from_json(found["card"]), list(found["notes"])) if found else None
+        return Known(Card.from_json(values["card"]), list(values["notes"])) if values else None
     except (ConvNextError, LookupError, TypeError):
         return None
 
@@ -138,10 +138,10 @@ def remember(path: Path, card: Card, notes: list[str]) -> None:
 def find(card: Card, engine: str, dtype: str) -> Entry | None:
     """The prepared engine for these weights; whether its files are intact is for ``Entry.intact`` to say."""
     folder = _folder(card, engine, dtype)
-    if (found := _entry(folder)) is not None:
+    if (entry := _entry(folder)) is not None:
         with contextlib.suppress(OSError):
             os.utime(folder / "entry.json")
-    return found
+    return entry
 
 
 @contextlib.contextmanager
@@ -190,24 +190,24 @@ def discard(entry: Entry) -> None:
 
 def choice(card: Card, dtype: str) -> Choice | None:
     """What was measured on this machine for these weights, None when nothing was."""
-    found = _read(_choice_file(card, dtype))
+    values = _read(_choice_file(card, dtype))
     try:
-        return Choice({job: dict(times) for job, times in found["measured"].items()}) if found else None
+        return Choice({job: dict(times) for job, times in values["measured"].items()}) if values else None
     except (LookupError, AttributeError, TypeError, ValueError):
         return None
 
 
-def remember_choice(card: Card, dtype: str, made: Choice) -> None:
+def remember_choice(card: Card, dtype: str, choice: Choice) -> None:
     """Raises OSError when the cache cannot be written."""
-    _write(_choice_file(card, dtype), {"measured": made.measured})
+    _write(_choice_file(card, dtype), {"measured": choice.measured})
 
 
 def complete(path: Path, dtype: str) -> bool:
     """Whether all that was chosen for these weights is there."""
-    if (found := known(path)) is None or (made := choice(found.card, dtype)) is None:
+    if (weights := known(path)) is None or (chosen_before := choice(weights.card, dtype)) is None:
         return False
-    chosen = {made.best("latency"), made.best("throughput")}
-    return all(e.startswith("torch") or find(found.card, e, dtype) is not None for e in chosen)
+    chosen = {chosen_before.best("latency"), chosen_before.best("throughput")}
+    return all(e.startswith("torch") or find(weights.card, e, dtype) is not None for e in chosen)
 
 
 def entries() -> list[Entry]:
@@ -275,13 +275,13 @@ def _versions(engine: str) -> dict[str, str]:
 @cache
 def installed() -> dict[str, str]:
     """Versions of the installed packages, by the names of their folders: importlib.metadata takes long to import."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for folder in map(Path, sys.path):
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):  # noqa: PTH208 - the quickest
                 if match := re.fullmatch(r"(\w+?)-([^-]+)\.dist-info", name):
-                    found.setdefault(match[1].lower(), match[2])
-    return found
+                    versions.setdefault(match[1].lower(), match[2])
+    return versions
 
 
 def _key(values: list[object]) -> str:
@@ -290,10 +290,10 @@ def _key(values: list[object]) -> str:
 
 def _read(path: Path) -> JsonObject | None:
     try:
-        found = json_value(path.read_text("utf-8"))
+        values = json_value(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return values if isinstance(values, dict) else None
 
 
 def _write(path: Path, values: Mapping[str, object]) -> None:

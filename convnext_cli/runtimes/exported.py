@@ -55,12 +55,12 @@ class ExportedEngine:
         Of scores, the logarithms or logits: what a softmax or sigmoid would make them of. Raises ModelError for a size
         that the file does not take, MemoryError when memory does not hold the batch.
         """
-        found = self.outputs(batch)[0]
+        values = self.outputs(batch)[0]
         if self.export.output == "logits":
-            return found
-        logits = np.log(np.maximum(found, _LEAST))
+            return values
+        logits = np.log(np.maximum(values, _LEAST))
         if self.card.problem == "multi_label":
-            logits = logits - np.log(np.maximum(1 - found, _LEAST))
+            logits = logits - np.log(np.maximum(1 - values, _LEAST))
         return np.asarray(logits, np.float32)
 
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:

@@ -20,4 +20,4 @@ class Fixed:
 
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether photos of (height, width) pixels go in."""
-        return all(edge in (None, wanted) for edge, wanted in zip(self.size, size, strict=True))
+        return all(edge in (None, asked) for edge, asked in zip(self.size, size, strict=True))

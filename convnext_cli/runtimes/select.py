@@ -69,11 +69,11 @@ def open_engine(
         raise UnavailableError(f"{engine} runs this model on the CPU", "leave -d out, or take --engine torch")
     if engine == "torch":
         return _torch(path, say, device=device, dtype=dtype, threads=threads, compiled=compiled)
-    if found := _from_cache(path, engine, dtype, threads, job, batch_size, say):
-        return found
+    if prepared := _from_cache(path, engine, dtype, threads, job, batch_size, say):
+        return prepared
     bundled = engine != "onnxruntime" and dtype != "int8" and path == zoo.local_files.bundled()
-    if bundled and (found := _bundled(path, dtype, threads, batch_size)):
-        return found
+    if bundled and (prepared := _bundled(path, dtype, threads, batch_size)):
+        return prepared
     if dtype == "int8":
         raise UnavailableError(
             "this model is not prepared in int8",
@@ -136,23 +136,23 @@ def _from_cache(
     if entry is None:
         return None
     intact = cache.Check(entry)  # reads the files while the runtime is loaded
-    found: Engine | None = None
+    opened: Engine | None = None
     # a runtime says in its own words that a file is damaged; what it was is made anew
     with suppress(RuntimeError, ConvNextError, OSError):
         if engine == "openvino":
             from convnext_cli.runtimes.openvino import engine as openvino
 
-            found = openvino.OpenVINOEngine(
+            opened = openvino.OpenVINOEngine(
                 entry.folder / openvino.FILE, known.card, dtype=dtype, threads=threads, batch_size=batch_size
             )
         else:
-            found = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads, dtype)
-    if found is None or not intact():
+            opened = _onnxruntime(entry.folder / "model.onnx", known.card, "cpu", threads, dtype)
+    if opened is None or not intact():
         say(f"what was prepared of {path.name} for {engine} is damaged, and is removed")
         cache.discard(entry)
         return None
-    found.notes = [*known.notes, *found.notes]
-    return found
+    opened.notes = [*known.notes, *opened.notes]
+    return opened
 
 
 def _bundled(path: Path, dtype: str, threads: int, batch_size: int) -> Engine | None:
@@ -164,27 +164,27 @@ def _bundled(path: Path, dtype: str, threads: int, batch_size: int) -> Engine | 
     from convnext_cli.checkpoints.numpy_arrays import read_arrays
 
     card, arrays = read_arrays(path)
-    made = openvino.OpenVINOEngine(
+    opened = openvino.OpenVINOEngine(
         openvino.graph(card.config, arrays), card, dtype=dtype, threads=threads, batch_size=batch_size
     )
-    wanted = json.loads(path.with_name("reference.json").read_text("utf-8"))
-    if wanted["sha256"] != card.sha256:
+    answer = json.loads(path.with_name("reference.json").read_text("utf-8"))
+    if answer["sha256"] != card.sha256:
         return None
-    logits = made(reference.reference_input(*card.preprocessing.size))
-    if reference.difference(logits, wanted["logits"]) > reference.TOLERANCE[dtype]:
+    logits = opened(reference.reference_input(*card.preprocessing.size))
+    if reference.difference(logits, answer["logits"]) > reference.TOLERANCE[dtype]:
         return None
-    return made
+    return opened
 
 
 def _onnx_file(path: Path, engine: str, device: str, dtype: str | None, threads: int, compiled: bool) -> Engine:
     """A file of the user's, in the precision that it has."""
     if engine not in ("auto", "onnxruntime") or compiled:
         raise UsageError(f"only onnxruntime runs {path.name}", "leave --engine and --compile out")
-    found = _onnxruntime(path, None, device, threads)
-    if dtype not in (None, found.dtype):
-        found.close()
-        raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
-    return found
+    opened = _onnxruntime(path, None, device, threads)
+    if dtype not in (None, opened.dtype):
+        opened.close()
+        raise UsageError(f"{path.name} computes in {opened.dtype}, not in {dtype}", "leave --dtype out")
+    return opened
 
 
 def open_exported(
@@ -209,11 +209,11 @@ def open_exported(
     if find_spec(form.library.replace("-", "_")) is None:
         raise UnavailableError(f"{path.name} needs {form.library}", f"pip install {form.library}")
     runtime, card = form.load_reader().open_file(path, device=device, threads=threads)
-    found = ExportedEngine(path.name, runtime, card)
-    if dtype not in (None, found.dtype):
-        found.close()
-        raise UsageError(f"{path.name} computes in {found.dtype}, not in {dtype}", "leave --dtype out")
-    return found
+    opened = ExportedEngine(path.name, runtime, card)
+    if dtype not in (None, opened.dtype):
+        opened.close()
+        raise UsageError(f"{path.name} computes in {opened.dtype}, not in {dtype}", "leave --dtype out")
+    return opened
 
 
 def _onnxruntime(path: Path, card: Card | None, device: str, threads: int, dtype: str | None = None) -> Engine:
@@ -237,7 +237,7 @@ def _prepared(
     say(f"preparing {path.name} for this machine, once")
     # what is measured for folders is measured in batches
     done = build_engines(
-        path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), wanted=engine, brief=True, stage=stage
+        path, dtype=dtype, threads=threads, batch_size=max(8, batch_size), keep=engine, brief=True, stage=stage
     )
     if done.kept:
         say(f"{done.kept}: it will be prepared again next time")

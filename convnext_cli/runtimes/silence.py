@@ -27,7 +27,7 @@ def quiet() -> Iterator[Said]:
 
     The whole process is silent meanwhile, other threads too.
     """
-    said = Said()
+    output = Said()
     _flush()
     with (
         tempfile.TemporaryFile() as file,
@@ -41,14 +41,14 @@ def quiet() -> Iterator[Said]:
         try:
             for descriptor in (1, 2):
                 os.dup2(file.fileno(), descriptor)
-            yield said
+            yield output
         finally:
             _flush()
             for descriptor, before in zip((1, 2), kept, strict=True):
                 os.dup2(before, descriptor)
                 os.close(before)
             file.seek(0)
-            said.text = file.read().decode("utf-8", "replace")
+            output.text = file.read().decode("utf-8", "replace")
 
 
 def _flush() -> None:

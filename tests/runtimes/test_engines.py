@@ -204,7 +204,7 @@ def openvino_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def kept(home: Path, tmp_path: Path, openvino_alone: None) -> tuple[Path, cache.Entry]:
     """A model that is prepared, and its entry."""
     model = write_model(tmp_path / "own.safetensors")
-    for engine in build_engines(model, wanted="openvino").engines.values():
+    for engine in build_engines(model, keep="openvino").engines.values():
         engine.close()
     known = cache.known(model)
     assert known is not None
@@ -352,7 +352,7 @@ def test_a_graph_that_is_wrong_is_left_out(
 def test_entries_that_nobody_uses_go(kept: tuple[Path, cache.Entry], tmp_path: Path) -> None:
     old = time.time() - 61 * 24 * 3600
     os.utime(kept[1].folder / "entry.json", (old, old))
-    build_engines(write_model(tmp_path / "other.safetensors", seed=2), wanted="openvino")
+    build_engines(write_model(tmp_path / "other.safetensors", seed=2), keep="openvino")
     assert {entry.name for entry in cache.entries()} == {"other"}
 
 

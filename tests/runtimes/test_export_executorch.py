@@ -125,7 +125,7 @@ def test_the_program_gives_its_card_without_us(tmp_path: Path) -> None:
     found.card = found.card.replace(labels=LabelSet.from_names("x", names))
     card = made.written("executorch", found, Plan(size=SIZE), tmp_path / "m.pte")
     program = Runtime.get().load_program(tmp_path / "m.pte")
-    assert program.load_method("convnext").execute(()) == [card.to_json(whole=True)]
+    assert program.load_method("convnext").execute(()) == [card.to_json(full=True)]
     assert list(opened(tmp_path / "m.pte").card.label_set().names) == names
 
 

@@ -123,7 +123,7 @@ def test_the_card_is_in_the_metadata_whole(tmp_path: Path) -> None:
     model = model_of(tmp_path / "m.tflite")
     (entry,) = model.metadata
     assert entry.name == b"convnext"
-    assert bytes(model.buffers[entry.buffer].data).decode() == card.to_json(whole=True)
+    assert bytes(model.buffers[entry.buffer].data).decode() == card.to_json(full=True)
 
 
 # float16 and int8 -----------------------------------------------------------------------------------------------------

@@ -57,9 +57,9 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     except (ImportError, OSError) as error:
         raise UnavailableError(f"coremltools cannot be loaded: {error}", "pip install coremltools") from error
     try:
-        with quiet() as said:
+        with quiet() as output:
             program.save(card, checkpoint.card.temperature or 1.0, arrays, plan, path)
     except (ValueError, RuntimeError, TypeError) as error:
         probe(path.parent, sum(array.nbytes for array in arrays.values()))
-        why = " ".join(str(error).split()) or said.last()
+        why = " ".join(str(error).split()) or output.last()
         raise ModelError(f"coremltools cannot write this network: {why[:300]}", "take --to tflite") from error

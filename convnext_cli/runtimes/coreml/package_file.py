@@ -31,14 +31,14 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[CoreMLPackage, 
     if device not in _UNITS:
         raise UnavailableError(f"Core ML has no device {device!r}", f"-d {', '.join(_UNITS)}; auto is the best of all")
     try:
-        with quiet() as said:
+        with quiet() as output:
             import coremltools as ct
 
             model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[_UNITS[device]])
     except ImportError as error:
         raise UnavailableError(f"coremltools cannot be loaded: {error}", "pip install coremltools") from error
     except Exception as error:  # coremltools raises bare ones
-        why = " ".join(str(error).split())[:200] or said.last()
+        why = " ".join(str(error).split())[:200] or output.last()
         raise ModelError(f"{path.name} is damaged or no Core ML package: {why}", _AGAIN) from error
     text = model.user_defined_metadata.get(METADATA_KEY)
     return CoreMLPackage(model, device), None if text is None else Card.from_json(text)

@@ -59,7 +59,7 @@ def save(card: Card, temperature: float, arrays: Arrays, plan: Plan, path: Path)
         pass_pipeline=passes,
         skip_model_load=True,
     )
-    package.user_defined_metadata[METADATA_KEY] = card.to_json(whole=True)
+    package.user_defined_metadata[METADATA_KEY] = card.to_json(full=True)
     package.short_description = card.description or f"ConvNeXt, {card.name or card.architecture}"
     package.license, package.author = card.license, card.source
     package.save(str(path))

@@ -57,12 +57,12 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     except (ImportError, OSError) as error:
         raise UnavailableError(f"ExecuTorch cannot be loaded: {error}", "pip install executorch") from error
     try:
-        with quiet() as said:
+        with quiet() as output:
             program = executorch_program.lowered(checkpoint, card, plan)
     except (OSError, MemoryError, UnavailableError):
         raise
     except Exception as error:  # of any kind, for a compiler is at work
-        why = " ".join(str(error).split()) or said.last()
+        why = " ".join(str(error).split()) or output.last()
         raise ModelError(f"ExecuTorch cannot write this network: {why[:300]}", "take --to tflite") from error
     with path.open("wb") as file:
         program.write_to_file(file)

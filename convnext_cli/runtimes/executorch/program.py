@@ -33,7 +33,7 @@ def lowered(checkpoint: Checkpoint, card: Card, plan: Plan) -> ExecutorchProgram
         module = torch.export.export(network, (sample,), dynamic_shapes=shapes).module()
         network = _rounded(module, sample[: plan.batch or 2])
     exported = torch.export.export(network, (sample,), dynamic_shapes=shapes)
-    methods = {METHOD: card.to_json(whole=True)}
+    methods = {METHOD: card.to_json(full=True)}
     edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], constant_methods=methods)
     return edge.to_executorch()
 

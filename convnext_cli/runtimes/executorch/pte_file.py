@@ -31,13 +31,13 @@ def open_file(path: Path, *, device: str, threads: int) -> tuple[ExecuTorchFile,
         raise UnavailableError(f"{path.name} runs on the CPU, not on {device}", "leave -d out")
     check(path, _AGAIN)  # the runtime checks no weights
     try:
-        with quiet() as said:
+        with quiet() as output:
             portable_lib._unsafe_reset_threadpool(threads)
             program = Runtime.get().load_program(path)
             text = program.load_method(METHOD).execute(())[0] if METHOD in program.method_names else None
             method = program.load_method("forward")
     except (RuntimeError, ValueError) as error:
-        why = _PLACE.sub("", said.last()) or " ".join(str(error).split())[:200]
+        why = _PLACE.sub("", output.last()) or " ".join(str(error).split())[:200]
         raise ModelError(f"{path.name} is damaged or no ExecuTorch program: {why}", _AGAIN) from error
     return ExecuTorchFile(method), None if text is None else Card.from_json(text)
 

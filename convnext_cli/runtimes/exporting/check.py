@@ -96,13 +96,13 @@ class Network:
         """Of (N, 3, H, W): logits or scores, then the features, as the card's export says."""
         *_, last = self._network.hidden_states(torch.from_numpy(tensors))
         pooled = self._network.pool(last)
-        found = self._network.classify(pooled)
+        logits = self._network.classify(pooled)
         export = self.card.export
         assert export is not None
         if export.output == "scores":
             multi = self.card.problem == "multi_label"
-            found = found.sigmoid() if multi else (found / self._temperature).softmax(1)
-        return [found.numpy()] + ([pooled.numpy()] if export.features else [])
+            logits = logits.sigmoid() if multi else (logits / self._temperature).softmax(1)
+        return [logits.numpy()] + ([pooled.numpy()] if export.features else [])
 
     def answer(self, x: np.ndarray) -> Outputs:
         """The same of what the file takes."""
@@ -131,18 +131,18 @@ def check(
     network = Network(checkpoint, engine.card)
     export = engine.card.export
     assert export is not None
-    found = Check(TOLERANCE.get(dtype))
+    result = Check(TOLERANCE.get(dtype))
     for size, batch in product(sizes(engine.card), BATCHES):
         x = random_input(export, batch, size)
-        found.trials.append(_trial(export, batch, size, engine.outputs(x), network.answer(x)))
-    _on_photos(found, engine, network, photos)
+        result.trials.append(_trial(export, batch, size, engine.outputs(x), network.answer(x)))
+    _on_photos(result, engine, network, photos)
     weights = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-    found.bytes = (weights, sum(file.stat().st_size for file in files))
+    result.bytes = (weights, sum(file.stat().st_size for file in files))
     for batch in (1, _AT_ONCE) if export.batch is None else (export.batch,):
         x = random_input(export, batch, sizes(engine.card)[0])
-        found.ms[batch] = _speeds(partial(network.answer, x), partial(engine.outputs, x), batch)
-    _judge(found, dtype)
-    return found
+        result.ms[batch] = _speeds(partial(network.answer, x), partial(engine.outputs, x), batch)
+    _judge(result, dtype)
+    return result
 
 
 def sizes(card: Card) -> list[tuple[int, int]]:
@@ -162,35 +162,35 @@ def random_input(export: Export, batch: int, size: tuple[int, int]) -> np.ndarra
     if export.photos:
         # smooth, since noise alone is all averaged away when it is resized
         coarse = rng.integers(0, 256, (batch, 12, 16, 3), np.uint8)
-        return np.stack([np.asarray(Image.fromarray(each).resize(size[::-1])) for each in coarse])
+        return np.stack([np.asarray(Image.fromarray(noise).resize(size[::-1])) for noise in coarse])
     return rng.standard_normal((batch, 3, *size), np.float32)
 
 
-def _trial(export: Export, photos: int, size: tuple[int, int] | None, outputs: Outputs, wanted: Outputs) -> Trial:
+def _trial(export: Export, photos: int, size: tuple[int, int] | None, outputs: Outputs, expected: Outputs) -> Trial:
     """A trial of random inputs, or of photos where there is no size."""
-    off = [float(np.abs(a - b).max()) for a, b in zip(outputs, wanted, strict=True)]
-    worst = [difference(a, b) for a, b in zip(outputs, wanted, strict=True)]
+    off = [float(np.abs(a - b).max()) for a, b in zip(outputs, expected, strict=True)]
+    worst = [difference(a, b) for a, b in zip(outputs, expected, strict=True)]
     if export.output == "scores" and np.isfinite(off[0]):
         worst[0] = off[0]  # of the range that scores can have: where all are small, their own says little
     return Trial("random" if size else "photos", photos, size, max(worst), max(off))
 
 
-def _on_photos(found: Check, engine: Opened, network: Network, paths: Iterable[str]) -> None:
+def _on_photos(result: Check, engine: Opened, network: Network, paths: Iterable[str]) -> None:
     """Add the trial of photos and the agreement."""
     same, worst, absolute = 0, 0.0, 0.0
     assert engine.card.export is not None
-    for x in _batches(found, engine.card, paths):
-        outputs, wanted = engine.outputs(x), network.answer(x)
-        trial = _trial(engine.card.export, len(x), None, outputs, wanted)
+    for x in _batches(result, engine.card, paths):
+        outputs, expected = engine.outputs(x), network.answer(x)
+        trial = _trial(engine.card.export, len(x), None, outputs, expected)
         worst, absolute = max(worst, trial.difference), max(absolute, trial.absolute)
-        same += int((outputs[0].argmax(1) == wanted[0].argmax(1)).sum())
-        found.photos += len(x)
-    if found.photos:
-        found.agreement = 100 * same / found.photos
-        found.trials.append(Trial("photos", found.photos, None, worst, absolute))
+        same += int((outputs[0].argmax(1) == expected[0].argmax(1)).sum())
+        result.photos += len(x)
+    if result.photos:
+        result.agreement = 100 * same / result.photos
+        result.trials.append(Trial("photos", result.photos, None, worst, absolute))
 
 
-def _batches(found: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndarray]:
+def _batches(result: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndarray]:
     """Photos as the file takes them; one at a time where nothing brings them to one size."""
     assert card.export is not None
     waiting: list[np.ndarray] = []
@@ -198,7 +198,7 @@ def _batches(found: Check, card: Card, paths: Iterable[str]) -> Iterator[np.ndar
         try:
             photo = decode(read_file(path))
         except PhotoError:
-            found.skipped += 1
+            result.skipped += 1
             continue
         if card.export.photos:
             yield np.asarray(photo.image)[None]
@@ -226,18 +226,18 @@ def _speeds(network: Callable[[], object], file: Callable[[], object], batch: in
     return min(times[0]), min(times[1])
 
 
-def _judge(found: Check, dtype: str) -> None:
+def _judge(result: Check, dtype: str) -> None:
     """Say in ``against`` what speaks against the file."""
-    if not np.isfinite(found.difference):
-        found.against.append(f"it gives values that are not finite: they do not fit into {dtype}")
-    elif found.tolerance is not None and found.difference > found.tolerance:
-        found.against.append(
-            f"it differs from the network by {found.difference:.1e} of the range of its scores, and {dtype} may by "
-            f"{found.tolerance:.0e}"
+    if not np.isfinite(result.difference):
+        result.against.append(f"it gives values that are not finite: they do not fit into {dtype}")
+    elif result.tolerance is not None and result.difference > result.tolerance:
+        result.against.append(
+            f"it differs from the network by {result.difference:.1e} of the range of its scores, and {dtype} may by "
+            f"{result.tolerance:.0e}"
         )
-    if dtype == "int8" and found.agreement < LEAST_AGREEMENT:
-        found.against.append(
-            f"{percent(found.agreement)} % of {found.photos} photos keep their label, and int8 must keep "
+    if dtype == "int8" and result.agreement < LEAST_AGREEMENT:
+        result.against.append(
+            f"{percent(result.agreement)} % of {result.photos} photos keep their label, and int8 must keep "
             f"{LEAST_AGREEMENT:.0f} %"
         )
 

@@ -28,9 +28,9 @@ def refuse_overflow(checkpoint: Checkpoint) -> None:
     """
     preprocessing, largest = checkpoint.card.preprocessing, 0.0
 
-    def look(module: nn.Module, given: object, found: torch.Tensor) -> None:
+    def look(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
         nonlocal largest
-        largest = max(largest, float(found.abs().max()))
+        largest = max(largest, float(output.abs().max()))
 
     network = checkpoints.build(checkpoint)
     for name, module in network.named_modules():

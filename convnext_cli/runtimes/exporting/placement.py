@@ -36,7 +36,7 @@ def refuse(source: Path, target: Path, form: Format, *, overwrite: bool) -> None
         refuse_place(file, overwrite=overwrite)
     theirs = companion_files.files(source)
     for file in (target, *form.beside(target), *form.perhaps(target)):
-        if any(_is_or_holds(file, each) for each in theirs):
+        if any(_is_or_holds(file, their_file) for their_file in theirs):
             raise UsageError(f"{file} is, or holds, what is to be exported", "choose another name for the result")
 
 
@@ -71,21 +71,21 @@ def room(target: Path) -> Iterator[Path]:
     Rooms of exports that were killed go. Raises OutputError when it cannot be made or filled.
     """
     place = Path(os.path.realpath(target))
-    whole = place.with_name(f".convnext-{os.getpid()}-{_machine()}-{zlib.crc32(os.fsencode(place.name)):08x}.part")
+    folder = place.with_name(f".convnext-{os.getpid()}-{_machine()}-{zlib.crc32(os.fsencode(place.name)):08x}.part")
     _sweep(place.parent)
     try:
-        shutil.rmtree(whole, ignore_errors=True)  # of a killed process that had the same number
-        (whole / "made").mkdir(parents=True)
-        (whole / "temporary").mkdir()
-        with _temporary(whole / "temporary"):
-            yield whole / "made"
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had the same number
+        (folder / "made").mkdir(parents=True)
+        (folder / "temporary").mkdir()
+        with _temporary(folder / "temporary"):
+            yield folder / "made"
     except OSError as error:
         raise unwritten(target, error) from error
     finally:
-        shutil.rmtree(whole, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def put(made: Path, names: Iterable[str], target: Path, *, overwrite: bool) -> None:
+def put(folder: Path, names: Iterable[str], target: Path, *, overwrite: bool) -> None:
     """Bring what is finished to its place, on the disk first; through links, as the shell's > goes.
 
     names: of what was made, in the order in which they are put. Another process may have written there meanwhile:
@@ -93,9 +93,9 @@ def put(made: Path, names: Iterable[str], target: Path, *, overwrite: bool) -> N
     """
     places = {name: target.with_name(name) for name in names}
     for name, place in places.items():
-        refuse_place(place, overwrite=overwrite, folder=(made / name).is_dir())
+        refuse_place(place, overwrite=overwrite, folder=(folder / name).is_dir())
     for name, place in places.items():
-        _put(made / name, Path(os.path.realpath(place)))
+        _put(folder / name, Path(os.path.realpath(place)))
 
 
 def probe(folder: Path, size: int) -> None:
@@ -117,55 +117,55 @@ def probe(folder: Path, size: int) -> None:
         trial.unlink(missing_ok=True)
 
 
-def _put(made: Path, there: Path) -> None:
-    for file in [made, *made.rglob("*")]:
+def _put(source: Path, target: Path) -> None:
+    for file in [source, *source.rglob("*")]:
         if file.is_file():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
-    former = made.parents[1].with_suffix(".former")  # not within the room, which goes
+    former = source.parents[1].with_suffix(".former")  # not within the room, which goes
     try:
-        if made.is_dir():
-            if there.exists() and exchange(made, there):  # a kill leaves one or the other, and never none
-                sync_folder(there.parent)
+        if source.is_dir():
+            if target.exists() and exchange(source, target):  # a kill leaves one or the other, and never none
+                sync_folder(target.parent)
                 return
-            if there.exists():
-                there.rename(former)
+            if target.exists():
+                target.rename(former)
             try:
-                made.rename(there)
+                source.rename(target)
             except BaseException:  # also when interrupted: what was there comes back
-                if former.exists() and not there.exists():
-                    former.rename(there)
+                if former.exists() and not target.exists():
+                    former.rename(target)
                 raise
             shutil.rmtree(former, ignore_errors=True)
         else:
-            if there.exists():
-                made.chmod(there.stat().st_mode & 0o7777)
-            made.replace(there)
+            if target.exists():
+                source.chmod(target.stat().st_mode & 0o7777)
+            source.replace(target)
     except OSError as error:
-        if error.errno != errno.EXDEV or made.is_dir():
+        if error.errno != errno.EXDEV or source.is_dir():
             raise
-        with made.open("rb") as stream, replacing(there) as copy:  # a link led to another disk
+        with source.open("rb") as stream, replacing(target) as copy:  # a link led to another disk
             shutil.copyfileobj(stream, copy)
-    sync_folder(there.parent)
+    sync_folder(target.parent)
 
 
 def _is_or_holds(place: Path, file: Path) -> bool:
     """Whether writing ``place`` would take the file away, under any of its names."""
-    there, real = Path(os.path.realpath(place)), Path(os.path.realpath(file))
-    if there == real or there in real.parents or there in file.absolute().parents:
+    real_place, real = Path(os.path.realpath(place)), Path(os.path.realpath(file))
+    if real_place == real or real_place in real.parents or real_place in file.absolute().parents:
         return True
-    return there.exists() and real.exists() and there.samefile(real)
+    return real_place.exists() and real.exists() and real_place.samefile(real)
 
 
 def _strangers(folder: Path) -> list[str]:
     """What of a folder no package of Core ML has."""
     try:
-        found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*")}
+        files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*")}
     except OSError as error:
         raise OutputError(f"{folder} cannot be looked into: {error.strerror}", "choose another name") from error
     return sorted(
         name
-        for name, file in found.items()
+        for name, file in files.items()
         if not (name in _PACKAGE_FOLDERS if file.is_dir() and not file.is_symlink() else _PACKAGE.fullmatch(name))
     )
 

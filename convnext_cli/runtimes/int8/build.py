@@ -53,10 +53,10 @@ def prepare_int8(
         raise ModelError(f"openvino differs from the network by {off:.1e} of the range of its scores", "--engine torch")
     small = quantise(graph, calibrating, threads=threads)
     int8 = engine.OpenVINOEngine(small, card, dtype="int8", threads=threads, batch_size=batch_size)
-    found = compare(float32, int8, testing, labels, batch_size=batch_size)
+    comparison = compare(float32, int8, testing, labels, batch_size=batch_size)
     kept = None
     try:
-        report = found.to_dict()
+        report = comparison.to_dict()
         with cache.making(card, "openvino", "int8", difference(int8(x), reference), report) as folder:
             engine.save(small, folder / engine.FILE)
         cache.remember(path, card, checkpoint.notes)
@@ -64,4 +64,4 @@ def prepare_int8(
         kept = f"{cache.root()} cannot be written ({error.strerror or error})"
     float32.close()
     int8.close()
-    return Int8(found, kept)
+    return Int8(comparison, kept)

@@ -61,7 +61,7 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
                 held.append(known)
             yield apply_preprocessing(card.preprocessing, photo)
 
-    made = prepare_int8(
+    prepared = prepare_int8(
         path,
         read(calibrating, label=False),
         islice(read(testing, label=True), _TESTED),
@@ -69,7 +69,7 @@ def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: 
         threads=threads,
         batch_size=batch_size,
     )
-    return Calibration(made.comparison, len(calibrating), skipped, labelled, made.kept)
+    return Calibration(prepared.comparison, len(calibrating), skipped, labelled, prepared.kept)
 
 
 def split(folder: str) -> tuple[list[str], list[str]]:

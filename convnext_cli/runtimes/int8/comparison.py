@@ -52,17 +52,17 @@ class Comparison:
     @property
     def warnings(self) -> list[str]:
         """Why int8 does not pay, or may not; empty when it does."""
-        said = []
+        clauses = []
         if self.speedup < WORTH:
             pace = f"{self.speedup:.2f} times as fast as" if self.speedup >= 1 else "slower than"
-            said.append(f"it is {pace} float32 on this machine")
+            clauses.append(f"it is {pace} float32 on this machine")
         if self.lost is not None and self.lost > MOST_LOST:
             sure = self.lost - (self.uncertainty or 0) > MOST_LOST
             more = "" if sure else f", though {self.photos} photos are too few to be sure"
-            said.append(f"it loses {self.lost:.1f} points of accuracy{more}")
+            clauses.append(f"it loses {self.lost:.1f} points of accuracy{more}")
         if self.lost is None and self.agreement < LEAST_AGREEMENT:
-            said.append(f"it gives {100 - self.agreement:.1f} % of the photos another label")
-        return said
+            clauses.append(f"it gives {100 - self.agreement:.1f} % of the photos another label")
+        return clauses
 
     @property
     def pays(self) -> bool:
@@ -80,8 +80,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, object]:
         """For JSON; milliseconds and percentages have three decimals."""
-        found = {"speedup": self.speedup, "accuracy_lost": self.lost, "pays": self.pays, "verdict": self.verdict}
-        return {name: round(v, 3) if isinstance(v, float) else v for name, v in (asdict(self) | found).items()}
+        verdict = {"speedup": self.speedup, "accuracy_lost": self.lost, "pays": self.pays, "verdict": self.verdict}
+        return {name: round(v, 3) if isinstance(v, float) else v for name, v in (asdict(self) | verdict).items()}
 
 
 def compare(

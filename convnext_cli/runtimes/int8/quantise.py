@@ -90,20 +90,20 @@ def ranges_over(photos: Iterable[np.ndarray], look: Callable[[np.ndarray], list[
     look: gives the least, greatest and mean values of each layer for a photo, in turn.
     Raises UsageError for fewer than FEWEST photos, ModelError for values that are not finite.
     """
-    count, found = 0, list[Range]()
+    count, ranges = 0, list[Range]()
     for photo in islice(photos, MOST):
         at = [np.asarray(values, np.float64) for values in look(photo)]
         now = [Range(*at[i : i + 3]) for i in range(0, len(at), 3)]
-        found = [_join(a, b, count) for a, b in zip(found, now, strict=True)] if found else now
+        ranges = [_join(a, b, count) for a, b in zip(ranges, now, strict=True)] if ranges else now
         count += 1
     if count < FEWEST:
         raise UsageError(
             f"int8 is calibrated with at least {FEWEST} photos, and there are {count or 'none'}",
             "name a folder of some hundred photos like those that will be labelled: --calibrate FOLDER",
         )
-    if not all(np.isfinite([seen.low, seen.high, seen.mean]).all() for seen in found):
+    if not all(np.isfinite([seen.low, seen.high, seen.mean]).all() for seen in ranges):
         raise ModelError("the network gives values that are not finite", "its weights are damaged, or of another model")
-    return found
+    return ranges
 
 
 def _join(a: Range, b: Range, count: int) -> Range:

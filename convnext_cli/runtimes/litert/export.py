@@ -77,5 +77,5 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     if plan.scores:
         scores = ops.scores(outputs["logits"], card.problem, checkpoint.card.temperature or 1.0)
         outputs = {"scores": scores} | {key: value for key, value in outputs.items() if key != "logits"}
-    graph.save(path, (name, source), outputs, {METADATA_KEY: card.to_json(whole=True)})
+    graph.save(path, (name, source), outputs, {METADATA_KEY: card.to_json(full=True)})
     seal(path)

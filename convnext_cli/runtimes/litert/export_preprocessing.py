@@ -90,14 +90,14 @@ class _Photos:
         unit = self._op("MUL", self._op("MAXIMUM", edge, resized), 2)
         shares = self._filter(apart, unit)
         chosen = options("Reducer", keepDims=True)
-        whole = self._graph.op("SUM", shares, self._number([1]), shape=(shares.shape[0], 1), options=chosen)
-        coarse = self._parts(shares, whole)
-        used = self._op("MUL", self._cast(coarse, np.int64), whole)
-        return coarse, self._parts(self._op("SUB", self._op("MUL", shares, _PARTS), used), whole)
+        total = self._graph.op("SUM", shares, self._number([1]), shape=(shares.shape[0], 1), options=chosen)
+        coarse = self._parts(shares, total)
+        used = self._op("MUL", self._cast(coarse, np.int64), total)
+        return coarse, self._parts(self._op("SUB", self._op("MUL", shares, _PARTS), used), total)
 
-    def _parts(self, shares: Value, whole: Value) -> Value:
+    def _parts(self, shares: Value, total: Value) -> Value:
         """How many 2^-11 of the whole the shares are, to the nearest number or nearly; float32."""
-        share = self._op("DIV", self._cast(shares, np.float32), self._cast(whole, np.float32))
+        share = self._op("DIV", self._cast(shares, np.float32), self._cast(total, np.float32))
         return self._graph.op("FLOOR", self._op("ADD", self._op("MUL", share, _PARTS), 0.5))
 
     def _odd(self, count: Value, usual: int) -> Value:
@@ -131,11 +131,11 @@ class _Photos:
             self._graph.op("FULLY_CONNECTED", x, matrix, shape=shape, version=5, options=chosen) for matrix in matrices
         )
         coarse = self._op("ADD", coarse, _PARTS / 2)
-        whole = self._graph.op("FLOOR", self._op("MUL", coarse, 1 / _PARTS))
-        rest = self._op("SUB", coarse, self._op("MUL", whole, _PARTS))
+        floor = self._graph.op("FLOOR", self._op("MUL", coarse, 1 / _PARTS))
+        rest = self._op("SUB", coarse, self._op("MUL", floor, _PARTS))
         rest = self._op("ADD", self._op("MUL", rest, _PARTS), fine)
-        whole = self._op("ADD", whole, self._graph.op("FLOOR", self._op("MUL", rest, 1 / _PARTS**2)))
-        return self._op("MINIMUM", self._op("MAXIMUM", whole, 0.0), 255.0)
+        floor = self._op("ADD", floor, self._graph.op("FLOOR", self._op("MUL", rest, 1 / _PARTS**2)))
+        return self._op("MINIMUM", self._op("MAXIMUM", floor, 0.0), 255.0)
 
     def _turned(self, x: Value, order: Value, shape: tuple[int, ...]) -> Value:
         return self._graph.op("TRANSPOSE", x, order, shape=shape, options=options("Transpose"))

@@ -57,11 +57,11 @@ class Graph:
 
     def quantised(self, values: np.ndarray, steps: np.ndarray) -> Value:
         """int8 weights (out, …), to be multiplied by steps, one for each out."""
-        made = self.constant(values)
+        weights = self.constant(values)
         how = schema.QuantizationParametersT()
         how.scale, how.zeroPoint, how.quantizedDimension = steps.astype(np.float32), [0] * len(steps), 0
-        self._tensors[made.at].quantization = how
-        return made
+        self._tensors[weights.at].quantization = how
+        return weights
 
     def op(
         self,
@@ -78,19 +78,19 @@ class Graph:
         dtype: of the output, the first input's when None. version: of the operation, which rises with what it is asked
         to do. options: an object of its class (``options``), or None where it has none.
         """
-        made = schema.OperatorT()
+        operator = schema.OperatorT()
         key = (getattr(schema.BuiltinOperator, kind), version)
-        made.opcodeIndex = self._codes.setdefault(key, len(self._codes))
-        made.inputs = [value.at for value in inputs]
+        operator.opcodeIndex = self._codes.setdefault(key, len(self._codes))
+        operator.inputs = [value.at for value in inputs]
         if options is not None:
-            made.builtinOptions = options
-            made.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         if shape is None:
             shape = np.broadcast_shapes(*(value.shape for value in inputs))
         name = f"{kind.lower()}_{len(self._operators)}"
         output = self._tensor(name, np.dtype(dtype or inputs[0].dtype), shape)
-        made.outputs = [output.at]
-        self._operators.append(made)
+        operator.outputs = [output.at]
+        self._operators.append(operator)
         return output
 
     def save(self, path: Path, source: tuple[str, Value], outputs: dict[str, Value], metadata: dict[str, str]) -> None:
@@ -134,21 +134,21 @@ class Graph:
         buffer: int = 0,
         signature: tuple[int, ...] | None = None,
     ) -> Value:
-        made = schema.TensorT()
-        made.name, made.type, made.shape, made.buffer = name, _TYPES[dtype], list(shape), buffer
-        made.shapeSignature = None if signature in (None, shape) else list(signature or ())
-        self._tensors.append(made)
+        tensor = schema.TensorT()
+        tensor.name, tensor.type, tensor.shape, tensor.buffer = name, _TYPES[dtype], list(shape), buffer
+        tensor.shapeSignature = None if signature in (None, shape) else list(signature or ())
+        self._tensors.append(tensor)
         return Value(len(self._tensors) - 1, shape, dtype)
 
 
 def options(kind: str, **values: Option) -> Options:
     """Options of an operation, of the schema's class ``<kind>OptionsT``."""
-    made = getattr(schema, f"{kind}OptionsT")()
+    chosen = getattr(schema, f"{kind}OptionsT")()
     for name, value in values.items():
-        if not hasattr(made, name):
+        if not hasattr(chosen, name):
             raise AttributeError(f"{kind}Options has no field {name}")
-        setattr(made, name, value)
-    return made
+        setattr(chosen, name, value)
+    return chosen
 
 
 def type_of(dtype: DTypeLike) -> int:
@@ -178,7 +178,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
 
 
 def _code(builtin: int, version: int) -> schema.OperatorCodeT:
-    made = schema.OperatorCodeT()
+    code = schema.OperatorCodeT()
     # the first, of one byte, is read by interpreters that know no others
-    made.deprecatedBuiltinCode, made.builtinCode, made.version = min(builtin, 127), builtin, version
-    return made
+    code.deprecatedBuiltinCode, code.builtinCode, code.version = min(builtin, 127), builtin, version
+    return code

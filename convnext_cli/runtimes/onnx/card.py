@@ -21,7 +21,7 @@ def read_card(path: Path) -> str | None:
 
 def _fields(data: mmap.mmap, at: int, end: int) -> list[tuple[int, tuple[int, int]]]:
     """The fields of a protobuf message that have a length: number, and where the value begins and ends."""
-    found = []
+    fields = []
     while at < end:
         key, at = _varint(data, at)
         kind = key & 7
@@ -30,13 +30,13 @@ def _fields(data: mmap.mmap, at: int, end: int) -> list[tuple[int, tuple[int, in
             _, at = _varint(data, at)
         elif kind == 2:
             length, at = _varint(data, at)
-            found.append((key >> 3, (at, at + length)))
+            fields.append((key >> 3, (at, at + length)))
         elif kind not in (1, 5):
             raise ValueError("it is no ONNX file")
         at += length
     if at != end:
         raise ValueError("it is cut off, or no ONNX file")
-    return found
+    return fields
 
 
 def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:

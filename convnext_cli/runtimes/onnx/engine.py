@@ -112,7 +112,7 @@ class OnnxRuntimeEngine:
         """
         if self._exported is not None:
             return self._exported(batch)
-        if any(fixed not in (None, given) for fixed, given in zip(self._size, batch.shape[2:], strict=True)):
+        if any(fixed not in (None, edge) for fixed, edge in zip(self._size, batch.shape[2:], strict=True)):
             raise ModelError(
                 f"{self._file} takes photos of {_pixels(self._size)} pixels, not {_pixels(batch.shape[2:])}",
                 "leave --size out, or export the network with an open height and width",
@@ -157,15 +157,15 @@ class OnnxRuntimeEngine:
                 raise MemoryError(str(error)) from None
             raise ModelError(f"{self._file} does not run on {len(photos)} photos: {reason(error)}", _EXPORT) from error
         outputs = [_rows(output) for output in outputs]
-        for found in outputs:
-            if found.ndim != 2 or len(found) != len(photos):
+        for output in outputs:
+            if output.ndim != 2 or len(output) != len(photos):
                 raise ModelError(
-                    f"{self._file} gives an output of shape {found.shape} for {len(photos)} photos, not (N, classes)",
+                    f"{self._file} gives an output of shape {output.shape} for {len(photos)} photos, not (N, classes)",
                     _EXPORT,
                 )
         if self._steps is not None:
-            outputs = [self._steps.numbers(found) for found in outputs]
-        return [np.asarray(found[:n], np.float32) for found in outputs]
+            outputs = [self._steps.numbers(output) for output in outputs]
+        return [np.asarray(output[:n], np.float32) for output in outputs]
 
     def _input_of(self, foreign: Foreign | None) -> tuple[str, DTypeLike, int | None, tuple[int | None, ...]]:
         """Name, dtype, and what is fixed of the batch and of (height, width)."""
@@ -175,19 +175,19 @@ class OnnxRuntimeEngine:
             raise ModelError(
                 f"{self._file} has {len(inputs)} inputs{f' ({names})' if names else ''}, not one of photos", _EXPORT
             )
-        found = inputs[0]
-        shape = [extent if isinstance(extent, int) and extent > 0 else None for extent in found.shape]
-        is_bytes = found.type == "tensor(uint8)"
+        source = inputs[0]
+        shape = [extent if isinstance(extent, int) and extent > 0 else None for extent in source.shape]
+        is_bytes = source.type == "tensor(uint8)"
         if self.photos and is_bytes and len(shape) == 4:
-            return found.name, np.uint8, shape[0], (None, None)
-        if found.type not in _FLOATS and not (is_bytes and foreign is not None):
+            return source.name, np.uint8, shape[0], (None, None)
+        if source.type not in _FLOATS and not (is_bytes and foreign is not None):
             raise ModelError(
-                f"{self._file} takes {found.type}, not photos as one of {', '.join(_FLOATS)} and tensor(uint8)",
+                f"{self._file} takes {source.type}, not photos as one of {', '.join(_FLOATS)} and tensor(uint8)",
                 _EXPORT,
             )
         if len(shape) != 4:
-            raise ModelError(f"{self._file} takes an input of {len(shape)} dimensions {found.shape}, not 4", _EXPORT)
-        self._channels_last = foreign is not None and foreign.channels_last(found.name, shape)
+            raise ModelError(f"{self._file} takes an input of {len(shape)} dimensions {source.shape}, not 4", _EXPORT)
+        self._channels_last = foreign is not None and foreign.channels_last(source.name, shape)
         channels, edges = (shape[3], shape[1:3]) if self._channels_last else (shape[1], shape[2:])
         if channels not in (None, 3):
             raise ModelError(
@@ -204,7 +204,7 @@ class OnnxRuntimeEngine:
                 f"{self._file} takes {shape[0]:,} photos in each call, which is more than memory holds",
                 "export it with a smaller or an open batch",
             )
-        return found.name, np.uint8 if is_bytes else _FLOATS[found.type], shape[0], tuple(edges)
+        return source.name, np.uint8 if is_bytes else _FLOATS[source.type], shape[0], tuple(edges)
 
     def _output_of(self, foreign: Foreign | None) -> tuple[str, int | None]:
         """Name of the output of scores, and its number of classes if said: one value a class, for each photo.
@@ -221,8 +221,8 @@ class OnnxRuntimeEngine:
         candidates = [one for one in flat if _classes(one.shape) != 1] or flat
         candidates = candidates or [one for one in outputs if not one.shape]
         if not candidates:
-            given = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
-            raise ModelError(f"{self._file} has no output of scores (N, classes), only {given}", _EXPORT)
+            described = ", ".join(f"{o.name} {o.type} {o.shape}" for o in self._session.get_outputs())
+            raise ModelError(f"{self._file} has no output of scores (N, classes), only {described}", _EXPORT)
         for one in candidates:
             if isinstance(extent := _classes(one.shape), int):
                 check_classes(extent, self._file)

@@ -60,7 +60,7 @@ def _graph(card: Card, temperature: float, arrays: Arrays, plan: Plan, ops: Ops)
     ops.output(y, "scores" if plan.scores else OUTPUT, TensorProto.FLOAT, [batch, logits.channels])
     if plan.features:
         ops.output(ops.wide(features.name), "features", TensorProto.FLOAT, [batch, features.channels])
-    return ops.model(name, kind, shape, card.to_json(whole=True))
+    return ops.model(name, kind, shape, card.to_json(full=True))
 
 
 def simplified(model: onnx.ModelProto, dtype: str) -> onnx.ModelProto:
@@ -70,10 +70,10 @@ def simplified(model: onnx.ModelProto, dtype: str) -> onnx.ModelProto:
     if is_large(model):
         raise UsageError("onnxslim takes one file, below 2 GB", "leave --simplify out, or take --dtype float16")
     # weights that are stored in bfloat16 would be stored in float32 again
-    found: onnx.ModelProto = onnxslim.slim(
+    smaller: onnx.ModelProto = onnxslim.slim(
         model, skip_optimizations=["constant_folding"] if dtype == "bfloat16" else None
     )
-    return found
+    return smaller
 
 
 @cache

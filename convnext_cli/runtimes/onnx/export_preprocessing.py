@@ -53,7 +53,7 @@ def tensors(ops: Ops, preprocessing: Preprocessing) -> str:
 
 def _matrix(ops: Ops, preprocessing: Preprocessing, edge: str, to: str, size: int) -> str:
     """Pillow's weights of the crop's rows, in parts of _ONE: (size, edge) float64. to: the edge after the resize."""
-    whole, half = ops.constant(1), ops.constant(2)
+    one, half = ops.constant(1), ops.constant(2)
     excess = ops.op("Sub", to, ops.constant(size))
     start = ops.op("Div", excess, half)
     if preprocessing.crop_offset == "round":  # halves to the even number
@@ -61,11 +61,11 @@ def _matrix(ops: Ops, preprocessing: Preprocessing, edge: str, to: str, size: in
         start = ops.op("Add", start, odd)
     # row i and pixel j: |j + 1/2 - (i + 1/2) · edge / to| in units of the filter, max(edge / to, 1) pixels
     i = ops.op("Add", ops.constant(np.arange(size)[:, None]), start)
-    j = ops.op("Range", ops.constant(0), edge, whole)
-    centres = [ops.op("Add", ops.op("Mul", each, half), whole) for each in (i, j)]
+    j = ops.op("Range", ops.constant(0), edge, one)
+    centres = [ops.op("Add", ops.op("Mul", position, half), one) for position in (i, j)]
     off = ops.op("Sub", ops.op("Mul", centres[1], to), ops.op("Mul", centres[0], edge))
     unit = ops.op("Mul", ops.op("Max", edge, to), half)
-    x = ops.op("Div", *(ops.op("Cast", each, to=TensorProto.DOUBLE) for each in (ops.op("Abs", off), unit)))
+    x = ops.op("Div", *(ops.op("Cast", position, to=TensorProto.DOUBLE) for position in (ops.op("Abs", off), unit)))
     weights = _bilinear(ops, x) if preprocessing.interpolation == "bilinear" else _bicubic(ops, x)
     sums = ops.op("ReduceSum", weights, ops.constant([1]))
     parts = ops.op("Mul", ops.op("Div", weights, sums), ops.constant(_ONE))

@@ -124,17 +124,17 @@ class Ops:
 
     def norm(self, x: Value, kind: str, eps: float) -> Value:
         y = x.name if x.pooled else self.op("Transpose", x.name, perm=[0, 2, 3, 1])
-        made = None
+        layer_norm = None
         if kind == "layer":  # its mean and deviation are float32 in any dtype ("stash_type")
             ones = np.ones(x.channels, np.float16 if self._dtype == "float16" else np.float32)
             y = self.op("LayerNormalization", y, self.constant(ones), epsilon=eps)
-            made = self.nodes[-1]
+            layer_norm = self.nodes[-1]
         else:
             wide = self.wide(y)
             y = self.narrow(self.op("Div", wide, self._deviation(wide, kind, eps, x.channels)))
         y = y if x.pooled else self.op("Transpose", y, perm=[0, 3, 1, 2])
-        if made is not None:
-            self.norms[y] = made
+        if layer_norm is not None:
+            self.norms[y] = layer_norm
         return x._replace(name=y)
 
     def _deviation(self, y: str, kind: str, eps: float, channels: int) -> str:
@@ -224,9 +224,9 @@ class Ops:
 
     def _branch(self, part: Callable[[], str]) -> onnx.GraphProto:
         outer, self.nodes = self.nodes, []
-        made = part()
+        value = part()
         inner, self.nodes = self.nodes, outer
-        return helper.make_graph(inner, self._fresh("branch"), [], [onnx.ValueInfoProto(name=made)])
+        return helper.make_graph(inner, self._fresh("branch"), [], [onnx.ValueInfoProto(name=value)])
 
     def weight(self, values: np.ndarray) -> str:
         """A parameter, float32, kept in the graph's dtype."""
@@ -258,13 +258,13 @@ class Ops:
         self._names[x] = name
         for node in self.nodes:
             for names in (node.input, node.output):
-                names[:] = [name if each == x else each for each in names]
+                names[:] = [name if value == x else value for value in names]
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
     def model(self, name: str, dtype: int, shape: Sequence[int | str], card: str | None) -> onnx.ModelProto:
         """The graph of an input. card: JSON for the metadata."""
         opsets = [helper.make_opsetid("", self.opset)]
-        found: onnx.ModelProto = helper.make_model(
+        proto: onnx.ModelProto = helper.make_model(
             helper.make_graph(
                 self.nodes,
                 "convnext",
@@ -278,8 +278,8 @@ class Ops:
             producer_version=__version__,
         )
         if card is not None:
-            helper.set_model_props(found, {METADATA_KEY: card})
-        return found
+            helper.set_model_props(proto, {METADATA_KEY: card})
+        return proto
 
 
 def _channels(values: np.ndarray, x: Value) -> np.ndarray:

@@ -131,8 +131,8 @@ def split(batch_size: int, threads: int) -> tuple[int, int]:
     even = (n for n in range(min(threads, batch_size // 2), 0, -1) if batch_size % n == threads % n == 0)
     if (streams := next(even, 1)) == 1:
         return 1, batch_size
-    each = batch_size // streams
-    return streams, next(part for part in range(2, each + 1) if each % part == 0)
+    share = batch_size // streams
+    return streams, next(part for part in range(2, share + 1) if share % part == 0)
 
 
 class OpenVINOEngine:
@@ -213,7 +213,7 @@ class OpenVINOEngine:
             # twice as many, so that one waits where another ends
             count = 2 * self._streams if form == "parts" and self._streams > 1 else 1
             self._requests[form] = [self._forms[form].create_infer_request() for _ in range(count)]
-        requests, found = self._requests[form], list[np.ndarray]()
+        requests, logits = self._requests[form], list[np.ndarray]()
         begun = 0
         try:
             for i in range(len(parts)):
@@ -222,12 +222,12 @@ class OpenVINOEngine:
                     begun += 1
                 request = requests[i % len(requests)]
                 request.wait()
-                found.append(np.array(request.get_output_tensor(0).data))
+                logits.append(np.array(request.get_output_tensor(0).data))
         finally:
             for request in requests:  # one that ran on would refuse the next batch
                 with suppress(RuntimeError):
                     request.wait()
-        return np.concatenate(found)
+        return np.concatenate(logits)
 
     def close(self) -> None:
         """Let go of the compiled forms and the graph."""

@@ -31,7 +31,7 @@ def write(card: Card, temperature: float, arrays: Arrays, plan: Plan, path: Path
     if plan.dtype in _HALVES:
         _store(model, _HALVES[plan.dtype])
     model = _between(model, card, temperature, plan)
-    model.set_rt_info(card.to_json(whole=True), CARD)
+    model.set_rt_info(card.to_json(full=True), CARD)
     model.set_rt_info(_LATER, WEIGHTS)
     try:
         ov.save_model(model, path, compress_to_fp16=False)
@@ -48,31 +48,31 @@ def _network(card: Card, arrays: Arrays, plan: Plan) -> ov.Model:
         outputs = list(network_with_features(card.config, arrays, Ops(), tensors))
     else:
         outputs = [network(card.config, arrays, Ops(), tensors)]
-    return ov.Model([op.result(each) for each in outputs], [tensors], "convnext")
+    return ov.Model([op.result(output) for output in outputs], [tensors], "convnext")
 
 
 def _between(model: ov.Model, card: Card, temperature: float, plan: Plan) -> ov.Model:
     """The network with what the plan puts before and behind it, and names."""
     (tensors,) = model.get_parameters()
     logits, *features = (result.input_value(0) for result in model.get_results())
-    batch, given, name = plan.batch or -1, tensors, "pixel_values"
+    batch, source, name = plan.batch or -1, tensors, "pixel_values"
     if plan.preprocessing:
-        given, name = op.parameter([batch, -1, -1, card.config.num_channels], np.uint8), "photos"
-        tensors.output(0).replace(export_preprocessing.tensors(given, card.preprocessing).output(0))
+        source, name = op.parameter([batch, -1, -1, card.config.num_channels], np.uint8), "photos"
+        tensors.output(0).replace(export_preprocessing.tensors(source, card.preprocessing).output(0))
     else:
         tensors.set_partial_shape(ov.PartialShape([batch, card.config.num_channels, *(plan.size or (-1, -1))]))
     if plan.scores and card.problem == "multi_label":
         logits = op.sigmoid(logits).output(0)
     elif plan.scores:
         logits = op.softmax(op.divide(logits, op.constant(np.float32(temperature))), 1).output(0)
-    given.output(0).set_names({name})
-    given.set_friendly_name(name)
+    source.output(0).set_names({name})
+    source.set_friendly_name(name)
     results = []
     for output, called in zip((logits, *features), ("scores" if plan.scores else "logits", "features"), strict=False):
         results.append(op.result(output))
         results[-1].output(0).set_names({called})
         results[-1].set_friendly_name(called)
-    return ov.Model(results, [given], "convnext")
+    return ov.Model(results, [source], "convnext")
 
 
 def _store(model: ov.Model, kind: ov.Type) -> None:

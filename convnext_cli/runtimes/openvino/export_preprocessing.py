@@ -31,7 +31,7 @@ def tensors(photos: ov.Node, preprocessing: Preprocessing) -> ov.Node:
     if preprocessing.resize == "shortest":
         shortest = op.minimum(*edges)
         resized = [_divided(op.multiply(edge, to), shortest)[0] for edge, to in zip(edges, resized, strict=True)]
-    ways = [_taps(preprocessing, *each) for each in zip(edges, resized, preprocessing.size, strict=True)]
+    ways = [_taps(preprocessing, *axis_sizes) for axis_sizes in zip(edges, resized, preprocessing.size, strict=True)]
     x = op.convert(op.transpose(photos, _whole([0, 3, 1, 2])), np.int32)
     # from Pillow 13 on; before, always across first, which differs by one level in a tenth of the bytes of such photos
     less = [op.subtract(edge, to) for edge, to in zip(edges, resized, strict=True)]
@@ -51,15 +51,15 @@ def _either(down_first: ov.Node, x: ov.Node, ways: list[tuple[ov.Node, ov.Node, 
     outer = [x, *ways[0], *ways[1]]
     bodies = []
     for order in ((0, 1), (1, 0)):
-        inside = [op.parameter(each.get_output_partial_shape(0), np.int32) for each in outer]
+        inside = [op.parameter(value.get_output_partial_shape(0), np.int32) for value in outer]
         y, both = inside[0], (inside[1:4], inside[4:7])
         for axis in order:
             y = _resized(y, *both[axis], axis=2 + axis)
         bodies.append((ov.Model([op.result(y)], inside), inside))
     chosen.set_then_body(bodies[0][0])
     chosen.set_else_body(bodies[1][0])
-    for each, one, other in zip(outer, bodies[0][1], bodies[1][1], strict=True):
-        chosen.set_input(each.output(0), one, other)
+    for value, one, other in zip(outer, bodies[0][1], bodies[1][1], strict=True):
+        chosen.set_input(value.output(0), one, other)
     return chosen.set_output(bodies[0][0].get_results()[0], bodies[1][0].get_results()[0])
 
 
@@ -71,7 +71,7 @@ def _resized(x: ov.Node, first: ov.Node, weights: ov.Node, last: ov.Node, *, axi
     loop = op.loop(_tap_count(weights).output(0), op.constant(True).output(0))
     some = [-1, -1, -1, -1]
     k, pixels, sums = (op.parameter(dims, np.int32) for dims in ([], some, some))
-    starts, table, end = (op.parameter(each.get_output_partial_shape(0), np.int32) for each in (first, weights, last))
+    starts, table, end = (op.parameter(node.get_output_partial_shape(0), np.int32) for node in (first, weights, last))
     place = op.minimum(op.add(starts, k), end)
     weight = op.reshape(op.gather(table, k, _whole(1)), _whole([rows, 1] if axis == 2 else [1, rows]), False)
     added = op.add(sums, op.multiply(op.gather(pixels, place, _whole(axis)), weight))
@@ -82,8 +82,8 @@ def _resized(x: ov.Node, first: ov.Node, weights: ov.Node, last: ov.Node, *, axi
         loop.set_invariant_input(parameter, value.output(0))
     half = op.broadcast(_whole(2 ** (_PARTS - 1)), shape)  # rounds, halves up
     loop.set_merged_input(sums, half.output(0), added.output(0))
-    found = loop.get_iter_value(added.output(0), -1)
-    return op.maximum(op.minimum(op.bitwise_right_shift(found, _whole(_PARTS)), _whole(255)), _whole(0))
+    total = loop.get_iter_value(added.output(0), -1)
+    return op.maximum(op.minimum(op.bitwise_right_shift(total, _whole(_PARTS)), _whole(255)), _whole(0))
 
 
 def _tap_count(weights: ov.Node) -> ov.Node:
@@ -118,12 +118,12 @@ def _taps(preprocessing: Preprocessing, edge: ov.Node, to: ov.Node, size: int) -
 def _bilinear(off: ov.Node, unit: ov.Node) -> ov.Node:
     """1 - x, as parts of their sum: a division of whole numbers, digit by digit."""
     rest = op.maximum(op.subtract(unit, off), _whole(0))
-    whole = op.reduce_sum(rest, _whole([1]), True)
+    total = op.reduce_sum(rest, _whole([1]), True)
     parts = _whole(0)
     for bits in (8, 8, 6):
-        digit, rest = _divided(op.multiply(rest, _whole(2**bits)), whole)
+        digit, rest = _divided(op.multiply(rest, _whole(2**bits)), total)
         parts = op.add(op.multiply(parts, _whole(2**bits)), digit)
-    return op.add(parts, _one_if(op.greater_equal(op.multiply(rest, _whole(2)), whole)))
+    return op.add(parts, _one_if(op.greater_equal(op.multiply(rest, _whole(2)), total)))
 
 
 def _bicubic(off: ov.Node, unit: ov.Node) -> ov.Node:
@@ -145,14 +145,14 @@ def _bicubic(off: ov.Node, unit: ov.Node) -> ov.Node:
     ]
     negative = op.less(values[0], _whole(0))
     sign = op.select(negative, _whole(-1), _whole(1))
-    sums = _Digits([op.reduce_sum(each, _whole([1]), True) for each in values]).carried()
-    size = _Digits([op.multiply(each, sign) for each in values]).carried()
+    sums = _Digits([op.reduce_sum(digit_values, _whole([1]), True) for digit_values in values]).carried()
+    size = _Digits([op.multiply(digit_values, sign) for digit_values in values]).carried()
     return op.multiply(_parts(size, sums), sign)
 
 
-def _parts(value: _Digits, whole: _Digits) -> ov.Node:
+def _parts(value: _Digits, total: _Digits) -> ov.Node:
     """value / whole in parts of 2^-22, halves up. Digits of 11 bits are guessed, and the last rest mends them."""
-    divisor, small = whole.top(2), op.less(whole.digits[0], _whole(16))
+    divisor, small = total.top(2), op.less(total.digits[0], _whole(16))
     parts, bits = _whole(0), _PARTS // 2
     for _ in range(2):
         # as many of the first bits as fit: of sums up to 16, and up to 512
@@ -161,11 +161,11 @@ def _parts(value: _Digits, whole: _Digits) -> ov.Node:
             op.multiply(value.top(2), _whole(2 ** (bits - 4))), op.bitwise_right_shift(divisor, _whole(4))
         )
         guess = op.select(small, fine, coarse)
-        value = value.scaled(2**bits).minus(whole, guess)
+        value = value.scaled(2**bits).minus(total, guess)
         parts = op.add(op.multiply(parts, _whole(2**bits)), guess)
     for missing in (1, 3, 5):
-        more = value.scaled(2).minus(whole, _whole(missing)).digits[0]
-        less = value.scaled(2).minus(whole, _whole(-missing)).digits[0]
+        more = value.scaled(2).minus(total, _whole(missing)).digits[0]
+        less = value.scaled(2).minus(total, _whole(-missing)).digits[0]
         parts = op.add(parts, _one_if(op.greater_equal(more, _whole(0))))
         parts = op.subtract(parts, _one_if(op.less(less, _whole(0))))
     return parts
@@ -192,10 +192,10 @@ class _Digits:
         return _Digits([op.add(a, b) for a, b in zip(self.digits, other.digits, strict=True)]).carried()
 
     def scaled(self, factor: int) -> _Digits:
-        return _Digits([op.multiply(each, _whole(factor)) for each in self.digits]).carried()
+        return _Digits([op.multiply(digit, _whole(factor)) for digit in self.digits]).carried()
 
     def minus(self, other: _Digits, times: ov.Node) -> _Digits:
-        taken = [op.multiply(each, times) for each in other.digits]
+        taken = [op.multiply(digit, times) for digit in other.digits]
         return _Digits([op.subtract(a, b) for a, b in zip(self.digits, taken, strict=True)]).carried()
 
     def times(self, other: _Digits) -> _Digits:
@@ -210,10 +210,10 @@ class _Digits:
 
     def top(self, count: int) -> ov.Node:
         """The first digits as one whole number."""
-        found = self.digits[0]
-        for each in self.digits[1:count]:
-            found = op.add(op.multiply(found, _whole(2**_BITS)), each)
-        return found
+        number = self.digits[0]
+        for digit in self.digits[1:count]:
+            number = op.add(op.multiply(number, _whole(2**_BITS)), digit)
+        return number
 
 
 def _divided(a: ov.Node, b: ov.Node) -> tuple[ov.Node, ov.Node]:

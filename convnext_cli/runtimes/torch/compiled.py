@@ -42,11 +42,11 @@ class Compiled:
 
         Raises UnavailableError where torch finds no compiler.
         """
-        photos, there = len(x), self._sizes.setdefault(x.shape[1:], set())
-        size = min((size for size in there if size >= photos), default=photos)
+        photos, sizes = len(x), self._sizes.setdefault(x.shape[1:], set())
+        size = min((size for size in sizes if size >= photos), default=photos)
         if size > photos:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, size - photos))  # keeps the layout
-        freezing = nullcontext() if size in there else _freezing()
+        freezing = nullcontext() if size in sizes else _freezing()
         try:
             with torch.no_grad(), freezing:
                 logits: Tensor = self._run(x)
@@ -58,9 +58,9 @@ class Compiled:
                 f"torch cannot compile here: {why}", "install a C++ compiler (g++ or clang), or leave --compile out"
             ) from error
         except RuntimeError:
-            there.discard(size)  # out of memory, it may be: what fits is smaller, and must not be filled up to this
+            sizes.discard(size)  # out of memory, it may be: what fits is smaller, and must not be filled up to this
             raise
-        there.add(size)
+        sizes.add(size)
         return logits[:photos]
 
     def _compile(

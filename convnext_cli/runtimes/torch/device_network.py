@@ -89,12 +89,12 @@ class Replica:
         # Pinned memory is read by the GPU itself. The buffer is free again: the last call waited for its results.
         if batch.shape not in self._staging:
             self._staging = {batch.shape: torch.empty(batch.shape, dtype=torch.float32, pin_memory=True)}
-        there = torch.empty(batch.shape, device=self.device)
+        on_device = torch.empty(batch.shape, device=self.device)
         # In parts: the GPU reads one while the next is written.
-        parts = (torch.split(x, _PART) for x in (photos, self._staging[batch.shape], there))
+        parts = (torch.split(x, _PART) for x in (photos, self._staging[batch.shape], on_device))
         for source, pinned, target in zip(*parts, strict=True):
             target.copy_(pinned.copy_(source), non_blocking=True)
-        return there
+        return on_device
 
     def _back(self, logits: Tensor) -> np.ndarray:
         if self.device.type != "cuda":

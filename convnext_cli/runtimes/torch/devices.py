@@ -15,12 +15,12 @@ _NVIDIA = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 def devices() -> list[str]:
     """What torch can use here, best first; always ends with "cpu"."""
-    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
-        found.append("mps")
+        names.append("mps")
     if hasattr(torch, "xpu") and torch.xpu.is_available():
-        found.append("xpu")
-    return [*found, "cpu"]
+        names.append("xpu")
+    return [*names, "cpu"]
 
 
 def pick_device(wish: str) -> torch.device:
@@ -30,13 +30,13 @@ def pick_device(wish: str) -> torch.device:
     """
     if wish == "cpu":  # asking for the accelerators costs time
         return torch.device("cpu")
-    there = devices()
+    available = devices()
     if wish == "auto":
-        return torch.device(there[0])
-    if wish in there or f"{wish}:0" in there:
+        return torch.device(available[0])
+    if wish in available or f"{wish}:0" in available:
         return torch.device(wish)
     reason, hint = why_missing(wish)
-    raise UnavailableError(f"the device {wish!r} is not there{reason}", f"here are: {', '.join(there)}; {hint}")
+    raise UnavailableError(f"the device {wish!r} is not there{reason}", f"here are: {', '.join(available)}; {hint}")
 
 
 def pick_devices(wish: str) -> list[torch.device]:

@@ -63,8 +63,8 @@ class TorchEngine:
             raise UsageError("autocast is for bfloat16 and float16", "ask for one of them, or leave autocast out")
         if layout is not None and layout not in FORMATS:
             raise UsageError(f"{layout!r} is no layout", f"take one of {', '.join(FORMATS)}")
-        there = pick_devices(device) if isinstance(device, str) else [pick_device(name) for name in device]
-        self.device = "+".join(map(str, there))
+        places = pick_devices(device) if isinstance(device, str) else [pick_device(name) for name in device]
+        self.device = "+".join(map(str, places))
         self.dtype, self.autocast, self.compiled = dtype, autocast, compiled
         self.layout: Layout = layout or "channels_last"
         kept = torch.float32 if autocast else _DTYPES[dtype]
@@ -77,9 +77,9 @@ class TorchEngine:
             )
         self._replicas = [
             Replica(checkpoint, one, _DTYPES[dtype], layout=self.layout, compiled=compiled, autocast=autocast)
-            for one in there
+            for one in places
         ]
-        self._pool = ThreadPoolExecutor(len(there), "device") if len(there) > 1 else None
+        self._pool = ThreadPoolExecutor(len(places), "device") if len(places) > 1 else None
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
 

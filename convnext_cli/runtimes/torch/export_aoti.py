@@ -63,12 +63,12 @@ def made_with() -> dict[str, str]:
 @torch.no_grad()  # or else nothing is frozen
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``protocol.Writer``."""
-    with quiet() as said:
+    with quiet() as output:
         import torch._inductor
         from torch._inductor.utils import fresh_inductor_cache
 
         program = torch_program.exported(checkpoint, card, plan)
-        metadata = {CARD: card.to_json(whole=True), PROCESSOR: processor()}
+        metadata = {CARD: card.to_json(full=True), PROCESSOR: processor()}
         options = _OPTIONS | {"aot_inductor.metadata": metadata, "cpp.cxx": (_compiler(),)}
         buffer = BytesIO()  # torch's own writer ends the process when a disk is full
         try:
@@ -82,6 +82,6 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     probe(path.parent, 2 * sum(tensor.nbytes for tensor in checkpoint.tensors.values()))
     lines = [line.strip() for line in why.splitlines() if line.strip()]
     raise UnavailableError(
-        f"AOTInductor could not compile the program with {_compiler()}: {(lines or [said.last()])[-1][:300]}",
+        f"AOTInductor could not compile the program with {_compiler()}: {(lines or [output.last()])[-1][:300]}",
         "install a newer compiler, or name another in the variable CXX; --to torch-export needs none",
     )

@@ -35,5 +35,5 @@ def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     with quiet():
         program = torch_program.exported(checkpoint, card, plan)
         buffer = BytesIO()  # torch's own writer ends the process when a disk is full
-        torch.export.save(program, buffer, extra_files={CARD: card.to_json(whole=True)})
+        torch.export.save(program, buffer, extra_files={CARD: card.to_json(full=True)})
     path.write_bytes(buffer.getbuffer())

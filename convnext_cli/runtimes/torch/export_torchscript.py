@@ -34,11 +34,11 @@ def made_with() -> dict[str, str]:
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``protocol.Writer``."""
     with quiet():
-        whole = program.program(checkpoint, card, plan)
-        if isinstance(whole, program.PhotoNetwork):
-            whole.prepare = torch.jit.script(whole.prepare)
+        module = program.program(checkpoint, card, plan)
+        if isinstance(module, program.PhotoNetwork):
+            module.prepare = torch.jit.script(module.prepare)
         inputs = program.example(card, plan)
-        traced: torch.jit.ScriptModule = torch.jit.trace(whole, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        traced: torch.jit.ScriptModule = torch.jit.trace(module, inputs, check_trace=False)  # type: ignore[no-untyped-call]
         buffer = BytesIO()  # torch's own writer ends the process when a disk is full
-        torch.jit.save(traced, buffer, _extra_files={CARD: card.to_json(whole=True)})
+        torch.jit.save(traced, buffer, _extra_files={CARD: card.to_json(full=True)})
     path.write_bytes(buffer.getbuffer())

@@ -83,13 +83,13 @@ def exported(checkpoint: Checkpoint, card: Card, plan: Plan) -> torch.export.Exp
             least = card.config.stride
             dims |= {2: Dim("height", min=least, max=MOST), 3: Dim("width", min=least, max=MOST)}
     with any_size():
-        found = torch.export.export(
+        exported_program = torch.export.export(
             program(checkpoint, card, plan), (example(card, plan),), dynamic_shapes={name: dims or None}
         )
     # Before a linear layer torch asks whether a map has one position, where a norm left it in another order. It
     # computes the same either way, and would only have noted, to be checked at each call, that it has more.
-    found._guards_code = [guard for guard in found._guards_code if not guard.endswith("!= 1")]
-    return found
+    exported_program._guards_code = [guard for guard in exported_program._guards_code if not guard.endswith("!= 1")]
+    return exported_program
 
 
 def any_size() -> AbstractContextManager[None]:
@@ -119,10 +119,10 @@ class Network(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         *_, last = self.network.hidden_states(pixel_values.to(self.dtype))
         pooled = self.network.pool(last)
-        found = self.network.classify(pooled).float()
+        output = self.network.classify(pooled).float()
         if self.scores:
-            found = found.sigmoid() if self.multi_label else (found / self.temperature).softmax(1)
-        return (found, pooled.float()) if self.features else found
+            output = output.sigmoid() if self.multi_label else (output / self.temperature).softmax(1)
+        return (output, pooled.float()) if self.features else output
 
 
 class PhotoNetwork(nn.Module):
@@ -153,7 +153,8 @@ class Prepare(nn.Module):
         self.height, self.width = preprocessing.size
         self.to_height, self.to_width = preprocessing.resize_to
         mean, std = (
-            torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (preprocessing.mean, preprocessing.std)
+            torch.tensor(values, dtype=torch.float64)[:, None, None]
+            for values in (preprocessing.mean, preprocessing.std)
         )
         self.scale, self.shift = (preprocessing.rescale / std).float(), (mean / std).float()
 

@@ -42,12 +42,12 @@ class ProgramRuntime:
         tensor = torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._place)
         try:
             with nullcontext() if self._place.type == "cpu" else real_float32():
-                found = self._program(tensor)
+                outputs = self._program(tensor)
         except RuntimeError as error:
             if not lacks_memory(error):
                 raise
             raise MemoryError(str(error)) from None
-        return [each.cpu().numpy() for each in ([found] if isinstance(found, torch.Tensor) else found)]
+        return [output.cpu().numpy() for output in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
 
     def close(self) -> None:
         """Let go of the program, and give the process its own number of threads back."""

@@ -72,17 +72,19 @@ def _compiled(path: Path, entries: dict[str, str], device: str, threads: int) ->
 
 def _metadata(path: Path, entries: dict[str, str]) -> JsonObject:
     """Of a compiled program: what torch says of the machine, and the card."""
-    for name, whole in entries.items():
+    for name, entry in entries.items():
         if name.startswith(_COMPILED) and name.endswith("_metadata.json"):
             with damage_said(path):
-                return dict(json.loads(read(path, whole) or b"{}"))
+                return dict(json.loads(read(path, entry) or b"{}"))
     return {}
 
 
 def processor() -> str:
     """What machine code for this processor may use, and so asks of another: words with blanks between."""
-    found = torch.cpu.get_capabilities()
-    return " ".join([sys.platform, platform.machine(), *sorted(name for name, there in found.items() if there is True)])
+    capabilities = torch.cpu.get_capabilities()
+    return " ".join(
+        [sys.platform, platform.machine(), *sorted(name for name, has_it in capabilities.items() if has_it is True)]
+    )
 
 
 def _refuse_machine(path: Path, metadata: JsonObject) -> None:
