@@ -76,7 +76,7 @@ def warm_up(call: Call, next_input: Next, clock: Clock = time.perf_counter, limi
 
 
 def sample(call: Call, next_input: Next, seconds: float, clock: Clock = time.perf_counter, fewest: int = FEWEST) -> Run:
-    """Samples for so many seconds. When they turn out to have begun too early they were warm-up, and it begins anew."""
+    """Samples for so many seconds. If they began during the warm-up, they are taken again."""
     with garbage_left_alone() as collections:
         for _ in range(3):
             run = _loop(call, next_input, clock, seconds, fewest, MOST)

@@ -34,7 +34,7 @@ _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
 
 
 def parse(name: str) -> tuple[str, set[str]]:
-    """The library and the ways of "timm+compile+channels_last". Raises UsageError for what is not known."""
+    """The library and the ways of "timm+compile+channels_last". Raises UsageError for an unknown name."""
     library, *ways = name.split("+")
     if library not in PEERS:
         raise UsageError(f"there is no peer {library!r}", f"known are {', '.join(PEERS)}")
@@ -51,7 +51,7 @@ def missing(name: str) -> str | None:
 
 
 def installed(names: str, say: Callable[[str], None]) -> list[str]:
-    """Those of "timm,torchvision,…" that can run here; the others are told to ``say``.
+    """Those of "timm,torchvision,…" that can run here; the others are reported to ``say``.
 
     Raises UsageError for a name that is not known, UnavailableError when none is left.
     """

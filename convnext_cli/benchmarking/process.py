@@ -22,7 +22,7 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process that measures, and the questions to it. Leaving the ``with`` ends it, whatever it is doing.
+    """A process that measures, and the questions to it. Leaving the ``with`` ends it, even in the middle of a call.
 
     home: its ``CONVNEXT_HOME``.
     """

@@ -24,8 +24,8 @@ KEYS = (
 UNSTABLE = 0.05  # half the width of the interval over repeats, as a share of the median
 DRIFT = 0.05
 STALLS = 0.10
-_ENOUGH = 8  # rounds, for a difference to be told
-CHECKS = {"same": 0.03, "zeros": 0.03, "tiny": 0.20}  # a difference beyond it is told
+_ENOUGH = 8  # rounds, for a difference to be reported
+CHECKS = {"same": 0.03, "zeros": 0.03, "tiny": 0.20}  # a difference beyond it is reported
 
 
 def failed(setting: Setting, kind: str, message: str, opened: Values | None = None) -> Row:
@@ -87,7 +87,7 @@ def measured(
 
 
 def add_checks(row: Row, seconds: dict[str, list[float]]) -> None:
-    """How calls with other inputs compare with usual ones; told where an interval lies beyond the limit."""
+    """Compare calls with other inputs with usual ones, and warn where an interval is beyond the limit."""
     row["checks"] = {}
     words = {"same": "with one and the same input", "zeros": "with zeros", "tiny": "with denormal numbers"}
     for kind, limit in CHECKS.items():

@@ -29,7 +29,7 @@ class Bench:
 
     seconds: of samples for each setting. checks: whether other inputs are tried beside. say: progress, one line each.
     ceilings, references: what was measured once for several rows. refused: why rows have no figures, where that can be
-    mended.
+    fixed.
     """
 
     seconds: float = 5.0
@@ -51,8 +51,8 @@ class Bench:
         self._stack.close()
 
     def random_weights(self, architecture: str) -> Setting:
-        """A setting with weights drawn at random for an architecture of ``config.VARIANTS``; the file goes with the
-        bench, and what is prepared for it too. Raises ModelError."""
+        """A setting with weights drawn at random for an architecture of ``config.VARIANTS``; the file and the
+        engines that are prepared for it go with the bench. Raises ModelError."""
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="convnext-bench-")))
         if architecture not in self._random:

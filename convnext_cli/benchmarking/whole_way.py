@@ -51,10 +51,10 @@ class _Timed:
 def measure(setting: Setting, folder: str, runs: int, say: Callable[[str], None] = lambda _: None) -> JsonObject:
     """Run the folder through ``Predictor`` ``runs`` times, then a part of it stage by stage.
 
-    The first run reads what may not be in the system's cache yet, and compiles; it is told apart. Rows are written as
+    The first run reads what may not be in the system's cache yet, and compiles; it is apart. Rows are written as
     JSON lines into memory. ``stages`` are seconds a photo with nothing beside each other, so that they add up to
     ``alone_s``; in the pipeline they overlap. On a GPU the transfer is a part of infer.
-    Photos that cannot be read are no speed. Raises UsageError when the folder holds no photo.
+    Photos that cannot be read do not count. Raises UsageError when the folder holds no photo.
     """
     photos = list(Finder(recursive=True).named([folder]))
     options = PredictorOptions(

@@ -50,7 +50,7 @@ class Session:
         return {"load_s": loaded, **subject.describe(self._engine, self._setting)}
 
     def answer(self) -> Answer:
-        """Logits of the reference input in every place of a batch, as lists: nothing is compiled anew for them."""
+        """Logits of the reference input in every place of a batch, as lists: nothing is compiled again for them."""
         import numpy as np
 
         from convnext_cli.runtimes.reference import reference_input
@@ -165,7 +165,7 @@ def _graphs() -> int:
 
 
 def _requests() -> SimpleQueue[Answer]:
-    """Requests as they come. Their end is the end of this process, whatever it is doing."""
+    """Requests as they come. Their end ends this process, even in the middle of a call."""
     requests: SimpleQueue[Answer] = SimpleQueue()
 
     def read() -> None:
@@ -191,7 +191,7 @@ def main() -> None:
     with contextlib.suppress(OSError):  # should memory run out, it is this process that goes
         Path("/proc/self/oom_score_adj").write_text("1000")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print there, and must not answer
 
     def tell(what: Answer) -> None:
         answers.write(json.dumps(what) + "\n")

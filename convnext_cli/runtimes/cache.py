@@ -6,7 +6,7 @@
 
 Keys are hashes over all that an answer depends on: the weights' checksum, the network's shape, the versions of this
 program and of the runtime, the precision; choices also hang on the processor. An entry whose files have changed since
-they were written is removed and made anew, never used. What was not used for 60 days goes when another is written.
+they were written is removed and made again, never used. Entries unused for 60 days go when another is written.
 """
 
 from __future__ import annotations

@@ -43,9 +43,9 @@ def open_engine(
     engine: one of ENGINES; "auto" is the fastest that is prepared, on a GPU and where nothing is prepared torch.
     dtype: None for float32, and for that of a file that was exported.
     threads: processor threads it may use. job: "latency" for few photos, "throughput" for many. batch_size: how many
-    will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: make what is not
-    prepared first, which takes seconds. say: called with each note for the user. stage: called with the name of each
-    part of preparing, as it begins.
+    will come at once, mostly; others are slower. compiled: have torch compile the network. prepare: build
+    missing engines first, which takes seconds. say: called with each note for the user. stage: called
+    with the name of each part of preparing, as it begins.
     Raises ModelError when the model cannot be used, UnavailableError when the device or engine is not there, UsageError
     for wishes that exclude each other.
     """
@@ -137,7 +137,7 @@ def _from_cache(
         return None
     intact = cache.Check(entry)  # reads the files while the runtime is loaded
     opened: Engine | None = None
-    # a runtime says in its own words that a file is damaged; what it was is made anew
+    # a runtime says in its own words that a file is damaged; the engine is then built again
     with suppress(RuntimeError, ConvNextError, OSError):
         if engine == "openvino":
             from convnext_cli.runtimes.openvino import engine as openvino
@@ -156,7 +156,7 @@ def _from_cache(
 
 
 def _bundled(path: Path, dtype: str, threads: int, batch_size: int) -> Engine | None:
-    """The bundled default, which is small enough to be made anew each time, and brings the answer that it must give."""
+    """The bundled default, which is small enough to be built each time, and brings the answer that it must give."""
     try:
         from convnext_cli.runtimes.openvino import engine as openvino
     except ImportError:

@@ -123,7 +123,7 @@ def is_denied(error: BaseException) -> bool:
 
 
 def is_past_end(error: BaseException) -> bool:
-    """Whether the requested range lies beyond the end of the object."""
+    """Whether the requested range is beyond the end of the object."""
     return _status(error) == 416 or any("InvalidRange" in str(cause) for cause in causes(error))
 
 

@@ -46,7 +46,7 @@ class Place:
 
 
 def locate(url: str) -> Place:
-    """The place of a URL. No connection is opened, unless it lies in an archive behind another URL.
+    """The place of a URL. No connection is opened, unless it is in an archive behind another URL.
 
     Raises:
         UsageError: the URL is not accepted.

@@ -1,9 +1,9 @@
 """ExecuTorch: ``model/network.py`` as a torch.export program for its runtime, computed by XNNPACK wherever it can.
 
 After the guides of docs.pytorch.org/executorch: "Model Export and Lowering" and "XNNPACK Backend". The card is a method
-of the program, ``convnext``, that gives its JSON: whoever can run the file can read it. Memory is planned when a
+of the program, ``convnext``, that gives its JSON: a program that runs the file can read it. Memory is planned when a
 program is written, for the largest input that it will get: so the batch has a bound, and the size is fixed. The photos
-for int8 are not looked at: its ranges are found anew at each call.
+for int8 are not looked at: its ranges are measured at each call.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def check(
 ) -> Check:
     """Run an exported file beside the network and compare.
 
-    checkpoint: float32. files: what was written. photos: paths; what is not readable is skipped. threads: of the
+    checkpoint: float32. files: what was written. photos: paths; unreadable ones are skipped. threads: of the
     network; the file was opened with its own.
     Raises ModelError when the file does not run.
     """

@@ -280,7 +280,7 @@ def _check_plan(card: Card, plan: Plan, path: Path) -> None:
             "use weights for RGB photos",
         )
     if plan.scores and (card.problem == "regression" or card.task != "classification"):
-        raise UsageError("this model's outputs are no scores of classes", "leave --with-softmax out")
+        raise UsageError("this model's outputs are not scores of classes", "leave --with-softmax out")
     if plan.preprocessing and plan.size is None:
         raise UsageError("the preprocessing inside brings all photos to one size", "leave --size any out")
     stride = card.config.stride

@@ -41,7 +41,7 @@ def refuse(source: Path, target: Path, form: Format, *, overwrite: bool) -> None
 
 
 def refuse_place(place: Path, *, overwrite: bool, folder: bool = False) -> None:
-    """Raise UsageError for what is there and may not be replaced, OutputError where nothing can be.
+    """Raise UsageError for a place whose content may not be replaced, OutputError for one that cannot be written.
 
     folder: the result is a package, a folder. Only a package is replaced by one, and no folder by a file.
     """
@@ -66,7 +66,7 @@ def refuse_place(place: Path, *, overwrite: bool, folder: bool = False) -> None:
 
 @contextmanager
 def room(target: Path) -> Iterator[Path]:
-    """An empty folder beside the target, gone afterwards; temporary files of this process lie beside it meanwhile.
+    """An empty folder beside the target, gone afterwards; temporary files of this process are beside it meanwhile.
 
     Rooms of exports that were killed go. Raises OutputError when it cannot be made or filled.
     """
@@ -88,8 +88,8 @@ def room(target: Path) -> Iterator[Path]:
 def put(folder: Path, names: Iterable[str], target: Path, *, overwrite: bool) -> None:
     """Bring what is finished to its place, on the disk first; through links, as the shell's > goes.
 
-    names: of what was made, in the order in which they are put. Another process may have written there meanwhile:
-    all places are looked at again before the first is touched.
+    names: of the files in the folder, in the order in which they are put. Another process may have written there
+    meanwhile: all places are looked at again before the first is touched.
     """
     places = {name: target.with_name(name) for name in names}
     for name, place in places.items():
@@ -132,7 +132,7 @@ def _put(source: Path, target: Path) -> None:
                 target.rename(former)
             try:
                 source.rename(target)
-            except BaseException:  # also when interrupted: what was there comes back
+            except BaseException:  # even when interrupted: the former folder comes back
                 if former.exists() and not target.exists():
                     former.rename(target)
                 raise

@@ -24,7 +24,7 @@ def choose_format(target: Path, name: str | None) -> Format:
         if form.suffix == target.suffix.lower():
             return form
     known = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
-    raise UsageError(f"the format cannot be told from the name {target.name!r}", f"name it: --to, or -o with {known}")
+    raise UsageError(f"the name {target.name!r} does not say which format", f"name it: --to, or -o with {known}")
 
 
 def default_target(model: str | Path | None, form: str) -> Path:

@@ -39,7 +39,7 @@ class Calibration:
 def calibrate(path: Path, card: Card, folder: str, *, threads: int, batch_size: int) -> Calibration:
     """Prepare a model in int8 with the photos of a folder, and compare it with float32 on those that it has not seen.
 
-    Where each photo lies in a folder that has the id or the name of a class of the model, accuracy is measured too.
+    Where each photo is in a folder that has the id or the name of a class of the model, accuracy is measured too.
     Raises UsageError when the folder has too few photos, ModelError when the model cannot be used.
     """
     calibrating, testing = split(folder)

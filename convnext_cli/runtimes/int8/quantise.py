@@ -130,8 +130,8 @@ def _round(layer: ov.Node, seen: Range) -> None:
 class Rounding:
     """How a layer reads and multiplies eight bits.
 
-    factor: what each input channel is divided by, (in,). low, high: the first and last of the 256 steps of what is
-    left, one of which is 0. steps: int8 weights (out, in, k, k), to be multiplied by step, (out,) float32.
+    factor: what each input channel is divided by, (in,). low, high: the first and last of the 256 steps of the
+    quotients, one of which is 0. steps: int8 weights (out, in, k, k), to be multiplied by step, (out,) float32.
     shift: what rounding them adds to each output channel in the mean, (out,).
     """
 
@@ -144,7 +144,7 @@ class Rounding:
 
 
 def rounding_of(seen: Range, weight: np.ndarray) -> Rounding:
-    """weight: (out, in, k, k) float64; seen: of what it is multiplied with."""
+    """weight: (out, in, k, k) float64; seen: the values that it is multiplied with."""
     factor = _factors(seen, weight)
     low, high = _with_zero(float((seen.low / factor).min()), float((seen.high / factor).max()))
     weight = weight * factor[:, None, None]

@@ -1,7 +1,7 @@
 """LiteRT (TensorFlow Lite): the network of ``runtimes/operations.py`` in its built-in operations.
 
 The graph is written, not converted: that needs neither TensorFlow nor JAX, and batch and size stay open, which
-converters from torch fix. The photos for int8 are not looked at: its ranges are found anew in each photo
+converters from torch fix. The photos for int8 are not looked at: its ranges are measured in each photo
 (``tflite_ops.Ops``).
 """
 

@@ -32,10 +32,10 @@ def _fields(data: mmap.mmap, at: int, end: int) -> list[tuple[int, tuple[int, in
             length, at = _varint(data, at)
             fields.append((key >> 3, (at, at + length)))
         elif kind not in (1, 5):
-            raise ValueError("it is no ONNX file")
+            raise ValueError("it is not an ONNX file")
         at += length
     if at != end:
-        raise ValueError("it is cut off, or no ONNX file")
+        raise ValueError("it is cut off, or not an ONNX file")
     return fields
 
 
@@ -46,4 +46,4 @@ def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return value, at + place + 1
-    raise ValueError("it is no ONNX file")
+    raise ValueError("it is not an ONNX file")

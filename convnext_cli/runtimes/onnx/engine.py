@@ -126,7 +126,7 @@ class OnnxRuntimeEngine:
 
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
         """What an exported file gives: logits or scores, then the features where it has them."""
-        assert self._exported is not None, f"{self._file} is no export"
+        assert self._exported is not None, f"{self._file} is not an export"
         return self._exported.outputs(batch)
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -168,7 +168,7 @@ class OnnxRuntimeEngine:
         return [np.asarray(output[:n], np.float32) for output in outputs]
 
     def _input_of(self, foreign: Foreign | None) -> tuple[str, DTypeLike, int | None, tuple[int | None, ...]]:
-        """Name, dtype, and what is fixed of the batch and of (height, width)."""
+        """Name, dtype, and the fixed batch, height and width; None for those that are open."""
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             names = ", ".join(repr(one.name) for one in inputs)
@@ -319,7 +319,7 @@ class OnnxRuntimeEngine:
             raise refusal(self._file, error) from error
 
     def _guess(self, foreign: Foreign, model: Path | bytes, classes: int | None) -> Card:
-        """A card of what the graph says, what it answers, and what is usual."""
+        """A card from the graph, its answers, and the usual values."""
         size = (self._size[0] or 224, self._size[1] or 224)
         preprocessing = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
         if classes is None:

@@ -1,6 +1,6 @@
 """ONNX: the network of ``runtimes/onnx/graph.py``, with what the plan puts before and behind it.
 
-One file with the weights and the card inside. Weights of 2 GB and more, which one protobuf message cannot hold, lie
+One file with the weights and the card inside. Weights of 2 GB and more, which one protobuf message cannot hold, are
 beside it in a second file.
 """
 

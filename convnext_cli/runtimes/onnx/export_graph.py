@@ -64,7 +64,7 @@ def _graph(card: Card, temperature: float, arrays: Arrays, plan: Plan, ops: Ops)
 
 
 def simplified(model: onnx.ModelProto, dtype: str) -> onnx.ModelProto:
-    """What onnxslim makes of it. Raises UsageError for weights that lie beside the file."""
+    """The graph after onnxslim. Raises UsageError for weights in a second file."""
     import onnxslim
 
     if is_large(model):

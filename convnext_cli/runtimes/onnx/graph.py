@@ -36,7 +36,7 @@ _MOST = 2**31 - 2**20  # bytes of weights that one protobuf file holds, with roo
 _QUANTISED = {
     "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul",
 }  # fmt: skip
-# What an operation is told beside its inputs; graphs are the branches of If
+# A setting of an operation; graphs are the branches of If
 Attribute: TypeAlias = int | float | str | Sequence[int] | onnx.GraphProto
 _FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
@@ -211,7 +211,7 @@ class Ops:
         return self.op("Cast", x, to=TensorProto.FLOAT16) if self._dtype == "float16" else x
 
     def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
-        """Add a node; the name of what it gives."""
+        """Add a node, and return the name of its output."""
         name = self._fresh(kind)
         node = helper.make_node(kind, inputs, [name], name)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))

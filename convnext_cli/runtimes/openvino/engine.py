@@ -20,7 +20,7 @@ from convnext_cli.runtimes.floating_point import Borrowed
 from convnext_cli.runtimes.openvino.runtime import op, ov
 from convnext_cli.runtimes.operations import Arrays, network
 
-FILE = "model.xml"  # of a prepared engine; model.bin lies beside it
+FILE = "model.xml"  # of a prepared engine; model.bin is beside it
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 NEEDS = {"bfloat16": "BF16", "float16": "FP16"}  # capabilities of the device
 Form = Literal["parts", "one", "open"]
@@ -141,7 +141,7 @@ class OpenVINOEngine:
     model: the graph, or its file. It is compiled for the parts of batches of batch_size (``split``) at the card's
     size: a fixed shape runs up to a twentieth faster. The last part is filled up with zeros. Other forms are compiled
     when they are needed: for one photo, which takes all threads, where half of the threads or more would have nothing
-    to do; and one with all open, for other sizes, which may round otherwise.
+    to do; and one with all open, for other sizes, which may round differently.
     Raises UnavailableError when this CPU does not compute in dtype.
     """
 

@@ -151,7 +151,7 @@ def _bicubic(off: ov.Node, unit: ov.Node) -> ov.Node:
 
 
 def _parts(value: _Digits, total: _Digits) -> ov.Node:
-    """value / whole in parts of 2^-22, halves up. Digits of 11 bits are guessed, and the last rest mends them."""
+    """value / total in parts of 2^-22, halves up. Digits of 11 bits are guessed, and the last rest corrects them."""
     divisor, small = total.top(2), op.less(total.digits[0], _whole(16))
     parts, bits = _whole(0), _PARTS // 2
     for _ in range(2):

@@ -55,7 +55,7 @@ def checksum(weights: Path) -> str:
 
 
 class OpenVINORuntime:
-    """``protocol.Runtime`` of a compiled model. notes: what was done otherwise than its card says."""
+    """``protocol.Runtime`` of a compiled model. notes: where it does not do as its card says."""
 
     name = "openvino"
     device = "cpu"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 LARGEST = 8  # photos; larger batches take longer to compute than to launch
-_MOST = 16  # recordings; each keeps its input, and all share the memory of what lies between
+_MOST = 16  # recordings; each keeps its input, and all share the memory of the values between
 _WARM_UP = 3  # calls before recording, in which libraries choose algorithms and allocate
 
 Forward = Callable[[Tensor], Tensor]

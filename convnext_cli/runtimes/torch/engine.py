@@ -62,7 +62,7 @@ class TorchEngine:
         if autocast and dtype == "float32":
             raise UsageError("autocast is for bfloat16 and float16", "ask for one of them, or leave autocast out")
         if layout is not None and layout not in FORMATS:
-            raise UsageError(f"{layout!r} is no layout", f"take one of {', '.join(FORMATS)}")
+            raise UsageError(f"{layout!r} is not a layout", f"take one of {', '.join(FORMATS)}")
         places = pick_devices(device) if isinstance(device, str) else [pick_device(name) for name in device]
         self.device = "+".join(map(str, places))
         self.dtype, self.autocast, self.compiled = dtype, autocast, compiled

@@ -51,7 +51,7 @@ def refuse(card: Card, plan: Plan) -> None:
 
 
 def _compiler() -> str:
-    """What torch would take too, when it is told nothing else."""
+    """The compiler that torch takes by default."""
     return os.environ.get("CXX") or {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
 
 

@@ -55,7 +55,7 @@ class ProgramRuntime:
         torch.set_num_threads(self._threads_before)
 
     def _refuse(self, x: np.ndarray) -> None:
-        """Machine code looks at no size, and reads past the end of what is too small."""
+        """Machine code checks no size, and reads past the end of a small input."""
         export = self._card.export
         if export is not None and not export.photos and export.size is None:
             least = self._card.config.stride
@@ -67,7 +67,7 @@ class ProgramRuntime:
 def entries_of(path: Path) -> dict[str, str]:
     """What is in the zip: the whole name by the name without the folder that torch puts all into.
 
-    Raises ModelError for what is no zip, or damaged anywhere: torch looks at no checksum.
+    Raises ModelError for a file that is not a zip, or damaged anywhere: torch checks no checksum.
     """
     if not path.is_file():
         raise ModelError(f"{path} is not a file", "name a file that convnext export made")
@@ -93,7 +93,7 @@ def read(path: Path, name: str | None) -> bytes | None:
 
 
 def card_of(path: Path, text: bytes | str | None) -> Card:
-    """Raises ModelError when it is damaged or not there: what is not ours is refused before anything of it is run."""
+    """Raises ModelError when it is damaged or missing: other programs' files are refused before anything runs."""
     if text is None:
         raise ModelError(f"{path.name} has no card of convnext, and is a program, which is not run for a look", AGAIN)
     return Card.from_json(text if isinstance(text, str) else text.decode("utf-8", "replace"))

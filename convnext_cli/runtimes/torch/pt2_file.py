@@ -1,7 +1,7 @@
 """The two kinds of .pt2 that ``convnext export`` makes: torch.export's programs, and AOTInductor's compiled ones.
 
 Both are a zip; its entries say which it is. A compiled one holds machine code, which loading it runs. A program is a
-graph of torch's operations, and reading it is no safer: torch.export.load evaluates expressions of the file as Python
+graph of torch's operations, and reading it is as unsafe: torch.export.load evaluates expressions of the file as Python
 (sympy's ``sympify``), and falls back to pickle without limits where pickle with limits refuses (torch 2.14,
 ``_export/serde/serialize.py``). Ours hold tensors alone, so here pickle is held to these; what needs more is refused,
 and nothing is loaded of a file without our card. That is against accidents: open only what you trust (docs/export.md).
