@@ -63,7 +63,7 @@ def test_timm_has_one_name_for_every_tensor_of_every_variant(config: ShapeConfig
 
 
 def test_a_layout_rule_stops_at_a_dot() -> None:
-    layout = Layout("x", pairs=(("a.{i}", "b.{i}"), ("head", "h")))
+    layout = Layout("x", "", pairs=(("a.{i}", "b.{i}"), ("head", "h")))
     assert layout.canonical("a.12.weight") == "b.12.weight"
     assert layout.canonical("a.1x.weight") is None
     assert layout.canonical("header.weight") is None
