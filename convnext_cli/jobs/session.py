@@ -23,6 +23,7 @@ from convnext_cli.jobs.watch import changes
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.predictor import Predictor
+from convnext_cli.predict.preprocess import FEW
 
 FIRST_FAILURES = 10  # that a result names
 
@@ -103,6 +104,8 @@ class Session:
             left_out=self.finder.left_out,
             progress=self.listener.looking,
         )
+        if tally.found >= FEW:  # and not the number in this run, which would change where a job was resumed
+            self.predictor = replace(self.predictor, preprocessor=replace(self.predictor.preprocessor, kernel_from=0))
         try:
             self.listener.labelling(tally)
             job.run(

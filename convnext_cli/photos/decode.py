@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import stat
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from convnext_cli.base.errors import FailureKind, PhotoError
 from convnext_cli.photos.colour import to_eight_bits
 from convnext_cli.photos.costs import DEFAULT_MAX_PIXELS, check_memory, check_size, orientation
+from convnext_cli.photos.decoder_threads import shared_threads
 from convnext_cli.photos.formats import (
     IMAGE_SUFFIXES,
     NOT_PHOTOS,
@@ -120,15 +122,18 @@ def _check_kind(mode: int) -> None:
             raise PhotoError("not_a_file", f"it is {what}, not a file")
 
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | None = None) -> Decoded:
+def decode(
+    data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | None = None, threads: int = 1
+) -> Decoded:
     """The photo in the bytes of a file; of animations and multi-page files the first image.
 
     Args:
         data: the bytes of the file.
         max_pixels: a photo of more pixels is too large.
         enough: pixels that the shorter edge needs. Where that is enough, a JPEG is decoded at 1/2, 1/4 or 1/8 of its
-            size, and a camera raw file by its embedded preview or at half its size. This is quicker, and not exact.
-            None decodes at full size.
+            size, a HEIC photo by its embedded preview, and a camera raw file by its preview or at half its size. This
+            is quicker, and not exact. None decodes at full size.
+        threads: that the decoders of all photos of this process may start together.
 
     Raises:
         PhotoError: empty, not_an_image, unsupported, truncated, corrupt, out_of_memory, or too_large: more than
@@ -147,7 +152,8 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, enough: int | N
         file = "" if name in NOT_PHOTOS else " file"
         raise PhotoError("unsupported", f"this is {article} {describe(name)}{file}; convert it to JPEG or PNG")
     try:
-        return _decode(name, data, max_pixels, enough)
+        with shared_threads(name, threads):
+            return _decode(name, data, max_pixels, enough)
     except PhotoError:
         raise
     except MemoryError:
@@ -201,6 +207,8 @@ def _decode(name: str, data: bytes, max_pixels: int, enough: int | None) -> Deco
         edge = min(width, height)
         scale = next((scale for scale in (8, 4, 2) if edge // scale >= enough), 1)
         image.draft(None, (width // scale, height // scale))  # keeps the mode
+    elif enough is not None and name == "heic" and enough < (edge := min(width, height)):
+        image.draft(None, (math.ceil(width * enough / edge), math.ceil(height * enough / edge)))
     smaller = image.size != full_size
     with one_at_a_time(image.width * image.height):
         image.load()

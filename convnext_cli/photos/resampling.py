@@ -226,6 +226,16 @@ def _smallest(axis: Axis, low: int, high: int) -> tuple[Axis, int]:
     return Axis(axis.source, behind - first, start, end), low - first
 
 
+def first_axis(source: Size, target: Size) -> int:
+    """The axis along which Pillow resizes first: x (0) or y (1).
+
+    Args:
+        source, target: (width, height) before and after.
+    """
+    rule = _order()
+    return int(rule is not None and rule(source, target))
+
+
 @functools.cache
 def _order() -> _Rule | None:
     """Which pass Pillow runs first, as a function of the two sizes that is true for the vertical one.

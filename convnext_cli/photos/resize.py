@@ -6,12 +6,13 @@ antialiased when it shrinks. Torch resizes floats, as DINOv3's processor does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.close_resize import closely_resized_part
 from convnext_cli.photos.colour import in_srgb
 from convnext_cli.photos.photo import Decoded
 from convnext_cli.photos.resampling import resized_box, resized_part, roughly_resized_part
@@ -25,15 +26,21 @@ if TYPE_CHECKING:
 # levels, and by more where Pillow runs its two passes in the other order.
 WHOLE_BELOW = 16_000_000
 
+# How bytes are resized. "exact": as Pillow does. "close": by a quicker kernel, which rounds differently. "rough": by
+# Pillow, which shrinks large images by whole factors first.
+Method = Literal["exact", "close", "rough"]
+_RESIZE = {"exact": resized_part, "close": closely_resized_part, "rough": roughly_resized_part}
 
-def apply_preprocessing(preprocessing: Preprocessing, photo: Decoded | Image.Image, *, fast: bool = False) -> Floats:
+
+def apply_preprocessing(
+    preprocessing: Preprocessing, photo: Decoded | Image.Image, *, method: Method = "exact"
+) -> Floats:
     """The tensor of a photo: resized, cropped, turned upright, converted to sRGB and normalised.
 
     Args:
         preprocessing: the model's preprocessing.
         photo: decoded, or an image that is upright, in sRGB and in mode RGB.
-        fast: shrink large images roughly first, by whole factors: quicker, not exact. Other levels of exactness would
-            be chosen here, too.
+        method: how bytes are resized. "close" is for preprocessing that ``close_resize.no_kernel`` allows.
 
     Returns:
         float32 (3, height, width).
@@ -44,18 +51,18 @@ def apply_preprocessing(preprocessing: Preprocessing, photo: Decoded | Image.Ima
     decoded = photo if isinstance(photo, Decoded) else Decoded.upright(photo)
     if preprocessing.float_resize:
         return _normalised(_cropped(_resized_floats(preprocessing, decoded), preprocessing), preprocessing, rescale=1.0)
-    return _normalised(as_bytes(preprocessing, decoded, fast=fast), preprocessing, rescale=preprocessing.rescale)
+    return _normalised(as_bytes(preprocessing, decoded, method=method), preprocessing, rescale=preprocessing.rescale)
 
 
-def as_bytes(preprocessing: Preprocessing, photo: Decoded | Image.Image, *, fast: bool = False) -> Bytes:
+def as_bytes(preprocessing: Preprocessing, photo: Decoded | Image.Image, *, method: Method = "exact") -> Bytes:
     """Resize and crop a photo as bytes, (height, width, 3), without normalising it.
 
     Args:
         preprocessing: one that resizes bytes.
-        photo, fast: as for ``apply_preprocessing``.
+        photo, method: as for ``apply_preprocessing``.
     """
     decoded = photo if isinstance(photo, Decoded) else Decoded.upright(photo)
-    return _cropped(_resized_bytes(preprocessing, decoded, fast), preprocessing)  # type: ignore[no-any-return]
+    return _cropped(_resized_bytes(preprocessing, decoded, method), preprocessing)  # type: ignore[no-any-return]
 
 
 def apply_floats(preprocessing: Preprocessing, values: Floats) -> Floats:
@@ -111,7 +118,7 @@ def _offsets(preprocessing: Preprocessing, have: int, want: int) -> tuple[int, i
     return 0, (-(excess // 2) if preprocessing.crop_offset == "floor" else -excess // 2)
 
 
-def _resized_bytes(preprocessing: Preprocessing, photo: Decoded, fast: bool) -> Bytes:
+def _resized_bytes(preprocessing: Preprocessing, photo: Decoded, method: Method) -> Bytes:
     """Resize to (height, width, 3): as large as ``resized_size``, or already cropped to the preprocessing's size.
 
     The profile is applied at the end, to the pixels that are left.
@@ -129,8 +136,7 @@ def _resized_bytes(preprocessing: Preprocessing, photo: Decoded, fast: bool) -> 
         image = resized_box(photo.pixels, photo.turn, (right - left, bottom - top), preprocessing.interpolation, box)
     else:
         part = (left, top, right, bottom)
-        resize = roughly_resized_part if fast else resized_part
-        image = resize(photo.pixels, photo.turn, (width, height), preprocessing.interpolation, part)
+        image = _RESIZE[method](photo.pixels, photo.turn, (width, height), preprocessing.interpolation, part)
     return np.asarray(in_srgb(image, photo.transform))
 
 

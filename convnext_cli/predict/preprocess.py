@@ -17,9 +17,10 @@ import numpy as np
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.close_resize import load_kernel, no_kernel
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, pixels_of, read_file
 from convnext_cli.photos.photo import Photo, PixelLevel
-from convnext_cli.photos.resize import apply_preprocessing
+from convnext_cli.photos.resize import Method, apply_preprocessing
 from convnext_cli.predict.byte_budget import ByteBudget, ByteQueue, room_for
 from convnext_cli.predict.decode_threads import Decoders, Limit, Task
 from convnext_cli.predict.stage_times import Times
@@ -29,6 +30,8 @@ from convnext_cli.storage.filesystems import READERS
 # Bytes above which an object counts as large. Of these only a few are read at a time, however many readers there are:
 # each is held in memory until it is decoded.
 LARGE = 32 * 2**20
+# Photos for which it does not pay to load torch: with 12 megapixels, it takes as long as it saves.
+FEW = 64
 # Bytes of photos from shards that wait to be decoded.
 IN_FLIGHT = 256 * 2**20
 # Bytes of photos at full size that wait for the network.
@@ -78,6 +81,7 @@ class Preprocessor:
         workers: threads that decode.
         max_pixels: larger photos fail as ``too_large``.
         pixels: how exactly photos become pixels.
+        kernel_from: the number of the first photo for which ``pixels`` may load torch; before, Pillow resizes.
         timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
         thumbnail: edge in pixels of the small picture kept in a row; 0 for none.
         times: to which the time of each photo is added.
@@ -90,6 +94,7 @@ class Preprocessor:
     workers: int = 1
     max_pixels: int = DEFAULT_MAX_PIXELS
     pixels: PixelLevel = "exact"
+    kernel_from: int = FEW
     timeout: float | None = None
     thumbnail: int = 0
     times: Times = field(default_factory=Times)
@@ -101,6 +106,14 @@ class Preprocessor:
         """Whether colour profiles are applied to whole photos, or to what the resize and the crop leave of them."""
         bytes_are_resized = self.preprocessing.resize != "none" and not self.preprocessing.float_resize
         return "resized" if bytes_are_resized and not self.as_photos and not self.whole_profiles else "whole"
+
+    def _method(self, number: int) -> Method:
+        """How the photo of a number is resized: the same in every run over the same photos."""
+        if self.pixels == "exact" or self.as_photos:
+            return "exact"
+        if number >= self.kernel_from and no_kernel(self.preprocessing) is None:
+            return "close"
+        return "exact" if self.pixels == "close" else "rough"
 
     def prepared(self, photos: Iterator[Photo], budget: Budget, ahead: int) -> Iterator[Ready]:
         """Prepare photos on threads, and yield them in their order.
@@ -121,7 +134,7 @@ class Preprocessor:
         def work(photo: Photo, task: Task[Photo, Ready]) -> Ready:
             number = numbers.pop(id(photo), 0)
             try:
-                return self.prepare(photo, task, lambda size: photos_decoded.admit(number, size))
+                return self.prepare(photo, task, lambda size: photos_decoded.admit(number, size), number)
             finally:
                 files.give(photo)
                 task.item = _without_bytes(photo)
@@ -145,6 +158,8 @@ class Preprocessor:
                     if stop.is_set():
                         return
                     numbers[id(photo)] = number
+                    if number == self.kernel_from and self._method(number) == "close":
+                        load_kernel()
                     pending.put(decoders.submit(photo))
             except BaseException as error:
                 end = error
@@ -170,31 +185,40 @@ class Preprocessor:
     def _late(self, photo: Photo) -> Ready:
         return Ready(_without_bytes(photo), error=PhotoError("timeout", Limit.of(self.timeout).exceeded))
 
-    def prepare(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None] = lambda _: None) -> Ready:
+    def prepare(
+        self,
+        photo: Photo,
+        task: Task[Photo, Ready],
+        admit: Callable[[int], None] = lambda _: None,
+        number: int = 0,
+    ) -> Ready:
         """Read, decode and prepare one photo.
 
         Args:
             photo: to be read.
             task: that this is part of.
             admit: waits until so many bytes of a decoded photo may be held.
+            number: of the photo, among those of a stream.
         """
         if self.in_flight is None:
-            return self._prepare(photo, task, admit)
+            return self._prepare(photo, task, admit, number)
         slot = self.in_flight.begin(photo.path)
         try:
-            return self._prepare(photo, task, admit)
+            return self._prepare(photo, task, admit, number)
         finally:
             self.in_flight.end(slot)
 
-    def _prepare(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None]) -> Ready:
+    def _prepare(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None], number: int) -> Ready:
         size = photo.seen.size if photo.seen is not None else None
         if size is not None and size > LARGE and is_url(photo.path):
             with task.hold(_few_large):
-                return self._read_and_decode(photo, task, admit)
+                return self._read_and_decode(photo, task, admit, number)
         with room_for(_size_here(photo), task):
-            return self._read_and_decode(photo, task, admit)
+            return self._read_and_decode(photo, task, admit, number)
 
-    def _read_and_decode(self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None]) -> Ready:
+    def _read_and_decode(
+        self, photo: Photo, task: Task[Photo, Ready], admit: Callable[[int], None], number: int
+    ) -> Ready:
         clock, idle = [time.perf_counter()], 0.0
         ready = Ready(_without_bytes(photo))
         try:
@@ -212,7 +236,7 @@ class Preprocessor:
             task.compute()
             idle = time.perf_counter() - before
             enough = self.preprocessing.enough if self.pixels == "fast" else None
-            decoded = decode(data, max_pixels=self.max_pixels, enough=enough)
+            decoded = decode(data, max_pixels=self.max_pixels, enough=enough, threads=self.workers)
             clock.append(time.perf_counter() - idle)
             if self.whole_profiles:
                 decoded.apply_profile()
@@ -220,7 +244,7 @@ class Preprocessor:
             if self.as_photos:
                 ready.tensor = np.asarray(decoded.image)
             else:
-                ready.tensor = apply_preprocessing(self.preprocessing, decoded, fast=self.pixels == "fast")
+                ready.tensor = apply_preprocessing(self.preprocessing, decoded, method=self._method(number))
             if self.thumbnail:
                 ready.thumbnail = decoded.thumbnail(self.thumbnail)
         except PhotoError as error:

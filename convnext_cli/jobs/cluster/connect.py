@@ -183,7 +183,7 @@ def looked_at(opener: Opener, shape: Shape) -> Opened:
 
         predictor = opener(shape.threads)
         try:
-            preprocessor = replace(predictor.preprocessor, workers=1)
+            preprocessor = replace(predictor.preprocessor, workers=1, kernel_from=0)
             facts = Opened(described(predictor), View.of(predictor), preprocessor, list(predictor.engine.notes))
             return convnext_cli.__version__, facts
         finally:
