@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
 
+WORTH_SAYING = 0.1  # of the time, which another option would save
 EVERY = 30.0  # seconds between lines where there is no terminal
 MOST_LABELS = 20
 MOST_KEPT = 1000  # files that --undo left, which are named
@@ -331,6 +332,8 @@ def print_summary(result: LabelResult) -> None:
         f"{counted(result.done, 'photo')} looked at in {duration(result.seconds)}, "
         f"{result.done / max(result.seconds, 1e-9):.1f}/s; {result.limits}{temperature}"
     )
+    if result.close_would_save >= WORTH_SAYING:
+        render.note(f"--pixels close would have taken about {100 * result.close_would_save:.0f} % less time")
 
 
 def print_cluster_summary(result: LabelResult) -> None:

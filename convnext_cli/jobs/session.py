@@ -20,6 +20,7 @@ from convnext_cli.jobs.settings_choice import choose
 from convnext_cli.jobs.store import Store
 from convnext_cli.jobs.view import View
 from convnext_cli.jobs.watch import changes
+from convnext_cli.photos.close_resize import no_kernel
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.predictor import Predictor
@@ -184,6 +185,8 @@ class Session:
 
     def _result(self, tally: Tally, seconds: float) -> LabelResult:
         store, times = self.store, self.predictor.times
+        pixels = self.predictor.preprocessor.pixels
+        level = "" if pixels == "exact" else f"; pixels {pixels}"
         return LabelResult(
             output=str(self.pair.target),
             statuses=store.statuses(),
@@ -194,9 +197,17 @@ class Session:
             found=tally.found,
             done=tally.done,
             seconds=seconds,
-            limits=f"{times.limiting()} limits ({times.shares()})" if tally.done else "",
+            limits=f"{times.limiting()} limits ({times.shares()}){level}" if tally.done else "",
+            close_would_save=self._close_would_save(tally),
             temperature=self.predictor.temperature,
         )
+
+    def _close_would_save(self, tally: Tally) -> float:
+        preprocessor, times = self.predictor.preprocessor, self.predictor.times
+        can = preprocessor.pixels == "exact" and not preprocessor.as_photos
+        if not can or tally.done < FEW or times.photos_share() < 0.5 or no_kernel(preprocessor.preprocessing):
+            return 0.0
+        return times.close_would_save()
 
     def _act(self, result: LabelResult, *, is_first: bool) -> int:
         """Do what was asked for with the photos of this round; with how many of them it failed."""

@@ -29,6 +29,8 @@ _REACH = 2  # pixels on each side that bicubic takes into account, at the scale 
 
 def no_kernel(preprocessing: Preprocessing) -> str | None:
     """Why the kernel cannot do this preprocessing, in words; None where it can."""
+    if preprocessing.resize == "none":
+        return "this model takes photos at their own size"
     if preprocessing.float_resize:
         return "this model resizes photos as floats, which is exact already"
     if preprocessing.interpolation not in _FILTERS:

@@ -34,10 +34,9 @@ def check_preprocessing(preprocessor: Preprocessor, engine: Engine) -> None:
             f"this model file takes photos of {takes} pixels, not {preprocessing.size[0]}×{preprocessing.size[1]}",
             "leave --size out, or export the model again with --size any",
         )
-    if preprocessor.pixels != "exact" and preprocessing.enough is None:
+    if preprocessor.pixels == "fast" and preprocessing.enough is None:
         raise UsageError(
-            f"this model takes photos at their own size: --pixels {preprocessor.pixels} would change nothing",
-            "leave it out",
+            "this model takes photos at their own size: --pixels fast would change nothing", "leave it out"
         )
     if preprocessor.pixels == "close" and (obstacle := no_kernel(preprocessing)):
         raise UsageError(f"--pixels close would change nothing: {obstacle}", "use --pixels exact, or --pixels fast")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The share of the time of preparing that torch's kernel saves, at least (benchmarks/label.py, 12 megapixels).
+_CLOSE_SAVES = 0.5
+
 
 @dataclass
 class Times:
@@ -38,6 +41,16 @@ class Times:
         wall = self._by_stage()
         total = sum(wall.values()) or 1.0
         return ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in wall.items())
+
+    def close_would_save(self) -> float:
+        """The share of this time that ``--pixels close`` would have saved, judged by the time of exact preparing."""
+        wall = self._by_stage()
+        return _CLOSE_SAVES * wall["preparing"] / (sum(wall.values()) or 1.0)
+
+    def photos_share(self) -> float:
+        """The share of this time that photos took, rather than the engine."""
+        wall = self._by_stage()
+        return 1 - wall["engine"] / (sum(wall.values()) or 1.0)
 
     def _by_stage(self) -> dict[str, float]:
         photo = {"reading": self.read, "decoding": self.decode, "preparing": self.prepare}
