@@ -198,16 +198,16 @@ class Session:
             done=tally.done,
             seconds=seconds,
             limits=f"{times.limiting()} limits ({times.shares()}){level}" if tally.done else "",
-            close_would_save=self._close_would_save(tally),
+            close_would_save=self._close_would_save(tally, seconds),
             temperature=self.predictor.temperature,
         )
 
-    def _close_would_save(self, tally: Tally) -> float:
+    def _close_would_save(self, tally: Tally, seconds: float) -> float:
         preprocessor, times = self.predictor.preprocessor, self.predictor.times
         can = preprocessor.pixels == "exact" and not preprocessor.as_photos
         if not can or tally.done < FEW or times.photos_share() < 0.5 or no_kernel(preprocessor.preprocessing):
             return 0.0
-        return times.close_would_save()
+        return times.close_would_save(seconds)
 
     def _act(self, result: LabelResult, *, is_first: bool) -> int:
         """Do what was asked for with the photos of this round; with how many of them it failed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 # The share of the time of preparing that torch's kernel saves, at least (benchmarks/label.py, 12 megapixels).
 _CLOSE_SAVES = 0.5
+_LOADING = 2.0  # seconds that torch takes to load
 
 
 @dataclass
@@ -42,10 +43,15 @@ class Times:
         total = sum(wall.values()) or 1.0
         return ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in wall.items())
 
-    def close_would_save(self) -> float:
-        """The share of this time that ``--pixels close`` would have saved, judged by the time of exact preparing."""
+    def close_would_save(self, seconds: float) -> float:
+        """The share of a job's time that ``--pixels close`` would have saved, judged by the time of exact preparing.
+
+        Args:
+            seconds: that the job took.
+        """
         wall = self._by_stage()
-        return _CLOSE_SAVES * wall["preparing"] / (sum(wall.values()) or 1.0)
+        share = _CLOSE_SAVES * wall["preparing"] / (sum(wall.values()) or 1.0)
+        return max(0.0, share - _LOADING / max(seconds, _LOADING))
 
     def photos_share(self) -> float:
         """The share of this time that photos took, rather than the engine."""
