@@ -324,7 +324,8 @@ def _print_times(predictor: Predictor, seconds: float) -> None:
     times, engine, recipe = predictor.times, predictor.engine, predictor.preprocessor.preprocessing
     compiled = ", compiled," if getattr(engine, "compiled", False) else ""
     render.note(
-        f"recipe: {recipe.describe()}; pixels {predictor.preprocessor.pixels}; logits divided by {predictor.temperature:g}\n"
+        f"recipe: {recipe.describe()}; pixels {predictor.preprocessor.pixels}; "
+        f"logits divided by {predictor.temperature:g}\n"
         f"engine: {engine.name}{compiled} on {engine.device} in {engine.dtype}, batches of {predictor.batch_size}, "
         f"{predictor.threads} threads, {predictor.preprocessor.workers} of them decode{_measured(engine)}\n"
         f"times: start {seconds - times.wall:.2f} s; read {times.read:.2f} s{_readers(times)}, "
