@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.profiles import display_p3
+from convnext_cli.photos.decode import decode
 from tests.helpers.command import Run
+from tests.helpers.photos import encoded, picture
 
 EARLIER = Path(__file__).parent.parent / "data" / "earlier"
 WRITTEN_IN = "/tmp/earlier"
@@ -41,6 +44,34 @@ def test_a_job_goes_on(convnext: Run, place: Path) -> None:
     done = convnext("label", "photos", "-o", "labels.jsonl", "-m", "model.safetensors", "-k", "2")
     assert done.status == 1 and "nothing new among 4 photos" in done.err
     assert (place / "labels.jsonl").read_bytes() == before
+
+
+def test_a_job_goes_on_with_colour_profiles_applied_first(convnext: Run, place: Path) -> None:
+    photo = encoded(picture(300, 200), "PNG", icc_profile=display_p3())
+    (place / "photos" / "wide.png").write_bytes(photo)
+    model = ("-m", "model.safetensors", "-k", "2")
+    job = ("label", "photos", "-o", "labels.jsonl", *model)
+    rows = (place / "labels.jsonl").read_text().splitlines()
+
+    def score() -> float:
+        *others, row = map(json.loads, (place / "labels.jsonl").read_text().splitlines())
+        assert row["path"] == str(Path("photos", "wide.png")) and others == [json.loads(line) for line in rows]
+        return float(row["predictions"][0]["score"])
+
+    done = convnext(*job)
+    assert done.status == 1 and "an earlier version began this job" in done.err and "--relabel" in done.err
+    first = score()
+    whole = decode(photo).image
+    (place / "converted.png").write_bytes(encoded(whole, "PNG"))
+    now, earlier = (
+        json.loads(convnext("classify", path, *model, "-f", "jsonl").out)["predictions"][0]["score"]
+        for path in ("photos/wide.png", "converted.png")
+    )
+    assert first == pytest.approx(earlier, abs=1e-7) and abs(earlier - now) > 1e-6
+    assert "nothing new" in convnext(*job).err
+    done = convnext(*job, "--relabel")
+    assert done.status == 1 and "an earlier version" not in done.err
+    assert score() == pytest.approx(now, abs=1e-7)
 
 
 def test_an_output_is_written_again_from_its_job(convnext: Run, place: Path) -> None:

@@ -1,14 +1,21 @@
-"""Colour profiles of pictures that are not plainly RGB."""
+"""Colour profiles: of pictures that are not plainly RGB, and applied to what the resize and the crop leave."""
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
+from benchmarks.profiles import display_p3, printed_cmyk
+from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos import resampling
 from convnext_cli.photos.colour import to_srgb
+from convnext_cli.photos.decode import decode
+from convnext_cli.photos.resize import apply_preprocessing
+from tests.helpers.photos import encoded, exif_orientation, picture
 
 
 def linear_grey() -> bytes:
@@ -38,3 +45,68 @@ def test_grey_under_alpha_is_laid_over_white() -> None:
     photo = Image.new("LA", (4, 4), (128, 0))
     photo.info["icc_profile"] = linear_grey()
     assert np.asarray(to_srgb(photo)).min() == 255
+
+
+PREPROCESSING = Preprocessing(size=(40, 40), resize_to=(50, 50))
+
+
+def through(profile: bytes, pixels: Image.Image) -> Image.Image:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    converted = ImageCms.profileToProfile(pixels, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None
+    return converted
+
+
+def stored(kind: str) -> tuple[Image.Image, bytes, str]:
+    """A picture, its profile, and the format of its file."""
+    if kind == "CMYK":
+        rgb = picture(300, 200)
+        return Image.merge("CMYK", [*rgb.split(), rgb.getchannel("G")]), printed_cmyk(), "TIFF"
+    if kind == "grey":
+        return picture(300, 200, "L"), linear_grey(), "PNG"
+    image = picture(300, 200)
+    if kind == "alpha":
+        image.putalpha(picture(300, 200, "L"))
+    return image, display_p3(), "PNG"
+
+
+@pytest.mark.parametrize("below", [0, 10**6])
+@pytest.mark.parametrize("kind", ["RGB", "grey"])
+def test_a_profile_is_applied_to_resized_pixels(kind: str, below: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, profile, form = stored(kind)
+    monkeypatch.setattr(resampling, "WHOLE_UP_TO", below)
+    small = image.transpose(Image.Transpose.ROTATE_270).resize((50, 75), Image.Resampling.BICUBIC)
+    unresized = PREPROCESSING.changed(resize="none")
+    expected = apply_preprocessing(unresized, through(profile, small.crop((5, 18, 45, 58))))
+    data = encoded(image, form, icc_profile=profile, exif=exif_orientation(6))
+    assert np.array_equal(apply_preprocessing(PREPROCESSING, decode(data)), expected)
+    assert not np.array_equal(apply_preprocessing(PREPROCESSING, decode(data).image), expected)
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "alpha"])
+def test_profiles_of_inks_and_under_alpha_are_applied_to_all_pixels(kind: str) -> None:
+    image, profile, form = stored(kind)
+    if kind == "CMYK":
+        whole = through(profile, image)
+    else:
+        whole = Image.new("RGB", image.size, "white")
+        whole.paste(through(profile, image.convert("RGB")), mask=image.getchannel("A"))
+    tensor = apply_preprocessing(PREPROCESSING, decode(encoded(image, form, icc_profile=profile)))
+    assert np.array_equal(tensor, apply_preprocessing(PREPROCESSING, whole))
+
+
+@pytest.mark.parametrize(
+    "preprocessing", [Preprocessing(resize="none"), Preprocessing(size=(40, 40), resize="squash", float_resize=True)]
+)
+def test_a_profile_is_applied_to_all_pixels_where_no_bytes_are_resized(preprocessing: Preprocessing) -> None:
+    image, profile, form = stored("RGB")
+    tensor = apply_preprocessing(preprocessing, decode(encoded(image, form, icc_profile=profile)))
+    assert np.array_equal(tensor, apply_preprocessing(preprocessing, through(profile, image)))
+
+
+def test_the_order_of_earlier_versions() -> None:
+    image, profile, form = stored("RGB")
+    photo = decode(encoded(image, form, icc_profile=profile))
+    photo.apply_profile()
+    expected = apply_preprocessing(PREPROCESSING, through(profile, image))
+    assert np.array_equal(apply_preprocessing(PREPROCESSING, photo), expected)
