@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Photos of at most so many pixels are turned and resized whole: nothing else would be faster.
 WHOLE_UP_TO = 1_000_000
-BAND_PIXELS = 4_000_000  # of the photo that are copied at a time
+BAND_PIXELS = 1_000_000  # of the photo that are copied at a time; more are not faster
 _Rule = Callable[[Size, Size], bool]
 
 
@@ -110,24 +110,16 @@ def _resized(image: Image.Image, turn: Turn, axes: tuple[Axis, Axis], interpolat
     rule = _order()
     if rule is None or image.width * image.height <= WHOLE_UP_TO:
         return _whole(turn.upright(image), axes, interpolation, part)
-    (left, top, right, bottom), spans = part, ((part[0], part[2]), (part[1], part[3]))
+    spans = ((part[0], part[2]), (part[1], part[3]))
     first = int(rule((axes[0].source, axes[1].source), (axes[0].target, axes[1].target)))
     if axes[first].does_nothing:
         first = 1 - first
     second = 1 - first
     lines = used_pixels(axes[second], *spans[second], interpolation)
     narrow = _first_pass(image, turn, first, axes[first], spans[first], lines, interpolation)
-    if axes[second].does_nothing:
-        return narrow
-    from PIL import Image as pil
-
-    # the lines that are not used are left black, so that the others keep their places
-    source, span = axes[second].source, spans[second]
-    padded = pil.new(image.mode, (right - left, source) if second == 1 else (source, bottom - top))
-    padded.paste(narrow, (0, lines[0]) if second == 1 else (lines[0], 0))
-    last = _exact_pass(axes[second], *span, interpolation)
+    last = _exact_pass(axes[second], *spans[second], interpolation)
     assert last is not None
-    return last.run(padded, second, interpolation)
+    return last.run(narrow, second, interpolation)
 
 
 def _whole(upright: Image.Image, axes: tuple[Axis, Axis], interpolation: str, part: Box) -> Image.Image:
@@ -160,6 +152,9 @@ def _first_pass(
         span: the first pixel of its result that is needed, and the one behind the last.
         lines: the first line that is needed, and the one behind the last.
         interpolation: the name of Pillow's filter.
+
+    Returns:
+        As many lines as the upright photo has, so that each is in its place; those that are not needed are black.
     """
     from PIL import Image as pil
 
@@ -167,8 +162,8 @@ def _first_pass(
     stored = _exact_pass(resize, *span, interpolation, mirrored=turn.mirrors(stored_axis))
     upright = _exact_pass(resize, *span, interpolation)
     assert upright is not None
-    count = span[1] - span[0]
-    result = pil.new(image.mode, (count, lines[1] - lines[0]) if axis == 0 else (lines[1] - lines[0], count))
+    count, length = span[1] - span[0], turn.upright_size(image.size)[1 - axis]
+    result = pil.new(image.mode, (count, length) if axis == 0 else (length, count))
     step = max(1, BAND_PIXELS // resize.source)
     for low in range(*lines, step):
         high = min(low + step, lines[1])
@@ -178,7 +173,7 @@ def _first_pass(
             band = turn.upright(stored.run(band, stored_axis, interpolation))
         else:  # resized in the other direction, some values would be rounded differently
             band = upright.run(turn.upright(band), axis, interpolation)
-        result.paste(band, (0, low - lines[0]) if axis == 0 else (low - lines[0], 0))
+        result.paste(band, (0, low) if axis == 0 else (low, 0))
     return result
 
 
@@ -247,8 +242,8 @@ def _order() -> _Rule | None:
     from PIL import Image as pil
 
     def is_vertical_first(size: Size, to: Size) -> bool:
-        noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0]), dtype=np.uint8)
-        image = pil.fromarray(noise)
+        noise = np.arange(size[0] * size[1]) ** 2 * 2_654_435_761 >> 13
+        image = pil.fromarray(noise.astype(np.uint8).reshape(size[::-1]))
         expected = image.resize(to, pil.Resampling.BICUBIC)
         passes = [((size[0], to[1]), to), ((to[0], size[1]), to)]
         bits = [
