@@ -2,15 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Processes that run tests side by side; all tests of a file run in the same one, so that each fixture is made once
+# Processes that run tests side by side. All tests of a file run in the same one, so that each fixture is made once, and
+# files begin in the order of tests/helpers/order.py.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --durations=25
-PARALLEL := -n $(WORKERS) --dist loadfile
-# Tests that fork trained networks, and those that serve a store or a cluster, have processes of their own: beside all
-# others, a forked process stands still now and then, and so does a worker of pytest.
-TRAINING := tests/training
-SERVING := tests/storage/test_remote_s3.py tests/jobs/cluster/test_ray.py
-OTHERS := $(addprefix --ignore=,$(TRAINING) $(SERVING))
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -25,16 +20,12 @@ run: $(VENV)/.installed  ## install, then label the photos in samples/
 test: lint types unit    ## lint, types and the fast tests
 
 test-slow: $(VENV)/.dev  ## the slow tests
-	$(PYTEST) $(PARALLEL) -m slow $(OTHERS)
-	$(PYTEST) $(PARALLEL) -m slow $(TRAINING)
-	$(PYTEST) -m slow $(SERVING)
+	$(PYTEST) -m slow
 
 test-all: lint types     ## lint, types and all tests, with coverage
 	@# where Python can, coverage listens to the interpreter's own events, which is several times faster
-	export COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') && \
-		$(PYTEST) $(PARALLEL) --cov --cov-report= $(OTHERS) && \
-		$(PYTEST) $(PARALLEL) --cov --cov-append --cov-report= $(TRAINING) && \
-		$(PYTEST) --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 $(SERVING)
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.dev       ## ruff
 	$(BIN)/ruff check .
@@ -44,9 +35,7 @@ types: $(VENV)/.dev      ## mypy --strict on the package
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev       ## the fast tests
-	$(PYTEST) $(PARALLEL) -m "not slow" $(OTHERS)
-	$(PYTEST) $(PARALLEL) -m "not slow" $(TRAINING)
-	$(PYTEST) -m "not slow" $(SERVING)
+	$(PYTEST) -m "not slow"
 
 web:            ## install ONNX Runtime for the web (needs npm), for one test of exported files
 	npm install --prefix tests/web --no-audit --no-fund --no-package-lock --silent

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests.helpers.command import Done, Run
+from tests.helpers.order import in_order
 
 if TYPE_CHECKING:
     from tests.helpers.fake_hub import Hub
@@ -27,6 +28,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # no test is about the time that it takes
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = in_order(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -68,6 +73,16 @@ def random_moment() -> Callable[[float], float]:
 
     generator = random.Random(7)
     return lambda most: generator.uniform(0.0, most)
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Give torch its threads back: a training run sets how many there are, for the whole process."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from convnext_cli.model.config import ConvNextConfig
@@ -51,6 +52,7 @@ def recommended(rows: Iterable[Candidate]) -> dict[str, str]:
     return names
 
 
+@cache
 def for_real_work() -> str:
     """The name of the known checkpoint that is recommended as the accurate one."""
     return recommended(_row(entry) for entry in entries() if entry.hub or entry.url)["accurate"]

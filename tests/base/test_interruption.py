@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.helpers.tiers import slow_except
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
 
 # A lock that is taken twice: no signal makes this call return.
@@ -15,6 +17,7 @@ STUCK = """
 import ctypes, signal, subprocess
 from convnext_cli.base import interruption
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+interruption.PATIENCE = {patience}
 interruption.guard()
 lock = ctypes.create_string_buffer(128)
 ctypes.CDLL(None).pthread_mutex_lock(lock)
@@ -37,7 +40,7 @@ def begin(code: str) -> subprocess.Popen[str]:
 
 @CALLS
 def test_sigterm_ends_a_stuck_call(library: str, status: int) -> None:
-    process = begin(STUCK.format(library=library))
+    process = begin(STUCK.format(library=library, patience=0.2))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status and out == ""
@@ -45,9 +48,9 @@ def test_sigterm_ends_a_stuck_call(library: str, status: int) -> None:
 
 
 @CALLS
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", slow_except([signal.SIGINT, signal.SIGTERM], signal.SIGINT))
 def test_the_second_signal_ends_a_stuck_call(library: str, status: int, second: signal.Signals) -> None:
-    process = begin(STUCK.format(library=library))
+    process = begin(STUCK.format(library=library, patience=60))
     assert process.stderr is not None
     process.send_signal(signal.SIGINT)
     assert "Ctrl-C again ends it at once" in process.stderr.readline()
@@ -68,7 +71,7 @@ try:
     print("stuck", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
-    ends = time.monotonic() + 2
+    ends = time.monotonic() + 1
     while time.monotonic() < ends:
         time.sleep(0.1)
     print("finished", flush=True)
@@ -88,7 +91,7 @@ def test_a_handler_of_its_own_counts_as_a_reaction() -> None:
     code = FINISHING.replace(
         'print("stuck"',
         'import signal; signal.signal(signal.SIGTERM, interruption.noting(lambda *_: None)); print("stuck"',
-    ).replace("time.sleep(60)", "time.sleep(3); raise KeyboardInterrupt")
+    ).replace("time.sleep(60)", "time.sleep(1); raise KeyboardInterrupt")
     process = begin(code)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)

@@ -19,15 +19,14 @@ import convnext_cli
 from convnext_cli import BenchRequest, Listener, zoo
 from convnext_cli.base import machine
 from convnext_cli.base.errors import ModelError, UsageError
-from convnext_cli.benchmarking import compare, peers, sweep, work
+from convnext_cli.benchmarking import compare, peers, plot, sweep, work
 from convnext_cli.benchmarking.process import Worker, WorkerError
-from convnext_cli.benchmarking.row import KEYS
+from convnext_cli.benchmarking.row import KEYS, failed
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Setting
 from convnext_cli.model.config import VARIANTS
 from tests.helpers.command import Run
 from tests.helpers.paths import ROOT
-from tests.helpers.tiers import slow_except
 
 QUICK = ("--seconds", "0.05", "--no-checks", "-t", "1")
 LOW = {"flops": 1e12, "by": "by hand", "all": {}, "copy": 1e10, "disturbed": [], "device": "cpu", "dtype": "float32"}
@@ -35,7 +34,7 @@ LOW = {"flops": 1e12, "by": "by hand", "all": {}, "copy": 1e10, "disturbed": [],
 
 @pytest.fixture
 def no_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The products take seconds; one test measures them."""
+    """The products take seconds; a slow test measures them."""
     monkeypatch.setattr(Bench, "measure_ceiling", lambda self, *key: LOW)
 
 
@@ -43,11 +42,16 @@ def setting(**values: Any) -> Setting:
     return Setting("default", str(zoo.resolve("default")), **values)
 
 
+DOCUMENT = {"environment", "rows", "ceilings", "ratios", "compared"}
+
+
+@pytest.mark.usefixtures("no_ceilings")
 def test_json_has_the_promised_keys(convnext: Run) -> None:
     done = convnext("bench", "--json", "-b", "1", *QUICK)
     assert done.status == 0, done.err
     found = json.loads(done.out)
     (row,) = found["rows"]
+    assert found.keys() == DOCUMENT
     assert set(KEYS) <= row.keys()
     assert found["environment"]["versions"].keys() >= {"convnext", "python", "torch"}
     assert row["engine"] == "openvino"
@@ -57,12 +61,22 @@ def test_json_has_the_promised_keys(convnext: Run) -> None:
     assert row["images_per_second"] == pytest.approx(1000 / row["latency_p50_ms"])
     assert len(row["samples_ms"]) >= 10
     assert row["macs"] == work.macs(_config(), (80, 80))
-    (ceiling,) = found["ceilings"]
+    assert found["ceilings"] == [LOW]
+    assert row["ceiling_flops"] == LOW["flops"]
+    assert 0 < row["achieved_flops"] == pytest.approx(2 * row["macs"] * row["images_per_second"])
+    assert "1/1 default" in done.err
+
+
+@pytest.mark.slow
+def test_ceilings_are_measured(convnext: Run) -> None:
+    done = convnext("bench", "--json", "-b", "1", *QUICK)
+    assert done.status == 0, done.err
+    document = json.loads(done.out)
+    (row,) = document["rows"]
+    (ceiling,) = document["ceilings"]
     assert ceiling["flops"] == max(ceiling["all"].values()) == row["ceiling_flops"]
     assert {name.split()[0] for name in ceiling["all"]} == {"torch", "openvino"}
     assert ceiling["copy"] > 1e8
-    assert 0 < row["achieved_flops"] == pytest.approx(2 * row["macs"] * row["images_per_second"])
-    assert "1/1 default" in done.err
 
 
 def _config() -> Any:
@@ -171,6 +185,7 @@ def test_a_device_that_is_not_there(convnext: Run) -> None:
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_out_of_memory_is_a_row(convnext: Run) -> None:
     done = convnext("bench", "-b", "1,100000000", *QUICK)
     assert done.status == 1
@@ -227,8 +242,17 @@ def test_a_missing_plot_library_is_said_beforehand(convnext: Run, monkeypatch: p
     assert "pip install matplotlib" in done.err
 
 
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_rows_are_drawn(suffix: str, begins: bytes, tmp_path: Path) -> None:
+    figures = {"images_per_second": 10.0, "images_per_second_interval": [9.0, 11.0], "latency_p50_ms": 100.0}
+    row = failed(setting(batch_size=1), "", "") | figures | {"error": None}
+    plot.draw([row, row | {"batch_size": 2, "latency_p50_ms": 200.0}], tmp_path / f"speed.{suffix}")
+    assert (tmp_path / f"speed.{suffix}").read_bytes().startswith(begins)
+
+
 @pytest.mark.usefixtures("no_ceilings")
-@pytest.mark.parametrize(("suffix", "begins"), slow_except([("png", b"\x89PNG"), ("svg", b"<?xml")], ("svg", b"<?xml")))
+@pytest.mark.slow
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_plot(suffix: str, begins: bytes, convnext: Run, tmp_path: Path) -> None:
     target = tmp_path / f"speed.{suffix}"
     done = convnext("bench", "-b", "1,2", "--plot", str(target), *QUICK)
@@ -237,6 +261,7 @@ def test_plot(suffix: str, begins: bytes, convnext: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
 def test_the_whole_way(convnext: Run) -> None:
     done = convnext("bench", "--data", str(ROOT / "samples"), "-b", "2", *QUICK)
     assert done.status == 0, done.err
@@ -436,7 +461,7 @@ def test_a_closed_pipe_ends_it_silently() -> None:
 
 
 @pytest.mark.usefixtures("no_ceilings")
-def test_the_verb_from_python(convnext: Run) -> None:
+def test_the_verb_from_python(home: Path) -> None:
     heard: list[str] = []
 
     class Ears(Listener):
@@ -450,9 +475,18 @@ def test_the_verb_from_python(convnext: Run) -> None:
     assert result.passed and not result.interrupted
     assert (row["model"], row["batch_size"], row["threads"], row["error"]) == ("default", 2, 1, None)
     assert any(name.startswith("1/1 default") for name in heard)
-    command = json.loads(convnext("bench", "-b", "2", "--json", *QUICK).out)
-    assert command.keys() == result.document.keys()
-    assert command["rows"][0].keys() == row.keys()
+    assert result.document.keys() == DOCUMENT
+    assert row.keys() >= set(KEYS)
+
+
+@pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.slow
+def test_python_gives_the_keys_of_the_command(convnext: Run) -> None:
+    request = BenchRequest(models=("default",), batch_sizes=(2,), threads=(1,), seconds=0.05, checks=False)
+    result = convnext_cli.bench(request)
+    document = json.loads(convnext("bench", "-b", "2", "--json", *QUICK).out)
+    assert document.keys() == result.document.keys()
+    assert document["rows"][0].keys() == result.rows[0].keys()
 
 
 @pytest.mark.parametrize(

@@ -433,6 +433,7 @@ def test_23_copies_are_inside_the_call() -> None:
         assert np.asarray(process.ask("answer")["logits"]).shape == (1, 200)
 
 
+@pytest.mark.slow
 def test_24_a_wrong_answer_has_no_speed() -> None:
     with Bench(seconds=0.02, checks=False) as bench:
         bench._references[str(zoo.resolve("default")), None] = [list(np.linspace(-1, 1, 200))]

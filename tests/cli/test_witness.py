@@ -13,6 +13,7 @@ import pytest
 from convnext_cli.jobs import in_flight
 from tests.helpers.deadly_photos import command, environment, poisoned
 from tests.helpers.photos import encoded, picture
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
 
 
@@ -40,11 +41,14 @@ def run(tmp_path: Path, home: Path, kind: str, *arguments: object, folders: tupl
 
 @pytest.mark.parametrize(
     ("kind", "number", "how"),
-    [
+    slow_except(
+        [
+            ("segfault", signal.SIGSEGV, "a library crashed (segmentation fault)"),
+            ("abort", signal.SIGABRT, "a library crashed (aborted)"),
+            ("memory", signal.SIGKILL, "the program was ended"),
+        ],
         ("segfault", signal.SIGSEGV, "a library crashed (segmentation fault)"),
-        ("abort", signal.SIGABRT, "a library crashed (aborted)"),
-        ("memory", signal.SIGKILL, "the program was ended"),
-    ],
+    ),
 )
 def test_classify_names_the_photos_that_it_was_at(
     tmp_path: Path, home: Path, kind: str, number: signal.Signals, how: str
@@ -57,11 +61,13 @@ def test_classify_names_the_photos_that_it_was_at(
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("evaluate", "--by-index", "photos"), ("train", "photos", "-o", "run", "--from", "small.safetensors")],
+    "command_line",
+    slow_except(
+        ["evaluate --by-index photos", "train photos -o run --from small.safetensors"], "evaluate --by-index photos"
+    ),
 )
-def test_commands_for_labelled_photos_name_them_too(tmp_path: Path, home: Path, arguments: tuple[str, ...]) -> None:
-    status, err = run(tmp_path, home, "segfault", *arguments, folders=("0", "1"))
+def test_commands_for_labelled_photos_name_them_too(tmp_path: Path, home: Path, command_line: str) -> None:
+    status, err = run(tmp_path, home, "segfault", *command_line.split(), folders=("0", "1"))
     assert status == -signal.SIGSEGV, err
     assert "while it worked on photos/0/2\\x1b.jpg" in err
     assert "hint: take these photos away" in err
@@ -89,11 +95,12 @@ def test_a_run_that_ends_as_it_should_has_no_last_words(tmp_path: Path, home: Pa
     assert "error" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("classify", "-r", "-f", "csv"), ("label", "-o", "labels.csv")])
-def test_a_library_that_ends_the_process_does_not_end_it_well(
-    tmp_path: Path, home: Path, arguments: tuple[str, ...]
-) -> None:
-    status, err = run(tmp_path, home, "leave", *arguments, "photos")
+@pytest.mark.parametrize(
+    "command_line",
+    slow_except(["classify -r -f csv photos", "label -o labels.csv photos"], "label -o labels.csv photos"),
+)
+def test_a_library_that_ends_the_process_does_not_end_it_well(tmp_path: Path, home: Path, command_line: str) -> None:
+    status, err = run(tmp_path, home, "leave", *command_line.split())
     assert status == 70
     assert "the program was ended while it worked on photos/2\\x1b.jpg" in err
 
@@ -115,6 +122,7 @@ def test_a_program_in_which_no_python_runs_is_ended_though_it_takes_no_time(tmp_
     assert "because nothing else could run any more while it worked on /asleep.jpg" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_that_is_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("other systems do not show that a process is stopped")
@@ -140,5 +148,5 @@ def test_a_loop_that_lets_no_thread_run_ends_the_process() -> None:
     code = "from convnext_cli.cli import witness\nwith witness.heartbeat(0.3):\n    sum(iter(int, 1))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGVTALRM
     code = "import time\nfrom convnext_cli.cli import witness\n"
-    code += "with witness.heartbeat(0.3):\n    end = time.process_time() + 4\n    while time.process_time() < end: pass"
+    code += "with witness.heartbeat(0.3):\n    end = time.process_time() + 2\n    while time.process_time() < end: pass"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -24,6 +24,8 @@ from tests.helpers.paths import SAMPLES
 from tests.helpers.weights import SMALL, random_tensors
 
 V2 = SMALL.replace(use_grn=True, layer_scale_init_value=0.0)
+# One block, where compiling takes long and the network does not matter
+TINY = SMALL.replace(depths=(1,), hidden_sizes=(16,), kernel_sizes=(7,))
 CONFIGS = {
     "V1": SMALL,
     "V2": V2,

@@ -17,6 +17,7 @@ from convnext_cli.jobs.output_pair import Pair
 from convnext_cli.predict import preprocess
 from tests.helpers.command import Run
 from tests.helpers.photos import encoded, picture
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
 
 
@@ -174,7 +175,7 @@ def test_what_the_new_job_did_not_see_is_not_in_its_output(
 CALLS = ("replace", "unlink", "rename")
 
 
-@pytest.mark.parametrize("form", ["csv", "sqlite"])
+@pytest.mark.parametrize("form", slow_except(["csv", "sqlite"], "csv"))
 def test_a_kill_at_any_step_leaves_one_pair_or_the_other(
     convnext: Run, place: Path, tmp_path: Path, form: str, reads: list[str]
 ) -> None:

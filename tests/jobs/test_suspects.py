@@ -32,6 +32,7 @@ from convnext_cli.predict.preprocess import Preprocessor, Ready
 from tests.helpers.command import Run
 from tests.helpers.deadly_photos import command, environment, poisoned
 from tests.helpers.photos import encoded, picture
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
 
 PHOTO = encoded(picture(60, 50), "JPEG")
@@ -129,6 +130,7 @@ def test_what_is_tried_again_ends_no_run_any_more(job: Job, tmp_path: Path) -> N
     assert job.kinds() == expected(4, {})
 
 
+@pytest.mark.slow
 def test_strict_stops_at_one_that_ends_its_process(job: Job, tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 4, {1: "exit"})
     assert job.run(folder, "--strict")[0] == 7
@@ -138,7 +140,7 @@ def test_strict_stops_at_one_that_ends_its_process(job: Job, tmp_path: Path) -> 
     assert len(job.kinds()) == 4  # it comes last
 
 
-@pytest.mark.parametrize("form", ["tar", "parquet", "zip"])
+@pytest.mark.parametrize("form", slow_except(["tar", "parquet", "zip"], "tar"))
 def test_members_of_shards_end_no_job(job: Job, tmp_path: Path, form: str) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -197,6 +199,7 @@ def test_a_photo_that_hung_when_its_job_was_killed_is_tried_with_a_limit(job: Jo
     assert job.kinds() == expected(5, {0: "stuck"})
 
 
+@pytest.mark.slow
 def test_an_end_that_takes_both_processes_along_again_and_again_is_a_crash(job: Job, tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 6, {1: "together"})
     runs = job.until_done(folder)
@@ -205,6 +208,7 @@ def test_an_end_that_takes_both_processes_along_again_and_again_is_a_crash(job: 
     assert "alone" in job.messages()["001.jpg"]
 
 
+@pytest.mark.slow
 def test_a_photo_that_takes_all_memory_is_given_little_when_it_took_both_processes_along(
     job: Job, tmp_path: Path
 ) -> None:

@@ -22,7 +22,9 @@ CAT, COFFEE, ROCKET = SAMPLES
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small files of OpenVINO: with preprocessing; of one size and batch; that give scores; in bfloat16."""
     folder = tmp_path_factory.mktemp("exports")
-    found = made.checkpoint(folder, recipe=Preprocessing(size=(64, 64), resize_to=(73, 73)))
+    # bilinear: compiles in a tenth of the time of a bicubic resize
+    recipe = Preprocessing(size=(64, 64), resize_to=(73, 73), interpolation="bilinear")
+    found = made.checkpoint(folder, recipe=recipe)
     for name, plan in {
         "whole": Plan(size=(64, 64), preprocessing=True),
         "fixed": Plan(size=(64, 64), batch=2),
@@ -40,7 +42,7 @@ PREPROCESSING = [
     ["--size", "test"],
     ["--crop-pct", "0.9"],
     ["--resize-mode", "squash"],
-    ["--interpolation", "bilinear"],
+    ["--interpolation", "bicubic"],
     ["--mean", "0.5"],
     ["--std", "0.5"],
 ]

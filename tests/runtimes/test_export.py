@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_an_exported_file_answers_like_the_weights(convnext: Run, model: Path, t
     assert_same_rows(classified(convnext, target), classified(convnext, model, "-e", "torch"))
 
 
-@pytest.mark.parametrize("suffix", slow_except([".onnx", ".xml", ".ts", ".pt2"], ".xml"))
+@pytest.mark.parametrize("suffix", slow_except([".onnx", ".xml", ".ts", ".pt2"], ".onnx"))
 def test_preprocessing_and_softmax_inside_change_no_answer(
     convnext: Run, model: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -242,7 +243,8 @@ def test_a_network_of_other_channels_is_refused(suffix: str, convnext: Run, tmp_
 def test_core_ml_is_refused_before_the_work_where_it_cannot_be_checked(
     convnext: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("coremltools", reason="needs coremltools")
+    if find_spec("coremltools") is None:
+        pytest.skip("needs coremltools")
     from convnext_cli.runtimes.coreml import export as coreml
 
     monkeypatch.setattr(coreml, "write", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from tests.helpers.tiers import slow_except
 
 if sys.platform == "win32":
     pytest.skip("coremltools is for Linux and macOS", allow_module_level=True)
-pytest.importorskip("coremltools", reason="writes the packages")
+if find_spec("coremltools") is None:  # importing it takes seconds, in each process that collects this file
+    pytest.skip("coremltools writes the packages", allow_module_level=True)
 
 SIZE = (64, 64)
 PLAIN: dict[str, Any] = {
@@ -270,6 +272,7 @@ def test_a_missing_library_is_told_with_the_pip_line(monkeypatch: pytest.MonkeyP
     assert told.value.hint == "pip install coremltools"
 
 
+@pytest.mark.slow  # a process of its own imports coremltools for seconds
 def test_writing_says_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from convnext_cli import checkpoints; "

@@ -12,6 +12,7 @@ from convnext_cli.base.errors import ModelError, UnavailableError, UsageError
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
+from convnext_cli.runtimes import inspection
 from convnext_cli.runtimes.executorch import export as writer
 from convnext_cli.runtimes.exported import ExportedEngine
 from convnext_cli.runtimes.exporting.plan import Plan
@@ -19,7 +20,7 @@ from convnext_cli.runtimes.reference import TOLERANCE
 from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, SMALL, TINY, V2, noise, off
 from tests.helpers.paths import SAMPLES
 from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
@@ -48,17 +49,20 @@ def shallow(config: ConvNextConfig) -> ConvNextConfig:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with an open batch and both outputs."""
     folder = tmp_path_factory.mktemp("whole")
-    made.written(
-        "executorch", made.checkpoint(folder, shallow(SMALL)), Plan(size=SIZE, features=True), folder / "m.pte"
-    )
+    made.written("executorch", made.checkpoint(folder, TINY), Plan(size=SIZE, features=True), folder / "m.pte")
     return folder / "m.pte"
 
 
-@pytest.mark.parametrize(
-    "name", slow_except([name for name in CONFIGS if name not in ("V1", "no classifier", "test_convnext3")], "V2")
-)
+# Every block costs a second to compile
+ONE_BLOCK = TINY.replace(use_grn=True, layer_scale_init_value=0.0)
+NETWORKS = {"one block": ONE_BLOCK} | {
+    name: shallow(config) for name, config in CONFIGS.items() if name not in ("V1", "no classifier", "test_convnext3")
+}
+
+
+@pytest.mark.parametrize("name", slow_except(NETWORKS, "one block"))
 def test_every_network_in_any_batch(name: str, tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, shallow(CONFIGS[name]))
+    found = made.checkpoint(tmp_path, NETWORKS[name])
     card = made.written("executorch", found, Plan(size=SIZE, features=True), tmp_path / "m.pte")
     engine = opened(tmp_path / "m.pte")
     assert (engine.name, engine.device, engine.dtype) == ("executorch", "cpu", "float32")
@@ -69,11 +73,11 @@ def test_every_network_in_any_batch(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_batch_beyond_the_memory_of_the_file_is_split(whole: Path, tmp_path: Path) -> None:
-    assert off(opened(whole), made.checkpoint(tmp_path, shallow(SMALL)), noise(64 + 3)) < CLOSE
+    assert off(opened(whole), made.checkpoint(tmp_path, TINY), noise(64 + 3)) < CLOSE
 
 
 def test_a_fixed_batch_and_another_size(tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, shallow(SMALL))
+    found = made.checkpoint(tmp_path, TINY)
     made.written("executorch", found, Plan(batch=3, size=(64, 96)), tmp_path / "m.pte")
     engine = opened(tmp_path / "m.pte")
     for n in (1, 2, 7):
@@ -84,13 +88,13 @@ def test_a_fixed_batch_and_another_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("problem", slow_except(["single_label", "multi_label"], "single_label"))
 def test_scores(problem: str, tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, shallow(SMALL), problem=problem, temperature=0.6)  # type: ignore[arg-type]
+    found = made.checkpoint(tmp_path, TINY, problem=problem, temperature=0.6)  # type: ignore[arg-type]
     made.written("executorch", found, Plan(size=SIZE, scores=True), tmp_path / "m.pte")
     assert off(opened(tmp_path / "m.pte"), found, noise(3)) < CLOSE
 
 
 def test_float16_is_half_the_file(tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, V2.replace(hidden_sizes=(128, 256), depths=(1, 1), kernel_sizes=(7, 7)))
+    found = made.checkpoint(tmp_path, V2.replace(hidden_sizes=(256,), depths=(1,), kernel_sizes=(7,)))
     made.written("executorch", found, Plan("float16", size=SIZE, features=True), tmp_path / "m.pte")
     assert (
         tmp_path / "m.pte"
@@ -107,9 +111,9 @@ def test_what_float16_does_not_hold_is_refused(tmp_path: Path) -> None:
         made.written("executorch", found, Plan("float16", size=SIZE), tmp_path / "m.pte")
 
 
-@pytest.mark.parametrize("name", slow_except(["V2", "hidden head"], "V2"))
+@pytest.mark.parametrize("name", slow_except(["one block", "V2", "hidden head"], "one block"))
 def test_int8(name: str, tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, shallow(CONFIGS[name]))
+    found = made.checkpoint(tmp_path, NETWORKS[name])
     made.written("executorch", found, Plan("int8", size=SIZE, features=True), tmp_path / "m.pte")
     engine = opened(tmp_path / "m.pte")
     assert engine.dtype == "int8"
@@ -121,7 +125,7 @@ def test_the_program_gives_its_card_without_us(tmp_path: Path) -> None:
     from executorch.runtime import Runtime
 
     names = ['say "cheese"', "Käse\\", "奶酪", "<cheese>\t\n", *(f"class {i}" for i in range(996))]
-    found = made.checkpoint(tmp_path, shallow(SMALL).replace(num_labels=len(names)))
+    found = made.checkpoint(tmp_path, TINY.replace(num_labels=len(names)))
     found.card = found.card.replace(labels=LabelSet.from_names("x", names))
     card = made.written("executorch", found, Plan(size=SIZE), tmp_path / "m.pte")
     program = Runtime.get().load_program(tmp_path / "m.pte")
@@ -130,7 +134,7 @@ def test_the_program_gives_its_card_without_us(tmp_path: Path) -> None:
 
 
 def test_the_command_says_nothing_of_others(tmp_path: Path, convnext: Run) -> None:
-    model, target = write_model(tmp_path / "model.safetensors", shallow(SMALL)), tmp_path / "m.pte"
+    model, target = write_model(tmp_path / "model.safetensors", TINY), tmp_path / "m.pte"
     done = convnext("export", "-m", model, "-o", target, "-q")
     assert (done.status, done.err) == (0, "")
     ours = convnext("classify", "-m", model, "-f", "csv", "-k", "3", *SAMPLES)
@@ -140,6 +144,7 @@ def test_the_command_says_nothing_of_others(tmp_path: Path, convnext: Run) -> No
         assert [field for field in a.split(",") if "." not in field] == [f for f in b.split(",") if "." not in f]
 
 
+@pytest.mark.slow  # importing the runtime takes seconds
 def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
     code = (
         "import sys, numpy as np; from pathlib import Path; from convnext_cli.runtimes.executorch import pte_file; "
@@ -148,6 +153,23 @@ def test_a_process_of_its_own_says_nothing_either(whole: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, whole], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("(2, 7)\n", "")
+
+
+def test_the_card_is_read_without_the_runtime(whole: Path) -> None:
+    card, _ = inspection.inspect(whole)
+    assert card is not None and card.export is not None and card.export.format == "executorch"
+
+
+def test_a_full_disk_is_no_fault_of_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convnext_cli.runtimes.executorch import program
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(program, "lowered", full)
+    found = made.checkpoint(tmp_path, TINY)
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(found, found.card, Plan(), tmp_path / "a.pte")
 
 
 DAMAGE = {

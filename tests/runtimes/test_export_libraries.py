@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from convnext_cli import checkpoints
-from convnext_cli.runtimes.executorch import export
-from convnext_cli.runtimes.exporting.plan import Plan
 from tests.helpers.command import Run
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
 
 GONE = """
@@ -26,21 +24,24 @@ sys.meta_path.insert(0, Finder())
 BROKEN = "raise {error}('libmissing.so.1: cannot open shared object file')"
 
 
-@pytest.mark.parametrize("library", ["torch", "openvino"])
-@pytest.mark.parametrize("how", ["missing", "ImportError", "OSError"])
+COMMANDS = {
+    "export": ("export", "-m", "small.safetensors", "-o", "a.onnx"),
+    "convert": ("convert", "small.safetensors", "a.pth", "--to", "official"),  # which has no need of openvino
+}
+
+
 @pytest.mark.parametrize(
-    "command",
-    [
-        ("export", "-m", "small.safetensors", "-o", "a.onnx"),
-        ("convert", "small.safetensors", "a.pth", "--to", "official"),
-    ],
-    ids=["export", "convert"],
+    ("command", "library", "how"),
+    slow_except(
+        [
+            (command, library, how)
+            for command, library in (("export", "torch"), ("export", "openvino"), ("convert", "torch"))
+            for how in ("missing", "ImportError", "OSError")
+        ],
+        *(("export", "torch", "missing"), ("export", "openvino", "OSError"), ("convert", "torch", "ImportError")),
+    ),
 )
-def test_a_library_that_is_not_there(
-    library: str, how: str, command: tuple[str, ...], tmp_path: Path, home: Path
-) -> None:
-    if (library, command[0]) == ("openvino", "convert"):
-        pytest.skip("convert has no need of it")
+def test_a_library_that_is_not_there(library: str, how: str, command: str, tmp_path: Path, home: Path) -> None:
     write_model(tmp_path / "small.safetensors")
     shadow = tmp_path / "shadow"
     (shadow / library).mkdir(parents=True)
@@ -51,7 +52,11 @@ def test_a_library_that_is_not_there(
         (shadow / library / "__init__.py").write_text(BROKEN.format(error=how))
     environment = os.environ | {"PYTHONPATH": str(shadow)}
     done = subprocess.run(
-        [sys.executable, "-m", "convnext_cli", *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "convnext_cli", *COMMANDS[command]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if how == "missing":
         said = f"error: {library} is not installed\nhint: pip install {library}\n"
@@ -81,16 +86,3 @@ def test_an_executorch_that_cannot_be_loaded(
     done = convnext("export", "-m", model, "-o", tmp_path / "a.pte", "--no-check")
     assert done.status == 4
     assert f"ExecuTorch cannot be loaded: {error}" in done.err and "pip install executorch" in done.err
-
-
-def test_a_full_disk_is_no_fault_of_executorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("executorch", reason="needs executorch")
-    from convnext_cli.runtimes.executorch import program
-
-    def full(*given: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(program, "lowered", full)
-    found = checkpoints.load(write_model(tmp_path / "small.safetensors"))
-    with pytest.raises(OSError, match="No space left"):
-        export.write(found, found.card, Plan(), tmp_path / "a.pte")

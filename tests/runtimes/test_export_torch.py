@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,10 @@ def opened(form: str, found: Checkpoint, plan: Plan, folder: Path) -> ExportedEn
 # Every network, every option ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", RECORDED)
-@pytest.mark.parametrize("name", slow_except(CONFIGS, *FAST))
+@pytest.mark.parametrize(
+    ("name", "form"),
+    slow_except(product(CONFIGS, RECORDED), *product(FAST, ["torchscript"]), ("V2", "torch-export")),
+)
 def test_every_network_in_any_batch_and_size(name: str, form: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     found = made.checkpoint(tmp_path, config)
@@ -68,9 +71,11 @@ def test_every_network_in_any_batch_and_size(name: str, form: str, tmp_path: Pat
     engine.close()
 
 
-@pytest.mark.parametrize("form", RECORDED)
-@pytest.mark.parametrize("batch", [None, 1, 3])
-def test_batch_and_size_are_what_was_asked_for(form: str, batch: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("batch", "form"),
+    slow_except(product([None, 1, 3], RECORDED), *product([None, 1, 3], ["torchscript"]), (3, "torch-export")),
+)
+def test_batch_and_size_are_what_was_asked_for(batch: int | None, form: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path)
     engine = opened(form, found, Plan(batch=batch, size=(64, 80)), tmp_path)
     for n in (1, 2, 7):
@@ -81,15 +86,21 @@ def test_batch_and_size_are_what_was_asked_for(form: str, batch: int | None, tmp
 
 @pytest.mark.parametrize("form", RECORDED)
 def test_sizes_beyond_the_open_ones_are_refused(form: str, tmp_path: Path) -> None:
-    engine = opened(form, made.checkpoint(tmp_path), Plan(size=None), tmp_path)
+    config = SMALL.replace(depths=(1, 1, 1, 1))
+    engine = opened(form, made.checkpoint(tmp_path, config), Plan(size=None), tmp_path)
     for height, width in ((31, 64), (64, 4097)):
         with pytest.raises(ModelError, match=f"32 to 4096 pixels an edge, not {height}×{width}"):
             engine(noise(1, height, width))
 
 
-@pytest.mark.parametrize("form", RECORDED)
-@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
-def test_scores_have_the_temperature_in_them(form: str, problem: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("problem", "form"),
+    slow_except(
+        product(["single_label", "multi_label"], RECORDED),
+        *(("single_label", "torch-export"), ("multi_label", "torchscript")),
+    ),
+)
+def test_scores_have_the_temperature_in_them(problem: Any, form: str, tmp_path: Path) -> None:
     found = made.checkpoint(tmp_path, problem=problem, temperature=0.6)
     engine = opened(form, found, Plan(size=(64, 64), scores=True, features=True), tmp_path)
     x = noise(3)

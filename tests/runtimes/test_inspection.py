@@ -106,13 +106,6 @@ def test_no_runtime_is_loaded_for_it(files: Path) -> None:
     subprocess.run([sys.executable, "-c", code, *names], check=True, env=environment)
 
 
-def test_executorch(tmp_path: Path) -> None:
-    pytest.importorskip("executorch", reason="needs executorch")
-    written("executorch", checkpoint(tmp_path), ExportPlan(size=(64, 64)), tmp_path / "a.pte")
-    card, _ = inspection.inspect(tmp_path / "a.pte")
-    assert card is not None and card.export is not None and card.export.format == "executorch"
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_damaged_containers_are_status_3(form: str, files: Path, tmp_path: Path, convnext: Run) -> None:
     path = tmp_path / FORMS[form]

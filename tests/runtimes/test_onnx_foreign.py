@@ -22,6 +22,7 @@ from convnext_cli.predict.scoring import SCORES, score
 from convnext_cli.runtimes.onnx.engine import OnnxRuntimeEngine
 from tests.helpers.command import Run
 from tests.helpers.paths import SAMPLES
+from tests.helpers.tiers import slow_except
 
 Nodes = list[onnx.NodeProto]
 node = helper.make_node
@@ -672,7 +673,7 @@ def test_an_endless_loop_is_refused(is_ours: bool, monkeypatch: pytest.MonkeyPat
     assert "one photo takes more than 0.5 seconds" in _refusal(lambda: model)
 
 
-@pytest.mark.parametrize("name", ["photo", "photo, with a card of ours", "opening"])
+@pytest.mark.parametrize("name", slow_except(["photo", "photo, with a card of ours", "opening"], "photo"))
 def test_an_endless_operation_is_refused_and_the_program_ends(name: str, tmp_path: Path) -> None:
     """It cannot be interrupted, so it goes on in its thread until the process ends."""
     corner = {"first": [0, 0, 0, 0], "last": [1, 1, 1, 1], "axes": [0, 1, 2, 3]}

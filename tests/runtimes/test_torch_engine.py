@@ -21,6 +21,7 @@ from convnext_cli.runtimes.reference import difference, reference_input
 from convnext_cli.runtimes.torch import devices as torch_devices
 from convnext_cli.runtimes.torch.engine import TorchEngine, devices
 from convnext_cli.runtimes.torch.real_float32 import real_float32
+from tests.helpers.tiers import slow_except
 
 SMALL = {"depths": (1, 1, 2, 1), "hidden_sizes": (8, 16, 24, 32), "num_labels": 5, "layer_scale_init_value": 0.5}
 CONFIGS = {
@@ -106,6 +107,7 @@ def test_compiled_is_the_network_and_compiles_once_for_smaller_batches() -> None
     assert compiled.compilations == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
 def test_compiled_code_holds_the_weights_as_constants() -> None:
     compiled, x = engine(made(shallow("V1")), compiled=True), reference_input(64, 64, 2)
@@ -154,7 +156,7 @@ def test_split_parts_fail_together() -> None:
     several.close()
 
 
-@pytest.mark.parametrize("interface", ["old", "new"])
+@pytest.mark.parametrize("interface", slow_except(["old", "new"], "new"))
 def test_float32_stays_float32_whatever_the_process_asked_for(interface: str) -> None:
     """In a process of its own: the interfaces' settings cannot be taken back one by one."""
     ask = {

@@ -23,6 +23,7 @@ from tests.helpers.containers import parquet_of, tar_of
 from tests.helpers.paths import ROOT
 from tests.helpers.photos import encoded, picture
 from tests.helpers.rows import failures_of, rows_of
+from tests.helpers.tiers import slow_except
 from tests.helpers.weights import write_model
 
 pytest.importorskip("s3fs")
@@ -259,9 +260,9 @@ def test_evaluate_reads_a_bucket(convnext: Run, store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [("--freeze",), ("--epochs", "1", "-b", "4", "--memory", "0")], ids=["freeze", "read anew"]
+    "how", slow_except(["--freeze", "--epochs 1 -b 4 --memory 0"], "--freeze"), ids=["freeze", "read again"]
 )
-def test_train_reads_a_bucket(convnext: Run, store: Store, model: str, tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_train_reads_a_bucket(convnext: Run, store: Store, model: str, tmp_path: Path, how: str) -> None:
     folder = tmp_path / "set"
     for number in range(16):
         for name in ("tabby", "espresso"):
@@ -272,7 +273,7 @@ def test_train_reads_a_bucket(convnext: Run, store: Store, model: str, tmp_path:
     results = []
     for data, run in ((f"{ALL}/set", tmp_path / "remote"), (folder, tmp_path / "local")):
         start = ("train", data, "-o", run, "--from", model, "-d", "cpu", "-t", "1", "-j", "0", "--dtype", "float32")
-        done = convnext(*start, *how, "--set", "search_size=false")
+        done = convnext(*start, *how.split(), "--set", "search_size=false")
         assert done.status == 0, done.err
         results.append(json.loads((run / "run.json").read_text())["results"])
     assert results[0] == results[1]

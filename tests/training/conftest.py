@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from convnext_cli.training import plots
 from tests.helpers.training import (
@@ -34,8 +32,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets how many threads torch has, for the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def _threads(torch_threads: None) -> None:
+    """Every test of training gives torch its threads back."""

@@ -23,6 +23,7 @@ from convnext_cli.training.distributed import Processes
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.run_folder import RunFolder
 from tests.helpers.command import Run
+from tests.helpers.tiers import slow_except
 from tests.helpers.training import (
     ONE_STEP,
     RANDOM,
@@ -101,7 +102,12 @@ MOMENTS: dict[str, tuple[Any, str, int, Callable[..., Any]]] = {
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are killed as on Unix")
 class TestCut:
-    @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize(
+        "moment",
+        slow_except(
+            MOMENTS, "in the first line of the log", "in the midst of a checkpoint", "before the results are noted"
+        ),
+    )
     def test_killed_at_a_moment(self, whole: Whole, tmp_path: Path, moment: str, undrawn: None) -> None:
         arguments, undisturbed = whole("trivial")
         target = tmp_path / "run"

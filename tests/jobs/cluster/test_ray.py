@@ -68,6 +68,7 @@ def nodes(environment: dict[str, str]) -> Iterator[list[Any]]:
     """Three nodes; the first one is the head, where commands connect."""
     from ray.cluster_utils import Cluster
 
+    on_sigterm = signal.getsignal(signal.SIGTERM)  # a node ends this process on a SIGTERM, also when it has gone
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -78,6 +79,7 @@ def nodes(environment: dict[str, str]) -> Iterator[list[Any]]:
     environment |= {"RAY_ADDRESS": cluster.address, "FROM_OUTSIDE": f"ray://127.0.0.1:{port}"}
     yield [cluster, *workers]
     cluster.shutdown()
+    signal.signal(signal.SIGTERM, on_sigterm)
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
