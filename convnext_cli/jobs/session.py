@@ -15,6 +15,7 @@ from convnext_cli.jobs import job, output, suspects
 from convnext_cli.jobs.job import Tally
 from convnext_cli.jobs.listener import LabelListener, LabelResult
 from convnext_cli.jobs.output_pair import Pair
+from convnext_cli.jobs.photo_state import key_of, state_of
 from convnext_cli.jobs.request import LabelRequest
 from convnext_cli.jobs.settings_choice import choose
 from convnext_cli.jobs.store import Store
@@ -57,6 +58,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._stack = ExitStack()
+        self._own_key = key_of(str(self.pair.target))  # an output in its own folder may look like a shard
         self._begin()
 
     def _begin(self) -> None:
@@ -154,14 +156,23 @@ class Session:
                     named = os.path.join(by_path[root], os.path.relpath(path, root))  # noqa: PTH118
                     arrived.append((named, by_path[root]))
                 photos = [photo for path, folder in arrived for photo in self.finder.arrived(path, folder)]
-                if not paths:  # what came after the walk of the first round had passed
-                    photos = [p for p in self.finder.named(folders) if not p.shard and not self.store.knows(p.path)]
+                if not paths:
+                    photos = self._missed(folders)
+                photos = [photo for photo in photos if key_of(photo.path) != self._own_key]
                 gone = [path for path, _ in arrived if not os.path.lexists(path) and self.store.knows(path)]
                 if photos or gone:  # and not the output itself, for one
                     result = self.round(photos, gone, is_first=False)
         except KeyboardInterrupt:
             self.listener.stopped_watching()
         return result
+
+    def _missed(self, folders: list[str]) -> list[Photo]:
+        """Photos and shards that arrived or changed after the walk of the first round had passed them."""
+        passed_over = self.finder.passed_over.copy()  # the first round has counted these
+        missed = [photo for photo in self.finder.named(folders) if not self.store.is_current(state_of(photo))]
+        self.finder.passed_over.clear()
+        self.finder.passed_over.update(passed_over)
+        return missed
 
     def _write_part(self) -> None:
         """Write the rows that there are, where no older output is in their place."""

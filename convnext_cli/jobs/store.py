@@ -185,6 +185,14 @@ class Store:
         with self._file as database:
             return database.execute(query, (low, *keys_below(low))).fetchone() is not None
 
+    def is_current(self, found: Found) -> bool:
+        """Whether a photo has a row of the file as it is now, or a shard was read to its end as it is now."""
+        table, present = ("shards", "") if found.photo.shard else ("photos", "NOT vanished AND")
+        query = f"SELECT 1 FROM {table} WHERE {present} key = ? AND size IS ? AND mtime_ns IS ? AND tag IS ?"
+        with self._file as database:
+            state = (found.key, found.size, found.mtime_ns, found.tag)
+            return database.execute(query, state).fetchone() is not None
+
     def statuses(self) -> dict[str, int]:
         """Photos by status, "vanished" among them."""
         query = "SELECT iif(vanished, 'vanished', status), count(*) FROM photos GROUP BY 1"

@@ -10,16 +10,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from convnext_cli.jobs import session
 from convnext_cli.jobs.watch import changes
 from convnext_cli.photos.find import Finder
+from tests.helpers.command import Run
+from tests.helpers.containers import parquet_of, tar_of
 from tests.helpers.photos import encoded, picture
 from tests.helpers.weights import write_model
 
 pytest.importorskip("watchfiles")
 LIMIT = 60.0  # seconds until a test gives up
+
+
+def rows(target: Path) -> list[dict[str, Any]]:
+    from pyarrow import parquet
+
+    return parquet.read_table(target).to_pylist()  # type: ignore[no-any-return]
 
 
 class PreprocessingChanges:
@@ -102,6 +112,49 @@ def test_what_a_walk_would_pass_does_not_arrive(tmp_path: Path) -> None:
     assert arrived == walked == {str(tmp_path / "a.jpg"), str(tmp_path / "x" / "d.jpg")}
     assert {photo.path for photo in finder.arrived(str(tmp_path / "x"), str(tmp_path))} == {str(tmp_path / "x/d.jpg")}
     assert not list(finder.arrived(str(tmp_path / "gone.jpg"), str(tmp_path)))
+
+
+def test_all_that_arrives_before_it_watches_is_labelled(
+    convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos, shards and changes that come after the first round has walked the folder."""
+    pytest.importorskip("pyarrow")
+    folder, target = tmp_path / "photos", tmp_path / "photos" / "labels.parquet"
+    folder.mkdir()
+    photos = {f"{number}.jpg": encoded(picture(50, 50, seed=number), "JPEG") for number in range(3)}
+    (folder / "same.jpg").write_bytes(photos["0.jpg"])
+    (folder / "changed.jpg").write_bytes(b"not yet a photo")
+    (folder / "same.tar").write_bytes(tar_of({"old.jpg": photos["0.jpg"]}))
+    (folder / "longer.tar").write_bytes(tar_of({"first.jpg": photos["0.jpg"]}))
+    (folder / "notes.txt").write_text("no photo")
+    batches = []
+
+    def arrivals(folders: list[str], stop: threading.Event) -> Iterator[list[str]]:
+        assert [row["path"].rpartition("/")[2] for row in rows(target)] == [
+            "changed.jpg",
+            "first.jpg",
+            "same.jpg",
+            "old.jpg",
+        ]
+        (folder / "new.jpg").write_bytes(photos["1.jpg"])
+        (folder / "changed.jpg").write_bytes(photos["1.jpg"])
+        (folder / "new.tar").write_bytes(tar_of(photos))
+        (folder / "new.parquet").write_bytes(parquet_of(photos))
+        (folder / "longer.tar").write_bytes(tar_of({"first.jpg": photos["0.jpg"], "second.jpg": photos["1.jpg"]}))
+        yield []
+        batches.append(len(rows(target)))
+        yield []  # nothing has arrived since
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "changes", arrivals)
+    done = convnext("label", folder, "-o", target, "-m", write_model(tmp_path / "small.safetensors"), "--watch")
+    assert done.status == 0, done.err
+    labelled = {row["path"].removeprefix(f"{folder}/"): row["status"] for row in rows(target)}
+    inside = [f"new.tar/{name}" for name in photos] + [f"new.parquet/{row}/{row}.jpg" for row in range(3)]
+    names = ["same.jpg", "changed.jpg", "new.jpg", "same.tar/old.jpg", "longer.tar/first.jpg", "longer.tar/second.jpg"]
+    assert labelled == dict.fromkeys([*names, *inside], "ok")
+    assert batches == [len(labelled)]
+    assert done.err.count("looked at") == 2, done.err  # the first round, and that of the arrivals
 
 
 def test_the_command_follows_a_folder_and_stops_cleanly(tmp_path: Path, home: Path) -> None:
