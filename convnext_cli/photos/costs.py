@@ -20,6 +20,7 @@ _PIXEL = 4  # bytes of a pixel of Pillow's RGB, and of most other modes
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 # Bytes for each pixel that decoders hold beside the picture.
 _BESIDE = {"heic": 4.5, "avif": 4.5, "webp": 4.0}
+_BESIDE_RUNS = 4.5  # the same for run-length coded BMP, of which Pillow's decoder also takes the time of each pixel
 _LEAST_TILES = 1 << 24  # pixels that the tiles of a TIFF may have, however small it is
 _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _BITS, _SAMPLES, _COMPRESSION = 322, 323, 278, 258, 277, 259
 
@@ -41,6 +42,8 @@ def check_memory(name: str, image: Image.Image, data: bytes, max_pixels: int, jp
     beside = pixels * (jpeg.coefficients if jpeg.scans_follow else _BESIDE.get(name, 0.0))
     if name == "tiff":
         beside = _largest_tile(image, max_pixels)
+    if name == "bmp" and any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ())):
+        beside = pixels * _BESIDE_RUNS
     plain = image.mode == "RGB" and "icc_profile" not in image.info
     memory = beside + pixels * (_STORED.get(image.mode, _PIXEL) + (0 if plain else _PIXEL))
     check_small(data, memory, max_pixels)

@@ -379,6 +379,21 @@ def test_a_bomb_is_refused_from_its_header() -> None:
     assert "100,000 × 100,000" in error.message and "--max-pixels" in error.message
 
 
+def runs(width: int, height: int, data: bytes) -> bytes:
+    """A run-length coded BMP of 256 colours, all of them black."""
+    start = 14 + 40 + 1024
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + header + bytes(1024) + data
+
+
+def test_a_bmp_of_runs_that_would_take_gigabytes_is_refused() -> None:
+    """Its decoder holds the pixels several times, and takes seconds for the end of a long line."""
+    assert decode(runs(200, 3, b"\xc8\0\0\0" * 3 + b"\0\1")).image.size == (200, 3)
+    for width, height in ((190_000_000, 1), (14_000, 14_000)):
+        error = failure(runs(width, height, b"\1\1\0\0"))
+        assert error.kind == "too_large" and "GB of memory" in error.message
+
+
 def test_max_pixels_is_exact() -> None:
     assert decode(FORMATS["png"], max_pixels=2400).image.size == (60, 40)
     assert failure(FORMATS["png"], max_pixels=2399).kind == "too_large"
