@@ -281,7 +281,7 @@ def _reason(url: str, error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the connection was cut"
     if not isinstance(error, urllib.error.URLError):
-        return str(error) or type(error).__name__
+        return " ".join(str(error).split()) or type(error).__name__  # one line of whatever the server sent
     if isinstance(error.reason, ssl.SSLCertVerificationError):
         raise NetworkError(
             f"the certificate of {urlsplit(scrub(url)).netloc} cannot be verified: {error.reason.verify_message}",

@@ -249,6 +249,11 @@ def test_headers_without_end(server: RawServer) -> None:
     assert "without end" in refused(server, hub(trailer_without_end), limit=100)
 
 
+@pytest.mark.parametrize("answer", [b"no\tstatus at all \r\n\r\n", b"HTTP/1.1 99999999999 x\r\n\r\n"])
+def test_an_answer_that_is_not_http_is_reported_in_one_line(answer: bytes, server: RawServer) -> None:
+    assert "\n" not in refused(server, hub(lambda _: iter([answer])))
+
+
 def test_a_server_that_gives_a_few_bytes_at_each_try_is_given_up(server: RawServer) -> None:
     assert "cut after" in refused(server, hub(few_bytes_each_time))
     assert len(server.gets) == fetch.patience.tries
