@@ -3,14 +3,19 @@
 Python runs its signal handlers between two steps of its own, in the main thread. While that thread is within a call of
 a runtime that does not return, no handler runs, and neither Ctrl-C nor SIGTERM would end the process. So the system
 reports each signal at once to a separate process (``base/guardian.py``), which makes sure that the program ends.
+
+A signal that comes while a module is imported is raised after the import. Libraries in C run Python of their own while
+they are imported, and some of them lose an exception that is raised then: the program would go on to its end.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -21,6 +26,7 @@ from convnext_cli.base.guardian import ENDED, REACTED, Guardian, Speak, start
 Handler = Callable[[int, FrameType | None], Any]
 
 PATIENCE = 5.0  # seconds that the main thread has after SIGTERM, for the batch that it is at
+_LOOK = 0.02  # seconds between looks while an import is waited for
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 guardian: Guardian | None = None  # of this process
@@ -29,8 +35,32 @@ _was_asked = False
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """The handler of both signals: raises KeyboardInterrupt, so that finished work is kept."""
+    if _is_in_import(frame) and hasattr(signal, "pthread_kill"):
+        _thread.start_new_thread(_send_after_import, (number,))  # a Thread takes locks that this thread may hold
+        return
     _react()
     signal.default_int_handler(number, frame)
+
+
+def _is_in_import(frame: FrameType | None) -> bool:
+    """Whether a module is being imported somewhere below this frame of a stack."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_after_import(number: int) -> None:
+    """Send a signal to the main thread again, as if for the first time, once it imports nothing."""
+    main = threading.main_thread().ident
+    if main is None:
+        return
+    while _is_in_import(sys._current_frames().get(main)):
+        time.sleep(_LOOK)
+    if guardian is not None:
+        guardian.send(REACTED)
+    signal.pthread_kill(main, number)
 
 
 def was_asked() -> bool:

@@ -15,7 +15,7 @@ import click
 
 from convnext_cli import __version__
 from convnext_cli.base import interruption
-from convnext_cli.base.errors import ConvNextError, UnavailableError, lacks_memory
+from convnext_cli.base.errors import ConvNextError, OutputError, UnavailableError, lacks_memory
 from convnext_cli.cli import aliases, process
 from convnext_cli.cli.closed_streams import open_closed_streams
 from convnext_cli.cli.groups import Group
@@ -54,6 +54,7 @@ not writable · 130 interrupted
 """
 
 
+_NOT_RESUMED = ("evaluate", "export", "convert", "prepare", "bench", "benchmark")  # others say how to go on
 _LIGHT = ("models", "completion")  # commands that run no network
 _LEAST_MEMORY = 500 * 10**6  # bytes of addresses
 
@@ -218,8 +219,10 @@ def _speak(last: LastWords) -> None:
     witness.speak(last)
 
 
-def _interrupted() -> int:
+def _interrupted(args: list[str]) -> int:
     print("interrupted", file=sys.stderr)
+    if args and args[0] in _NOT_RESUMED:
+        print("hint: the same command starts again", file=sys.stderr)
     return 130
 
 
@@ -243,15 +246,15 @@ def run(args: list[str]) -> int:
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, click.Abort):
-        return _interrupted()
+        return _interrupted(args)
     except (BrokenPipeError, _PipeClosedError):
         return _pipe_closed()
     except click.ClickException as error:
         return _usage(error)
     except Exception as error:
-        # a C library that is interrupted during its import hides the interruption, and cannot be used any more
-        if isinstance(error, ImportError) and interruption.was_asked():
-            return _interrupted()
+        # libraries in C turn an interruption into errors of their own
+        if interruption.was_asked() and not isinstance(error, OutputError):
+            return _interrupted(args)
         if debug:
             from convnext_cli.cli import render
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +122,36 @@ def test_a_library_that_breaks_when_it_is_interrupted_is_an_interruption() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+# A module that loses an exception while it is imported, as libraries in C do.
+LOSING = """
+import time
+try:
+    print("stuck", flush=True)
+    time.sleep(1)
+except BaseException:
+    pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_during_an_import_is_not_lost(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "losing.py").write_text(LOSING)
+    code = (
+        "import signal, sys, time\n"
+        "from convnext_cli.base import interruption\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "interruption.guard()\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "try:\n"
+        "    import losing\n"
+        "    time.sleep(10)\n"
+        "    print('it went on')\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    process = begin(code)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "interrupted\n")

@@ -303,6 +303,39 @@ def test_failures_while_libraries_are_imported(module: str, error: str, status: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(
+    ("error", "command", "status", "words"),
+    [
+        (
+            "ModelError('default.safetensors is damaged')",
+            "convert",
+            130,
+            "interrupted\nhint: the same command starts again\n",
+        ),
+        ("RuntimeError('no shape')", "label", 130, "interrupted\n"),
+        ("OutputError('the disk is full')", "label", 74, "error: the disk is full\n"),
+    ],
+)
+def test_an_interruption_that_a_library_turned_into_an_error(error: str, command: str, status: int, words: str) -> None:
+    """A library in C may lose the exception, and raise its own."""
+    code = (
+        "import os, signal, sys\n"
+        "from convnext_cli import cli\n"
+        "from convnext_cli.base import interruption\n"
+        "from convnext_cli.base.errors import ModelError, OutputError\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "interruption.guard()\n"
+        "def call(*_, **__):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    except KeyboardInterrupt: raise {error} from None\n"
+        "cli.convnext.main = call\n"
+        f"sys.exit(cli.run([{command!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, words)
+
+
 def test_the_script_starts_where_failures_are_caught() -> None:
     assert "    convnext = convnext_cli.__main__:main\n" in (ROOT / "setup.cfg").read_text()
 
