@@ -42,9 +42,7 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
         (
             "runtimes/example/export.py",
             "",
-            "def refuse(card, plan): ...\n"
-            'def made_with(): return {"example": "1"}\n'
-            "def write(checkpoint, card, plan, path): path.write_text(card.to_json())\n",
+            "def refuse(card, plan): ...\ndef write(checkpoint, card, plan, path): path.write_text(card.to_json())\n",
         ),
         (
             "runtimes/example/example_file.py",

@@ -100,10 +100,6 @@ class Writer(Protocol):
         the reason. Nothing heavy is imported or done."""
         ...
 
-    def made_with(self) -> dict[str, str]:
-        """Versions of the libraries that write the format and run it, by their names on PyPI."""
-        ...
-
     def write(self, checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
         """Write the file at ``path``, and what belongs beside it into the same folder, which is empty.
 

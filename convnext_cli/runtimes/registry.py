@@ -28,6 +28,7 @@ class Format:
         what: a description for people.
         runtime: the name of what runs its files.
         library: the package that the runtime needs, by its name on PyPI.
+        also: another library that writes the format; "" for none.
         writer: the module in this folder that writes a file, see ``protocol.Writer``.
         card: the module in this folder that finds the card in a file, see ``protocol.CardReader``.
         reader: the module in this folder that opens a file, see ``protocol.Reader``; "" where an engine does.
@@ -47,6 +48,7 @@ class Format:
     writer: str
     card: str
     reader: str = ""
+    also: str = ""
     runs_when_opened: bool = False
     always: str = ""
     sometimes: str = ""
@@ -84,6 +86,7 @@ _ALL = (
         *("onnx", ".onnx", "ONNX, for ONNX Runtime and many others", "onnxruntime", "onnxruntime"),
         writer="onnx.export",
         card="onnx.card",
+        also="onnx",
         sometimes="{name}.data",
     ),
     Format(
@@ -137,6 +140,7 @@ _ALL = (
         writer="executorch.export",
         card="executorch.card",
         reader="executorch.pte_file",
+        also="torch",
     ),
 )
 FORMATS = {entry.name: entry for entry in _ALL}

@@ -19,9 +19,6 @@ EXPORT = """
 def refuse(card, plan):
     pass
 
-def made_with():
-    return {}
-
 def write(checkpoint, card, plan, path):
     path.write_text(card.to_json() + "\\n" + str(checkpoint.path))
 """

@@ -6,7 +6,6 @@ torch matters. Core ML runs on macOS alone: elsewhere the file can be written bu
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,11 +34,6 @@ def refuse(card: Card, plan: Plan) -> None:
             "Core ML has no arrays of bytes, and takes photos as images one at a time, which it resizes itself",
             "leave --with-preprocessing out",
         )
-
-
-def made_with() -> dict[str, str]:
-    """See ``protocol.Writer``."""
-    return {"coremltools": version("coremltools")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

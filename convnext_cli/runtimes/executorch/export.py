@@ -8,7 +8,6 @@ for int8 are not looked at: its ranges are measured at each call.
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +36,6 @@ def refuse(card: Card, plan: Plan) -> None:
             f"ExecuTorch plans its memory for the largest input, and there is none for {what}",
             "leave --with-preprocessing out" if plan.preprocessing else "--size PIXELS",
         )
-
-
-def made_with() -> dict[str, str]:
-    """See ``protocol.Writer``."""
-    return {library: version(library) for library in ("executorch", "torch")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

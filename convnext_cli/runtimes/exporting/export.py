@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -17,6 +18,7 @@ from convnext_cli.base.errors import ModelError, PhotoError, UnavailableError, U
 from convnext_cli.base.files import check_utf8, user_path
 from convnext_cli.base.libraries import libraries_said
 from convnext_cli.base.listener import SILENT, Listener
+from convnext_cli.base.machine import version_of
 from convnext_cli.base.threads import usable_threads
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export
@@ -241,13 +243,22 @@ def _plan(request: ExportRequest, card: Card) -> Plan:
 
 def _card(card: Card, plan: Plan, form: Format) -> Card:
     """The card that goes into the file."""
-    versions = {"convnext-cli": __version__, **form.load_writer().made_with()}
+    libraries = filter(None, (form.library, form.also))
+    versions = {"convnext-cli": __version__} | {library: _version(library) for library in libraries}
     return card.replace(
         temperature=None if plan.scores else card.temperature,
         export=Export(
             *(form.name, plan.dtype, plan.batch, plan.size, plan.preprocessing, _output(plan), plan.features, versions)
         ),
     )
+
+
+def _version(library: str) -> str:
+    known = version_of(library)
+    if known is not None and library != "torch":
+        return known
+    # torch's own version names its build; and another package may bring the module, as onnxruntime-gpu does
+    return str(getattr(import_module(library), "__version__", "unknown"))
 
 
 def _check_extent(name: str, value: int | str) -> None:

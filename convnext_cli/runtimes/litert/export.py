@@ -7,7 +7,6 @@ converters from torch fix. The photos for int8 are not looked at: its ranges are
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,11 +38,6 @@ def refuse(card: Card, plan: Plan) -> None:
         )
     if plan.preprocessing:
         refuse_recipe(card.preprocessing)
-
-
-def made_with() -> dict[str, str]:
-    """See ``protocol.Writer``."""
-    return {"ai-edge-litert": version("ai-edge-litert")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

@@ -6,8 +6,6 @@ beside it in a second file.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,26 +34,17 @@ def refuse(card: Card, plan: Plan) -> None:
         refuse_recipe(card.preprocessing)
 
 
-def made_with() -> dict[str, str]:
-    """See ``Writer``."""
-    return {library: _version(library) for library in ("onnx", "onnxruntime")}
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:  # onnxruntime-gpu and others have the module, under another name
-        return str(getattr(import_module(library), "__version__", "unknown"))
-
-
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``Writer``."""
+    import onnx
+
     from convnext_cli.runtimes.onnx import export_graph, graph
+    from convnext_cli.runtimes.onnx.session import ort
 
     opset = plan.opset or export_graph.newest_opset(plan.dtype, plan.preprocessing)
     if not export_graph.runs(opset, plan.dtype, plan.preprocessing):
         newest = export_graph.newest_opset(plan.dtype, plan.preprocessing)
-        libraries = f"onnxruntime {_version('onnxruntime')} with onnx {_version('onnx')}"
+        libraries = f"onnxruntime {ort.__version__} with onnx {onnx.__version__}"
         raise UsageError(
             f"{libraries} does not run {plan.dtype} in opset {opset}",
             f"--opset {newest} or older; or pip install --upgrade onnx onnxruntime",

@@ -6,7 +6,6 @@ weights are kept; what a device computes in is asked of OpenVINO when the file i
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +25,6 @@ def refuse(card: Card, plan: Plan) -> None:
         raise UnavailableError("openvino is not installed", "pip install openvino")
     if plan.preprocessing:
         refuse_recipe(card.preprocessing)
-
-
-def made_with() -> dict[str, str]:
-    """See ``Writer``."""
-    return {"openvino": version("openvino")}
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

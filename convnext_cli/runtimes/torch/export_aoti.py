@@ -55,11 +55,6 @@ def _compiler() -> str:
     return os.environ.get("CXX") or {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
 
 
-def made_with() -> dict[str, str]:
-    """See ``protocol.Writer``."""
-    return {"torch": torch.__version__}
-
-
 @torch.no_grad()  # or else nothing is frozen
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``protocol.Writer``."""

@@ -25,11 +25,6 @@ def refuse(card: Card, plan: Plan) -> None:
     torch_program.refuse_old_torch()
 
 
-def made_with() -> dict[str, str]:
-    """See ``protocol.Writer``."""
-    return {"torch": torch.__version__}
-
-
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``protocol.Writer``."""
     with quiet():

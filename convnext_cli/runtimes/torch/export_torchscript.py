@@ -25,11 +25,6 @@ def refuse(card: Card, plan: Plan) -> None:
     program.refuse(card, plan)
 
 
-def made_with() -> dict[str, str]:
-    """See ``protocol.Writer``."""
-    return {"torch": torch.__version__}
-
-
 @torch.no_grad()
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:
     """See ``protocol.Writer``."""
