@@ -185,12 +185,12 @@ class Store:
         with self._file as database:
             return database.execute(query, (low, *keys_below(low))).fetchone() is not None
 
-    def is_current(self, found: Found) -> bool:
+    def is_current(self, item: Found) -> bool:
         """Whether a photo has a row of the file as it is now, or a shard was read to its end as it is now."""
-        table, present = ("shards", "") if found.photo.shard else ("photos", "NOT vanished AND")
+        table, present = ("shards", "") if item.photo.shard else ("photos", "NOT vanished AND")
         query = f"SELECT 1 FROM {table} WHERE {present} key = ? AND size IS ? AND mtime_ns IS ? AND tag IS ?"
         with self._file as database:
-            state = (found.key, found.size, found.mtime_ns, found.tag)
+            state = (item.key, item.size, item.mtime_ns, item.tag)
             return database.execute(query, state).fetchone() is not None
 
     def statuses(self) -> dict[str, int]:
