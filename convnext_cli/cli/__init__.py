@@ -54,7 +54,7 @@ not writable · 130 interrupted
 """
 
 
-_NOT_RESUMED = ("evaluate", "export", "convert", "prepare", "bench", "benchmark")  # others say how to go on
+_NOT_RESUMED = ("classify", "evaluate", "export", "convert", "prepare", "bench", "benchmark")  # others say how to go on
 _LIGHT = ("models", "completion")  # commands that run no network
 _LEAST_MEMORY = 500 * 10**6  # bytes of addresses
 
@@ -223,6 +223,8 @@ def _interrupted(args: list[str]) -> int:
     print("interrupted", file=sys.stderr)
     if args and args[0] in _NOT_RESUMED:
         print("hint: the same command starts again", file=sys.stderr)
+    elif args[:2] == ["models", "pull"]:
+        print("hint: the same command continues with the rest", file=sys.stderr)
     return 130
 
 

@@ -314,6 +314,7 @@ def test_failures_while_libraries_are_imported(module: str, error: str, status: 
             "interrupted\nhint: the same command starts again\n",
         ),
         ("RuntimeError('no shape')", "label", 130, "interrupted\n"),
+        ("ValueError", "models pull", 130, "interrupted\nhint: the same command continues with the rest\n"),
         ("OutputError('the disk is full')", "label", 74, "error: the disk is full\n"),
     ],
 )
@@ -330,7 +331,7 @@ def test_an_interruption_that_a_library_turned_into_an_error(error: str, command
         "    try: os.kill(os.getpid(), signal.SIGINT)\n"
         f"    except KeyboardInterrupt: raise {error} from None\n"
         "cli.convnext.main = call\n"
-        f"sys.exit(cli.run([{command!r}]))\n"
+        f"sys.exit(cli.run({command.split()!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, words)
