@@ -201,6 +201,8 @@ class _Program:
             _say("waiting for a step that cannot be interrupted; Ctrl-C again ends it at once")
 
     def _kill(self) -> None:
+        """End the program by a signal, and not by the status of an interruption: only the program could set that, and
+        none of its Python can run."""
         if os.getppid() == self._pid:  # otherwise it has ended, and its id may belong to another process
             with suppress(OSError):
                 os.kill(self._pid, signal.SIGKILL)
