@@ -4,8 +4,8 @@ Pillow resizes along one axis, rounds to bytes, and resizes along the other. So 
 the second one uses, and a photo can be turned between the two, when it is small. Where the whole-number weights of a
 part are those of the whole, the pass makes only that part.
 
-This is the exact level of ``Preprocessing``. A faster kernel, which gives other bits, would take the place of
-``resized_part``.
+``resized_part`` is the "exact" method of ``resize.as_bytes``, and ``roughly_resized_part`` the "rough" one;
+``close_resize.py`` has the one between them.
 """
 
 from __future__ import annotations
