@@ -19,6 +19,7 @@ _HOME = {
     "ConvNextFeatureExtractor": "huggingface.image_processor",
     "classify": "predict.classify",
     "ClassifyRequest": "predict.classify",
+    "open_classification": "predict.classify",
     "evaluate": "evaluation.evaluate",
     "EvaluateRequest": "evaluation.request",
     "EvaluateResult": "evaluation.evaluate",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from convnext_cli.photos.selection import PhotoSelection as PhotoSelection
     from convnext_cli.predict.classify import ClassifyRequest as ClassifyRequest
     from convnext_cli.predict.classify import classify as classify
+    from convnext_cli.predict.classify import open_classification as open_classification
     from convnext_cli.predict.options import Decoding as Decoding
     from convnext_cli.predict.options import ModelOptions as ModelOptions
     from convnext_cli.predict.options import PredictorOptions as PredictorOptions

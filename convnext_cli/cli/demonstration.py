@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from convnext_cli.cli import render
 
 
-def introduce(model: str | None) -> None:
+def introduce(model: str | Path | None) -> None:
     """Say on standard error, unless ``-q``, what the bundled model is; nothing of other models.
 
     Args:
@@ -15,7 +17,7 @@ def introduce(model: str | None) -> None:
     """
     from convnext_cli.zoo import demonstration
 
-    if demonstration.is_used(model):
+    if demonstration.is_used(None if model is None else str(model)):
         render.note(demonstration.sentence())
 
 

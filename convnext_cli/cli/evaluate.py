@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ from convnext_cli.cli import evaluate_view, model_options, options, render, type
 if TYPE_CHECKING:
     from convnext_cli.evaluation.evaluate import EvaluateResult
     from convnext_cli.evaluation.request import Split
+    from convnext_cli.predict.options import PredictorOptions
 
 MOST_FAILURES = 10  # that are named
 
@@ -85,9 +86,11 @@ MOST_FAILURES = 10  # that are named
 @options.preprocessing
 @options.decoding
 @options.verbosity("Print the time of each stage")
+@model_options.with_predictor
 def evaluate(
     *,
     data: tuple[str, ...],
+    predictor: PredictorOptions,
     against: str | None,
     split: Split | None,
     only_these: bool,
@@ -105,7 +108,6 @@ def evaluate(
     offline: bool,
     quiet: bool,
     verbose: int,
-    **predictor: Any,
 ) -> int:
     """Measure a model's accuracy on labelled photos.
 
@@ -123,7 +125,7 @@ def evaluate(
 
     request = EvaluateRequest(
         data=data,
-        predictor=model_options.predictor_options(**predictor),
+        predictor=predictor,
         against=against,
         split=split,
         real=real,
@@ -142,11 +144,10 @@ def evaluate(
         if verbose < 2:
             stack.enter_context(render.c_libraries_silenced())
         listener = stack.enter_context(evaluate_view.ProgressBars())
-        timeout = request.predictor.decoding.timeout
         result = measure(
             request,
             listener=listener,
-            in_flight=partial(witness.noting, "evaluate", timeout),
+            in_flight=partial(witness.noting, "evaluate", predictor.decoding.timeout),
             fetch=partial(pull_if_missing, offline=offline) if pull else None,
         )
     _print_failures(result, skipped=skip_bad)

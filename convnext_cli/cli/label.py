@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from convnext_cli.jobs.actions.undo import Mode
     from convnext_cli.jobs.keywords.request import KeywordsRequest, Place
     from convnext_cli.jobs.keywords.xmp import Naming
-    from convnext_cli.jobs.request import LabelRequest
-    from convnext_cli.photos.selection import PhotoSelection
+    from convnext_cli.predict.options import PredictorOptions
 
 _SORT_OPTIONS = ("by", "mode", "dry_run")
 _KEYWORD_OPTIONS = ("xmp_naming", "xmp_root", "no_xmp_tree", "xmp_remove")
@@ -134,7 +133,46 @@ _report = click.option(
 @_yes
 @_report
 @options.verbosity("Print the time of each stage")
-def label(quiet: bool, verbose: int, undo: str | None, **values: Any) -> int:
+@model_options.with_predictor
+def label(
+    *,
+    predictor: PredictorOptions,
+    paths: tuple[str, ...],
+    files_from: str | None,
+    null: bool,
+    depth: int | None,
+    hidden: bool,
+    follow: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    output: str | None,
+    form: str | None,
+    overwrite: bool,
+    rewrite: bool,
+    relabel: bool,
+    mix: bool,
+    retry_failed: bool,
+    strict: bool,
+    watch: bool,
+    nice: int | None,
+    cluster: str | None,
+    sort_into: str | None,
+    by: By,
+    mode: Mode,
+    dry_run: bool,
+    undo: str | None,
+    xmp: Place | None,
+    xmp_naming: Naming,
+    xmp_root: str,
+    no_xmp_tree: bool,
+    xmp_remove: bool,
+    yes: bool,
+    report: str | None,
+    pull: bool,
+    offline: bool,
+    quiet: bool,
+    verbose: int,
+) -> int:
     """Label all photos in a folder of any size, and write a file of results.
 
     FOLDER is a folder or its URL (s3://bucket/photos), a photo, a glob, or a zip, tar or parquet file of photos.
@@ -145,17 +183,54 @@ def label(quiet: bool, verbose: int, undo: str | None, **values: Any) -> int:
     typed = options.typed(click.get_current_context())
     if undo:
         return _undo(undo, typed)
-    if verbose == 1 and values["cluster"] is not None:  # -vv shows tracebacks
+    if verbose == 1 and cluster is not None:  # -vv shows tracebacks
         raise click.UsageError("--verbose does not go with --cluster: its nodes measure no stages.")
-    request = _request(typed, **values)
+    options.check_connection(pull=pull, offline=offline)
     from convnext_cli.base.text import counted
     from convnext_cli.cli.label_view import LabelView, print_cluster_summary
     from convnext_cli.jobs import label as verb
+    from convnext_cli.jobs.request import ClusterOptions, LabelRequest
+    from convnext_cli.photos.selection import PhotoSelection
 
+    photos = PhotoSelection(
+        paths=paths,
+        files_from=files_from,
+        null=null,
+        recursive=True,
+        depth=depth,
+        hidden=hidden,
+        follow=follow,
+        include=include,
+        exclude=exclude,
+        offline=offline,
+    )
+    if rewrite and not photos and (names := sorted(typed - _REWRITE_OPTIONS)):
+        raise click.UsageError(
+            f"--rewrite without a folder only writes the output: leave {_names(names)} out, or name the folder."
+        )
+    request = LabelRequest(
+        photos=photos,
+        predictor=predictor,
+        output=output,
+        format=form,
+        overwrite=overwrite,
+        rewrite=rewrite,
+        relabel=relabel,
+        mix=mix,
+        retry_failed=retry_failed,
+        strict=strict,
+        watch=watch,
+        nice=nice,
+        sort=_sort_request(typed, sort_into, by, mode, dry_run),
+        keywords=_keywords_request(typed, xmp, xmp_naming, xmp_root, no_xmp_tree, xmp_remove),
+        report=report,
+        yes=yes,
+        cluster=None if cluster is None else ClusterOptions(address=cluster, pull=pull),
+    )
     with ExitStack() as stack:
         if verbose < 2:
             stack.enter_context(render.c_libraries_silenced())
-        view = LabelView(values.get("model"), pull=bool(values.get("pull")), offline=bool(values.get("offline")))
+        view = LabelView(predictor.model.model, pull=pull, offline=offline)
         result = verb.label(request, listener=stack.enter_context(view))
     if request.only_rewrites:
         render.note(f"{result.output}: {counted(result.rows, 'row')}, written again from its job")
@@ -178,119 +253,31 @@ def _undo(log: str, typed: set[str]) -> int:
     return 1 if undone.kept else 0
 
 
-def _request(
-    typed: set[str],
-    *,
-    output: str | None,
-    form: str | None,
-    overwrite: bool,
-    rewrite: bool,
-    relabel: bool,
-    mix: bool,
-    retry_failed: bool,
-    strict: bool,
-    watch: bool,
-    nice: int | None,
-    cluster: str | None,
-    report: str | None,
-    yes: bool,
-    pull: bool,
-    offline: bool,
-    **others: Any,
-) -> LabelRequest:
-    """The request that the options make. Raises UsageError for those that cannot take effect."""
-    options.check_connection(pull=pull, offline=offline)
-    from convnext_cli.jobs.request import ClusterOptions, LabelRequest
-
-    photos = _photos(offline=offline, **others)
-    if rewrite and not photos and (names := sorted(typed - _REWRITE_OPTIONS)):
-        raise click.UsageError(
-            f"--rewrite without a folder only writes the output: leave {_names(names)} out, or name the folder."
-        )
-    return LabelRequest(
-        photos=photos,
-        predictor=model_options.predictor_options(**others),
-        output=output,
-        format=form,
-        overwrite=overwrite,
-        rewrite=rewrite,
-        relabel=relabel,
-        mix=mix,
-        retry_failed=retry_failed,
-        strict=strict,
-        watch=watch,
-        nice=nice,
-        sort=_sort(typed, **others),
-        keywords=_keyword_request(typed, **others),
-        report=report,
-        yes=yes,
-        cluster=None if cluster is None else ClusterOptions(address=cluster, pull=pull),
-    )
-
-
-def _photos(
-    *,
-    paths: tuple[str, ...],
-    files_from: str | None,
-    null: bool,
-    depth: int | None,
-    hidden: bool,
-    follow: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    offline: bool,
-    **_: object,
-) -> PhotoSelection:
-    from convnext_cli.photos.selection import PhotoSelection
-
-    return PhotoSelection(
-        paths=paths,
-        files_from=files_from,
-        null=null,
-        recursive=True,
-        depth=depth,
-        hidden=hidden,
-        follow=follow,
-        include=include,
-        exclude=exclude,
-        offline=offline,
-    )
-
-
-def _sort(
-    typed: set[str], *, sort_into: str | None, by: By, mode: Mode, dry_run: bool, **_: object
-) -> SortRequest | None:
-    if not sort_into:
+def _sort_request(typed: set[str], into: str | None, by: By, mode: Mode, dry_run: bool) -> SortRequest | None:
+    if not into:
         if names := [name for name in _SORT_OPTIONS if name in typed]:
             raise click.UsageError(f"{_names(names)} is for --sort-into.")
         return None
     from convnext_cli.jobs.actions.request import SortRequest
 
-    return SortRequest(into=sort_into, by=by, mode=mode, dry_run=dry_run)
+    return SortRequest(into=into, by=by, mode=mode, dry_run=dry_run)
 
 
-def _keyword_request(
-    typed: set[str],
-    *,
-    xmp: Place | None,
-    xmp_naming: Naming,
-    xmp_root: str,
-    no_xmp_tree: bool,
-    xmp_remove: bool,
-    **_: object,
+def _keywords_request(
+    typed: set[str], place: Place | None, naming: Naming, root: str, no_tree: bool, remove: bool
 ) -> KeywordsRequest | None:
-    if xmp is None:
+    if place is None:
         if names := [name for name in _KEYWORD_OPTIONS if name in typed]:
             raise click.UsageError(f"{_names(names)} is for --xmp sidecar or --xmp embed.")
         return None
     from convnext_cli.jobs.keywords.request import KeywordsRequest
 
     return KeywordsRequest(
-        place=xmp,
-        naming=xmp_naming if "xmp_naming" in typed else None,
-        root=xmp_root,
-        tree=False if no_xmp_tree else None,
-        remove=xmp_remove,
+        place=place,
+        naming=naming if "xmp_naming" in typed else None,
+        root=root,
+        tree=False if no_tree else None,
+        remove=remove,
     )
 
 

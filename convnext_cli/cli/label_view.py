@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -43,7 +43,7 @@ class LabelView(LabelListener):
         offline: never open a connection.
     """
 
-    def __init__(self, model: str | None, *, pull: bool = False, offline: bool = False) -> None:
+    def __init__(self, model: str | Path | None, *, pull: bool = False, offline: bool = False) -> None:
         self._model, self._pull, self._offline = model, pull, offline
         self._is_introduced = False
         self._bar = ExitStack()  # the present progress
@@ -78,7 +78,9 @@ class LabelView(LabelListener):
 
     def opening(self, options: PredictorOptions) -> None:
         if self._pull:
-            model_options.pull_missing([options], offline=self._offline)
+            from convnext_cli.cli.models import pull_if_missing
+
+            pull_if_missing(options.model.model, offline=self._offline)
 
     def opened(self, predictor: Predictor, remarks: list[str]) -> None:
         self._end_progress()
@@ -189,13 +191,13 @@ class LabelView(LabelListener):
     def keywords_written(self, written: Written) -> None:
         for failure in written.failures:
             render.note(f"no keywords: {failure.file}: {failure.message}")
-        render.note("keywords: " + (_counts(written.counts) or "no photos"))
+        render.note("keywords: " + (_counts(written.counts.items()) or "no photos"))
 
     def report_written(self, page: Path) -> None:
         render.note(f"report: {page}")
 
     def photos_sorted(self, result: SortResult) -> None:
-        left = f"; left: {_counts(result.left)}" if result.left else ""
+        left = f"; left: {_counts(result.left.items())}" if result.left else ""
         render.note(f"sorted into {result.into}: {counted(result.placed, 'photo')} ({result.mode}){left}")
         for reason, number in result.failed.items():
             render.note(f"not sorted: {number:,}: {reason}")
@@ -302,8 +304,8 @@ def _cluster_progress(progress: Progress, seconds: float) -> str:
     return f"{progress.done:,} labelled of {progress.found:,} found{listing}, {rate:.1f}/s{failed}{before}"
 
 
-def _counts(counts: Mapping[Any, int]) -> str:
-    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+def _counts(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts)
 
 
 def print_summary(result: LabelResult) -> None:
@@ -369,7 +371,7 @@ def _print_failures(result: LabelResult) -> None:
     """How many photos failed, the first of them by name, and where all of them are."""
     if not result.failures:
         return
-    render.note(f"failed: {_counts(result.failures)}    (--retry-failed tries them again)")
+    render.note(f"failed: {_counts(result.failures.items())}    (--retry-failed tries them again)")
     if not result.first_failures:
         return
     for path, kind, message in result.first_failures:

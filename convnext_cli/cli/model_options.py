@@ -1,13 +1,15 @@
-"""From the options that several commands share to typed requests, and to an open predictor."""
+"""From the options that several commands share to the typed options of a predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import click
 
-from convnext_cli.cli import options, render, types
+from convnext_cli.cli import options, types
 
 if TYPE_CHECKING:
     from convnext_cli.model.preprocessing import Interpolation, Resize
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from convnext_cli.predict.options import PredictorOptions
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.scoring import ScoreKind
-    from convnext_cli.runtimes.protocol import Job
 
 
 def predictor_options(
@@ -46,9 +47,8 @@ def predictor_options(
     softmax: bool = False,
     sigmoid: bool = False,
     logits: bool = False,
-    **_: object,
 ) -> PredictorOptions:
-    """The typed options of a predictor, from those of a command. Some commands have no scores; others are ignored.
+    """The typed options of a predictor, from those of a command. Some commands have no options for scores.
 
     Raises:
         UsageError: options exclude each other, or a value is out of range.
@@ -97,33 +97,19 @@ def _pixels(level: PixelLevel | None, *, fast: bool) -> PixelLevel:
     return "fast" if fast else level or "exact"
 
 
-def pull_missing(models: Iterable[PredictorOptions], *, offline: bool) -> None:
-    """Fetch the models of a request that are not on this machine; errors as for ``pull_if_missing``."""
-    from convnext_cli.cli.models import pull_if_missing
-
-    for request in models:
-        name = request.model.model
-        pull_if_missing(None if name is None else str(name), offline=offline)
+R = TypeVar("R")
 
 
-def open_predictor(
-    request: PredictorOptions, *, job: Job, prepare: bool, photos: int | None = None, thumbnail: int = 0
-) -> Predictor:
-    """Open a predictor, and print its notes; errors as for ``predict.open.open_predictor``."""
-    from convnext_cli.predict import open as opening
+def with_predictor(command: Callable[..., R]) -> Callable[..., R]:
+    """Call a command with the options of its predictor as one value, ``predictor``; the others as they are."""
+    names = signature(predictor_options).parameters
 
-    opened = opening.open_predictor(
-        request,
-        job=job,
-        prepare=prepare,
-        photos=photos,
-        thumbnail=thumbnail,
-        say=lambda text: render.note(f"note: {text}"),
-    )
-    check_opened(opened)
-    for remark in opening.remarks(opened, request):
-        render.note(f"note: {remark}")
-    return opened
+    @wraps(command)
+    def call(**values: types.ClickValue) -> R:
+        own = {name: values.pop(name) for name in names if name in values}
+        return command(predictor=predictor_options(**own), **values)
+
+    return call
 
 
 def check_opened(predictor: Predictor) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from convnext_cli.base import shares
 
+F = TypeVar("F", bound=Callable[..., object])
+ClickValue: TypeAlias = Any  # the value of an option, an attribute of one, the parser: click gives them no types
 PERCENTAGES = "convnext_cli.percentages"  # of a context: the options that were written with a percent sign
 
 
@@ -76,7 +79,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]
     def __init__(self, low: float = 0.0, high: float | None = 1.0, *, open: tuple[bool, bool] = (False, False)) -> None:
         self._low, self._high, self._open = low, high, open
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value)
         try:
             number = shares.parse(text)
@@ -103,7 +106,7 @@ class Percent(click.ParamType):  # type: ignore[type-arg]
 
     name = "percent"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip()
         try:
             number = float(text.removesuffix("%"))
@@ -123,7 +126,7 @@ class Choice(click.Choice):  # type: ignore[type-arg]
         super().__init__(list(choices))
         self._synonyms = synonyms
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         return super().convert(self._synonyms.get(str(value).lower(), value), param, ctx)
 
 
@@ -158,12 +161,16 @@ class Option(click.Option):
     """
 
     def __init__(
-        self, *args: Any, aliases: Iterable[str] = (), constants: dict[str, Any] | None = None, **attributes: Any
+        self,
+        names: Sequence[str],
+        aliases: Iterable[str] = (),
+        constants: Mapping[str, object] = MappingProxyType({}),
+        **attributes: ClickValue,
     ) -> None:
-        super().__init__(*args, **attributes)
-        self.aliases, self.constants = list(aliases), dict(constants or {})
+        super().__init__(names, **attributes)
+        self.aliases, self.constants = list(aliases), constants
 
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+    def add_to_parser(self, parser: ClickValue, ctx: click.Context) -> None:
         shown = self.opts
         self.opts = [*shown, *self.aliases]
         try:
@@ -174,6 +181,6 @@ class Option(click.Option):
             parser.add_option(obj=self, opts=[name], dest=self.name, action="store_const", const=constant)
 
 
-def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
+def option(*names: str, **attributes: ClickValue) -> Callable[[F], F]:
     """``click.option`` with ``aliases`` and ``constants``."""
     return click.option(*names, cls=Option, **attributes)
