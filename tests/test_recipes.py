@@ -227,10 +227,10 @@ def test_a_command(copy: Path) -> None:
 
 def test_a_training_setting(copy: Path) -> None:
     code = (
-        "from convnext_cli.training.setting_effects import in_force; "
+        "from dataclasses import replace; from convnext_cli.training.setting_effects import in_force; "
         "from convnext_cli.training.settings_changes import SettingsChanges; "
         "settings = SettingsChanges.parse(['example=3']).complete(); "
-        "print(settings.example, [in_force(s).get('example') for s in (settings, settings.replace(freeze=True))])"
+        "print(settings.example, [in_force(s).get('example') for s in (settings, replace(settings, freeze=True))])"
     )
     assert run(copy, "-c", code) == "3 [3, None]"
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from convnext_cli import __version__
 from convnext_cli.base import machine, memory
@@ -23,7 +23,29 @@ _GPU = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.mem", "te
 _THROTTLED = "clocks_throttle_reasons.active"
 
 
-def describe() -> dict[str, Any]:
+class Environment(machine.Machine):
+    """The machine, and everything on it that may change a measurement, as plain JSON values."""
+
+    time: str
+    versions: dict[str, str]
+    last_level_cache_bytes: int
+    available_memory_bytes: int | None
+    governor: str | None
+    boost: str | None
+    variables: dict[str, str]
+    gpus: list[dict[str, str]]
+
+
+class Sensors(TypedDict):
+    """The state of the processor; None where the system does not report it."""
+
+    clock_mhz: float | None
+    celsius: float | None
+    throttled: int | None
+    gpus: list[dict[str, str]]
+
+
+def describe() -> Environment:
     """Plain JSON values, ``machine.describe`` among them."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -48,8 +70,8 @@ def versions() -> dict[str, str]:
     return ours | {name: version for name, version in libraries.items() if version is not None}
 
 
-def sensors() -> dict[str, Any]:
-    """Clock in MHz, temperature in °C, how often it was throttled; None where the system does not report it."""
+def sensors() -> Sensors:
+    """Clock in MHz, temperature in °C, and how often the processor was throttled."""
     clocks = [int(text) / 1000 for text in map(_text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")) if text]
     with contextlib.suppress(OSError, ValueError):
         lines = Path("/proc/cpuinfo").read_text().splitlines() if not clocks else []

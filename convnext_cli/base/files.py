@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from convnext_cli.base.errors import OutputError, UsageError
-from convnext_cli.base.text import is_well_formed, json_value
+from convnext_cli.base.text import JsonValue, is_well_formed, json_value
 
 _MOST_JSON = 16 << 20  # bytes; the longest lists of labels have 3 MB
 
@@ -124,7 +124,7 @@ def crc32(path: Path, length: int | None = None) -> int:
     return checksum
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> JsonValue:
     """The value in a small JSON file.
 
     Raises:

@@ -19,11 +19,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
 
 from convnext_cli.base.guardian import ENDED, REACTED, Guardian, Speak, start
 
-Handler = Callable[[int, FrameType | None], Any]
+Handler = Callable[[int, FrameType | None], object]
 
 PATIENCE = 5.0  # seconds that the main thread has after SIGTERM, for the batch that it is at
 _LOOK = 0.02  # seconds between looks while an import is waited for
@@ -120,7 +119,7 @@ def _obey(guardian: Guardian) -> None:
         guardian.send(REACTED)
 
 
-def _is_ours(handler: Any) -> bool:
+def _is_ours(handler: object) -> bool:
     """Whether a handler records that it ran."""
     return handler is interrupt or getattr(handler, "__name__", "") == "noted"
 

@@ -6,7 +6,8 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from types import ModuleType
 
 from convnext_cli.base.errors import UnavailableError
 
@@ -16,7 +17,7 @@ _PACKAGES = {"PIL": "pillow"}  # modules whose package has another name
 _MACHINERY = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "contextlib")
 
 
-def load_onnxruntime() -> Any:
+def load_onnxruntime() -> ModuleType:
     """Import ONNX Runtime, with its telemetry turned off.
 
     Its wheels report to Microsoft unless the environment forbids it before they are loaded, here or in a process that
@@ -26,9 +27,7 @@ def load_onnxruntime() -> Any:
         ImportError: it is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
+    return import_module("onnxruntime")
 
 
 @contextmanager

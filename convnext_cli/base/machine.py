@@ -8,7 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from convnext_cli.base.threads import quotas, usable_threads
 
@@ -45,7 +45,18 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(name for name in INSTRUCTION_SETS if name in flags)
 
 
-def describe() -> dict[str, Any]:
+class Machine(TypedDict):
+    """The system and its processor, as plain JSON values."""
+
+    platform: str
+    processor: str
+    instruction_sets: list[str]
+    processors: int | None
+    usable_threads: int
+    quotas: list[int]
+
+
+def describe() -> Machine:
     """Plain JSON values. ``usable_threads`` is limited by affinity and quota."""
     return {
         "platform": platform.platform(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
 
 _STATUS, _MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -51,7 +50,7 @@ def demand(nbytes: int, what: str) -> None:
 
 def of_gpu(device: str) -> dict[str, int]:
     """The peak bytes that torch's allocator gave out and held on a CUDA device; empty elsewhere."""
-    torch: Any = sys.modules.get("torch")
+    torch = sys.modules.get("torch")
     if torch is None or not device.startswith("cuda"):
         return {}
     return {

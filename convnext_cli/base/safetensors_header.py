@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from convnext_cli.base.text import json_value
+from convnext_cli.base.text import JsonObject, json_value
 
 HEADER_LIMIT = 10_000_000  # bytes; the largest published one has 0.1 MB
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> JsonObject:
     """The header of a file: its tensors, and ``__metadata__``. This needs neither torch nor numpy.
 
     Raises:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from io import StringIO
-from typing import Any
 
 
-def csv_line(cells: Iterable[Any], delimiter: str = ",") -> str:
+def csv_line(cells: Iterable[object], delimiter: str = ",") -> str:
     """One line of a table, with its line feed.
 
     A cell with a carriage return is quoted, since readers end a line there as well.

@@ -7,7 +7,9 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 # What JSON and TOML hold, before anything has checked it.
 JsonValue: TypeAlias = Any
@@ -61,13 +63,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def json_value(text: str | bytes, **options: Any) -> JsonValue:
+def json_value(text: str | bytes) -> JsonValue:
     """The value that json.loads reads.
 
     Raises:
         ValueError: the text is not valid, or is nested deeper than Python can follow.
     """
-    return _shallow(lambda: json.loads(text, **options), "JSON")
+    return _shallow(lambda: json.loads(text), "JSON")
 
 
 def toml_values(text: str) -> JsonObject:
@@ -76,11 +78,10 @@ def toml_values(text: str) -> JsonObject:
     Raises:
         ValueError: the text is not valid, or is nested deeper than Python can follow.
     """
-    values: JsonObject = _shallow(lambda: tomllib.loads(text), "TOML")
-    return values
+    return _shallow(lambda: tomllib.loads(text), "TOML")
 
 
-def _shallow(parse: Callable[[], Any], language: str) -> Any:
+def _shallow(parse: Callable[[], T], language: str) -> T:
     try:
         return parse()
     except RecursionError:

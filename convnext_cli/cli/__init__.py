@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -77,7 +77,7 @@ class Commands(Group):
             return aliases.command(cmd_name, self, ctx)
         return getattr(import_module(f"convnext_cli.cli.{cmd_name}"), cmd_name)  # type: ignore[no-any-return]
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         quiet_pillow()
         try:
             return super().invoke(ctx)

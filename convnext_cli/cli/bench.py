@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -24,7 +24,7 @@ class Values(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
     def __init__(self, kind: click.ParamType, name: str) -> None:  # type: ignore[type-arg]
         self._kind, self.name = kind, name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         if not isinstance(value, str):
             return value
         return tuple(dict.fromkeys(self._kind.convert(part.strip(), param, ctx) for part in value.split(",")))
@@ -33,7 +33,9 @@ class Values(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
 class BatchSize(click.IntRange):
     """A number of photos, or ``auto``."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: types.ClickValue, param: click.Parameter | None, ctx: click.Context | None
+    ) -> types.ClickValue:
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
@@ -43,7 +45,7 @@ class _Ratio(types.Share):
     def __init__(self) -> None:
         super().__init__(high=None)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         ratio = super().convert(value, param, ctx)
         if not 0 <= ratio < 10:
             self.fail(f"{value} is not a ratio of speeds: write {ratio / 100:g} or {ratio:g}%", param, ctx)
@@ -177,7 +179,7 @@ def bench(
     dtypes: tuple[str, ...] | None,
     layouts: tuple[Layout, ...] | None,
     compiled: tuple[str, ...] | None,
-    batches: tuple[Any, ...] | None,
+    batches: tuple[int | Literal["auto"], ...] | None,
     threads: tuple[int, ...] | None,
     sizes: tuple[int, ...] | None,
     against: str | None,
@@ -187,7 +189,7 @@ def bench(
     overwrite: bool,
     quiet: bool,
     verbose: int,
-    **fields: Any,
+    **fields: types.ClickValue,
 ) -> int:
     """Measure how fast models run here.
 
@@ -195,7 +197,8 @@ def bench(
     performance of the processor. docs/bench.md explains every figure.
     """
     render.set_quiet(quiet)
-    if "auto" in (batches or ()) and len(batches or ()) > 1:
+    batches = batches or ()
+    if "auto" in batches and len(batches) > 1:
         raise click.UsageError("-b auto stands alone, without --against and --data.")
     from convnext_cli.base.libraries import libraries_said
 
@@ -211,7 +214,7 @@ def bench(
             threads=threads or (),
             sizes=sizes or (),
             compiled=tuple(word == "yes" for word in compiled or ("no",)),
-            batch_sizes="auto" if batches == ("auto",) else batches or (),
+            batch_sizes="auto" if "auto" in batches else tuple(size for size in batches if isinstance(size, int)),
             against=tuple(dict.fromkeys(name.strip() for name in against.split(","))) if against else (),
             checks=not no_checks,
             **fields,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.cli import render
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
+    from convnext_cli.base.text import JsonObject
     from convnext_cli.benchmarking.compare import Ratio
 
 _SETTINGS = ("model", "engine", "device", "dtype", "layout", "compiled", "threads", "size", "batch")
@@ -16,7 +19,7 @@ _FIGURES = ("images/s", "p50 ms", "p90", "p99", "start s", "MiB", "GFLOP/s", "ce
 _DISPENSABLE = ("p90", "start s", "GFLOP/s", "MiB", "p99", "ceiling")
 
 
-def draw(found: dict[str, Any], ratios: Sequence[Ratio], gate: Sequence[Ratio], *, verbose: int = 0) -> None:
+def draw(found: JsonObject, ratios: Sequence[Ratio], gate: Sequence[Ratio], *, verbose: int = 0) -> None:
     """The table on standard output, under it what its figures are held against; warnings on standard error."""
     rows, console = found["rows"], render.out()
     names = _told_apart(rows)
@@ -38,14 +41,14 @@ def draw(found: dict[str, Any], ratios: Sequence[Ratio], gate: Sequence[Ratio], 
     _warn(rows, verbose)
 
 
-def _machine(found: dict[str, Any]) -> str:
+def _machine(found: JsonObject) -> str:
     environment = found["environment"]
     gpus = "".join(f", {gpu['name']}" for gpu in environment["gpus"])
     n = environment["usable_threads"]
     return f"[dim]{render.clean(environment['processor'])}{render.clean(gpus)}, {n} thread{'s' * (n != 1)}[/]"
 
 
-def _setting(row: dict[str, Any]) -> dict[str, str]:
+def _setting(row: JsonObject) -> dict[str, str]:
     """The settings of a row as words."""
     size = row["image_size"] or ["?", "?"]
     return {
@@ -61,7 +64,7 @@ def _setting(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _told_apart(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _told_apart(rows: Sequence[JsonObject]) -> list[str]:
     """The settings that are not the same everywhere, and the batch."""
     words = [_setting(row) for row in rows]
     # not every engine says a layout; one that is the same wherever it is said tells nothing apart
@@ -69,7 +72,7 @@ def _told_apart(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [n for n in _SETTINGS if n == "batch" or n in several]
 
 
-def _figures(row: dict[str, Any]) -> dict[str, str]:
+def _figures(row: JsonObject) -> dict[str, str]:
     if row["error"]:
         return {}
     low, high = row["images_per_second_interval"]
@@ -90,7 +93,7 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.1f}"
 
 
-def _print_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+def _print_table(rows: Sequence[JsonObject], names: Sequence[str]) -> None:
     from rich import box
     from rich.measure import Measurement
     from rich.table import Table
@@ -107,7 +110,7 @@ def _print_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
         best = max((row["images_per_second"] or 0 for row in rows), default=0)
         for row in rows:
             words, values = _setting(row), _figures(row)
-            cells: list[Any] = [Text(words[name]) for name in names]
+            cells: list[str | Text] = [Text(words[name]) for name in names]
             if row["error"]:
                 cells.append(Text(row["error"]["kind"].replace("_", " "), "red"))
             else:
@@ -125,7 +128,7 @@ def _print_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
         console.print(f"no room here for {', '.join(left_out)}; --json has them", style="dim", soft_wrap=True)
 
 
-def _legend(found: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _legend(found: JsonObject, names: Sequence[str]) -> list[str]:
     """What is the same in all rows, the work of a photo, what the ceilings are, and how right the answers were."""
     rows = [row for row in found["rows"] if not row["error"]]
     if not rows:
@@ -151,7 +154,7 @@ def _legend(found: dict[str, Any], names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _print_whole_way(way: dict[str, Any]) -> None:
+def _print_whole_way(way: JsonObject) -> None:
     from rich import box
     from rich.table import Table
 
@@ -199,7 +202,7 @@ def _print_ratios(title: str, ratios: Sequence[Ratio]) -> None:
     render.out().print(table)
 
 
-def _warn(rows: Sequence[dict[str, Any]], verbose: int) -> None:
+def _warn(rows: Sequence[JsonObject], verbose: int) -> None:
     """Failures, then each warning once with the rows that it is about, on standard error."""
     names = _told_apart(rows)
     about: dict[str, list[str]] = {}
@@ -217,7 +220,7 @@ def _warn(rows: Sequence[dict[str, Any]], verbose: int) -> None:
         render.note(f"warning: {text} ({'all' if len(which) == len(rows) > 1 else '; '.join(which)})")
 
 
-def _told(name: str, row: dict[str, Any]) -> str:
+def _told(name: str, row: JsonObject) -> str:
     kinds = "; ".join(f"{kind} {check['time_ratio']:.2f}" for kind, check in row.get("checks", {}).items())
     memory = "".join(
         f", {k.removeprefix('gpu_').removesuffix('_bytes')} {v / 2**20:.0f} MiB on the GPU"

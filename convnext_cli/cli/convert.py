@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from convnext_cli.checkpoints.layouts.registry import TARGETS
 from convnext_cli.cli import options, render
+from convnext_cli.cli.types import ClickValue
 
 
 @click.command(
@@ -34,7 +34,7 @@ from convnext_cli.cli import options, render
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @options.quiet
-def convert(*, as_json: bool, quiet: bool, **fields: Any) -> int:
+def convert(*, as_json: bool, quiet: bool, **fields: ClickValue) -> int:
     """Rewrite weights in another library's layout.
 
     IN is a name (see `convnext models list`), or a file or folder in any layout. OUT is a folder for hf, a folder or a

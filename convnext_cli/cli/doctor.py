@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from convnext_cli.base.text import JsonObject
     from convnext_cli.diagnosis import Check, Diagnosis, EngineReport
-    from convnext_cli.diagnosis.installed import Folders, Library
+    from convnext_cli.diagnosis.installed import Folders, Library, ThisMachine
 
 _COLOURS = {"ok": "green", "wrong": "bold red", "failed": "bold red", "skipped": "dim"}
 
@@ -76,7 +77,7 @@ def _facts(lines: Iterator[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def _machine(m: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _machine(m: ThisMachine) -> Iterator[tuple[str, str]]:
     yield "convnext", f"{m['convnext']} with Python {m['python']} ({m['executable']})"
     yield "platform", m["platform"]
     yield "processor", m["processor"]
@@ -105,7 +106,7 @@ def _engines(engines: list[EngineReport]) -> Iterator[tuple[str, str | Text]]:
                 yield f"  {device['name']}", details
 
 
-def _facts_of(facts: dict[str, Any]) -> Iterator[str]:
+def _facts_of(facts: JsonObject) -> Iterator[str]:
     if "built_for" in facts:
         yield f"built for {facts['built_for']}"
         if facts["driver"]:
@@ -120,7 +121,7 @@ def _facts_of(facts: dict[str, Any]) -> Iterator[str]:
         yield ", ".join(name.removesuffix("ExecutionProvider") for name in facts["providers"])
 
 
-def _device(device: dict[str, Any]) -> Iterator[str]:
+def _device(device: JsonObject) -> Iterator[str]:
     if device["description"]:
         yield render.plain(device["description"])
     if device.get("memory_bytes"):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from convnext_cli.cli import render
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
-Values = dict[str, Any]
+    from convnext_cli.base.text import JsonObject
 ROWS = 10  # of a table: pairs, classes
 
 
@@ -65,7 +66,7 @@ def _progress() -> Progress:
     )
 
 
-def print_document(document: Values, *, as_json: bool) -> None:
+def print_document(document: JsonObject, *, as_json: bool) -> None:
     """On standard output, as JSON or as tables."""
     if as_json:
         from convnext_cli.evaluation.output_folder import to_bytes
@@ -85,7 +86,7 @@ def print_document(document: Values, *, as_json: bool) -> None:
     _thresholds(document)
 
 
-def _accuracy(document: Values) -> None:
+def _accuracy(document: JsonObject) -> None:
     models = [document, *([document["against"]] if "against" in document else [])]
     named = ("model",) if len(models) > 1 else ()
     first = 1 + len(named)
@@ -108,14 +109,14 @@ def _accuracy(document: Values) -> None:
     render.out().print(table)
 
 
-def _share(share: Values) -> tuple[str, str, str] | None:
+def _share(share: JsonObject) -> tuple[str, str, str] | None:
     if share["value"] is None:  # of no photos
         return None
     interval = f"{_percent(share['low'])} to {_percent(share['high'])}"
     return _percent(share["value"]), interval, f"{share['right']:,} of {share['photos']:,}"
 
 
-def _difference(document: Values) -> None:
+def _difference(document: JsonObject) -> None:
     difference = document["difference"]
     if difference["top1"] is None:
         return
@@ -128,7 +129,7 @@ def _difference(document: Values) -> None:
     )
 
 
-def _pairs(document: Values) -> None:
+def _pairs(document: JsonObject) -> None:
     pairs = document["pairs"]
     if not pairs:
         return
@@ -140,7 +141,7 @@ def _pairs(document: Values) -> None:
     _print(table, len(pairs), "pairs")
 
 
-def _classes(document: Values) -> None:
+def _classes(document: JsonObject) -> None:
     classes = sorted(document["classes"], key=lambda figures: figures["recall"])
     if not classes:
         return
@@ -151,7 +152,7 @@ def _classes(document: Values) -> None:
     _print(table, len(classes), "classes")
 
 
-def _thresholds(document: Values) -> None:
+def _thresholds(document: JsonObject) -> None:
     table = render.table("--min-score", "right %", "95 %", "photos answered %", right=(1, 2, 3))
     for threshold in document["thresholds"][::2]:
         share = threshold["precision"]
@@ -176,7 +177,7 @@ def _thresholds(document: Values) -> None:
     render.out().print(f"{advice}: {_percent(at['coverage'])} % of the photos get one", soft_wrap=True)
 
 
-def _print(table: Any, rows: int, what: str) -> None:
+def _print(table: Table, rows: int, what: str) -> None:
     console = render.out()
     console.print()
     console.print(table)

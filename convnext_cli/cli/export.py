@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from convnext_cli.cli import options, render, types
+from convnext_cli.cli.types import ClickValue
 from convnext_cli.runtimes.registry import FORMATS
 from convnext_cli.storage.addresses import check_output
 
@@ -17,16 +18,17 @@ if TYPE_CHECKING:
 
 
 class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
-    """A whole number of at least 1, or `any`: None."""
+    """A whole number of at least 1, or `any`."""
 
     name = "N|any"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == "any" or isinstance(value, int):
-            return value  # type: ignore[no-any-return]
-        if not str(value).isdecimal() or not 1 <= int(value) <= 4096:
-            self.fail(f"{value!r} is neither `any` nor a whole number from 1 to 4096", param, ctx)
-        return int(value)
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value)
+        if text == "any":
+            return text
+        if not text.isdecimal() or not 1 <= int(text) <= 4096:
+            self.fail(f"{text!r} is neither `any` nor a whole number from 1 to 4096", param, ctx)
+        return int(text)
 
 
 @click.command(
@@ -101,7 +103,14 @@ class _Extent(click.ParamType):  # type: ignore[type-arg]  # generic only in new
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @options.quiet
 def export(
-    *, model: str | None, pull: bool, offline: bool, no_check: bool, as_json: bool, quiet: bool, **fields: Any
+    *,
+    model: str | None,
+    pull: bool,
+    offline: bool,
+    no_check: bool,
+    as_json: bool,
+    quiet: bool,
+    **fields: ClickValue,
 ) -> int:
     """Write a model as a file for another program.
 

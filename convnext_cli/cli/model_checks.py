@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.zoo.record import RECORD
 from convnext_cli.zoo.record import read as read_record
 
@@ -29,7 +29,7 @@ def checks(name: str) -> Iterator[dict[str, str]]:
         yield _verify_file(file)
 
 
-def _verify_pull(place: Path, record: dict[str, Any]) -> Iterator[dict[str, str]]:
+def _verify_pull(place: Path, record: JsonObject) -> Iterator[dict[str, str]]:
     from convnext_cli import zoo
 
     entry = zoo.find(str(record.get("name", "")))
@@ -56,7 +56,7 @@ def _verify_file(path: Path) -> dict[str, str]:
         return _check(path, "changed", "", error.message, repair)
     if card and card.sha256:
         return _verify_tensors(path, repair)
-    # Any name may end in eight digits; only in the publishers' own names they are a checksum.
+    # other names may end in eight digits too; only in the publishers' own names these are a checksum
     prefix = sha256_prefix(path.name) if entry and path.name in entry.files else ""
     return _compare(path, prefix, "as the file's name says", repair)
 

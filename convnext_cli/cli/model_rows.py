@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.cli import model_view
+from convnext_cli.cli.model_view import ModelRow
 
 if TYPE_CHECKING:
     from convnext_cli.model.card import Card
 
 
-def rows() -> Iterator[dict[str, Any]]:
+def rows() -> Iterator[ModelRow]:
     """The bundled model, the user's own models, a default model elsewhere, and all checkpoints of the zoo."""
     from convnext_cli import zoo
 
@@ -34,7 +35,7 @@ def rows() -> Iterator[dict[str, Any]]:
         yield model_view.row(entry.name, entry, where, first, chosen in paths or awaited is entry)
 
 
-def mark_recommended(rows: list[dict[str, Any]]) -> None:
+def mark_recommended(rows: Sequence[ModelRow]) -> None:
     """Mark the recommended rows of a list as "small" or "accurate".
 
     Nothing is recommended in a list of one.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.cli import render
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
     from rich.table import Table
+    from rich.text import Text
 
     from convnext_cli.checkpoints import Checkpoint
     from convnext_cli.model.card import Card
@@ -18,7 +21,57 @@ if TYPE_CHECKING:
     from convnext_cli.zoo.fetch import Progress
 
 
-def row(name: str, source: Card | Entry | None, where: str, path: Path | None, chosen: bool) -> dict[str, Any]:
+class ModelRow(TypedDict):
+    """One JSON object of ``models list``; None for what is not known of weights without a card."""
+
+    name: str
+    where: str
+    path: str | None
+    default: bool
+    aliases: list[str]
+    size: int | None
+    size_is_estimate: bool
+    architecture: str | None
+    params: int | None
+    gmacs: float | None
+    input: list[int] | None
+    labels: str | None
+    classes: int | None
+    task: str | None
+    top1: float | None
+    license: str | None
+    terms: str | None
+    metrics: dict[str, float]
+    source: str
+    recommended: NotRequired[str | None]
+
+
+class Statistics(TypedDict):
+    """Figures that show whether weights are plausible."""
+
+    tensors: int
+    dtypes: dict[str, int]
+    largest: float
+    layer_scale: float | None
+
+
+class ModelFacts(ModelRow, total=False):
+    """The JSON object of ``models info``. A model that is not on this machine has ``pull``, and no file."""
+
+    pull: str
+    copies: list[str]
+    layout: str
+    file_sha256: str | None
+    sha256: str
+    temperature: float | None
+    statistics: Statistics | None
+    warnings: list[str]
+    recipe: JsonObject
+    config: JsonObject
+    export: JsonObject
+
+
+def row(name: str, source: Card | Entry | None, where: str, path: Path | None, chosen: bool) -> ModelFacts:
     """One JSON object of ``models list``.
 
     Args:
@@ -28,31 +81,46 @@ def row(name: str, source: Card | Entry | None, where: str, path: Path | None, c
         path: of its weights on this machine.
         chosen: whether it is the default.
     """
-    facts: dict[str, Any] = {"name": name, "where": where, "path": None if path is None else str(path)}
-    facts |= {"default": chosen, "aliases": list(getattr(source, "aliases", ()))}
-    facts |= {"size": None if path is None else size_of(path), "size_is_estimate": path is None}
+    facts: ModelFacts = {
+        "name": name,
+        "where": where,
+        "path": None if path is None else str(path),
+        "default": chosen,
+        "aliases": list(getattr(source, "aliases", ())),
+        "size": None if path is None else size_of(path),
+        "size_is_estimate": path is None,
+        "architecture": None,
+        "params": None,
+        "gmacs": None,
+        "input": None,
+        "labels": None,
+        "classes": None,
+        "task": None,
+        "top1": None,
+        "license": None,
+        "terms": None,
+        "metrics": {},
+        "source": "",
+    }
     if source is None:
-        unknown = ("architecture", "params", "gmacs", "input", "labels", "classes", "task", "top1", "license", "terms")
-        return facts | dict.fromkeys(unknown) | {"metrics": {}, "source": ""}
-    labels = source.labels if source.labels is None or isinstance(source.labels, str) else source.labels.name
+        return facts
     if path is None and where == "pull":
         from convnext_cli.zoo.recommendation import download_size
 
         facts["size"] = download_size(source.config)
-    return facts | {
-        "architecture": source.architecture,
-        "params": source.config.num_parameters,
-        "gmacs": round(source.config.gmacs(*source.preprocessing.size), 3),
-        "input": list(source.preprocessing.size),
-        "labels": labels,
-        "classes": source.config.num_labels,
-        "task": source.task,
-        "top1": getattr(source, "top1", None),
-        "license": source.license,
-        "terms": getattr(source, "terms", source.license if "non-commercial" in source.license else ""),
-        "metrics": source.metrics,
-        "source": source.source,
-    }
+    facts["architecture"] = source.architecture
+    facts["params"] = source.config.num_parameters
+    facts["gmacs"] = round(source.config.gmacs(*source.preprocessing.size), 3)
+    facts["input"] = list(source.preprocessing.size)
+    facts["labels"] = source.labels if source.labels is None or isinstance(source.labels, str) else source.labels.name
+    facts["classes"] = source.config.num_labels
+    facts["task"] = source.task
+    facts["top1"] = getattr(source, "top1", None)
+    facts["license"] = source.license
+    facts["terms"] = getattr(source, "terms", source.license if "non-commercial" in source.license else "")
+    facts["metrics"] = dict(source.metrics)
+    facts["source"] = source.source
+    return facts
 
 
 def size_of(path: Path) -> int | None:
@@ -66,7 +134,7 @@ def size_of(path: Path) -> int | None:
         return None
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect(path: Path) -> ModelFacts:
     """The JSON object of ``models info`` for weights on this machine.
 
     Raises:
@@ -82,21 +150,20 @@ def inspect(path: Path) -> dict[str, Any]:
     card, file = checkpoint.card, checkpoint.path
     facts = row(card.name or file.stem, card, "bundled" if file == zoo.local_files.bundled() else "local", file, False)
     if entry := zoo.entry_for_file(file):
-        facts |= {"terms": entry.terms, "license": card.license or entry.license, "source": card.source or entry.source}
-    return facts | {
-        "layout": checkpoint.layout,
-        "file_sha256": sha256(file),
-        "size": file.stat().st_size,
-        "sha256": card.sha256,
-        "temperature": card.temperature,
-        "statistics": _statistics(checkpoint),
-        "warnings": list(checkpoint.notes),
-        "recipe": card.preprocessing.to_dict(),
-        "config": card.config.to_dict(),
-    }
+        facts["terms"], facts["license"] = entry.terms, card.license or entry.license
+        facts["source"] = card.source or entry.source
+    facts["layout"], facts["file_sha256"], facts["size"] = checkpoint.layout, sha256(file), file.stat().st_size
+    facts["statistics"], facts["warnings"] = _statistics(checkpoint), list(checkpoint.notes)
+    _add_card(facts, card)
+    return facts
 
 
-def _inspect_program(path: Path) -> dict[str, Any]:
+def _add_card(facts: ModelFacts, card: Card) -> None:
+    facts["sha256"], facts["temperature"] = card.sha256, card.temperature
+    facts["recipe"], facts["config"] = card.preprocessing.to_dict(), card.config.to_dict()
+
+
+def _inspect_program(path: Path) -> ModelFacts:
     """The JSON object for a file of ``convnext export``, which is not run."""
     from dataclasses import asdict
 
@@ -110,18 +177,13 @@ def _inspect_program(path: Path) -> dict[str, Any]:
             f"{path.name} was made by another program, and has no card that describes it",
             f"convnext classify -m {path} PHOTO runs it",
         )
-    return row(card.name or path.stem, card, "local", path, False) | {
-        "layout": f"{card.export.format}, {card.export.dtype}",
-        "file_sha256": sha256(path) if path.is_file() else None,
-        "size": sum(file.stat().st_size for file in _parts(path)),
-        "sha256": card.sha256,
-        "temperature": card.temperature,
-        "statistics": None,
-        "warnings": notes,
-        "recipe": card.preprocessing.to_dict(),
-        "config": card.config.to_dict(),
-        "export": asdict(card.export),
-    }
+    facts = row(card.name or path.stem, card, "local", path, False)
+    facts["layout"] = f"{card.export.format}, {card.export.dtype}"
+    facts["file_sha256"] = sha256(path) if path.is_file() else None
+    facts["size"] = sum(file.stat().st_size for file in _parts(path))
+    facts["statistics"], facts["warnings"], facts["export"] = None, notes, asdict(card.export)
+    _add_card(facts, card)
+    return facts
 
 
 def _parts(path: Path) -> list[Path]:
@@ -132,8 +194,7 @@ def _parts(path: Path) -> list[Path]:
     return [file for file in (path, weights) if file.is_file()]
 
 
-def _statistics(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Figures that show whether weights are plausible."""
+def _statistics(checkpoint: Checkpoint) -> Statistics:
     dtypes: dict[str, int] = {}
     largest, scales = 0.0, []
     for name, tensor in checkpoint.tensors.items():
@@ -157,12 +218,12 @@ _FIGURES = ("MB", "params M", "GMACs", "input", "top-1")
 _DISPENSABLE = ("params M", "GMACs", "licence", "labels", "input")
 
 
-def draw_list(rows: list[dict[str, Any]]) -> None:
+def draw_list(rows: Sequence[ModelRow]) -> None:
     """Print the rows of ``models list`` as a table, with notes."""
     from rich.measure import Measurement
 
     console = render.out()
-    cells = [_cells(r) for r in rows]
+    cells = [_cells(row) for row in rows]
     left_out: list[str] = []
     while True:
         titles = [title for title in _TITLES if title not in left_out]
@@ -177,19 +238,19 @@ def draw_list(rows: list[dict[str, Any]]) -> None:
     else:
         _draw_stacked(titles[1:], cells)
     count = f"{len(rows)} {'model' if len(rows) == 1 else 'models'}"
-    marks = "* default" + " · + recommended" * any(r["recommended"] for r in rows)
+    recommended = [row for row in rows if row.get("recommended")]
+    marks = "* default" + " · + recommended" * bool(recommended)
     render.note(f"{count} · top-1 as published on ImageNet-1k, z: zero-shot · {marks}")
     if any(row["size"] and row["size_is_estimate"] for row in rows):
         render.note("≈: download size, computed from the number of parameters")
     if left_out:
         render.note(f"a wider screen, or --json, also shows: {', '.join(left_out)}")
-    for r in rows:
-        if r["recommended"]:
-            render.note(_recommendation(r))
+    for row in recommended:
+        render.note(_recommendation(row))
     render.note("to pull one: convnext models pull NAME · licences: docs/models.md")
 
 
-def _draw_stacked(titles: list[str], rows: list[dict[str, Any]]) -> None:
+def _draw_stacked(titles: list[str], rows: list[dict[str, str | Text]]) -> None:
     """Print each model on two lines, for screens that are too narrow for a table."""
     from rich.text import Text
 
@@ -200,45 +261,46 @@ def _draw_stacked(titles: list[str], rows: list[dict[str, Any]]) -> None:
         render.out().print(Text("  ") + Text(" · ").join(parts), soft_wrap=True)
 
 
-def _recommendation(r: dict[str, Any]) -> str:
+def _recommendation(row: ModelRow) -> str:
     """The line that recommends a model."""
-    name = r["name"]
-    command = f"convnext models pull {name}" if r["path"] is None else f"convnext classify -m {name} PHOTO"
-    return f"+ {r['recommended']}: {command} ({r['top1']:.2f} %, {_megabytes(r)} MB, {r['license']})"
+    name = row["name"]
+    command = f"convnext models pull {name}" if row["path"] is None else f"convnext classify -m {name} PHOTO"
+    return f"+ {row.get('recommended')}: {command} ({row['top1']:.2f} %, {_megabytes(row)} MB, {row['license']})"
 
 
-def _megabytes(r: dict[str, Any]) -> str:
-    if not r["size"]:
+def _megabytes(row: ModelRow) -> str:
+    if not row["size"]:
         return ""
-    digits = 0 if r["size"] >= 100e6 else 1
-    return f"{'≈' * r['size_is_estimate']}{r['size'] / 1e6:.{digits}f}"
+    digits = 0 if row["size"] >= 100e6 else 1
+    return f"{'≈' * row['size_is_estimate']}{row['size'] / 1e6:.{digits}f}"
 
 
-def _cells(r: dict[str, Any]) -> dict[str, Any]:
+def _cells(row: ModelRow) -> dict[str, str | Text]:
     """The cells of a model's row, by column."""
     from rich.text import Text
 
+    where, recommended = row["where"], bool(row.get("recommended"))
     colours = {"bundled": "green", "local": "green", "pull": "dim"}
-    cells: dict[str, Any] = {
-        "name": Text(render.plain(r["name"]), "bold" if r["default"] or r["recommended"] else ""),
-        "licence": Text(render.plain(_short(r["license"])), "yellow" if r["terms"] else ""),
-        "where": Text(r["where"] + " *" * r["default"] + " +" * bool(r["recommended"]), colours.get(r["where"], "")),
+    cells: dict[str, str | Text] = {
+        "name": Text(render.plain(row["name"]), "bold" if row["default"] or recommended else ""),
+        "licence": Text(render.plain(_short(row["license"])), "yellow" if row["terms"] else ""),
+        "where": Text(where + " *" * row["default"] + " +" * recommended, colours.get(where, "")),
+        "MB": _megabytes(row),
     }
-    cells["MB"] = _megabytes(r)
-    if r["params"] is None:
+    if row["params"] is None or row["input"] is None:
         return cells
-    labels = r["labels"] or (f"{r['classes']} numbers" if r["task"] == "embedding" else r["task"])
-    zero_shot = "z" if "imagenet-1k zero-shot top-1" in r["metrics"] else ""
+    labels = row["labels"] or (f"{row['classes']} numbers" if row["task"] == "embedding" else row["task"])
+    zero_shot = "z" if "imagenet-1k zero-shot top-1" in row["metrics"] else ""
     return cells | {
-        "params M": f"{r['params'] / 1e6:.2f}",
-        "GMACs": f"{r['gmacs']:.2f}",
-        "input": str(r["input"][0]),
-        "labels": Text(render.plain(labels)),
-        "top-1": f"{r['top1']:.2f}{zero_shot}" if r["top1"] is not None else "",
+        "params M": f"{row['params'] / 1e6:.2f}",
+        "GMACs": f"{row['gmacs']:.2f}",
+        "input": str(row["input"][0]),
+        "labels": Text(render.plain(labels or "")),
+        "top-1": f"{row['top1']:.2f}{zero_shot}" if row["top1"] is not None else "",
     }
 
 
-def _table(titles: list[str], rows: list[dict[str, Any]]) -> Table:
+def _table(titles: list[str], rows: list[dict[str, str | Text]]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -255,7 +317,7 @@ def _short(licence: str | None) -> str:
     return "non-commercial" if " " in licence and "non-commercial" in licence else licence
 
 
-def draw_info(facts: dict[str, Any]) -> None:
+def draw_info(facts: ModelFacts) -> None:
     """Print the details of a model as text."""
     from rich.text import Text
 
@@ -268,7 +330,7 @@ def draw_info(facts: dict[str, Any]) -> None:
         render.note(f"note: {warning}")
 
 
-def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _lines(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     steps, config = facts["recipe"], facts["config"]
     yield "name", facts["name"]
     yield (
@@ -278,7 +340,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"widths {_dashed(config['hidden_sizes'])}, patch {config['patch_size']}"
         ),
     )
-    yield "size", f"{facts['params'] / 1e6:.2f} M parameters, {facts['gmacs']:.2f} GMACs at {steps['size'][0]}"
+    yield "size", f"{(facts['params'] or 0) / 1e6:.2f} M parameters, {facts['gmacs']:.2f} GMACs at {steps['size'][0]}"
     heads = {"classification": "classes", "embedding": "numbers (an embedding)"}
     yield (
         "head",
@@ -312,7 +374,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "where", f"not on this machine: {facts['pull']}"
         return
     statistics = facts["statistics"]
-    yield "file", f"{facts['path']} ({facts['size'] / 1e6:.1f} MB)"
+    yield "file", f"{facts['path']} ({(facts['size'] or 0) / 1e6:.1f} MB)"
     for copy in facts["copies"]:
         if copy != facts["path"]:
             yield "copy", copy
@@ -361,7 +423,7 @@ def progress_bars() -> Iterator[Progress | None]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bars(*columns, TimeRemainingColumn(), console=render.err(), transient=True) as bars:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
 
         def progress(name: str, done: int, total: int | None) -> None:
             if name not in tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ from convnext_cli.cli.groups import Group
 from convnext_cli.cli.options import ModelName
 
 if TYPE_CHECKING:
+    from convnext_cli.cli.model_view import ModelRow
     from convnext_cli.model.card import Card
     from convnext_cli.zoo import Entry
 
@@ -73,7 +74,18 @@ def models() -> None:
     help="Order of the rows; top1 lists the most accurate first.",
 )
 @JSON
-def list_(pattern: str | None, *, sort: str, as_json: bool, **wishes: Any) -> int:
+def list_(
+    pattern: str | None,
+    *,
+    only_local: bool,
+    task: str | None,
+    label_set: str | None,
+    max_params: float | None,
+    max_gmacs: float | None,
+    commercial: bool,
+    sort: str,
+    as_json: bool,
+) -> int:
     """List the known checkpoints.
 
     PATTERN is a part of a name, or a glob. The exit status is 1 if no model matches.
@@ -84,13 +96,24 @@ def list_(pattern: str | None, *, sort: str, as_json: bool, **wishes: Any) -> in
       convnext models list 'convnextv2_*' --json
     """
     named = [row for row in model_rows.rows() if pattern is None or _is_called(row, pattern)]
-    rows = [row for row in named if _matches(row, **wishes)]
+    rows = [
+        row
+        for row in named
+        if not (only_local and row["path"] is None)
+        and task in (None, row["task"])
+        and label_set in (None, row["labels"])
+        and (max_params is None or (row["params"] or 0) <= max_params * 1e6)
+        and (max_gmacs is None or (row["gmacs"] or 0) <= max_gmacs)
+        and not (commercial and row["terms"])
+    ]
     if sort == "top1":
         rows.sort(key=lambda row: -(row["top1"] or 0))
     elif sort == "name":
         rows.sort(key=lambda row: row["name"])
-    elif sort != "family":
-        rows.sort(key=lambda row: row[sort] or 0)
+    elif sort == "size":
+        rows.sort(key=lambda row: row["size"] or 0)
+    elif sort in ("params", "gmacs"):
+        rows.sort(key=lambda row: (row["params"] if sort == "params" else row["gmacs"]) or 0)
     model_rows.mark_recommended(rows)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -103,32 +126,11 @@ def list_(pattern: str | None, *, sort: str, as_json: bool, **wishes: Any) -> in
     return 0 if rows else 1
 
 
-def _is_called(row: dict[str, Any], pattern: str) -> bool:
+def _is_called(row: ModelRow, pattern: str) -> bool:
     from fnmatch import fnmatch
 
     glob = pattern.casefold() if set(pattern) & set("*?[") else f"*{pattern.casefold()}*"
     return any(fnmatch(name.casefold(), glob) for name in (row["name"], *row["aliases"]))
-
-
-def _matches(
-    row: dict[str, Any],
-    *,
-    only_local: bool,
-    task: str | None,
-    label_set: str | None,
-    max_params: float | None,
-    max_gmacs: float | None,
-    commercial: bool,
-) -> bool:
-    """Whether a row of the list is one that the options ask for."""
-    return (
-        not (only_local and row["path"] is None)
-        and task in (None, row["task"])
-        and label_set in (None, row["labels"])
-        and (max_params is None or (row["params"] or 0) <= max_params * 1e6)
-        and (max_gmacs is None or (row["gmacs"] or 0) <= max_gmacs)
-        and not (commercial and row["terms"])
-    )
 
 
 # info -----------------------------------------------------------------------------------------------------------------
@@ -156,18 +158,13 @@ def info(name: str, as_json: bool) -> None:
             raise
         chosen = zoo.find(zoo.default_model()) is entry
         facts = model_view.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
-        facts |= {
-            "recipe": entry.preprocessing.to_dict(),
-            "config": entry.config.to_dict(),
-            "pull": zoo.pull_line(entry),
-        }
+        facts["recipe"], facts["config"] = entry.preprocessing.to_dict(), entry.config.to_dict()
+        facts["pull"] = zoo.pull_line(entry)
     else:
         facts = model_view.inspect(path)
         entry = entry if entry and path in zoo.local_files.find(entry, wish=name) else zoo.entry_for_file(path)
-        facts |= {
-            "default": path.absolute() == model_rows.default_path(),
-            "aliases": list(entry.aliases) if entry else [],
-        }
+        facts["default"] = path.absolute() == model_rows.default_path()
+        facts["aliases"] = list(entry.aliases) if entry else []
         copies = zoo.local_files.find(entry, wish=name) if entry else []
         facts["copies"] = [str(copy) for copy in dict.fromkeys([path, *copies])]
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -15,7 +15,8 @@ from convnext_cli.runtimes.registry import DTYPES, ENGINES
 __all__ = ["ModelName", "PathName", "option"]
 MAX_THREADS = 1024
 SIZE_ALIASES = ("--imgsz", "--img-size")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
+V = TypeVar("V")
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -229,7 +230,7 @@ decoding = together(
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
-def _not_both(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+def _not_both(ctx: click.Context, parameter: click.Parameter, value: V) -> V:
     other = "verbose" if parameter.name == "quiet" else "quiet"
     if value and ctx.params.get(other):
         raise click.UsageError("-q and -v exclude each other.", ctx)

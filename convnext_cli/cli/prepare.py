@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from convnext_cli.cli import options, render, types
+from convnext_cli.cli.types import ClickValue
 
 if TYPE_CHECKING:
     from convnext_cli.runtimes.int8.calibration import Calibration
@@ -41,7 +42,9 @@ JOBS = {"latency": "one photo", "throughput": "a folder"}
 @click.option("--clear", is_flag=True, help="Remove all prepared models.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @options.quiet
-def prepare(*, listed: bool, clear: bool, pull: bool, offline: bool, as_json: bool, quiet: bool, **fields: Any) -> int:
+def prepare(
+    *, listed: bool, clear: bool, pull: bool, offline: bool, as_json: bool, quiet: bool, **fields: ClickValue
+) -> int:
     """Build a model's engines for this machine, check them, and measure them.
 
     A model is prepared automatically when it is first used on a CPU; only int8 needs this command. Prepared engines

@@ -12,14 +12,15 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from convnext_cli.base.listener import Listener
 from convnext_cli.base.text import escaped
 from convnext_cli.storage.addresses import scrub
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from PIL.Image import Image
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
 
     from convnext_cli.predict.rows import Row
@@ -54,7 +55,7 @@ def _console(stderr: bool, quiet: bool = False) -> Console:
             """A closed pipe ends the command silently (cli.main), and not with rich's own exit status."""
             raise BrokenPipeError
 
-        def render(self, renderable: RenderableType, options: Any = None) -> Iterator[Segment]:
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
             for segment in super().render(renderable, options):
                 # rich's own control codes stand in segments of their own
                 if segment.control or segment.text.isprintable():
@@ -296,7 +297,7 @@ def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
         unsure = row.status == "unknown"
         style = "dim" if unsure else "bold" if p.rank == 1 else ""
         colour = "bright_black" if unsure else "green" if p.rank == 1 else "cyan"
-        cells: list[Any] = [str(p.rank), Text(plain(p.label), style)]
+        cells: list[RenderableType] = [str(p.rank), Text(plain(p.label), style)]
         if bars:
             cells.append(Bar(1.0, 0.0, min(max(p.score, 0.0), 1.0), width=bar_width, color=colour))
         table.add_row(*cells, Text(f"{p.score:.4f}", style))
@@ -307,7 +308,7 @@ def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
     return beside
 
 
-def picture(image: Any) -> RenderableType:
+def picture(image: Image) -> RenderableType:
     """A small photo in half blocks: each character shows two pixels, one above the other."""
     from rich.color import Color
     from rich.style import Style
@@ -315,11 +316,14 @@ def picture(image: Any) -> RenderableType:
 
     width = THUMBNAIL_WIDTH
     height = max(2, min(round(image.height / image.width * width), width) // 2 * 2)
-    pixels = image.resize((width, height)).load()
+    pixels = image.resize((width, height)).tobytes()
     text = Text()
     for y in range(0, height, 2):
         for x in range(width):
-            style = Style(color=Color.from_rgb(*pixels[x, y]), bgcolor=Color.from_rgb(*pixels[x, y + 1]))
+            upper, lower = (3 * (row * width + x) for row in (y, y + 1))
+            style = Style(
+                color=Color.from_rgb(*pixels[upper : upper + 3]), bgcolor=Color.from_rgb(*pixels[lower : lower + 3])
+            )
             text.append("▀", style)
         text.append("\n")
     text.right_crop(1)

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -36,7 +36,7 @@ class _Minutes(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 
     name = "time"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip().lower()
         parts = _TIME.fullmatch(f"{text}m" if re.fullmatch(_NUMBER, text) else text)
         hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
@@ -164,7 +164,7 @@ def train(
     as_json: bool,
     quiet: bool,
     verbose: int,
-    **own_options: Any,
+    **own_settings: types.ClickValue,
 ) -> int:
     """Train a network on labelled photos, with your own labels.
 
@@ -192,7 +192,7 @@ def train(
     request = TrainRequest(
         data=data,
         output=output,
-        settings=SettingsChanges(**own_options).updated(SettingsChanges.parse(settings)),
+        settings=SettingsChanges(**own_settings).updated(SettingsChanges.parse(settings)),
         settings_file=recipe or None,
         val=val,
         test=test,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from convnext_cli.base.text import counted, duration
 from convnext_cli.cli import render
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
+    from convnext_cli.training.records import Evaluation, Results, RunFacts, Step
     from convnext_cli.training.settings import TrainingSettings
     from convnext_cli.training.train import TrainResult
 
@@ -50,8 +51,8 @@ class LiveView(TrainListener):
         self._clock = clock
         self._stage_name, self._stage_total, self._stage_done = "", 0, 0
         self._stage_begun, self._stage_noted, self._stage_before = 0.0, 0.0, 0
-        self._last: dict[str, Any] = {}
-        self._history: list[dict[str, Any]] = []
+        self._last: Step | None = None
+        self._history: list[tuple[Evaluation, float | None]] = []  # with the loss of training
         self._step_noted = clock()
 
     def __enter__(self) -> Self:
@@ -98,7 +99,7 @@ class LiveView(TrainListener):
             self._stage_noted = now
             render.note(self._line)
 
-    def begins(self, settings: TrainingSettings, facts: dict[str, Any]) -> None:
+    def begins(self, settings: TrainingSettings, facts: RunFacts) -> None:
         self._begin_drawing()
         self._step_noted = self._clock()
         if self._quiet:
@@ -115,7 +116,7 @@ class LiveView(TrainListener):
             shown = {name: values[name] for name in _NOTED if values.get(name) not in (None, [], 0, 0.0, "none")}
             render.note("settings: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
 
-    def step(self, done: float, values: dict[str, Any]) -> None:
+    def step(self, done: float, values: Step) -> None:
         self._share, self._last, self._line = done, values, ""
         if self._live is None and not self._quiet and self._clock() - self._step_noted >= EVERY:
             self._step_noted = self._clock()
@@ -125,10 +126,10 @@ class LiveView(TrainListener):
                 f"{values['images_per_second']:,.0f} photos/s{left}"
             )
 
-    def evaluated(self, done: float, values: dict[str, Any]) -> None:
+    def evaluated(self, done: float, values: Evaluation) -> None:
         self._share = done
         if "val_top1" in values:
-            self._history.append(values | {"loss": self._last.get("loss")})
+            self._history.append((values, self._last["loss"] if self._last else None))
         if self._live is None and not self._quiet:
             render.note(_described(values, self._last))
 
@@ -160,10 +161,10 @@ class LiveView(TrainListener):
         return Group(*parts)
 
     def _table(self) -> RenderableType:
-        best = max((evaluation["val_top1"] for evaluation in self._history), default=0)
+        best = max((evaluation["val_top1"] for evaluation, _ in self._history), default=0)
         rows = [
-            (_cells(evaluation), "bold" if evaluation["val_top1"] == best else "")
-            for evaluation in self._history[-_SHOWN:]
+            (_cells(evaluation, loss), "bold" if evaluation["val_top1"] == best else "")
+            for evaluation, loss in self._history[-_SHOWN:]
         ]
         # a column without a figure is left out, such as top-5 of few classes
         titles = [title for title in _COLUMNS if any(title in cells for cells, _ in rows)]
@@ -173,11 +174,11 @@ class LiveView(TrainListener):
         return table
 
 
-def _cells(values: dict[str, Any]) -> dict[str, str]:
+def _cells(values: Evaluation, loss: float | None) -> dict[str, str]:
     """An evaluation's cells of the table by the titles of their columns, without those of figures that it lacks."""
     first = f"penalty {values['penalty']:g}" if "penalty" in values else f"{values['epoch']:.1f}"
-    known: dict[str, tuple[Any, Callable[[Any], str]]] = {
-        "loss": (values.get("loss"), "{:.3f}".format),
+    known: dict[str, tuple[float | None, Callable[[float], str]]] = {
+        "loss": (loss, "{:.3f}".format),
         "val loss": (values["val_loss"], "{:.3f}".format),
         "top-1": (values["val_top1"], _percent),
         "top-5": (values.get("val_top5"), _percent),
@@ -191,7 +192,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _described(values: dict[str, Any], last: dict[str, Any]) -> str:
+def _described(values: Evaluation, last: Step | None) -> str:
     """An evaluation in a line."""
     if "penalty" in values:
         return (
@@ -230,7 +231,7 @@ def print_results(result: TrainResult) -> None:
     render.note(f"{best}, at {results['size']} pixels; {_of_temperature(results)}")
 
 
-def _of_temperature(results: dict[str, Any]) -> str:
+def _of_temperature(results: Results) -> str:
     """Whether logits are divided by a temperature, and why."""
     used, fitted = results["temperature"], results.get("temperature_fitted", results["temperature"])
     if "val" not in results:

@@ -12,16 +12,17 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError, PhotoError, UnavailableError
 from convnext_cli.datasets import table
-from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of
+from convnext_cli.datasets.labelled import Dataset, Key, LabelledPhoto, sorted_classes, split_of
 from convnext_cli.photos.containers.parquet import check_expansion, features, image_column, values, with_dictionaries
 from convnext_cli.storage.addresses import is_url
 from convnext_cli.storage.reading import opened_file
 
 if TYPE_CHECKING:
+    from pyarrow import ChunkedArray
     from pyarrow.parquet import ParquetFile
 
 _KEPT = 256 * 2**20  # bytes of row groups that are kept for the next photos
@@ -64,18 +65,18 @@ class ParquetSource:
 
     def __init__(self, files: Sequence[ParquetFile], columns: _Columns) -> None:
         self._files, self._columns = files, columns
-        self._kept: OrderedDict[tuple[int, int], tuple[Any, int]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], tuple[ChunkedArray, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, key: Any) -> bytes:
+    def read(self, key: Key) -> bytes:
         file, group, row = key
         cell = self._group(file, group)[row].as_py()
         if not cell:
             raise PhotoError("empty", "there are no bytes in this row")
         return bytes(cell)
 
-    def _group(self, file: int, group: int) -> Any:
-        """The bytes of a row group, as an Arrow column."""
+    def _group(self, file: int, group: int) -> ChunkedArray:
+        """The bytes of a row group."""
         with self._lock:
             if (file, group) in self._kept:
                 self._kept.move_to_end((file, group))
@@ -93,7 +94,7 @@ class ParquetSource:
                 self._kept.popitem(last=False)
             return column
 
-    def size(self, key: Any) -> int:
+    def size(self, key: Key) -> int:
         return 0  # known only after reading
 
     def close(self) -> None:
@@ -152,12 +153,12 @@ def _photos(path: str, number: int, file: ParquetFile, columns: _Columns) -> Ite
     word = _FIRST_WORD.match(Path(path).name)
     split = (split_of(word[0]) if word else None) or split_of(Path(path).parent.name)
     names = columns.names or ()
-    interned: dict[Any, str] = {}
+    interned: dict[object, str] = {}
     row = 0
     for group in range(file.num_row_groups):
         for place, (label, name) in enumerate(_labels_and_names(file, group, columns)):
             if columns.names is not None:
-                text = names[label] if label is not None and 0 <= label < len(names) else None
+                text = names[label] if isinstance(label, int) and 0 <= label < len(names) else None
             else:
                 text = None if label is None else interned.setdefault(label, str(label))
             shown = f"{path}/{row}/{Path(name).name}" if name else f"{path}/{row}"
@@ -165,7 +166,7 @@ def _photos(path: str, number: int, file: ParquetFile, columns: _Columns) -> Ite
             row += 1
 
 
-def _labels_and_names(file: ParquetFile, group: int, columns: _Columns) -> Iterator[tuple[Any, str | None]]:
+def _labels_and_names(file: ParquetFile, group: int, columns: _Columns) -> Iterator[tuple[object, str | None]]:
     """Label and name of each photo of a row group, without its bytes.
 
     Raises:

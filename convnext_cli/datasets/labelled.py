@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.text import well_formed
@@ -17,6 +17,7 @@ from convnext_cli.storage.addresses import is_url
 
 SPLITS = ("train", "val", "test")
 Form = Literal["folders", "table", "parquet", "tar", "zip"]
+Key = tuple[int, ...]
 _WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -33,13 +34,13 @@ class LabelledPhoto:
         path: as it is reported: of a file, or of a shard followed by the place in it.
         label: the class in the data; None for none.
         split: one of SPLITS; None if the data has no splits.
-        key: the argument of ``Source.read``; None for a file of its own.
+        key: its place in the source, for ``Source.read``; empty for a file of its own.
     """
 
     path: str
     label: str | None
     split: str | None = None
-    key: Any = None
+    key: Key = ()
 
     def __post_init__(self) -> None:
         if self.label is not None and not self.label.isascii():
@@ -49,7 +50,7 @@ class LabelledPhoto:
 class Source(Protocol):
     """A file that contains photos."""
 
-    def read(self, key: Any) -> bytes:
+    def read(self, key: Key) -> bytes:
         """The bytes of one photo; may be called from any thread.
 
         Raises:
@@ -57,7 +58,7 @@ class Source(Protocol):
         """
         ...
 
-    def size(self, key: Any) -> int:
+    def size(self, key: Key) -> int:
         """The size of one photo in bytes, if it is known before the photo is read; otherwise 0."""
         ...
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError, PhotoError
 from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
@@ -58,7 +58,7 @@ def _opened(path: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def read_parquet(path: str, source: Any, file: ParquetFile) -> Dataset:
+def read_parquet(path: str, source: str | io.BufferedIOBase, file: ParquetFile) -> Dataset:
     """Read a parquet file of text columns.
 
     Args:
@@ -150,7 +150,7 @@ def _resolved(folder: str, path: str) -> str:
     return path if not os.path.lexists(beside) and os.path.lexists(path) else beside
 
 
-def _split(table: str, where: Where, cell: Any) -> str | None:
+def _split(table: str, where: Where, cell: str | None) -> str | None:
     if cell is None or not cell.strip():
         return None
     split = split_of(cell)

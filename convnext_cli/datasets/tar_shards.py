@@ -15,12 +15,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import ModelError, PhotoError
 from convnext_cli.base.text import json_value
 from convnext_cli.datasets import tar_keys
-from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes, split_of, without_contradictions
+from convnext_cli.datasets.labelled import Dataset, Key, LabelledPhoto, sorted_classes, split_of, without_contradictions
 from convnext_cli.photos.containers.tar import clean, entries
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, check_bytes, checked
 from convnext_cli.storage.addresses import is_url
@@ -38,7 +37,7 @@ class TarSource:
         self._streams = streams
         self._lock = threading.Lock()
 
-    def read(self, key: Any) -> bytes:
+    def read(self, key: Key) -> bytes:
         shard, place, size = key
         check_bytes(size)
         try:
@@ -48,8 +47,8 @@ class TarSource:
         except OSError:
             raise PhotoError("corrupt", "the shard is damaged at this photo") from None
 
-    def size(self, key: Any) -> int:
-        return int(key[2])
+    def size(self, key: Key) -> int:
+        return key[2]
 
     def close(self) -> None:
         for stream in self._streams:

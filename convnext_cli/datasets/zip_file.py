@@ -6,11 +6,10 @@ import struct
 import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import ModelError, PhotoError
 from convnext_cli.datasets.folders import Layout, Parts, layout
-from convnext_cli.datasets.labelled import Dataset, LabelledPhoto, sorted_classes
+from convnext_cli.datasets.labelled import Dataset, Key, LabelledPhoto, sorted_classes
 from convnext_cli.photos.containers.zip_files import read_head, read_photo
 from convnext_cli.photos.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, looks_like_image
 from convnext_cli.storage.addresses import is_url
@@ -20,16 +19,16 @@ _HINT = "create the zip again, or unpack it and name the folder"
 
 
 class ZipSource:
-    """Photos by their entry in the zip's directory; several threads may read."""
+    """Photos by their number in the zip's directory; several threads may read."""
 
     def __init__(self, file: zipfile.ZipFile) -> None:
-        self._file = file
+        self._file, self._members = file, file.infolist()
 
-    def read(self, key: Any) -> bytes:
-        return read_photo(self._file, key)
+    def read(self, key: Key) -> bytes:
+        return read_photo(self._file, self._members[key[0]])
 
-    def size(self, key: Any) -> int:
-        return min(int(key.file_size), MAX_FILE_BYTES)
+    def size(self, key: Key) -> int:
+        return min(self._members[key[0]].file_size, MAX_FILE_BYTES)
 
     def close(self) -> None:
         self._file.close()
@@ -46,9 +45,9 @@ def read(path: str) -> Dataset:
     except (zipfile.BadZipFile, struct.error, NotImplementedError, OverflowError, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as a zip: {error}", _HINT) from error
     passed_over: Counter[str] = Counter()
-    members: dict[Parts, zipfile.ZipInfo] = {}
+    members: dict[Parts, int] = {}  # their numbers in the directory
     folders: set[Parts] = set()
-    for member in file.infolist():
+    for number, member in enumerate(file.infolist()):
         parts = tuple(part for part in member.filename.split("/") if part)
         # files that packing programs and systems add
         if not parts or "__MACOSX" in parts or any(part.startswith(".") for part in parts):
@@ -58,7 +57,7 @@ def read(path: str) -> Dataset:
         if member.is_dir():
             continue
         if _is_photo(file, member):
-            members[parts] = member
+            members[parts] = number
         else:
             passed_over[Path(parts[-1]).suffix.lower() or "no suffix"] += 1
     if not members:
@@ -67,8 +66,8 @@ def read(path: str) -> Dataset:
     outer = _around(list(members))
     how = layout(parts[outer:] for parts in members)
     photos = tuple(
-        LabelledPhoto(f"{path}/{'/'.join(parts)}", *how.place(parts[outer:]), member)
-        for parts, member in sorted(members.items(), key=lambda item: item[0])
+        LabelledPhoto(f"{path}/{'/'.join(parts)}", *how.place(parts[outer:]), (number,))
+        for parts, number in sorted(members.items())
         if parts[outer] not in how.aside
     )
     classes = sorted_classes(photos, _class_folders({parts[outer:] for parts in folders}, how))

@@ -87,7 +87,15 @@ class Folders:
     unwritable: list[str]
 
 
-def this_machine() -> dict[str, object]:
+class ThisMachine(machine.Machine):
+    """The machine, this program and Python, as plain JSON values."""
+
+    convnext: str
+    python: str
+    executable: str
+
+
+def this_machine() -> ThisMachine:
     """The program, Python, and the processor; ``usable_threads`` is limited by affinity and quota."""
     return {
         "convnext": __version__,

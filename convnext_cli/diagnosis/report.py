@@ -76,7 +76,7 @@ class Diagnosis:
         problems: what does not work, and what to do.
     """
 
-    machine: dict[str, object]
+    machine: installed.ThisMachine
     engines: list[EngineReport]
     libraries: list[installed.Library]
     folders: installed.Folders

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from dataclasses import dataclass
-from typing import Any
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.predict.rows import Prediction, Row
@@ -21,7 +21,7 @@ class Entry:
 _STATUSES = ("ok", "unknown", "failed", "vanished")
 
 
-def is_sound(values: dict[str, Any], row: Row) -> bool:
+def is_sound(values: sqlite3.Row, row: Row) -> bool:
     """Whether a row that was read from a job can have been written there. values: its columns."""
     sizes = (row.width, row.height)
     return (

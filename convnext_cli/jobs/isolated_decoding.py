@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from queue import Empty, Queue
 from threading import Thread
-from typing import IO, Any
+from typing import IO
 
 from convnext_cli.base.errors import PhotoError, UnavailableError
 from convnext_cli.base.threads import CROWD
+from convnext_cli.jobs.isolated_worker import PhotoRequest, ShardRequest
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.decode_threads import USUAL, Limit
 from convnext_cli.predict.preprocess import Preprocessor, Ready
@@ -42,14 +43,14 @@ class DiedError(Exception):
 
     @property
     def problem(self) -> PhotoError:
-        """What is said of the photo."""
+        """The error of the photo's row."""
         if self.signal == "SIGKILL":
-            said = "it ended the program by SIGKILL, most likely because memory ran out"
+            message = "it ended the program by SIGKILL, most likely because memory ran out"
         elif self.signal is not None:
-            said = f"it ended the program by {self.signal}: a defect in the library that reads it"
+            message = f"it ended the program by {self.signal}: a defect in the library that reads it"
         else:
-            said = f"it ended the program, with status {self.status}"
-        return PhotoError("crashed", said)
+            message = f"it ended the program, with status {self.status}"
+        return PhotoError("crashed", message)
 
 
 class Isolated:
@@ -63,7 +64,7 @@ class Isolated:
         self._preprocessor = replace(preprocessor, in_flight=None)
         self._limit = Limit.of(preprocessor.timeout)
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: Queue[Any] = Queue(_AHEAD)
+        self._answers: Queue[tuple[object, ...] | None] = Queue(_AHEAD)
 
     def ready(
         self,
@@ -71,18 +72,22 @@ class Isolated:
         at: Callable[[str], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
         memory: int | None = None,
     ) -> Ready:
-        """What ``Preprocessor.prepare`` makes of it, or of its end.
+        """The result of ``Preprocessor.prepare``, or an error that says how the process ended.
 
-        at: around the time in which the photo is read. memory: bytes that it may take, where the system can see to it.
+        Args:
+            photo: the photo.
+            at: entered while the photo is read.
+            memory: bytes that it may take, where the system can limit that.
         """
         try:
-            (ready,) = self._tried(lambda: self._asked(("photo", (photo, memory)), at(photo.path)))
+            (ready,) = self._try(lambda: self._ask(PhotoRequest(photo, memory), at(photo.path)))
         except DiedError as died:
             return Ready(photo, error=died.problem)
         except TimeoutError:
             return Ready(photo, error=PhotoError("timeout", self._limit.exceeded))
+        assert isinstance(ready, Ready)
         ready.photo = photo
-        return ready  # type: ignore[no-any-return]
+        return ready
 
     def members(
         self,
@@ -91,14 +96,16 @@ class Isolated:
     ) -> Iterator[Photo]:
         """The photos in a shard; where reading it ends the process, the last one is the shard itself, and says so."""
         try:
-            yield from self._tried(lambda: self._asked(("shard", (opened, shard)), contextlib.nullcontext()))
+            for photo in self._try(lambda: self._ask(ShardRequest(opened, shard), contextlib.nullcontext())):
+                assert isinstance(photo, Photo)
+                yield photo
         except DiedError as died:
             yield Photo(shard.path, problem=died.problem)
         except TimeoutError:
             yield Photo(shard.path, problem=PhotoError("corrupt", self._limit.exceeded))
 
-    def _tried(self, ask: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-        """The answers, from another process if need be: one that was ended from outside says nothing of the photo."""
+    def _try(self, ask: Callable[[], Iterator[object]]) -> Iterator[object]:
+        """The answers, from another process if one was ended from outside: that does not mean a bad photo."""
         handed_on = 0
         for left in reversed(range(_TRIES)):
             try:
@@ -111,8 +118,10 @@ class Isolated:
                 if died.signal not in _FROM_OUTSIDE or not left:
                     raise
 
-    def _asked(self, request: tuple[str, Any], at: contextlib.AbstractContextManager[None]) -> Iterator[Any]:
-        process = self._started()
+    def _ask(
+        self, request: PhotoRequest | ShardRequest, at: contextlib.AbstractContextManager[None]
+    ) -> Iterator[object]:
+        process = self._start()
         assert process.stdin is not None
         with at:
             with contextlib.suppress(BrokenPipeError):  # its end is seen below
@@ -121,8 +130,8 @@ class Isolated:
             while (answer := self._answer(process, self._limit)) is not _ENDED:
                 yield answer
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        """The process, when it is ready. Raises UnavailableError when it does not become so."""
+    def _start(self) -> subprocess.Popen[bytes]:
+        """The process, started and ready. Raises UnavailableError when it does not become ready."""
         if self._process is not None:
             return self._process
         self._answers = Queue(_AHEAD)
@@ -147,8 +156,8 @@ class Isolated:
             ) from error
         return process
 
-    def _answer(self, process: subprocess.Popen[bytes], limit: Limit) -> Any:
-        """What it says next. Raises DiedError and TimeoutError; then the process is gone."""
+    def _answer(self, process: subprocess.Popen[bytes], limit: Limit) -> object:
+        """The next answer, or ``_ENDED``. Raises DiedError and TimeoutError; then the process is gone."""
         waited, last, before = 0.0, time.monotonic(), _processor_time(process.pid)
         while True:
             try:
@@ -185,8 +194,8 @@ class Isolated:
                     stream.close()
 
 
-def _listen(stream: IO[bytes], answers: Queue[Any]) -> None:
-    """Hand on what the process says, and None at its end."""
+def _listen(stream: IO[bytes], answers: Queue[tuple[object, ...] | None]) -> None:
+    """Hand on the answers of the process, and None at its end."""
     with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError, ValueError):
         while True:
             answers.put(pickle.load(stream))  # our own

@@ -10,18 +10,34 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 from convnext_cli.base.threads import Budget
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
 from convnext_cli.predict.decode_threads import Limit, Task
-from convnext_cli.predict.preprocess import Preprocessor
+from convnext_cli.predict.preprocess import Preprocessor, Ready
 
 _MORE = 4  # times the limit after which the system ends this process, should the parent be gone
+
+
+@dataclass(frozen=True)
+class PhotoRequest:
+    """Decode and preprocess a photo. memory: bytes that this may take; None for no limit."""
+
+    photo: Photo
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class ShardRequest:
+    """Read the photos of a shard. members: opens it."""
+
+    members: Callable[[Photo], Iterator[Photo]]
+    shard: Photo
 
 
 def serve() -> None:
@@ -35,18 +51,18 @@ def serve() -> None:
     preprocessor, limit = pickle.load(sys.stdin.buffer)
     _warm_up(preprocessor)
 
-    def say(*words: Any) -> None:
+    def say(*words: object) -> None:
         pickle.dump(words, answers)
         answers.flush()
 
     say("answer", "ready")
     while True:
         try:
-            what, value = pickle.load(sys.stdin.buffer)
+            request = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         _limit(limit)
-        for answer in _answers(preprocessor, what, value):
+        for answer in _answers(preprocessor, request):
             say("answer", answer)
             _limit(limit)
         say("end")
@@ -62,17 +78,15 @@ def _warm_up(preprocessor: Preprocessor) -> None:
     preprocessor.prepare(photo, Task(photo, Budget(1)))
 
 
-def _answers(preprocessor: Preprocessor, what: str, value: Any) -> Iterator[Any]:
-    if what == "photo":
-        photo, memory = value
-        _allow(memory)
-        task: Task[Any, Any] = Task(photo, Budget(1))
-        ready = preprocessor.prepare(photo, task)
-        ready.photo = Photo(photo.path)  # the parent has the bytes
-        yield ready
-    else:
-        members, shard = value
-        yield from members(shard)
+def _answers(preprocessor: Preprocessor, request: PhotoRequest | ShardRequest) -> Iterator[Ready | Photo]:
+    if isinstance(request, ShardRequest):
+        yield from request.members(request.shard)
+        return
+    _allow(request.memory)
+    task: Task[Photo, Ready] = Task(request.photo, Budget(1))
+    ready = preprocessor.prepare(request.photo, task)
+    ready.photo = Photo(request.photo.path)  # the parent has the bytes
+    yield ready
 
 
 def _allow(memory: int | None) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any
 
 from convnext_cli.base.errors import ConvNextError, PhotoError
 from convnext_cli.jobs.photo_state import Found, state_of
 from convnext_cli.jobs.store import Store
 from convnext_cli.jobs.suspects import Suspects
-from convnext_cli.labels import json_form
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Row
@@ -47,33 +43,15 @@ class Tally:
     vanished: int = 0
 
 
-def made_with(predictor: Predictor) -> dict[str, Any]:
-    """What else than the weights decides what a row says."""
-    labels = predictor.labels
-    return {
-        "recipe": predictor.preprocessor.preprocessing.to_dict(),
-        "labels": f"{labels.name} ({sha256(json.dumps(json_form.to_dict(labels)).encode()).hexdigest()[:12]})",
-        "scores": predictor.scores,
-        "temperature": predictor.temperature,
-        "top": predictor.k,
-        "min_score": predictor.min_score,
-        "floors": dict(predictor.floors),
-        "dtype": predictor.engine.dtype,
-        "pixels": predictor.preprocessor.pixels,
-        "profiles": predictor.preprocessor.profiles,
-    }
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words, by what two settings differ."""
-    before = {"profiles": "whole", **before}  # earlier versions did not note it
+def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """The differences between two settings, in words."""
     words = {
         "model_sha256": "weights",
         "top": "guesses (-k)",
         "min_score": "--min-score",
         "pixels": "--pixels",
     }
-    found = []
+    parts = []
     for name in now:
         if before.get(name) == now[name]:
             continue
@@ -81,8 +59,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             found.append(f"colour profiles applied to {before[name]} photos → to {now[name]} photos")
             continue
         short = not isinstance(now[name], dict) and name != "model_sha256"
-        found.append(f"{words.get(name, name)} {before.get(name)} → {now[name]}" if short else words.get(name, name))
-    return found
+        parts.append(f"{words.get(name, name)} {before.get(name)} → {now[name]}" if short else words.get(name, name))
+    return parts
 
 
 def look(

@@ -8,9 +8,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.text import JsonValue
 from convnext_cli.jobs import schema
 
 _SMALLEST = 512  # bytes; SQLite takes a shorter file for a new one
@@ -31,7 +31,7 @@ class JobFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
-        self._errors = schema.told(path)
+        self._errors = schema.SqliteErrors(path)
         self._is_closed = False
         self._is_stale = False  # whether this process has noted that outputs are older than the rows
         if path.exists() and 0 < path.stat().st_size < _SMALLEST:
@@ -95,15 +95,15 @@ class JobFile:
         """The error for a file that another program, or a disk, has changed."""
         return schema.damaged(self.path, reason)
 
-    def value(self, name: str) -> Any:
-        """What was noted under this name, or None."""
+    def value(self, name: str) -> JsonValue:
+        """The value that was noted under this name, or None."""
         with self as database:
             row = database.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
             return None if row is None else json.loads(row[0])
 
-    def note(self, **values: Any) -> None:
+    def note(self, **values: object) -> None:
         """Keep JSON values by name."""
-        self._is_stale = self._is_stale and values.get("stale", True)
+        self._is_stale = self._is_stale and bool(values.get("stale", True))
         with self as database:
             for name, value in values.items():
                 database.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, json.dumps(value)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.files import replacing
@@ -90,7 +89,7 @@ def disown(store: Store, target: Path, form: str) -> None:
     store.commit()
 
 
-def identity(file: Path | int) -> Any:
-    """What tells that a file is still the one that was written."""
-    found = os.stat(file)  # noqa: PTH116 - open files too
-    return [found.st_size, found.st_mtime_ns]
+def identity(file: Path | int) -> list[int]:
+    """Size and time of a file, by which it is known to be the one that was written."""
+    status = os.stat(file)  # noqa: PTH116 - open files too
+    return [status.st_size, status.st_mtime_ns]

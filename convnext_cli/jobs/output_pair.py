@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import ConvNextError, UsageError
 from convnext_cli.base.files import remove_stale_parts, sync_folder, unwritten
@@ -168,7 +167,7 @@ class Pair:
         output.write(store, self.target, self.form)
         return store
 
-    def _identity(self) -> Any:
+    def _identity(self) -> list[int] | None:
         if self.form == "sqlite" or not self.target.exists():
             return None
         return output.identity(self.target)

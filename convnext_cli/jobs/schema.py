@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 from convnext_cli.base.errors import ModelError, OutputError, UsageError
 
@@ -95,15 +95,17 @@ def damaged(path: Path, why: str) -> ModelError:
     )
 
 
-class told:
-    """What SQLite raises, in our own words."""
+class SqliteErrors:
+    """Turns the errors of SQLite into our own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
             raise damaged(self._path, "it holds what is not text") from error
         if not isinstance(error, sqlite3.Error):

@@ -6,10 +6,11 @@ of each answer (``view.Kept``). A ``View`` is derived from what is kept, so it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.jobs import view as views
 from convnext_cli.jobs.job import differences
 from convnext_cli.jobs.view import Kept, View
@@ -31,8 +32,8 @@ class Reusable:
     with_whole_profiles: set[int]
 
 
-def network_of(predictor: Predictor) -> dict[str, Any]:
-    """What the network's answers depend on, besides the weights."""
+def network_of(predictor: Predictor) -> dict[str, object]:
+    """The settings that the network's answers depend on, besides the weights."""
     return {
         "recipe": predictor.preprocessor.preprocessing.to_dict(),
         "scores": predictor.scores,
@@ -55,13 +56,13 @@ def reusable(
     """
     now = {"model_sha256": predictor.engine.card.sha256, **network_of(predictor)}
     used = store.settings_used()
-    whole = {number for number, values in used.items() if _stored(values, "profiles") == "whole"}
+    whole = {number for number, values in used.items() if stored(values, "profiles") == "whole"}
     if not earlier or now["profiles"] == "whole" or len(whole) < len(used):
         whole = set()
     found = Reusable({}, {}, whole)
     for number, values in used.items():
         expected = {**now, "profiles": "whole"} if number in whole else now
-        differs = differences({name: _stored(values, name) for name in now}, expected)
+        differs = differences({name: stored(values, name) for name in now}, expected)
         kept = _kept(values, predictor, (view.labels, *known))
         if kept is None:
             differs.append(f"labels {values.get('labels')} → {view.names}")
@@ -74,7 +75,7 @@ def reusable(
     return found
 
 
-def _stored(values: dict[str, Any], name: str) -> Any:
+def stored(values: Mapping[str, object], name: str) -> object:
     """A setting that made stored rows.
 
     Releases without ``--pixels`` noted whether ``--fast-decode`` was asked for, which resized in another way then. They
@@ -85,7 +86,7 @@ def _stored(values: dict[str, Any], name: str) -> Any:
     return values.get(name, {"pillow": "exact", "profiles": "whole"}.get(name))
 
 
-def _kept(values: dict[str, Any], predictor: Predictor, known: Iterable[LabelSet]) -> Kept | None:
+def _kept(values: JsonObject, predictor: Predictor, known: Iterable[LabelSet]) -> Kept | None:
     """What a job keeps. Earlier releases noted a checksum of the labels instead of the classes; None where it is that
     of no known set."""
     if "classes" in values:

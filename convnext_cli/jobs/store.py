@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.text import JsonObject, JsonValue
 from convnext_cli.jobs.entry import Entry, is_sound
 from convnext_cli.jobs.job_file import JobFile
 from convnext_cli.jobs.photo_state import Found, file_of, key_of, text
@@ -49,35 +50,33 @@ class Store:
 
     # what the job is
 
-    def value(self, name: str) -> Any:
-        """What was noted under this name, or None."""
+    def value(self, name: str) -> JsonValue:
+        """The value that was noted under this name, or None."""
         return self._file.value(name)
 
-    def note(self, **values: Any) -> None:
+    def note(self, **values: object) -> None:
         """Keep JSON values by name."""
         self._file.note(**values)
 
-    def settings(self, model: str, model_sha256: str, made_with: dict[str, Any]) -> int:
+    def settings(self, model: str, model_sha256: str, made_with: Mapping[str, object]) -> int:
         """The number of these settings, new or known."""
-        wanted = (model, model_sha256, json.dumps(made_with, sort_keys=True))
+        columns = (model, model_sha256, json.dumps(made_with, sort_keys=True))
         with self._file as database:
             row = database.execute(
-                "SELECT id FROM settings WHERE model = ? AND model_sha256 = ? AND made_with = ?", wanted
+                "SELECT id FROM settings WHERE model = ? AND model_sha256 = ? AND made_with = ?", columns
             ).fetchone()
             if row is None:
-                made = database.execute(
-                    "INSERT INTO settings (model, model_sha256, made_with) VALUES (?, ?, ?)", wanted
-                )
-                return int(made.lastrowid or 0)
+                insert = "INSERT INTO settings (model, model_sha256, made_with) VALUES (?, ?, ?)"
+                return int(database.execute(insert, columns).lastrowid or 0)
             return int(row[0])
 
-    def settings_used(self) -> dict[int, dict[str, Any]]:
+    def settings_used(self) -> dict[int, JsonObject]:
         """The settings that rows were made with, by number."""
         query = "SELECT * FROM settings WHERE id IN (SELECT settings FROM photos)"
         with self._file as database:
             rows = database.execute(query).fetchall()
             return {
-                number: {"model": model, "model_sha256": sha, **json.loads(made)} for number, model, sha, made in rows
+                number: {"model": model, "model_sha256": sha, **json.loads(text)} for number, model, sha, text in rows
             }
 
     # rows
@@ -141,8 +140,8 @@ class Store:
         while True:
             with self._file as database:
                 cursor = database.execute(query, (last, _CHUNK))
-                names = [column[0] for column in cursor.description]
-                rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+                cursor.row_factory = sqlite3.Row
+                rows: list[sqlite3.Row] = cursor.fetchall()
                 marks = ", ".join("?" * len(rows))
                 by_photo: dict[int, list[Prediction]] = {row["id"]: [] for row in rows}
                 for photo, *guess in database.execute(guesses.format(marks), [row["id"] for row in rows]):
@@ -235,7 +234,7 @@ class Store:
         self._file.close()
 
 
-def _row(values: dict[str, Any], predictions: tuple[Prediction, ...]) -> Row:
+def _row(values: sqlite3.Row, predictions: tuple[Prediction, ...]) -> Row:
     kind, path = values["error_kind"], values["path_bytes"]
     return Row(
         path=os.fsdecode(path) if isinstance(path, bytes) else values["path"],

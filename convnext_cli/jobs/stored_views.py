@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, cast
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.jobs.job_file import JobFile
 from convnext_cli.jobs.photo_state import text
 from convnext_cli.jobs.view import Kept, Predictions, View
@@ -48,7 +48,7 @@ class Views:
         self._file.commit()
 
     def _show(self, database: sqlite3.Connection, view: View, kept: dict[int, Kept], model: str) -> None:
-        before: dict[str, Any] = self._file.value("shown") or {}
+        before: JsonObject = self._file.value("shown") or {}
         shown = before | {str(number): [view.k, view.names] for number in kept}
         floors = {"min_score": view.min_score, "floors": dict(view.floors), "of": sorted(kept)}
         start = database.total_changes
@@ -147,8 +147,7 @@ def _as_stored(guess: Prediction) -> Prediction:
     return Prediction(guess.rank, guess.index, guess.id, text(guess.label), guess.score)
 
 
-def _by_photo(rows: Any) -> dict[int, Predictions]:
+def _by_photo(rows: sqlite3.Cursor) -> dict[int, Predictions]:
     return {
-        cast("int", photo): tuple(Prediction(*guess[1:]) for guess in guesses)
-        for photo, guesses in groupby(rows, itemgetter(0))
+        photo: tuple(Prediction(*guess[1:]) for guess in guesses) for photo, guesses in groupby(rows, itemgetter(0))
     }

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from convnext_cli.base.text import JsonObject
 from convnext_cli.labels import LabelSet, json_form
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Prediction
@@ -129,13 +130,13 @@ def name_of(labels: LabelSet) -> str:
     return f"{labels.name} ({sha256(json.dumps(json_form.to_dict(labels)).encode()).hexdigest()[:12]})"
 
 
-def to_json(kept: Kept) -> dict[str, Any]:
+def to_json(kept: Kept) -> dict[str, object]:
     """As it stands among a job's settings."""
     groups = None if kept.groups is None else [list(rows) for rows in kept.groups]
     return {"top": kept.k, "classes": kept.classes, "groups": groups, "scores": kept.scores}
 
 
-def from_json(values: dict[str, Any]) -> Kept:
+def from_json(values: JsonObject) -> Kept:
     """The inverse. Raises KeyError, TypeError and ValueError for damage."""
     groups = values["groups"]
     return Kept(

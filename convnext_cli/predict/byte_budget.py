@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 from convnext_cli.base.threads import usable_threads
-from convnext_cli.predict.decode_threads import Task
+from convnext_cli.predict.decode_threads import R, T, Task
 
 # Bytes of a file above which it counts as large: its bytes are held until it is decoded.
 LARGE = 32 * 2**20
@@ -99,7 +98,7 @@ def _large_files() -> ByteBudget:
     return ByteBudget(_LARGE_FILES + LARGE * usable_threads())
 
 
-def room_for(size: int, task: Task[Any, Any]) -> AbstractContextManager[None]:
+def room_for(size: int, task: Task[T, R]) -> AbstractContextManager[None]:
     """Hold room for the bytes of a file while a task reads and decodes it.
 
     Args:

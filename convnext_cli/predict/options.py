@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self, TypeVar, get_args
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.model.preprocessing import Preprocessing
@@ -13,6 +14,8 @@ from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.photo import PixelLevel
 from convnext_cli.predict.scoring import ScoreKind
 from convnext_cli.runtimes.registry import DTYPES, ENGINES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,32 +135,33 @@ class PredictorOptions:
             )
 
     @classmethod
-    def of(cls, **options: Any) -> Self:
+    def of(cls, **options: object) -> Self:
         """Build options from the fields of all groups: ``PredictorOptions.of(model="tiny", k=3, size=96)``.
 
         Raises:
             UsageError: there is no such field, a value is out of range, or two of them contradict each other.
         """
-        changes = _pick(PreprocessingChanges, options)
         preprocessing = options.pop("preprocessing", None)
-        if preprocessing is not None and changes:
+        if preprocessing is not None and not isinstance(preprocessing, Preprocessing | PreprocessingChanges):
+            raise UsageError("preprocessing must be a Preprocessing or PreprocessingChanges")
+        if preprocessing and (changes := options.keys() & signature(PreprocessingChanges).parameters):
             raise UsageError(
                 f"preprocessing and {', '.join(sorted(changes))} exclude each other", "pass one of the two"
             )
         grouped = cls(
-            model=ModelOptions(**_pick(ModelOptions, options)),
-            scoring=Scoring(**_pick(Scoring, options)),
-            decoding=Decoding(**_pick(Decoding, options)),
-            preprocessing=preprocessing or PreprocessingChanges(**changes),
+            model=_build(ModelOptions, options),
+            scoring=_build(Scoring, options),
+            decoding=_build(Decoding, options),
+            preprocessing=preprocessing or _build(PreprocessingChanges, options),
         )
         if options:
             raise UsageError(f"there is no option {', '.join(sorted(options))}", "see the fields of PredictorOptions")
         return grouped
 
 
-def _pick(group: type[Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Take the fields of one group out of the options."""
-    return {entry.name: options.pop(entry.name) for entry in fields(group) if entry.name in options}
+def _build(group: Callable[..., T], options: dict[str, object]) -> T:
+    """Build a group from its fields, which are taken out of the options."""
+    return group(**{name: options.pop(name) for name in signature(group).parameters if name in options})
 
 
 def _check_count(name: str, value: object, least: int) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.text import is_well_formed
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
 Status = Literal["ok", "unknown", "failed", "vanished"]
 
 
@@ -56,11 +58,11 @@ class Row:
     model: str
     model_sha256: str
     error: PhotoError | None = None
-    thumbnail: Any = None
+    thumbnail: Image | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The row as JSON values. For a path that is not UTF-8, ``path_bytes`` holds its bytes as base64."""
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "path": self.path,
             "status": self.status,
             "width": self.width,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -57,6 +57,6 @@ def score(logits: np.ndarray, kind: ScoreKind, temperature: float = 1.0) -> np.n
     return np.asarray(x / x.sum())
 
 
-def _shortest(value: np.floating[Any]) -> float:
+def _shortest(value: np.float32) -> float:
     """The float whose shortest decimal form is that of the float32."""
-    return float(str(np.float32(value)))
+    return float(str(value))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from convnext_cli.base.errors import UnavailableError
 from convnext_cli.base.tables import csv_line
 from convnext_cli.predict.rows import Row, to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Writer(Protocol):
@@ -60,11 +63,11 @@ class CsvWriter:
             header += [f"{name}{'' if rank == 1 else f'_{rank}'}" for name in ("index", "id", "label", "score")]
         self._line([*header, "model", "model_sha256", "error_kind", "error_message"])
 
-    def _line(self, cells: list[Any]) -> None:
+    def _line(self, cells: list[object]) -> None:
         self._stream.write(csv_line(cells, self.delimiter).encode("utf-8", "backslashreplace"))
 
     def write(self, row: Row) -> None:
-        cells: list[Any] = [row.path, row.status, row.width, row.height]
+        cells: list[object] = [row.path, row.status, row.width, row.height]
         for p in row.predictions:
             cells += [p.index, p.id, p.label, p.score]
         cells += [None] * (4 * (self._k - len(row.predictions)))
@@ -108,7 +111,7 @@ class ParquetWriter:
         self._writer.close()
 
 
-def arrow_schema() -> Any:
+def arrow_schema() -> pa.Schema:
     """The Arrow schema of rows.
 
     Raises:
@@ -142,7 +145,7 @@ def arrow_schema() -> Any:
     )
 
 
-def arrow_table(rows: Sequence[Row]) -> Any:
+def arrow_table(rows: Sequence[Row]) -> pa.Table:
     """Rows as an Arrow table.
 
     Raises:

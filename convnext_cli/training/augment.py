@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +35,8 @@ class OnePhoto:
 
 
 @cache
-def _chain(recipe: TrainingSettings, size: int) -> Any:
-    steps: list[Any] = [v2.RandomResizedCrop(size, (recipe.scale, 1.0), _RATIO, v2.InterpolationMode.BICUBIC)]
+def _chain(recipe: TrainingSettings, size: int) -> v2.Compose:
+    steps: list[v2.Transform] = [v2.RandomResizedCrop(size, (recipe.scale, 1.0), _RATIO, v2.InterpolationMode.BICUBIC)]
     if recipe.flip:
         steps.append(v2.RandomHorizontalFlip())
     if recipe.augment == "rand":

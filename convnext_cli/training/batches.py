@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,19 +89,9 @@ class Batches:
                 yield self._whole[some.to(self._device)], some
             return
         keys = _Keys(numbers, self._size_at, self._first)
-        loader = _loader(
-            _Changed(self._pixels, self._recipe),
-            batch_sampler=keys,
-            num_workers=self._workers,
-            collate_fn=_collate,
-            pin_memory=self._device.type == "cuda",
-            multiprocessing_context=_context() if self._workers else None,
-            worker_init_fn=_leave_signals,
-        )
-        for photos, some, problem in loader:
-            if problem is not None:
-                raise gone(problem)
-            yield photos.to(self._device, non_blocking=True), some
+        changed = _Changed(self._pixels, self._recipe)
+        for batch in _loader(changed, keys, self._workers, pinned=self._device.type == "cuda"):
+            yield _photos(batch).to(self._device, non_blocking=True), batch[1]
 
 
 class _Keys:
@@ -118,22 +106,35 @@ class _Keys:
             yield [(epoch, number, size) for number in some.tolist()]
 
 
-class _Changed(Dataset[Any]):
+# A photo, its number, and why it cannot be read: an error that comes from another process loses its words.
+_Item = tuple[Tensor | None, int, str | None]
+_Batch = tuple[Tensor | None, Tensor, str | None]
+
+
+class _Changed(Dataset[_Item]):
     def __init__(self, pixels: Pixels, recipe: TrainingSettings) -> None:
         self._pixels, self._change = pixels, augment.OnePhoto(recipe)
 
-    def __getitem__(self, key: _Key) -> tuple[Tensor | None, int, str | None]:
+    def __getitem__(self, key: _Key) -> _Item:
         epoch, number, size = key
         try:
             return self._change(self._pixels[number], size, epoch, number), number, None
-        except PhotoError as error:  # one that comes through from another process loses what it says
+        except PhotoError as error:
             return None, number, f"{error.kind}: {error.message}"
 
 
-def _collate(found: Sequence[tuple[Tensor | None, int, str | None]]) -> tuple[Tensor | None, Tensor, str | None]:
-    problem = next((said for _, _, said in found if said is not None), None)
-    photos = None if problem else torch.stack([photo for photo, _, _ in found if photo is not None])
-    return photos, torch.tensor([number for _, number, _ in found]), problem
+def _collate(items: Sequence[_Item]) -> _Batch:
+    problem = next((problem for _, _, problem in items if problem is not None), None)
+    photos = None if problem else torch.stack([photo for photo, _, _ in items if photo is not None])
+    return photos, torch.tensor([number for _, number, _ in items]), problem
+
+
+def _photos(batch: _Batch) -> Tensor:
+    """The photos of a batch. Raises ModelError for one that cannot be read."""
+    photos, _, problem = batch
+    if photos is None:
+        raise gone(str(problem))
+    return photos
 
 
 def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> Iterator[Tensor]:
@@ -143,32 +144,17 @@ def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> 
     if whole is not None:
         yield from (whole[torch.tensor(part)] for part in parts)
     elif isinstance(pixels, Streamed) and workers:
-        loader = _loader(
-            _Plain(pixels),
-            batch_sampler=parts,
-            num_workers=workers,
-            collate_fn=_collate,
-            multiprocessing_context=_context(),
-            worker_init_fn=_leave_signals,
-        )
-        for photos, _, problem in loader:
-            if problem is not None:
-                raise gone(problem)
-            yield photos
+        yield from map(_photos, _loader(_Plain(pixels), parts, workers))
     else:
         for part in parts:
-            photos, _, problem = _collate([_Plain(pixels)[number] for number in part])
-            if problem is not None:
-                raise gone(problem)
-            assert photos is not None
-            yield photos
+            yield _photos(_collate([_Plain(pixels)[number] for number in part]))
 
 
-class _Plain(Dataset[Any]):
+class _Plain(Dataset[_Item]):
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
 
-    def __getitem__(self, number: int) -> tuple[Tensor | None, int, str | None]:
+    def __getitem__(self, number: int) -> _Item:
         try:
             return self._pixels[number], number, None
         except PhotoError as error:
@@ -176,14 +162,27 @@ class _Plain(Dataset[Any]):
 
 
 def gone(problem: str) -> ModelError:
-    return ModelError(f"a photo cannot be read any more: {problem}", "fix it; the same command goes on")
+    """The error for a photo that could be read before."""
+    return ModelError(f"a photo can no longer be read: {problem}", "fix it, and give the same command again")
 
 
-def _loader(*arguments: Any, **options: Any) -> DataLoader[Any]:
+def _loader(
+    photos: Dataset[_Item], batches: Iterable[list[int]] | Iterable[list[_Key]], workers: int, *, pinned: bool = False
+) -> DataLoader[_Item]:
     """A DataLoader of any number of processes: torch warns of many, counting processors by affinity at its own time."""
+    # processes that share what this one has in memory, where the system can do that safely
+    start = "fork" if sys.platform == "linux" else "spawn"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        return DataLoader(*arguments, **options)
+        return DataLoader(
+            photos,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pinned,
+            multiprocessing_context=start if workers else None,
+            worker_init_fn=_leave_signals,
+        )
 
 
 def _leave_signals(_number: int) -> None:
@@ -191,8 +190,3 @@ def _leave_signals(_number: int) -> None:
     quiet_pillow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _context() -> Any:
-    """Processes that share what this one has in memory, where the system can do that safely."""
-    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from convnext_cli.training.features import Features
 from convnext_cli.training.initial_network import Start
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Photos
+from convnext_cli.training.records import Evaluation
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
 
@@ -137,7 +137,7 @@ def solve(
     *,
     dtype: str,
     threads: int,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Put the best classifier into the network; gives its evaluation. weights: of classes.
 
     Raises UsageError under several processes.
@@ -166,16 +166,16 @@ def solve(
         _put(network, only)
         return {"step": 1, "epoch": 0.0, "penalty": only.penalty}
     best: Fit | None = None
-    values: dict[str, Any] = {}
+    best_line: Evaluation | None = None
     for step, fit in enumerate(search(solver), 1):
-        line = {"step": step, "epoch": 0.0, "penalty": fit.penalty, "val_top1": fit.top1, "val_loss": fit.loss}
+        line = Evaluation(step=step, epoch=0.0, penalty=fit.penalty, val_top1=fit.top1, val_loss=fit.loss)
         folder.add_to_log(line)
         listener.evaluated(min(1.0, step / len(POWERS)), line)
         if best is None or fit.merit > best.merit:
-            best, values = fit, line
-    assert best is not None
+            best, best_line = fit, line
+    assert best is not None and best_line is not None
     _put(network, best)
-    return values
+    return best_line
 
 
 def check_alone(processes: int) -> None:

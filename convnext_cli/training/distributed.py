@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,8 @@ import torch.distributed as dist
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.threads import environment_number
 from convnext_cli.runtimes.torch.devices import pick_device
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,12 @@ class Processes:
         dist.all_reduce(told)
         return float(told.item())
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gathered(self, value: T) -> list[T]:
         """A value of each process, by rank; on the CPU."""
-        if self.world == 1:
-            return [value]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
-        return found
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def wait(self) -> None:
         """Until all processes are here."""

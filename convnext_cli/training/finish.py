@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from convnext_cli import checkpoints
+from convnext_cli.base.errors import PhotoError
+from convnext_cli.datasets import LabelledPhoto
 from convnext_cli.evaluation import figures
 from convnext_cli.evaluation import plots as pictures
 from convnext_cli.model.preprocessing import Preprocessing
@@ -21,6 +22,7 @@ from convnext_cli.training.job import Job
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Photos
 from convnext_cli.training.photo_cache import Judged, Pixels, load
+from convnext_cli.training.records import Evaluation, Figures, Results
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.setup import Prepared
@@ -30,9 +32,9 @@ LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
 
 
 def finish(
-    job: Job, ready: Prepared, processes: Processes, folder: RunFolder, listener: TrainListener, best: dict[str, Any]
-) -> dict[str, Any]:
-    """Write the model and its pictures; gives {"results": …} for run.json. In the first process alone."""
+    job: Job, ready: Prepared, processes: Processes, folder: RunFolder, listener: TrainListener, best: Evaluation
+) -> Results:
+    """Write the model and its pictures; gives the results for run.json. In the first process alone."""
     recipe, start, data, photos = ready.recipe, ready.start, ready.data, ready.photos
     alone = Processes(0, 1, processes.device)
     network = checkpoints.build(checkpoints.load(folder.best)).requires_grad_(False)
@@ -40,7 +42,8 @@ def finish(
 
     def of(split: str, rule: Preprocessing) -> tuple[torch.Tensor, set[str]]:
         """Logits in float32, as ``convnext evaluate`` computes them; and paths that cannot be read any more."""
-        some, pixels, bad = getattr(data, split), photos.val, list[Any]()
+        some: Sequence[LabelledPhoto] = getattr(data, split)
+        pixels, bad = photos.val, list[tuple[LabelledPhoto, PhotoError]]()
         if split != "val" or rule != start.recipe:
             pixels, bad = load(
                 data.dataset,
@@ -54,7 +57,7 @@ def finish(
             )
         gone = {photo.path for photo, _ in bad}
         if gone:
-            listener.note(f"{len(gone)} photos of {split} cannot be read any more, such as {min(gone)}")
+            listener.note(f"{len(gone)} photos of {split} can no longer be read, such as {min(gone)}")
         return logits_of(pixels, rule, split) if len(pixels) else torch.empty(0, 0), gone
 
     engines: dict[Preprocessing, Features] = {}
@@ -72,22 +75,25 @@ def finish(
         return F.linear(features.float(), network.head.weight.cpu(), network.head.bias.cpu())
 
     rule = start.recipe
-    results: dict[str, Any] = {
-        "best_step": best["step"],
-        "best_epoch": best["epoch"],
-        **({"penalty": best["penalty"]} if "penalty" in best else {}),
-    }
+    results: Results = {"best_step": best["step"], "best_epoch": best["epoch"]}
+    if "penalty" in best:
+        results["penalty"] = best["penalty"]
     metrics: dict[str, float] = {}
     temperature, found = None, None
     if data.val:
         rule, found, sizes = _size(recipe, start.recipe, photos.val_labels, network.config.stride, of)
         calibration = calibrate(found, photos.val_labels)
         temperature = calibration.temperature
-        results |= {"val": calibration.used, **_calibration(calibration)}
+        results["val"] = calibration.used
+        results["temperature_fitted"] = calibration.fitted
+        results["val_ece_before"] = calibration.before["ece"]
+        results["val_ece_fitted"] = calibration.after["ece"]
+        results["val_loss_before"] = calibration.before["loss"]
+        results["val_loss_fitted"] = calibration.after["loss"]
         if len(sizes) > 1:
             results["val_top1_by_size"] = {str(edge): top1 for edge, top1 in sizes.items()}
         metrics |= _percent("val", calibration.used) | _errors(calibration)
-    results |= {"size": rule.size[0], "temperature": temperature}
+    results["size"], results["temperature"] = rule.size[0], temperature
     if data.test:
         rows, (answers, gone) = data.rows, of("test", rule)
         labels = torch.tensor([rows[photo.label] for photo in data.test if photo.path not in gone])
@@ -95,10 +101,10 @@ def finish(
             results["test"] = judge(answers, labels, temperature or 1.0)
             metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
-    card = model_file.card(name, start, data, recipe, preprocessing=rule, temperature=temperature, metrics=metrics)
-    model_file.write(folder.model, network, card)
+    card = model_file.card(name, start, data, recipe)
+    model_file.write(folder.model, network, card.replace(preprocessing=rule, temperature=temperature, metrics=metrics))
     _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, listener)
-    return {"results": results}
+    return results
 
 
 def _size(
@@ -111,7 +117,7 @@ def _size(
     """The photos' recipe with the most right answers on val, its logits, and the share of them for each size that was
     tried. of: logits of a split, and the photos that are gone."""
     found, _ = of("val", rule)
-    sizes = {rule.size[0]: _top1(judge(found, labels))}
+    sizes = {rule.size[0]: judge(found, labels)["top1"]}
     best = rule
     for factor in LARGER[1:] if recipe.search_size else ():
         edge = round(recipe.size * factor / stride) * stride
@@ -121,7 +127,7 @@ def _size(
         other, gone = of("val", larger)
         if gone:  # what is left says nothing beside the whole
             break
-        sizes[edge] = _top1(judge(other, labels))
+        sizes[edge] = judge(other, labels)["top1"]
         if sizes[edge] <= sizes[best.size[0]]:
             break
         best, found = larger, other
@@ -136,31 +142,15 @@ def _errors(calibration: Calibration) -> dict[str, float]:
     return {f"val ece {name}": round(ece, 4) for name, ece in both.items() if ece is not None}
 
 
-def _top1(found: dict[str, float | None]) -> float:
-    assert found["top1"] is not None
-    return found["top1"]
-
-
-def _calibration(calibration: Calibration) -> dict[str, float | None]:
-    """The temperature that was fitted, used or not, and what it does to the figures of val."""
-    return {
-        "temperature_fitted": calibration.fitted,
-        "val_ece_before": calibration.before["ece"],
-        "val_ece_fitted": calibration.after["ece"],
-        "val_loss_before": calibration.before["loss"],
-        "val_loss_fitted": calibration.after["loss"],
-    }
-
-
-def _percent(split: str, found: dict[str, float | None]) -> dict[str, float]:
+def _percent(split: str, answers: Figures) -> dict[str, float]:
     """For the card, without figures that say nothing."""
-    figures = {
-        f"{split} top-1": (100, found["top1"], 3),
-        f"{split} top-5": (100, found["top5"], 3),
-        f"{split} ece": (1, found["ece"], 4),
+    rounded = {
+        f"{split} top-1": (100, answers["top1"], 3),
+        f"{split} top-5": (100, answers["top5"], 3),
+        f"{split} ece": (1, answers["ece"], 4),
     }
     return {
-        name: round(factor * value, digits) for name, (factor, value, digits) in figures.items() if value is not None
+        name: round(factor * value, digits) for name, (factor, value, digits) in rounded.items() if value is not None
     }
 
 
@@ -169,7 +159,7 @@ def _draw(
     found: torch.Tensor | None,
     photos: Photos,
     data: TrainingData,
-    results: dict[str, Any],
+    results: Results,
     listener: TrainListener,
 ) -> None:
     if not plots.available():
@@ -184,4 +174,4 @@ def _draw(
     np.add.at(counts, (labels, answers), 1)
     pictures.confusion(counts, data.label_set().names, folder.confusion)
     bins = figures.reliability(found.softmax(1).max(1).values.double().numpy(), answers == labels)
-    pictures.reliability([vars(each) for each in bins], results["val"]["ece"], folder.reliability)
+    pictures.reliability([vars(share) for share in bins], results["val"]["ece"], folder.reliability)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from convnext_cli.training.records import RunFacts
 from convnext_cli.training.settings_changes import SettingsChanges
 
 
@@ -60,5 +60,5 @@ class Outcome:
     """
 
     finished: bool
-    facts: dict[str, Any]
+    facts: RunFacts
     trained: bool = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.listener import Listener
 
 if TYPE_CHECKING:
+    from convnext_cli.training.records import Evaluation, RunFacts, Step
     from convnext_cli.training.settings import TrainingSettings
 
 
@@ -15,7 +16,7 @@ class TrainListener(Listener):
 
     __stage, __done = "", 0
 
-    def begins(self, settings: TrainingSettings, facts: dict[str, Any]) -> None:
+    def begins(self, settings: TrainingSettings, facts: RunFacts) -> None:
         """Everything is ready for the first step.
 
         Args:
@@ -23,7 +24,7 @@ class TrainListener(Listener):
             facts: what run.json holds from now on.
         """
 
-    def step(self, done: float, values: dict[str, Any]) -> None:
+    def step(self, done: float, values: Step) -> None:
         """A step was logged.
 
         Args:
@@ -31,7 +32,7 @@ class TrainListener(Listener):
             values: the line of log.jsonl.
         """
 
-    def evaluated(self, done: float, values: dict[str, Any]) -> None:
+    def evaluated(self, done: float, values: Evaluation) -> None:
         """The network was evaluated on the photos for val.
 
         Args:

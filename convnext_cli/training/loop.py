@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,8 @@ from convnext_cli.training.distributed import Processes
 from convnext_cli.training.initial_network import KeptPaths, Start
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.photo_cache import Pixels
-from convnext_cli.training.run_folder import RunFolder
+from convnext_cli.training.records import Evaluation, Step
+from convnext_cli.training.run_folder import RunFolder, State
 from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.teacher import divergence
 from convnext_cli.training.validation import judge, logits, normaliser
@@ -61,16 +63,21 @@ class Photos:
 class Progress:
     """Where a run stands.
 
-    spent: seconds of training, in all its parts; reading photos and compiling do not count. best: the best evaluation
-    so far, {} before the first. worse: evaluations since then. history: all evaluations. summed, since: the loss of the
-    steps that were not logged yet, and how many they are.
+    Args:
+        step: steps that were done.
+        spent: seconds of training, in all its parts; reading photos and compiling do not count.
+        best: the best evaluation so far; None before the first.
+        worse: evaluations since then.
+        history: all evaluations.
+        summed: the loss of the steps that were not logged yet.
+        since: the number of these steps.
     """
 
     step: int = 0
     spent: float = 0.0
-    best: dict[str, Any] = field(default_factory=dict)
+    best: Evaluation | None = None
     worse: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Evaluation] = field(default_factory=list)
     summed: float = 0.0
     since: int = 0
 
@@ -92,7 +99,7 @@ class Trainer:
         *,
         dtype: str,
         workers: int,
-        write: Callable[[Any], None],
+        write: Callable[[Path], None],
         weights: Tensor | None = None,
         teacher: Teacher | None = None,
     ) -> None:
@@ -126,16 +133,16 @@ class Trainer:
         self._compiled: set[int] = set()  # edges that torch has compiled the network for
         self._running = torch.zeros((), device=device)  # loss of the steps that were not logged yet
         self._noted = 0.0
-        forward: Any = self.network
+        self._parallel = None
         if processes.world > 1:
-            forward = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
-        self._parallel = forward
+            self._parallel = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
+        forward = self._parallel or self.network
         self._forward = torch.compile(forward, dynamic=False) if recipe.compile else forward
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA on machines without
 
     # ------------------------------------------------------------------ going on
 
-    def resume(self, values: dict[str, Any]) -> None:
+    def resume(self, values: State) -> None:
         """Take up what ``_save`` left. Raises ModelError when it is of another network."""
         try:
             self.network.load_state_dict(values["network"])
@@ -261,8 +268,8 @@ class Trainer:
                 x = self._normalise(photos[some])
             rows = self._labels[numbers[some].to(self._labels.device)]
             self.paths.use(kept[:, some])
-            waiting = self.processes.world > 1 and part + 1 < recipe.accumulate
-            with self._parallel.no_sync() if waiting else nullcontext():
+            waits = part + 1 < recipe.accumulate
+            with self._parallel.no_sync() if self._parallel is not None and waits else nullcontext():
                 loss = self._loss(x, rows, numbers[some], blend) / recipe.accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -329,7 +336,7 @@ class Trainer:
             )
         if not self.processes.first:
             return
-        values = {
+        values: Step = {
             "step": self.state.step,
             "epoch": round(self.state.step / self.plan.steps, 4),
             "loss": round(loss, 6),
@@ -349,12 +356,9 @@ class Trainer:
             self.average.swap()
         self.network.eval()
         try:
-            values: dict[str, Any] = {
-                "step": state.step,
-                "epoch": round(state.step / self.plan.steps, 4),
-                **self._figures(),
-                "seconds": round(state.spent, 1),
-            }
+            values: Evaluation = {"step": state.step, "epoch": round(state.step / self.plan.steps, 4)}
+            self._add_figures(values)
+            values["seconds"] = round(state.spent, 1)
             better = not state.best or "val_top1" not in values or _merit(values) > _merit(state.best)
             if not math.isfinite(values.get("val_loss", 0.0)):
                 raise ModelError(
@@ -378,16 +382,18 @@ class Trainer:
                 self.folder.add_to_log(values)
             self.listener.evaluated(self._done, values)
 
-    def _figures(self) -> dict[str, Any]:
-        """Of val, by their names in the log; none without val."""
+    def _add_figures(self, values: Evaluation) -> None:
+        """Add the figures of val, if there are photos for it."""
         if not len(self.photos.val):
-            return {}
-        found = logits(
+            return
+        answers = logits(
             self.network, self.photos.val, self._recipe, self.processes, dtype=self._dtype, workers=self._workers
         )
-        return {f"val_{name}": value for name, value in judge(found, self.photos.val_labels).items()}
+        figures = judge(answers, self.photos.val_labels)
+        values["val_top1"], values["val_top5"] = figures["top1"], figures["top5"]
+        values["val_loss"], values["val_ece"] = figures["loss"], figures["ece"]
 
 
-def _merit(values: dict[str, Any]) -> tuple[float, float]:
+def _merit(values: Evaluation) -> tuple[float, float]:
     """Of an evaluation; the larger, the better."""
     return values["val_top1"], -values["val_loss"]

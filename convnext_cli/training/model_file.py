@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
@@ -14,8 +13,8 @@ from convnext_cli.training.initial_network import Start
 from convnext_cli.training.settings import TrainingSettings
 
 
-def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings, **more: Any) -> Card:
-    """The card of weights of this run. more: fields that are known in the end, and win."""
+def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings) -> Card:
+    """The card of weights of this run."""
     labels = data.label_set()
     return Card(
         start.network.config.replace(drop_path_rate=0.0, image_size=settings.size),
@@ -27,7 +26,7 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings
         f"beginning with {start.begun}",
         # further training of these weights continues with the optimiser that made them, frozen or not
         training=setting_effects.in_force(settings) | {"optimiser": settings.optimiser},
-        **{"preprocessing": start.recipe} | more,
+        preprocessing=start.recipe,
     )
 
 

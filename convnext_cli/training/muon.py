@@ -6,11 +6,11 @@ float32, and iterates on the Gram matrix: the same polynomial of the update, wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 # of the quintic that pulls singular values towards 1, and how often it is applied, as published
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -21,13 +21,11 @@ class Muon(torch.optim.Optimizer):
     """For matrices only. Nesterov momentum; weight decay as AdamW's; an update of the size that AdamW's has (0.2 times
     the root of the longer edge, arXiv 2502.16982 section 2.2), so that one learning rate serves both."""
 
-    def __init__(
-        self, params: Iterable[dict[str, Any]], lr: float, *, weight_decay: float = 0.1, momentum: float = 0.95
-    ) -> None:
+    def __init__(self, params: ParamsT, lr: float, *, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], object] | None = None) -> None:  # type: ignore[override]
         """Take one step. ``closure`` is not used."""
         for group in self.param_groups:
             for matrix in group["params"]:

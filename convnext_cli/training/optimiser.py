@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from convnext_cli.model.network import ConvNextForImageClassification
 from convnext_cli.training.muon import Muon
 from convnext_cli.training.settings import TrainingSettings
 
+K = TypeVar("K", int, tuple[int, bool])
 _GROUP = 3  # blocks of a stage that share a learning rate, as the authors' fine-tuning has them
 
 
@@ -55,30 +56,30 @@ def optimisers(network: ConvNextForImageClassification, recipe: TrainingSettings
         else:
             adam.setdefault((depth, decays(parameter, name)), []).append(parameter)
 
-    def groups(found: Iterable[tuple[int, float, list[Tensor]]]) -> list[dict[str, Any]]:
+    def groups(parts: Iterable[tuple[int, float, list[Tensor]]]) -> list[dict[str, object]]:
         return [
             {"params": some, "weight_decay": decay, "share": recipe.layer_decay ** (top - depth)}
-            for depth, decay, some in found
+            for depth, decay, some in parts
         ]
 
     decay = recipe.weight_decay
     plain = groups((depth, decay if decayed else 0.0, some) for (depth, decayed), some in sorted_items(adam))
-    made: list[torch.optim.Optimizer] = [
+    both: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(plain, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=_fused(network))
     ]
     if muon:
-        made.append(Muon(groups((depth, decay, some) for depth, some in sorted_items(muon)), lr=recipe.lr))
-    return made
+        both.append(Muon(groups((depth, decay, some) for depth, some in sorted_items(muon)), lr=recipe.lr))
+    return both
 
 
-def sorted_items(found: dict[Any, list[Tensor]]) -> list[tuple[Any, list[Tensor]]]:
+def sorted_items(groups: dict[K, list[Tensor]]) -> list[tuple[K, list[Tensor]]]:
     """In an order that does not depend on the network's names, so that a saved state finds its groups."""
-    return sorted(found.items(), key=lambda item: item[0])
+    return sorted(groups.items(), key=lambda item: item[0])
 
 
-def set_rate(made: Iterable[torch.optim.Optimizer], rate: float) -> None:
+def set_rate(optimisers: Iterable[torch.optim.Optimizer], rate: float) -> None:
     """The learning rate of all groups, each its share of it."""
-    for optimiser in made:
+    for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,8 @@ class Judged:
     """Photos as the recipe of the card wants them, before they are normalised: (height, width, 3)."""
 
     def __init__(self, recipe: Preprocessing) -> None:
-        self.recipe, self.enough = recipe, None
+        self.recipe = recipe
+        self.enough: int | None = None
 
     def __call__(self, photo: Decoded) -> np.ndarray:
         return as_bytes(self.recipe, photo)
@@ -45,7 +45,7 @@ class Shrunk:
 
     def __init__(self, size: int, *, square: bool, recipe: Preprocessing) -> None:
         self.edge, self.square = round(size * (1.0 if square else _ROOM)), square
-        self.enough = 2 * self.edge
+        self.enough: int | None = 2 * self.edge
         self._whole = recipe.resize if recipe.resize in ("squash", "longest") else None
         self._fill = tuple(round(255 * mean) for mean in recipe.mean) if recipe.fill == "mean" else (0, 0, 0)
 
@@ -76,6 +76,9 @@ class Shrunk:
             ((edge - sides[0]) // 2, (edge - sides[1]) // 2),
         )
         return square
+
+
+Square = Judged | Shrunk
 
 
 class InMemory:
@@ -122,7 +125,7 @@ class InMemory:
 class Streamed:
     """Photos that are read and decoded each time they are asked for."""
 
-    def __init__(self, dataset: Dataset, paths: Sequence[str], photos: Sequence[LabelledPhoto], shape: Any) -> None:
+    def __init__(self, dataset: Dataset, paths: Sequence[str], photos: Sequence[LabelledPhoto], shape: Square) -> None:
         self._dataset, self._paths, self._photos, self._shape = dataset, paths, photos, shape
         self._owner = os.getpid()
 
@@ -158,7 +161,7 @@ def load(
     dataset: Dataset,
     paths: Sequence[str],
     photos: Sequence[LabelledPhoto],
-    shape: Any,
+    shape: Square,
     *,
     threads: int,
     timeout: float | None = None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+
+from convnext_cli.base.text import JsonObject
 
 
 def available() -> bool:
@@ -13,7 +14,7 @@ def available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def curves(log: Sequence[dict[str, Any]], path: Path) -> None:
+def curves(log: Sequence[JsonObject], path: Path) -> None:
     """Loss, accuracy on val, and learning rate with the edge of the photos, over epochs. Raises OSError."""
     import matplotlib as mpl
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import tomli_w
 import torch
@@ -24,6 +24,7 @@ from convnext_cli.training.distributed import Processes
 from convnext_cli.training.job import Job, Outcome
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import Trainer
+from convnext_cli.training.records import Evaluation, Parting, RunFacts
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings_changes import SettingsChanges
 
@@ -37,7 +38,7 @@ def carry_out(job: Job, dataset: Dataset, processes: Processes, listener: TrainL
     folder = RunFolder(job.folder)
     former = folder.read_facts() if folder.begun() and not job.overwrite else None
     processes.wait()  # until all have looked, before the first one writes
-    _check(job, dataset, former)
+    _check(job, dataset)
     if any(is_url(photo.path) for photo in dataset.photos[:1]):
         job = replace(job, workers=0)  # connections do not survive in processes that begin as copies of this one
     if former is not None:
@@ -72,14 +73,14 @@ def carry_out(job: Job, dataset: Dataset, processes: Processes, listener: TrainL
     if best is None:
         return Outcome(False, facts)
     if processes.first:
-        facts = facts | finish.finish(job, ready, processes, folder, listener, best)
+        facts = {**facts, "results": finish.finish(job, ready, processes, folder, listener, best)}
         folder.write_facts(facts)
         folder.forget_former()
     processes.wait()
     return Outcome(True, facts)
 
 
-def _check(job: Job, dataset: Dataset, former: dict[str, Any] | None) -> None:
+def _check(job: Job, dataset: Dataset) -> None:
     """Raise UsageError for shares of splits that the data has already."""
     splits = dataset.splits()
     if job.val is not None and "train" in splits and "val" in splits:
@@ -89,18 +90,22 @@ def _check(job: Job, dataset: Dataset, former: dict[str, Any] | None) -> None:
         raise UsageError(f"--test has no effect on data that {why}", "leave it out")
 
 
-def _parted_as(job: Job, parting: dict[str, Any]) -> Job:
+def _parted_as(job: Job, parting: Parting) -> Job:
     """The job with the splits that its run began with. Raises UsageError when others are asked for."""
-    for name, said in (("val", job.val), ("test", job.test), ("skip_bad", job.skip_bad or None)):
-        if said not in (None, SHARE if parting[name] is None else parting[name]):
+    for name, asked, former in (
+        ("val", job.val, parting["val"]),
+        ("test", job.test, parting["test"]),
+        ("skip_bad", job.skip_bad or None, parting["skip_bad"]),
+    ):
+        if asked not in (None, SHARE if former is None else former):
             raise UsageError(
-                f"{job.folder} holds a run with {name} = {parting[name]}, not {said}",
+                f"{job.folder} holds a run with {name} = {former}, not {asked}",
                 "the same command goes on with it; --overwrite starts again",
             )
-    return replace(job, **parting)
+    return replace(job, val=parting["val"], test=parting["test"], skip_bad=parting["skip_bad"])
 
 
-def _begin(folder: RunFolder, ready: setup.Prepared, facts: dict[str, Any], listener: TrainListener) -> None:
+def _begin(folder: RunFolder, ready: setup.Prepared, facts: RunFacts, listener: TrainListener) -> None:
     """Write what comes before the first step, in place of an earlier run; run.json last: it says that one is there."""
     if folder.begun():
         folder.set_aside()
@@ -129,7 +134,7 @@ def _train(
     listener: TrainListener,
     *,
     goes_on: bool,
-) -> dict[str, Any] | None:
+) -> Evaluation | None:
     """The best evaluation, whose weights are in the folder; None when it was stopped before the end."""
     recipe, start, data = ready.recipe, ready.start, ready.data
     workers = job.workers if recipe.augment != "affine" else 0
@@ -174,7 +179,7 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C, and being asked to end, stop after the step; the second time at once."""
     former = {}
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         trainer.stop = True
         signal.signal(number, interrupt)
 

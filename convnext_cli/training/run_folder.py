@@ -19,25 +19,16 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from convnext_cli.base.errors import ModelError, OutputError
 from convnext_cli.base.files import replacing, sync_folder, unwritten
-from convnext_cli.base.text import json_value
+from convnext_cli.base.text import JsonObject, json_value
+from convnext_cli.training.records import Evaluation, RunFacts, Step
 
-_NEEDED = {
-    "data",
-    "photos",
-    "photos_sha256",
-    "used_sha256",
-    "parting",
-    "asked",
-    "seed",
-    "dtype",
-    "classes",
-}  # of run.json
+State: TypeAlias = dict[str, Any]  # of a trainer, as torch reads it
 _DAMAGED = "start again with --overwrite, or in another folder"
 
 
@@ -52,6 +43,10 @@ def _link(path: Path, kept: Path) -> None:
         kept.hardlink_to(path)
     except OSError:
         shutil.copy2(path, kept)
+
+
+def _is_sound(facts: object) -> bool:
+    return isinstance(facts, dict) and facts.keys() >= RunFacts.__required_keys__
 
 
 class RunFolder:
@@ -144,17 +139,17 @@ class RunFolder:
                 path.unlink(missing_ok=True)
         shutil.rmtree(self._leaving, ignore_errors=True)
 
-    def read_facts(self) -> dict[str, Any]:
+    def read_facts(self) -> RunFacts:
         """Raises ModelError when they are damaged."""
         try:
-            values = json_value(self.facts.read_text("utf-8", "surrogateescape"))
+            facts: RunFacts = json_value(self.facts.read_text("utf-8", "surrogateescape"))
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.facts} cannot be read: {error}", _DAMAGED) from error
-        if not isinstance(values, dict) or not values.keys() >= _NEEDED:
+        if not _is_sound(facts):
             raise ModelError(f"{self.facts} is damaged", _DAMAGED)
-        return values
+        return facts
 
-    def write_facts(self, values: dict[str, Any]) -> None:
+    def write_facts(self, values: RunFacts) -> None:
         with replacing(self.facts) as file:
             file.write(
                 (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
@@ -162,16 +157,17 @@ class RunFolder:
                 )
             )
 
-    def read_state(self) -> dict[str, Any] | None:
-        """What ``write_state`` wrote, None before the first. Raises ModelError when it is damaged."""
+    def read_state(self) -> State | None:
+        """The state that ``write_state`` wrote; None before the first. Raises ModelError when it is damaged."""
         if not self.last.exists():
             return None
         try:
-            return torch.load(self.last, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+            state: State = torch.load(self.last, map_location="cpu", weights_only=True)
+            return state
         except Exception as error:  # torch raises whatever the damage leads to
             raise ModelError(f"{self.last} is damaged", _DAMAGED) from error
 
-    def write_state(self, values: dict[str, Any]) -> None:
+    def write_state(self, values: State) -> None:
         with replacing(self.last) as file:
             torch.save(values, file)
 
@@ -189,11 +185,11 @@ class RunFolder:
         with replacing(self.log) as file:
             file.write("".join(f"{line}\n" for line in kept).encode())
 
-    def add_to_log(self, values: dict[str, Any]) -> None:
+    def add_to_log(self, values: Step | Evaluation) -> None:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, allow_nan=False) + "\n")
 
-    def read_log(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[JsonObject]:
         if not self.log.exists():
             return []
         return [json_value(line) for line in self.log.read_text("utf-8").splitlines()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.training.settings import SCRATCH, TrainingSettings
@@ -72,7 +71,7 @@ _OPTIONS = {"start": "--from", "resize": "--resize-mode", "minutes": "--time", "
 _PLAIN_OPTIONS = ("arch", "epochs", "size", "lr", "freeze", "teacher", "dtype", "compile", "seed")
 
 
-def in_force(recipe: TrainingSettings) -> dict[str, Any]:
+def in_force(recipe: TrainingSettings) -> dict[str, object]:
     """The settings that have an effect, as plain values for TOML and JSON."""
     return {name: value for name, value in recipe.to_dict().items() if all(need.holds(recipe) for need in NEEDS[name])}
 

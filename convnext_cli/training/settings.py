@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from convnext_cli.base.errors import UsageError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.model.config import VARIANTS
 from convnext_cli.model.preprocessing import Fit
 
@@ -168,10 +169,7 @@ class TrainingSettings:
         """The largest edge that photos are trained at."""
         return max(self.size, *(size for _, size in self.sizes)) if self.sizes else self.size
 
-    def replace(self, **changes: Any) -> TrainingSettings:
-        return dataclasses.replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for TOML and JSON, without what is None."""
         values = dataclasses.asdict(self)
         values["sizes"] = [list(pair) for pair in self.sizes]
@@ -181,8 +179,8 @@ class TrainingSettings:
 NAMES = tuple(field.name for field in dataclasses.fields(TrainingSettings))
 
 
-def make(values: dict[str, Any]) -> TrainingSettings:
-    """A recipe of these values. Raises UsageError for one that makes no sense."""
+def make(values: JsonObject) -> TrainingSettings:
+    """The settings with these values. Raises UsageError for values that make no sense."""
     try:
         return TrainingSettings(**values)
     except (TypeError, ValueError) as error:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from convnext_cli.base.errors import ModelError, UsageError
-from convnext_cli.base.text import toml_values
+from convnext_cli.base.text import JsonObject, JsonValue, toml_values
 from convnext_cli.model.preprocessing import Fit
 from convnext_cli.training.settings import (
     NAMES,
@@ -75,7 +74,7 @@ class SettingsChanges:
     seed: int | None = None
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
+    def of(cls, values: JsonObject) -> Self:
         """From values by name, as TOML has them. Raises UsageError for a name that is not a setting."""
         for name in values:
             if name not in NAMES:
@@ -113,23 +112,20 @@ class SettingsChanges:
         """
         return cls.of(dict(map(_parse, assignments)))
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> JsonObject:
         """Those that were asked for, by name, as plain values for TOML and JSON."""
         values = {name: getattr(self, name) for name in NAMES}
         return {name: value for name, value in values.items() if value is not None}
 
     def updated(self, changes: SettingsChanges) -> Self:
         """With other changes on top of these."""
-        return self.replace(**changes.values())
-
-    def replace(self, **changes: Any) -> Self:
-        return dataclasses.replace(self, **changes)
+        return replace(self, **changes.values())
 
     def provisional(self) -> TrainingSettings:
         """All settings before the data has decided any. Raises UsageError as ``complete``."""
         start = "default" if self.start is None else self.start
         arch = "convnext_atto" if start == SCRATCH and self.arch is None else self.arch
-        return self.replace(start=start, arch=arch).complete()
+        return replace(self, start=start, arch=arch).complete()
 
     def complete(self) -> TrainingSettings:
         """All settings, with the defaults for those that nobody asked for.
@@ -140,7 +136,7 @@ class SettingsChanges:
         return make(self.values())
 
 
-def _parse(text: str) -> tuple[str, Any]:
+def _parse(text: str) -> tuple[str, JsonValue]:
     """``name=value``, the value as in TOML; a bare word is text."""
     name, sign, value = text.partition("=")
     name = name.strip()

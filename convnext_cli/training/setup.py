@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,7 +21,8 @@ from convnext_cli.training.initial_network import Start, begin
 from convnext_cli.training.job import Job
 from convnext_cli.training.listener import TrainListener
 from convnext_cli.training.loop import DTYPES, Photos, Teacher
-from convnext_cli.training.photo_cache import Judged, Pixels, Shrunk, load
+from convnext_cli.training.photo_cache import Judged, Pixels, Shrunk, Square, load
+from convnext_cli.training.records import RunFacts
 from convnext_cli.training.settings import SCRATCH, TrainingSettings
 from convnext_cli.training.settings_changes import SettingsChanges
 from convnext_cli.training.teacher import open_teacher
@@ -43,8 +43,8 @@ class Prepared:
     teacher: Teacher | None
     dtype: str
 
-    def facts(self, job: Job, processes: Processes, identity: str) -> dict[str, Any]:
-        """What run.json holds from the beginning on. identity: of the photos, before any was left out."""
+    def facts(self, job: Job, processes: Processes, identity: str) -> RunFacts:
+        """The values of run.json before the results. identity: of the photos, before any was left out."""
         return {
             "command": job.command,
             "data": list(job.paths),
@@ -102,7 +102,7 @@ def settings(job: Job, data: TrainingData, processes: Processes, listener: Train
     return recipe
 
 
-def same_settings(job: Job, own: SettingsChanges, former: dict[str, Any]) -> TrainingSettings:
+def same_settings(job: Job, own: SettingsChanges, former: RunFacts) -> TrainingSettings:
     """The settings that the run began with.
 
     Args:
@@ -115,7 +115,7 @@ def same_settings(job: Job, own: SettingsChanges, former: dict[str, Any]) -> Tra
     """
     if own.resize is None and job.start is not None:  # of a run that an earlier version began
         resize = checkpoints.read_card(job.start).preprocessing.resize
-        own = own.replace(resize="shortest" if resize == "none" else resize)
+        own = replace(own, resize="shortest" if resize == "none" else resize)
     recipe = own.complete()
     setting_effects.check(recipe, job.named)
     for name, value in job.changes.values().items():
@@ -135,7 +135,7 @@ def prepare(
     processes: Processes,
     listener: TrainListener,
     *,
-    former: dict[str, Any] | None,
+    former: RunFacts | None,
 ) -> Prepared:
     """former: the facts of the run that goes on, None for a new one.
 
@@ -161,7 +161,7 @@ def prepare(
         start = begin(recipe, job.start, data.classes)
     if former is None and len(data.train) < recipe.batch_size:
         parts = 2 * processes.world * recipe.accumulate
-        recipe = recipe.replace(batch_size=max(parts, len(data.train) // parts * parts))
+        recipe = replace(recipe, batch_size=max(parts, len(data.train) // parts * parts))
         _check_batch(recipe, processes, len(data.train))
     dtype = recipe.dtype if former is None else former["dtype"]
     if dtype == "auto":
@@ -205,9 +205,8 @@ def _load(
 ) -> tuple[Photos, TrainingData]:
     """Photos in memory where they fit, without bad ones. Raises ModelError for bad ones, unless they are skipped."""
     judged = Judged(start.recipe)
-    if recipe.freeze:
-        shape: Any = judged
-    else:
+    shape: Square = judged
+    if not recipe.freeze:
         shape = Shrunk(recipe.largest, square=recipe.augment == "affine", recipe=start.recipe)
     found: dict[str, Pixels] = {}
     bad: list[tuple[LabelledPhoto, PhotoError]] = []
@@ -271,7 +270,7 @@ def teacher_identity(job: Job) -> str | None:
     return sha256(job.teacher) if job.teacher is not None and job.teacher.is_file() else None
 
 
-def same_teacher(job: Job, former: dict[str, Any]) -> None:
+def same_teacher(job: Job, former: RunFacts) -> None:
     """Raise UsageError when the teacher's file does not hold what it held when the run began.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Literal, Self
 
 import torch
 
@@ -21,6 +21,7 @@ from convnext_cli.storage.addresses import check_output, places
 from convnext_cli.training import classifier_head, distributed, run, setting_effects
 from convnext_cli.training.job import Job
 from convnext_cli.training.listener import SILENT, TrainListener
+from convnext_cli.training.records import RunFacts
 from convnext_cli.training.request import TrainRequest
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import SCRATCH
@@ -45,9 +46,9 @@ class SplitFigures:
     calibration_error: float | None
 
     @classmethod
-    def of(cls, facts: dict[str, Any], split: str) -> Self | None:
+    def of(cls, facts: RunFacts, split: Literal["val", "test"]) -> Self | None:
         """From the facts of a run; None where it has no figures of the split."""
-        figures = facts.get("results", {}).get(split)
+        figures = facts["results"].get(split) if "results" in facts else None
         if figures is None:
             return None
         top5 = figures["top5"] if len(facts["classes"]) > 5 else None  # earlier versions noted it of any number
@@ -74,7 +75,7 @@ class TrainResult:
     classes: tuple[str, ...]
     val: SplitFigures | None
     test: SplitFigures | None
-    facts: dict[str, Any]
+    facts: RunFacts
 
     @property
     def model(self) -> Path | None:
@@ -177,7 +178,7 @@ def _job(
     return Job(
         paths=roots,
         folder=folder.path,
-        changes=changes if begun else changes.replace(start=start),
+        changes=changes if begun else replace(changes, start=start),
         named=named,
         start=None if start == SCRATCH else models[start],
         teacher=None if known.teacher is None else models[known.teacher],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.batches import judged
 from convnext_cli.training.distributed import Processes
 from convnext_cli.training.photo_cache import Pixels
+from convnext_cli.training.records import Figures
 
 BATCH = 128  # photos that go through the network at once
 
@@ -34,7 +34,7 @@ def normaliser(recipe: Preprocessing, device: torch.device) -> Callable[[Tensor]
 
 @torch.inference_mode()
 def logits(
-    forward: Callable[[Tensor], Any],
+    forward: torch.nn.Module,
     pixels: Pixels,
     recipe: Preprocessing,
     processes: Processes,
@@ -52,9 +52,9 @@ def logits(
             found.append(forward(apply(photos)).logits.float().cpu())
         done += len(photos)
         progress(done)
+    if processes.world == 1:
+        return torch.cat(found)
     parts = processes.gathered(torch.cat(found) if found else None)
-    if len(parts) == 1:
-        return parts[0]  # type: ignore[no-any-return]
     whole = torch.empty((len(pixels), next(part for part in parts if part is not None).shape[1]))
     for rank, part in enumerate(parts):
         if part is not None:
@@ -62,10 +62,10 @@ def logits(
     return whole
 
 
-def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float | None]:
-    """found: logits (N, classes) of one photo or more. labels: (N,) rows.
+def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> Figures:
+    """The figures of logits (N, classes) of one photo or more, by their labels (N,), which are rows of the classifier.
 
-    Gives top1, top5, loss and ece (15 bins); top5 is None of five classes or fewer, ece of fewer photos than bins.
+    The calibration error has 15 bins, and is None for fewer photos.
     """
     found = found / temperature
     ranks = (found > found.gather(1, labels[:, None])).sum(1)
@@ -89,11 +89,11 @@ class Calibration:
 
     temperature: float
     fitted: float | None
-    before: dict[str, float | None]
-    after: dict[str, float | None]
+    before: Figures
+    after: Figures
 
     @property
-    def used(self) -> dict[str, float | None]:
+    def used(self) -> Figures:
         """The figures at the temperature that is used."""
         return self.after if self.temperature == self.fitted else self.before
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def photos_of(count: int = 8, classes: int = 4) -> Photos:
 
 def trainer_of(recipe: TrainingSettings, folder: Path, *, start: Start | None = None, **more: Any) -> Trainer:
     return Trainer(
-        *(recipe.replace(epochs=1.0), start or start_of(), photos_of(), ALONE, RunFolder(folder), SILENT),
+        *(replace(recipe, epochs=1.0), start or start_of(), photos_of(), ALONE, RunFolder(folder), SILENT),
         dtype="float32",
         workers=0,
         write=lambda path: None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ class TestBudget:
         """The first step at each size is where torch compiles."""
         recipe = recipe_of(size=64, sizes=[[0.5, 32]], augment="none", epochs=2.0)
         trainer = trainer_of(recipe, tmp_path)
-        trainer.recipe = recipe.replace(compile=True)  # the network itself is not compiled: that takes a minute
+        trainer.recipe = replace(recipe, compile=True)  # the network itself is not compiled: that takes a minute
         trainer.total = 4
         step, slow = Trainer._step, {0: 1000.0, 2: 1000.0}
 

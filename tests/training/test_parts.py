@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class TestMix:
     def test_parts_of_a_batch_are_mixed_as_the_whole(self) -> None:
         x = torch.rand(8, 3, 16, 16)
         for step in range(10):
-            found = mixup.draw(self.RECIPE.replace(mix_share=1.0), step, 0.0)
+            found = mixup.draw(replace(self.RECIPE, mix_share=1.0), step, 0.0)
             assert found is not None
             whole = mixup.apply(found, x)
             assert torch.equal(torch.cat([mixup.apply(found, part) for part in x.split(2)]), whole)
@@ -187,7 +188,7 @@ class TestAugment:
         assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
         assert all(photo.shape == (3, 24, 24) and photo.dtype == torch.uint8 for photo in found[0])
         assert len({photo.numpy().tobytes() for photo in found[0]}) == 12
-        assert not torch.equal(augment.OnePhoto(recipe.replace(seed=1))(self.PHOTO, 24, 0, 0), found[0][0])
+        assert not torch.equal(augment.OnePhoto(replace(recipe, seed=1))(self.PHOTO, 24, 0, 0), found[0][0])
 
     def neutral(self, photos: int) -> torch.Tensor:
         """Draws by which nothing is done."""
@@ -204,7 +205,7 @@ class TestAugment:
         assert torch.allclose(found, pixels.float() / 255, atol=1e-5)
         drawn[:, 4] = 0.1
         assert torch.allclose(augment.affine(pixels, drawn, 24, recipe), pixels.flip(-1).float() / 255, atol=1e-5)
-        unflipped = augment.affine(pixels, drawn, 24, recipe.replace(flip=False))
+        unflipped = augment.affine(pixels, drawn, 24, replace(recipe, flip=False))
         assert torch.allclose(unflipped, pixels.float() / 255, atol=1e-5)
 
     @pytest.mark.parametrize("column", [0, 1, 6, 7, 8, 9, 10, 12])

@@ -154,6 +154,6 @@ def test_impossible_requests(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("setting", ["start", "teacher"])
 def test_an_empty_name_of_a_model(folders: Path, model: Path, tmp_path: Path, setting: str) -> None:
     request = request_for(folders, model, tmp_path / "run")
-    request = dataclasses.replace(request, settings=request.settings.replace(**{setting: ""}))
+    request = dataclasses.replace(request, settings=dataclasses.replace(request.settings, **{setting: ""}))
     with pytest.raises(UsageError, match="is empty"):
         train(request)

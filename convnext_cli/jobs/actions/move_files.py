@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from convnext_cli.base.files import sync_folder
 
@@ -208,7 +208,7 @@ def _renamed_at_once(source: Path, target: Path) -> bool:
 
 
 @cache
-def _renameat2() -> Callable[..., Any] | None:
+def _renameat2() -> Callable[..., int] | None:
     if not sys.platform.startswith("linux"):
         return None
     try:

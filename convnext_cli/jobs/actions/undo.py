@@ -12,14 +12,15 @@ import json
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from convnext_cli.base.errors import UsageError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.jobs.actions import move_files
 
 Mode = Literal["copy", "link", "hardlink", "move"]
@@ -74,7 +75,7 @@ class Log:
             path.unlink()  # nothing was done yet
             raise
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Mapping[str, object]) -> None:
         """Note something; it is on the disk after ``sync``."""
         self._stream.write(json.dumps(record).encode() + b"\n")
 
@@ -109,7 +110,7 @@ class Made:
         same_time = any(apart < grain and found.st_mtime_ns % grain == 0 for grain in _GRAINS)
         return stat.S_ISREG(found.st_mode) and found.st_size == self.size and same_time
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """As it stands in a log."""
         paths = {"source": str(self.source), "target": str(self.target)}
         return {"do": self.mode, **paths, "size": self.size, "mtime_ns": self.mtime_ns}
@@ -208,19 +209,19 @@ def _bounds(log: Path) -> _Bounds:
         raise UsageError(f"{log} is damaged in its first line", "the folders in it are still as they were") from error
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     if type(value) is not int:
         raise TypeError
     return value
 
 
-def _made(record: dict[str, Any]) -> Made:
+def _made(record: JsonObject) -> Made:
     if record["do"] not in _TAKE_BACK:
         raise ValueError
     source, target = Path(_text(record["source"])), Path(_text(record["target"]))

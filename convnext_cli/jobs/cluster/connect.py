@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from convnext_cli import __version__
 from convnext_cli.base.errors import ConvNextError, NetworkError, UnavailableError, UsageError
-from convnext_cli.jobs.cluster.resources import Shape, shape_of
+from convnext_cli.jobs.cluster.resources import Node, Shape, shape_of
 from convnext_cli.jobs.cluster.run import cause_of
 from convnext_cli.jobs.cluster.stages import Opener, described
 from convnext_cli.jobs.view import View
@@ -55,13 +56,19 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
     import ray
     import ray.data
 
-    values: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address != "auto":
-        values["address"] = address
-    elif not _is_running():
-        values |= {"num_cpus": threads, "include_dashboard": True}
+    begins = address == "auto" and not _is_running()
     try:
-        context = _begun(values)
+        context = _connect(
+            partial(
+                ray.init,
+                address=None if address == "auto" else address,
+                num_cpus=threads if begins else None,
+                include_dashboard=True if begins else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise NetworkError(
             scrub(f"no cluster was reached at {address}: {_said(error)}"),
@@ -75,21 +82,20 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
         ray.shutdown()
 
 
-def _begun(values: dict[str, Any]) -> Any:
-    """Connect, once more where the head did not come to start this driver's server: the fork in which Ray does that
-    can hang."""
+def _connect(init: Callable[[], object]) -> object:
+    """Connect, and try again if the head did not start this driver's server: the fork in which Ray does so can hang."""
     import ray
 
     with warnings.catch_warnings(), _asked_to_stop_as_before():
         warnings.simplefilter("ignore")
         try:
-            return ray.init(**values)
+            return init()
         except (ConnectionError, RuntimeError) as error:
             if "client server failed" not in str(error):
                 raise
-            log.info("connecting once more: %s", error)
+            log.info("connecting again: %s", error)
             ray.shutdown()
-            return ray.init(**values)
+            return init()
 
 
 @contextmanager
@@ -121,8 +127,8 @@ def _is_running() -> bool:
         return True
     from ray._private import services
 
-    running: Any = services.find_gcs_addresses  # what ray.init itself asks
-    return bool(running())
+    addresses: Callable[[], set[str]] = services.find_gcs_addresses  # as ray.init does
+    return bool(addresses())
 
 
 def _quiet() -> None:
@@ -142,12 +148,12 @@ def _quiet() -> None:
                 handler.setLevel(logging.CRITICAL)
 
 
-def nodes() -> list[dict[str, Any]]:
+def nodes() -> list[Node]:
     """The nodes of the cluster, as ``shape_of`` takes them."""
     import ray
 
-    found: Any = ray.nodes
-    return list(found())
+    list_nodes: Callable[[], list[Node]] = ray.nodes
+    return list_nodes()
 
 
 def shape(*, gpu: bool | None, threads: int | None) -> Shape:
@@ -166,7 +172,7 @@ class Opened:
         notes: for the user.
     """
 
-    described: dict[str, Any]
+    described: dict[str, object]
     view: View
     preprocessor: Preprocessor
     notes: list[str]
@@ -206,11 +212,8 @@ def on_a_node(work: Callable[[], T], shape: Shape) -> T:
     try:
         return ray.get(run.remote(work))  # type: ignore[no-any-return]
     except RayError as error:
-        told = cause_of(error)
-        if told is None:
-            lines = str(error).strip().splitlines()
-            told = _broken(lines[-1] if lines else type(error).__name__)
-        raise told from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise cause_of(error) or _broken(lines[-1]) from error
 
 
 def _call(work: Callable[[], T]) -> T:

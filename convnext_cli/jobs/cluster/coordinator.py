@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from convnext_cli.base.errors import NetworkError
+from convnext_cli.jobs.cluster.parts import Manifest
 from convnext_cli.jobs.cluster.run import ClusterJob, Progress, cause_of
 
 ASKED_EVERY = 1.0  # seconds
@@ -20,7 +21,7 @@ class Coordinator:
     def __init__(self, job: ClusterJob) -> None:
         self._job = job
 
-    def run(self) -> tuple[dict[str, Any], Counter[str]]:
+    def run(self) -> tuple[Manifest, Counter[str]]:
         """The manifest, and how many files of each type were skipped."""
         with suppress(OSError):
             os.chdir(self._job.folder)  # a node without that folder has no files named from it either
@@ -30,9 +31,7 @@ class Coordinator:
         return self._job.progress
 
 
-def run(
-    job: ClusterJob, tell: Callable[[Progress], None], *, far: bool
-) -> tuple[dict[str, Any], Counter[str], Progress]:
+def run(job: ClusterJob, tell: Callable[[Progress], None], *, far: bool) -> tuple[Manifest, Counter[str], Progress]:
     """Run a job to its end: its manifest, what was passed over, and its progress.
 
     far: on a node, since Ray Data cannot be driven through ``ray://``; it ends with this process. Raises what
@@ -44,17 +43,16 @@ def run(
     import ray
     from ray.exceptions import RayError
 
-    actor: Any = ray.remote
-    there = actor(num_cpus=0, max_concurrency=2)(Coordinator).remote(job)
-    answer = there.run.remote()
+    remote: Any = ray.remote  # whose types know no options of actors
+    coordinator = remote(num_cpus=0, max_concurrency=2)(Coordinator).remote(job)
+    answer = coordinator.run.remote()
     try:
         while not ray.wait([answer], timeout=ASKED_EVERY)[0]:
-            tell(ray.get(there.progress.remote()))
+            tell(ray.get(coordinator.progress.remote()))
         manifest, passed_over = ray.get(answer)
-        return manifest, passed_over, ray.get(there.progress.remote())
+        return manifest, passed_over, ray.get(coordinator.progress.remote())
     except (RayError, ConnectionError) as error:
-        told = cause_of(error)
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise told or NetworkError(
+        raise cause_of(error) or NetworkError(
             f"the cluster was lost: {lines[-1]}", "the same command goes on with what is missing"
         ) from error

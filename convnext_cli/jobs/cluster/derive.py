@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.jobs.job import differences
+from convnext_cli.jobs.settings import stored
 from convnext_cli.jobs.view import Kept, View
 from convnext_cli.predict.rows import Prediction
 from convnext_cli.predict.writers import arrow_schema
@@ -25,7 +27,7 @@ def digest_of_groups(labels: LabelSet) -> str | None:
     return None if groups is None else sha256(json.dumps(groups).encode()).hexdigest()[:12]
 
 
-def obstacles(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def obstacles(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Why rows cannot be derived from those of other settings, in words; empty if they can.
 
     Parts hold only the guesses that they show, so a smaller -k or other classes would lose guesses.
@@ -33,11 +35,12 @@ def obstacles(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Args:
         before, now: settings, as ``stages.described`` returns them.
     """
-    found = differences(before, {name: value for name, value in now.items() if name not in (*_DERIVED, "groups")})
+    network = {name: value for name, value in now.items() if name not in (*_DERIVED, "groups")}
+    reasons = differences({name: stored(before, name) for name in network}, network)
     has_other_classes = before.get("groups", "unknown") != now["groups"]  # earlier releases did not note them
     if before.get("labels") != now["labels"] and has_other_classes:
-        found += differences(before, {"labels": now["labels"]})
-    return found
+        reasons += differences(before, {"labels": now["labels"]})
+    return reasons
 
 
 def derived(table: pa.Table, view: View, kept: Kept, model: str) -> pa.Table:

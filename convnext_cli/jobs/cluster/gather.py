@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.text import json_value
 from convnext_cli.predict.writers import arrow_schema
@@ -20,7 +20,7 @@ class _Waiting:
     these, by type."""
 
     units: int
-    tables: list[Any] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)
     come: int = 0
     rows: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, TypedDict
 
 from convnext_cli.base.errors import ConvNextError, OutputError, UsageError
-from convnext_cli.base.text import json_value
+from convnext_cli.base.text import JsonObject, json_value
 from convnext_cli.jobs.cluster.target import open_target
 from convnext_cli.storage.addresses import scrub
 from convnext_cli.storage.listing import overlapped
@@ -47,12 +47,36 @@ class Name:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says of itself. made_with: source and settings. statuses, failures: rows of each kind."""
+    """The description of a file, inside it.
 
-    made_with: dict[str, Any]
+    Args:
+        made_with: source and settings.
+        rows: how many there are.
+        statuses, failures: rows of each kind.
+    """
+
+    made_with: JsonObject
     rows: int
     statuses: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+
+
+class PartOfManifest(TypedDict):
+    """A file that counts."""
+
+    name: str
+    rows: int
+
+
+class Manifest(TypedDict):
+    """The JSON of ``_manifest.json``."""
+
+    convnext: str
+    made_with: JsonObject
+    rows: int
+    statuses: dict[str, int]
+    failures: dict[str, int]
+    parts: list[PartOfManifest]
 
 
 class Parts:
@@ -68,7 +92,7 @@ class Parts:
     def names(self) -> set[Name]:
         """The files that are there."""
         matches = (_NAME.fullmatch(name) for name in self._files.names())
-        return {Name(*found.groups()) for found in matches if found}
+        return {Name(*match.groups()) for match in matches if match}
 
     def check(self) -> None:
         """Raises UsageError when something else is there, hidden files and those with an underscore left out, and
@@ -81,7 +105,7 @@ class Parts:
             )
         self._files.prove()
 
-    def write(self, name: Name, table: pa.Table, made_with: dict[str, Any]) -> Footer:
+    def write(self, name: Name, table: pa.Table, made_with: JsonObject) -> Footer:
         """Write rows under a name, in the place of an older file."""
         import pyarrow.parquet as pq
 
@@ -96,25 +120,25 @@ class Parts:
         """The rows of a file. Raises OutputError when it cannot be read."""
         import pyarrow.parquet as pq
 
-        with self._told(name), self._files.opened(str(name)) as stream:
+        with self._reading(name) as stream:
             return pq.ParquetFile(stream).read(columns=columns)
 
     def footers(self, names: Iterable[Name]) -> Iterator[tuple[Name, Footer]]:
-        """What files say of themselves, read side by side."""
+        """The footers of files, which are read side by side."""
 
         def read(name: Name) -> tuple[Name, Footer]:
             import pyarrow.parquet as pq
 
-            with self._told(name), self._files.opened(str(name)) as stream:
-                said = pq.ParquetFile(stream).schema_arrow.metadata[_FOOTER]
-                return name, Footer(**json_value(said))
+            with self._reading(name) as stream:
+                return name, Footer(**json_value(pq.ParquetFile(stream).schema_arrow.metadata[_FOOTER]))
 
         yield from overlapped(read, names, lambda _: True)
 
     @contextmanager
-    def _told(self, name: Name) -> Iterator[None]:
+    def _reading(self, name: Name) -> Iterator[IO[bytes]]:
         try:
-            yield
+            with self._files.opened(str(name)) as stream:
+                yield stream
         except ConvNextError:
             raise
         except Exception as error:  # of whatever library the store has, or of pyarrow
@@ -127,7 +151,7 @@ class Parts:
         """Remove files; those that are already gone are ignored."""
         self._files.remove([str(name) for name in names])
 
-    def write_manifest(self, values: dict[str, Any]) -> None:
+    def write_manifest(self, values: Manifest) -> None:
         self._files.write(MANIFEST, json.dumps(values, indent=1).encode() + b"\n")
 
     def remove_manifest(self) -> None:
@@ -138,13 +162,13 @@ class Parts:
         self._files.tidy()
 
 
-def counts(column: Any) -> dict[str, int]:
-    """How often each value stands in a column, nothing left out."""
-    found = {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
-    return {str(value): number for value, number in sorted(found.items(), key=str) if value is not None}
+def counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value of a column occurs, without nulls."""
+    numbers = {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
+    return {str(value): number for value, number in sorted(numbers.items(), key=str) if value is not None}
 
 
-def _kinds(table: pa.Table) -> Any:
+def _kinds(table: pa.Table) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     return pc.struct_field(table["error"], "kind")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from convnext_cli.base.errors import UnavailableError
+
+Node: TypeAlias = dict[str, Any]  # as ``ray.nodes()`` describes it
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Shape:
     decode: float
 
 
-def shape_of(nodes: Iterable[dict[str, Any]], *, gpu: bool | None, threads: int | None) -> Shape:
+def shape_of(nodes: Iterable[Node], *, gpu: bool | None, threads: int | None) -> Shape:
     """How many networks the cluster runs, and the resources of each.
 
     On processors, the network of a group may use all of them, and so may decoding: Ray reserves half for each, and the

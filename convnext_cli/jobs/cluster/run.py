@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli import __version__
 from convnext_cli.base.errors import ConvNextError, NetworkError, OutputError, UsageError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.jobs.cluster.block import PHOTOS, Block, cut
 from convnext_cli.jobs.cluster.derive import derived, obstacles
 from convnext_cli.jobs.cluster.gather import Gather
 from convnext_cli.jobs.cluster.missing_blocks import distinct, waves
-from convnext_cli.jobs.cluster.parts import Footer, Name, Parts
+from convnext_cli.jobs.cluster.parts import Footer, Manifest, Name, Parts
 from convnext_cli.jobs.cluster.resources import Shape
 from convnext_cli.jobs.cluster.source import Source
 from convnext_cli.jobs.cluster.stages import Answer, Decode, Opener, Unit, units
@@ -72,7 +73,7 @@ class ClusterJob:
     target: str
     shape: Callable[[], Shape]
     opener: Opener
-    described: dict[str, Any]
+    described: dict[str, object]
     view: View
     preprocessor: Preprocessor
     folder: str
@@ -95,8 +96,8 @@ class ClusterJob:
         self._own = key_of(f"{self.target.rstrip('/')}/x")[:-1]  # the beginning of keys of files in the target
         self._footers: dict[Name, Footer] = {}  # of parts that were read or written
 
-    def run(self) -> dict[str, Any]:
-        """Do what is missing, and write the manifest; gives its values.
+    def run(self) -> Manifest:
+        """Write the missing parts, and the manifest; returns its values.
 
         Raises UsageError when the folder holds something else, NetworkError when the cluster fails again and again, and
         what listing and writing raise.
@@ -126,7 +127,7 @@ class ClusterJob:
             self._footers |= dict(self.parts.footers(name for name in names if name.job == self._job))
         return names
 
-    def _allow(self, other: dict[str, Any], job_name: str) -> None:
+    def _allow(self, other: JsonObject, job_name: str) -> None:
         """Refuse parts of another source, and those whose rows have to be labelled again."""
         if other.get("source") != self.source.names:
             raise UsageError(
@@ -280,7 +281,7 @@ class ClusterJob:
                 return False
         return bool(above) and there and key_of(above) not in self._shards
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self) -> Manifest:
         """Keep what is said of photos that are gone, take old files away, and say that all is done."""
         current = dict(self._blocks)
         old = self.parts.names() - current.keys()
@@ -298,7 +299,7 @@ class ClusterJob:
         for footer in footers:
             statuses.update(footer.statuses)
             failures.update(footer.failures)
-        manifest = {
+        manifest: Manifest = {
             "convnext": __version__,
             "made_with": self._made_with,
             "rows": sum(footer.rows for footer in footers),

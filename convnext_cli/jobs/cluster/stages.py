@@ -13,7 +13,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from convnext_cli.base.threads import Budget
 from convnext_cli.jobs import job
 from convnext_cli.jobs.cluster.block import Block
 from convnext_cli.jobs.cluster.derive import digest_of_groups
+from convnext_cli.jobs.settings import network_of
+from convnext_cli.jobs.view import name_of
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
@@ -80,7 +82,7 @@ class Decode:
                     yield each
 
         before = self.finder.passed_over.copy()  # by this process, which may have had other units
-        count, kept = 0, list[dict[str, Any]]()
+        count, kept = 0, list[dict[str, object]]()
         for ready in self.preprocessor.prepared(photos(), Budget(self.preprocessor.workers), HANDED_ON):
             kept.append({**_of_unit(unit), "place": count, **_of_photo(ready, named.popleft())})
             count += 1
@@ -91,11 +93,11 @@ class Decode:
         yield _table([*kept, {**_of_unit(unit), "rows": count, "passed_over": passed_over}])
 
 
-def _of_unit(unit: Unit) -> dict[str, Any]:
+def _of_unit(unit: Unit) -> dict[str, object]:
     return {"block": unit.block, "unit": unit.number}
 
 
-def _of_photo(ready: Ready, path: str) -> dict[str, Any]:
+def _of_photo(ready: Ready, path: str) -> dict[str, object]:
     tensor, error = ready.tensor, ready.error
     return {
         "path": os.fsencode(path),
@@ -109,16 +111,16 @@ def _of_photo(ready: Ready, path: str) -> dict[str, Any]:
     }
 
 
-def _place_fields() -> list[Any]:
-    """Where a row stands: in its block by unit and place. In the last line of a unit, the number of its rows, and as
-    JSON what of a shard was passed over, by type."""
+def _place_fields() -> list[tuple[str, pa.DataType]]:
+    """The columns that place a row in its block: unit and place. The last line of a unit has the number of its rows,
+    and as JSON the files of a shard that were skipped, by type."""
     import pyarrow as pa
 
     numbers = ("unit", "place", "rows")
     return [("block", pa.string()), *((name, pa.int32()) for name in numbers), ("passed_over", pa.string())]
 
 
-def _table(values: list[dict[str, Any]]) -> pa.Table:
+def _table(values: list[dict[str, object]]) -> pa.Table:
     import pyarrow as pa
 
     schema = pa.schema(
@@ -144,12 +146,12 @@ class Answer:
     Raises ModelError when this node would make them with something else, and what opening raises.
     """
 
-    def __init__(self, opener: Opener, threads: int | None, expected: dict[str, Any]) -> None:
+    def __init__(self, opener: Opener, threads: int | None, expected: dict[str, object]) -> None:
         self.predictor = opener(threads)
         self._budget = Budget(1)
-        found = described(self.predictor)
-        if found != expected:
-            differs = "; ".join(job.differences(expected, found))
+        own = described(self.predictor)
+        if own != expected:
+            differs = "; ".join(job.differences(expected, own))
             raise ModelError(
                 f"a node of the cluster would label with other settings: {differs}",
                 "have the same files and the same release of this program on every node",
@@ -184,11 +186,15 @@ def _ready(table: pa.Table) -> Iterable[Ready]:
         yield Ready(Photo(os.fsdecode(values["path"])), values["width"], values["height"], tensor, error)
 
 
-def described(predictor: Predictor) -> dict[str, Any]:
-    """All that decides what a row says."""
+def described(predictor: Predictor) -> dict[str, object]:
+    """All settings that a row depends on."""
     return {
         "model": predictor.model,
         "model_sha256": predictor.engine.card.sha256,
-        **job.made_with(predictor),
+        **network_of(predictor),
+        "labels": name_of(predictor.labels),
+        "top": predictor.k,
+        "min_score": predictor.min_score,
+        "floors": dict(predictor.floors),
         "groups": digest_of_groups(predictor.labels),
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol, TypeVar
 
 from convnext_cli.base.errors import ConvNextError, NetworkError, OutputError, UsageError
 from convnext_cli.base.files import replacing
@@ -15,6 +15,8 @@ from convnext_cli.storage.addresses import LOCAL, is_url, scheme, scrub
 from convnext_cli.storage.failures import command_error
 from convnext_cli.storage.filesystems import locate
 from convnext_cli.storage.retry import patience
+
+T = TypeVar("T")
 
 _PROOF = "_can_be_written"  # an object of a moment
 
@@ -90,7 +92,7 @@ class _Remote:
     def _path(self, name: str) -> str:
         return f"{self._place.path}/{name}"
 
-    def _try(self, work: Callable[[], Any]) -> Any:
+    def _try(self, work: Callable[[], T]) -> T:
         try:
             return patience(work)
         except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.jobs.cluster.parts import Name, Parts
 from convnext_cli.jobs.photo_state import key_of
@@ -78,7 +78,7 @@ def _marked(table: pa.Table, stays: Callable[[str], bool]) -> pa.Table:
     """Rows as vanished, unless they stay as they are."""
     import pyarrow as pa
 
-    statuses: list[Any] = [
+    statuses: list[str] = [
         status if stays(path) else "vanished"
         for path, status in zip(_paths(table), table["status"].to_pylist(), strict=True)
     ]

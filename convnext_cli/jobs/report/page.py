@@ -13,7 +13,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnext_cli.base.files import replacing
 from convnext_cli.base.text import html_text
@@ -95,7 +95,7 @@ class _Block:
     """Some photos as JSON: what is said more than once, by its number in ``names``."""
 
     names: dict[str, int] = field(default_factory=dict)
-    photos: list[list[Any]] = field(default_factory=list)
+    photos: list[list[object]] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
         row = entry.row
@@ -116,7 +116,7 @@ class _Block:
         return f'<script type="application/json" class="photos">{text}</script>\n'.encode()
 
 
-def _json(values: Any) -> str:
+def _json(values: object) -> str:
     """JSON that is safe inside a script element, where only < can begin markup; all ASCII, lone surrogates too."""
     return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
