@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, Required, TypedDict
+from typing import Required, TypedDict
 
 from convnext_cli.base.environment import Environment
 from convnext_cli.base.text import JsonObject
@@ -68,8 +68,8 @@ class Parting(TypedDict):
     skip_bad: bool
 
 
-class RunFacts(TypedDict):
-    """The values of run.json. Earlier versions did not note those that are not required."""
+class NeededFacts(TypedDict):
+    """The values without which run.json is damaged."""
 
     data: list[str]
     photos: dict[str, int]
@@ -80,12 +80,17 @@ class RunFacts(TypedDict):
     seed: int
     dtype: str
     classes: list[str]
-    command: NotRequired[str]
-    teacher_sha256: NotRequired[str | None]
-    architecture: NotRequired[str]
-    begun_with: NotRequired[str]
-    device: NotRequired[str]
-    processes: NotRequired[int]
-    threads: NotRequired[int]
-    environment: NotRequired[Environment]
-    results: NotRequired[Results]
+
+
+class RunFacts(NeededFacts, total=False):
+    """The values of run.json; earlier versions did not note some of these."""
+
+    command: str
+    teacher_sha256: str | None
+    architecture: str
+    begun_with: str
+    device: str
+    processes: int
+    threads: int
+    environment: Environment
+    results: Results

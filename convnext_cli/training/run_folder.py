@@ -26,7 +26,7 @@ import torch
 from convnext_cli.base.errors import ModelError, OutputError
 from convnext_cli.base.files import replacing, sync_folder, unwritten
 from convnext_cli.base.text import JsonObject, json_value
-from convnext_cli.training.records import Evaluation, RunFacts, Step
+from convnext_cli.training.records import Evaluation, NeededFacts, RunFacts, Step
 
 State: TypeAlias = dict[str, Any]  # of a trainer, as torch reads it
 _DAMAGED = "start again with --overwrite, or in another folder"
@@ -46,7 +46,7 @@ def _link(path: Path, kept: Path) -> None:
 
 
 def _is_sound(facts: object) -> bool:
-    return isinstance(facts, dict) and facts.keys() >= RunFacts.__required_keys__
+    return isinstance(facts, dict) and facts.keys() >= NeededFacts.__annotations__.keys()
 
 
 class RunFolder:
