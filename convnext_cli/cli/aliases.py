@@ -38,8 +38,8 @@ def command(name: str, top: click.Group, ctx: click.Context) -> click.Command | 
         return version
     if name == "help":
         return help_
-    found: click.Command | None = top if name in SAME else None
+    target: click.Command | None = top if name in SAME else None
     for word in SAME.get(name, ()):
-        assert isinstance(found, click.Group)
-        found = found.get_command(ctx, word)
-    return found
+        assert isinstance(target, click.Group)
+        target = target.get_command(ctx, word)
+    return target

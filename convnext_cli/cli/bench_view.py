@@ -19,30 +19,30 @@ _FIGURES = ("images/s", "p50 ms", "p90", "p99", "start s", "MiB", "GFLOP/s", "ce
 _DISPENSABLE = ("p90", "start s", "GFLOP/s", "MiB", "p99", "ceiling")
 
 
-def draw(found: JsonObject, ratios: Sequence[Ratio], gate: Sequence[Ratio], *, verbose: int = 0) -> None:
+def draw(document: JsonObject, ratios: Sequence[Ratio], gate: Sequence[Ratio], *, verbose: int = 0) -> None:
     """The table on standard output, under it what its figures are held against; warnings on standard error."""
-    rows, console = found["rows"], render.out()
+    rows, console = document["rows"], render.out()
     names = _told_apart(rows)
-    console.print(_machine(found), soft_wrap=True)
+    console.print(_machine(document), soft_wrap=True)
     _print_table(rows, names)
-    for line in _legend(found, names):
+    for line in _legend(document, names):
         console.print(line, style="dim", soft_wrap=True)
-    for way in found.get("whole_way", ()):
+    for way in document.get("whole_way", ()):
         _print_whole_way(way)
     if ratios:
         _print_ratios("times as fast, taking turns", ratios)
     if gate:
         _print_ratios("times as fast as in the older run", gate)
-    for batch in found.get("batches", ()):
+    for batch in document.get("batches", ()):
         limit = f" ({batch['limit']})" if batch["limit"] else ""
         console.print(f"best batch {batch['best']}, largest that fits {batch['largest']}{limit}", soft_wrap=True)
-    for winner in found.get("winners", ()):
+    for winner in document.get("winners", ()):
         console.print(f"[bold green]{winner['what']}[/]\n  {render.clean(winner['command'])}", soft_wrap=True)
     _warn(rows, verbose)
 
 
-def _machine(found: JsonObject) -> str:
-    environment = found["environment"]
+def _machine(document: JsonObject) -> str:
+    environment = document["environment"]
     gpus = "".join(f", {gpu['name']}" for gpu in environment["gpus"])
     n = environment["usable_threads"]
     return f"[dim]{render.clean(environment['processor'])}{render.clean(gpus)}, {n} thread{'s' * (n != 1)}[/]"
@@ -128,9 +128,9 @@ def _print_table(rows: Sequence[JsonObject], names: Sequence[str]) -> None:
         console.print(f"no room here for {', '.join(left_out)}; --json has them", style="dim", soft_wrap=True)
 
 
-def _legend(found: JsonObject, names: Sequence[str]) -> list[str]:
+def _legend(document: JsonObject, names: Sequence[str]) -> list[str]:
     """What is the same in all rows, the work of a photo, what the ceilings are, and how right the answers were."""
-    rows = [row for row in found["rows"] if not row["error"]]
+    rows = [row for row in document["rows"] if not row["error"]]
     if not rows:
         return []
     words = _setting(rows[0])
@@ -141,7 +141,7 @@ def _legend(found: JsonObject, names: Sequence[str]) -> list[str]:
         macs = rows[0]["macs"]
         same.append(f"{macs / 1e9:.2f} GMAC = {2 * macs / 1e9:.2f} GFLOP a photo")
     lines = [" · ".join(map(render.clean, same))]
-    for ceiling in found["ceilings"]:
+    for ceiling in document["ceilings"]:
         by = f"{ceiling['flops'] / 1e9:.0f} GFLOP/s ({ceiling['by']})" if ceiling["flops"] else "not measured"
         lines.append(f"ceiling in {ceiling['dtype']}: {by}; copy {ceiling['copy'] / 1e9:.0f} GB/s")
         if ceiling["disturbed"]:
@@ -189,15 +189,15 @@ def _print_ratios(title: str, ratios: Sequence[Ratio]) -> None:
         table.add_column(name, no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
     table.add_column("95 %", justify="right", no_wrap=True)
-    for found in ratios:
-        ours, theirs = _setting(found.row), _setting(found.other)
+    for ratio in ratios:
+        ours, theirs = _setting(ratio.row), _setting(ratio.other)
         cells = [Text(ours[n] if ours[n] == theirs[n] else f"{ours[n]} / {theirs[n]}") for n in names]
-        if found.ratio is None:
-            table.add_row(*cells, Text("-"), Text(found.problem, "red"))
+        if ratio.ratio is None:
+            table.add_row(*cells, Text("-"), Text(ratio.problem, "red"))
             continue
-        colour = "" if not found.certain else "green" if found.ratio > 1 else "red"
-        interval = f"{found.interval[0]:.2f} to {found.interval[1]:.2f}" if found.interval else "unknown"
-        table.add_row(*cells, Text(f"{found.ratio:.2f}", colour), interval)
+        colour = "" if not ratio.certain else "green" if ratio.ratio > 1 else "red"
+        interval = f"{ratio.interval[0]:.2f} to {ratio.interval[1]:.2f}" if ratio.interval else "unknown"
+        table.add_row(*cells, Text(f"{ratio.ratio:.2f}", colour), interval)
     render.out().print(title, soft_wrap=True)
     render.out().print(table)
 

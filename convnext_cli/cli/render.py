@@ -247,10 +247,10 @@ def table(*titles: str, right: tuple[int, ...] = ()) -> Table:
     """An empty table without lines. right: the places of columns of figures."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, title in enumerate(titles):
-        made.add_column(title, justify="right" if place in right else "left", no_wrap=place in right)
-    return made
+        grid.add_column(title, justify="right" if place in right else "left", no_wrap=place in right)
+    return grid
 
 
 def print_row(row: Row, *, bars: bool) -> None:

@@ -61,8 +61,8 @@ def opened(target: str | None) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise unwritten(target, error, _kept(part)) from error
     except BaseException:
-        if said := _kept(part):
-            render.note(f"not finished{said}; the same command begins anew")
+        if remark := _kept(part):
+            render.note(f"not finished{remark}; the same command begins anew")
         raise
 
 

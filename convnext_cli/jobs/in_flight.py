@@ -152,13 +152,13 @@ def _notes(path: Path, before: float | None) -> Notes:
         with path.open("rb") as file:
             folder = json.loads(file.read(_STILL).rstrip(b"\0"))["folder"]
             (still,) = _LATER.unpack(file.read(_LATER.size))
-            found = list(_slots(file.fileno(), before))
+            slots = list(_slots(file.fileno(), before))
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return Notes("")
-    paths = dict.fromkeys(_text(path) for place, _, data in found for path in _split(place, data))
-    for place, begun, data in found:
+    paths = dict.fromkeys(_text(path) for place, _, data in slots for path in _split(place, data))
+    for place, begun, data in slots:
         if place == _ALONE:
-            in_network = any(other == _BATCH for other, _, _ in found)
+            in_network = any(other == _BATCH for other, _, _ in slots)
             return Notes(str(folder), tuple(paths), _text(data), still - begun, in_network)
     return Notes(str(folder), tuple(paths))
 

@@ -81,12 +81,12 @@ def look(
     """
     # URLs of a list have not been looked at yet, and each would be waited for
     all_found = overlapped(state_of, photos, lambda photo: photo.seen is None and is_url(photo.path))
-    for seen in store.walk.found(all_found, settings, mixing=mixing, retry_failed=retry_failed):
+    for seen in store.walk.note_all(all_found, settings, mixing=mixing, retry_failed=retry_failed):
         progress(seen)
     vanished = store.walk.mark_vanished(roots, left_out)
     store.commit()
-    found, todo = store.walk.counts_found()
-    return Tally(found, todo, vanished=vanished)
+    total, todo = store.walk.counts()
+    return Tally(total, todo, vanished=vanished)
 
 
 @dataclass
@@ -167,18 +167,18 @@ class _Run:
         self._close_shards()
 
     def _feed(self, todo: Iterator[Found], *, again: bool = False) -> Iterator[Photo]:
-        for each in todo:
-            if not again and self._is_suspect(each):
+        for state in todo:
+            if not again and self._is_suspect(state):
                 assert self.suspects is not None
-                self.suspects.set_aside(each)
-            elif each.photo.shard:
-                yield from self._inside(each)
+                self.suspects.set_aside(state)
+            elif state.photo.shard:
+                yield from self._inside(state)
             else:
-                self._underway.append(each)
-                yield each.photo
+                self._underway.append(state)
+                yield state.photo
 
-    def _is_suspect(self, each: Found) -> bool:
-        return self.suspects is not None and self.suspects.has(each)
+    def _is_suspect(self, state: Found) -> bool:
+        return self.suspects is not None and self.suspects.has(state)
 
     def _inside(self, shard: Found) -> Iterator[Photo]:
         """What is to be labelled in a shard."""
@@ -188,7 +188,7 @@ class _Run:
             is_shard = photo.path == shard.photo.path
             if is_shard:
                 end.broken = photo.problem
-            elif not self.store.walk.found_inside(
+            elif not self.store.walk.note_member(
                 inside, self.settings, mixing=self.mixing, retry_failed=self.retry_failed
             ):
                 self.tally.found += 1
@@ -223,8 +223,8 @@ class _Run:
 
     def _label_suspects(self, suspects: Suspects) -> None:
         """One after the other, each row safe before the next one begins."""
-        for each in suspects.photos:
-            self._keep(each, suspects.row(each.photo, each))
+        for suspect in suspects.photos:
+            self._keep(suspect, suspects.row(suspect.photo, suspect))
             self._commit()
         for end in self._unread:
             for photo in self._opened(end.shard):

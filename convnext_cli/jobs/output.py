@@ -14,15 +14,15 @@ from convnext_cli.predict import writers
 _SQLITE = (".sqlite", ".sqlite3", ".db")
 
 
-def format_of(target: Path, given: str | None) -> str:
+def format_of(target: Path, asked: str | None) -> str:
     """The format of an output, by its suffix where none is given. Raises UsageError when the suffix says none."""
-    found = given or format_by_suffix(target)
-    if found is None:
+    form = asked or format_by_suffix(target)
+    if form is None:
         raise UsageError(
             f"the format of '{target}' cannot be told from its name",
             f"add -f with one of {', '.join(writers.JOB_FORMATS)}",
         )
-    return found
+    return form
 
 
 def format_by_suffix(target: Path) -> str | None:

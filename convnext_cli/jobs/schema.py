@@ -110,15 +110,15 @@ class SqliteErrors:
             raise damaged(self._path, "it holds what is not text") from error
         if not isinstance(error, sqlite3.Error):
             return
-        said = str(error)
-        if "locked" in said:
+        message = str(error)
+        if "locked" in message:
             raise UsageError(f"{self._path} is being written by another program", "wait until it has ended") from error
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code & 0xFF in _DAMAGE:
-            raise damaged(self._path, said) from error
-        full = "full" in said or "disk I/O" in said
+            raise damaged(self._path, message) from error
+        full = "full" in message or "disk I/O" in message
         raise OutputError(
-            f"{self._path} cannot be written: {'the disk is full' if 'full' in said else said}; "
+            f"{self._path} cannot be written: {'the disk is full' if 'full' in message else message}; "
             "what was committed is kept",
             "free some space and give the same command again" if full else "choose a folder that you may write to",
         ) from error

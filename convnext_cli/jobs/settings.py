@@ -56,12 +56,12 @@ def reusable(
     """
     now = {"model_sha256": predictor.engine.card.sha256, **network_of(predictor)}
     used = store.settings_used()
-    whole = {number for number, values in used.items() if stored(values, "profiles") == "whole"}
-    if not earlier or now["profiles"] == "whole" or len(whole) < len(used):
-        whole = set()
-    found = Reusable({}, {}, whole)
+    whole_profiles = {number for number, values in used.items() if stored(values, "profiles") == "whole"}
+    if not earlier or now["profiles"] == "whole" or len(whole_profiles) < len(used):
+        whole_profiles = set()
+    rows = Reusable({}, {}, whole_profiles)
     for number, values in used.items():
-        expected = {**now, "profiles": "whole"} if number in whole else now
+        expected = {**now, "profiles": "whole"} if number in whole_profiles else now
         differs = differences({name: stored(values, name) for name in now}, expected)
         kept = _kept(values, predictor, (view.labels, *known))
         if kept is None:
@@ -69,10 +69,10 @@ def reusable(
         elif obstacle := view.obstacle(kept):
             differs.append(obstacle)
         if differs:
-            found.obstacles[number] = "; ".join(differs)
+            rows.obstacles[number] = "; ".join(differs)
         elif kept is not None:
-            found.kept[number] = kept
-    return found
+            rows.kept[number] = kept
+    return rows
 
 
 def stored(values: Mapping[str, object], name: str) -> object:

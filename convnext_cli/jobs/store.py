@@ -81,19 +81,19 @@ class Store:
 
     # rows
 
-    def put(self, found: Found, row: Row, settings: int) -> None:
+    def put(self, state: Found, row: Row, settings: int) -> None:
         """Keep a photo's row, in the place of an older one; the present view is derived from it (``show``)."""
         bytes_ = os.fsencode(row.path)
         shown = bytes_.decode("utf-8", "backslashreplace")
         error = row.error
         guesses, kept, status = self.views.derived(row, settings)
         values = {
-            "key": found.key,
+            "key": state.key,
             "path": shown,
             "path_bytes": None if shown.encode() == bytes_ else bytes_,
-            "size": found.size,
-            "mtime_ns": found.mtime_ns,
-            "tag": found.tag,
+            "size": state.size,
+            "mtime_ns": state.mtime_ns,
+            "tag": state.tag,
             "vanished": 0,
             "settings": settings,
             "status": status,

@@ -76,15 +76,15 @@ class Views:
             columns = 'SELECT photo, rank, "index", id, label, score '
             current = _by_photo(database.execute(columns + select.format("predictions"), photos))
             columns = "SELECT photo, rank, \"index\", NULL, '', score "
-            whole = _by_photo(database.execute(columns + select.format("guesses"), photos))
+            complete = _by_photo(database.execute(columns + select.format("guesses"), photos))
             for photo in photos:
                 old = current.get(photo, ())
-                base = whole.get(photo, old)
+                base = complete.get(photo, old)
                 try:
                     new = view.shown(base, kept)
                 except (IndexError, KeyError, TypeError, ValueError) as error:
                     raise self._file.damaged(f"of a photo, {error}") from error
-                if old != tuple(_as_stored(guess) for guess in new) or (photo in whole) != _is_part(
+                if old != tuple(_as_stored(guess) for guess in new) or (photo in complete) != _is_part(
                     new, base, view, kept
                 ):
                     self.keep_guesses(photo, new, base if _is_part(new, base, view, kept) else None)

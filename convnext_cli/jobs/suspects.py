@@ -118,21 +118,21 @@ class Suspects:
         """Whether there are any, so that this run may be ended as well."""
         return bool(self._paths)
 
-    def has(self, found: Found) -> bool:
+    def has(self, state: Found) -> bool:
         """Whether this photo or shard is one of them."""
         if not self._paths and not self._again:  # a key takes longer to make than a note
             return False
-        key = found.key
+        key = state.key
         return key in self._paths or key in self._again
 
-    def set_aside(self, found: Found) -> None:
+    def set_aside(self, state: Found) -> None:
         """Keep it for the end."""
-        (self.shards if found.photo.shard else self.photos).append(found)
+        (self.shards if state.photo.shard else self.photos).append(state)
 
-    def forget(self, found: Found) -> None:
+    def forget(self, state: Found) -> None:
         """It has its row, or is read to its end; part of the same transaction."""
         if self._paths:
-            self._forget(found.key)
+            self._forget(state.key)
 
     def _forget(self, key: bytes) -> None:
         path = self._paths.pop(key, None)
@@ -162,9 +162,9 @@ class Suspects:
                 return
             yield photo
 
-    def row(self, photo: Photo, found: Found) -> Row:
+    def row(self, photo: Photo, state: Found) -> Row:
         """The row of one of them. Nothing else must be worked on meanwhile."""
-        record = self._records.get(self._paths.get(found.key, ""), _Record())
+        record = self._records.get(self._paths.get(state.key, ""), _Record())
         if record.is_enough:
             ready = Ready(photo, error=PhotoError("crashed", _ENOUGH))
         else:

@@ -33,7 +33,7 @@ class Walk:
     def __init__(self, file: JobFile) -> None:
         self._file = file
 
-    def found(self, photos: Iterable[Found], settings: int, *, mixing: bool, retry_failed: bool) -> Iterator[int]:
+    def note_all(self, photos: Iterable[Found], settings: int, *, mixing: bool, retry_failed: bool) -> Iterator[int]:
         """Note what is there, and which of it has to be labelled; yields how many were seen so far, now and then.
 
         To do is what is not known, what has another size, time or tag, what failed when it is to be tried again, and
@@ -41,13 +41,13 @@ class Walk:
         """
         with self._file as database:
             database.execute("DELETE FROM found")
-        for number, found in enumerate(photos, 1):
-            if not (found.photo.shard and self._known(found, settings, mixing=mixing, retry_failed=retry_failed)):
-                self._note(found, settings, mixing=mixing, retry_failed=retry_failed)
+        for number, state in enumerate(photos, 1):
+            if not (state.photo.shard and self._known(state, settings, mixing=mixing, retry_failed=retry_failed)):
+                self._note(state, settings, mixing=mixing, retry_failed=retry_failed)
             if number % 256 == 0:
                 yield number
 
-    def _note(self, found: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
+    def _note(self, state: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
         """Note one photo or shard; whether it has to be labelled, and was not noted before."""
         insert = """
             INSERT OR IGNORE INTO found SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 > 0 OR NOT EXISTS (
@@ -56,8 +56,8 @@ class Walk:
                 AND NOT (?11 AND status = 'failed')), ?8
             RETURNING todo
         """
-        problem, photo = found.photo.problem, found.photo
-        what = (found.key, os.fsencode(photo.path), found.size, found.mtime_ns, found.tag)
+        problem, photo = state.photo.problem, state.photo
+        what = (state.key, os.fsencode(photo.path), state.size, state.mtime_ns, state.tag)
         why = (None, None) if problem is None else (problem.kind, problem.message)
         with self._file as database:
             new = database.execute(insert, (*what, *why, photo.shard, mixing, settings, retry_failed)).fetchall()
@@ -84,7 +84,7 @@ class Walk:
             database.execute(copy, bounds)
         return True
 
-    def counts_found(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """How many photos the walk found, and how many of them are to be labelled; shards to open do not count."""
         query = "SELECT count(*), coalesce(sum(todo), 0) FROM found WHERE NOT shard"
         with self._file as database:
@@ -114,12 +114,12 @@ class Walk:
 
     # what is in shards
 
-    def found_inside(self, found: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
+    def note_member(self, state: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
         """Note a photo of a shard that is open; whether it has to be labelled. It is not among ``todo`` itself."""
         with self._file as database:
-            wanted = self._note(found, settings, mixing=mixing, retry_failed=retry_failed)
-            database.execute("UPDATE found SET todo = 0 WHERE key = ?", (found.key,))
-        return wanted
+            is_todo = self._note(state, settings, mixing=mixing, retry_failed=retry_failed)
+            database.execute("UPDATE found SET todo = 0 WHERE key = ?", (state.key,))
+        return is_todo
 
     def read_to_end(self, shard: Found, broken: PhotoError | None) -> None:
         """Note that all photos of a shard have their rows; what it held before and does not hold now has vanished.

@@ -58,9 +58,9 @@ def changes(folders: list[str], stop: Event) -> Iterator[list[str]]:
 def _state(path: str) -> State:
     """What tells that a file is as it was; None when it is gone, and one constant for folders."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - surrogates
+        status = os.stat(path)  # noqa: PTH116 - surrogates
     except OSError:
         return None
     if os.path.isdir(path):  # noqa: PTH112
-        return (-2, found.st_ino)
-    return found.st_size, found.st_mtime_ns
+        return (-2, status.st_ino)
+    return status.st_size, status.st_mtime_ns

@@ -51,12 +51,12 @@ def ratios(
     """The longer side over the shorter one, of some of the photos; those that cannot be decoded are left out."""
     count = min(_MEASURED, len(photos))
     some = [photos[number * len(photos) // count] for number in range(count)]
-    found = []
+    shapes = []
     for number, (_, size) in enumerate(sizes(dataset, some, enough=_ENOUGH), 1):
         if not isinstance(size, PhotoError):  # which is reported when it is read
-            found.append(max(size) / min(size))
+            shapes.append(max(size) / min(size))
         progress("measuring the shapes of photos", number, count)
-    return found
+    return shapes
 
 
 def by_ratios(ratios: Sequence[float]) -> Fitting:

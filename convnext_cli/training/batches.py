@@ -140,9 +140,9 @@ def _photos(batch: _Batch) -> Tensor:
 def judged(pixels: Pixels, numbers: Sequence[int], batch: int, workers: int) -> Iterator[Tensor]:
     """uint8 photos (n, 3, height, width) by their numbers, unchanged."""
     parts = [list(numbers[start : start + batch]) for start in range(0, len(numbers), batch)]
-    whole = pixels.whole()
-    if whole is not None:
-        yield from (whole[torch.tensor(part)] for part in parts)
+    tensor = pixels.whole()
+    if tensor is not None:
+        yield from (tensor[torch.tensor(part)] for part in parts)
     elif isinstance(pixels, Streamed) and workers:
         yield from map(_photos, _loader(_Plain(pixels), parts, workers))
     else:

@@ -116,10 +116,10 @@ def search(fit: Callable[[float], Fit]) -> Iterator[Fit]:
     waiting = list(POWERS)
     while waiting:
         power = waiting.pop(0)
-        found = fit(10.0**power)
-        merits[power] = found.merit
-        yield found
-        best = max(merits, key=lambda each: merits[each])
+        fitted = fit(10.0**power)
+        merits[power] = fitted.merit
+        yield fitted
+        best = max(merits, key=lambda power: merits[power])
         if not waiting and best == max(merits) < STRONGEST:
             waiting = [best + 1]
         elif not waiting and best == min(merits) > WEAKEST:

@@ -45,9 +45,9 @@ class TrainingData:
 
     def label_set(self) -> LabelSet:
         """Names for the card: a bundled set's where the classes are WordNet ids or names of one."""
-        found = bundled.recognise(OWN, self.classes) or LabelSet.from_names(OWN, self.classes)
-        same = (name for name in bundled.names() if bundled.SETS[name].size == len(found))
-        return next((known for known in map(bundled.load, same) if known.ids == found.ids), found)
+        labels = bundled.recognise(OWN, self.classes) or LabelSet.from_names(OWN, self.classes)
+        same = (name for name in bundled.names() if bundled.SETS[name].size == len(labels))
+        return next((known for known in map(bundled.load, same) if known.ids == labels.ids), labels)
 
     def without(self, bad: Sequence[LabelledPhoto]) -> TrainingData:
         """The same without some photos, and without classes that lose all that they have in train.
@@ -68,8 +68,8 @@ class TrainingData:
 
     def counts(self) -> list[int]:
         """Training photos of each class."""
-        found = Counter(photo.label for photo in self.train)
-        return [found[name] for name in self.classes]
+        numbers = Counter(photo.label for photo in self.train)
+        return [numbers[name] for name in self.classes]
 
     def weights(self) -> torch.Tensor:
         """(classes,): so that every class counts as much as any other, and photos count 1 on average."""
@@ -94,9 +94,9 @@ def arrange(
     than two classes, and a class that val or test has and train has not; UsageError for shares that are none.
     """
     folder_drawing.check(dataset)
-    found = problems.by_name(dataset)
-    bad = [problem for problem in found if problem.kind in BAD]
-    notes = [str(problem) for problem in found if problem not in bad]
+    problems_by_name = problems.by_name(dataset)
+    bad = [problem for problem in problems_by_name if problem.kind in BAD]
+    notes = [str(problem) for problem in problems_by_name if problem not in bad]
     if bad and not skip_bad:
         raise ModelError("; ".join(map(str, bad)), _HINT)
     notes += [f"left out: {problem}" for problem in bad]
@@ -114,10 +114,10 @@ def arrange(
     for name in ("val", "test"):
         unknown = sorted({str(photo.label) for photo in of[name]} - {str(label) for label in trained})
         if unknown:
-            told = f"{', '.join(unknown[: problems.SHOWN])}{', …' if len(unknown) > problems.SHOWN else ''}"
+            names = f"{', '.join(unknown[: problems.SHOWN])}{', …' if len(unknown) > problems.SHOWN else ''}"
             if not skip_bad:
-                raise ModelError(f"{name} has photos of classes that train has not: {told}", _HINT)
-            notes.append(f"left out: classes of {name} that train has not: {told}")
+                raise ModelError(f"{name} has photos of classes that train has not: {names}", _HINT)
+            notes.append(f"left out: classes of {name} that train has not: {names}")
             of[name] = tuple(photo for photo in of[name] if photo.label in trained)
     if not classes:
         raise ModelError("train has no photo", "put photos of two classes or more into it")

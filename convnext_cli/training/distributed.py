@@ -34,17 +34,17 @@ class Processes:
         """Numbers of the first process, for all: what clocks and people say must be the same everywhere."""
         if self.world == 1:
             return list(values)
-        told = torch.tensor(values, dtype=torch.float64, device=self._wire())
-        dist.broadcast(told, 0)
-        return [float(value) for value in told.tolist()]
+        wire = torch.tensor(values, dtype=torch.float64, device=self._wire())
+        dist.broadcast(wire, 0)
+        return [float(value) for value in wire.tolist()]
 
     def total(self, value: float) -> float:
         """The sum over all processes."""
         if self.world == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64, device=self._wire())
-        dist.all_reduce(told)
-        return float(told.item())
+        wire = torch.tensor([value], dtype=torch.float64, device=self._wire())
+        dist.all_reduce(wire)
+        return float(wire.item())
 
     def gathered(self, value: T) -> list[T]:
         """A value of each process, by rank; on the CPU."""

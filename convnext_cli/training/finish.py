@@ -79,10 +79,10 @@ def finish(
     if "penalty" in best:
         results["penalty"] = best["penalty"]
     metrics: dict[str, float] = {}
-    temperature, found = None, None
+    temperature, answers_of_val = None, None
     if data.val:
-        rule, found, sizes = _size(recipe, start.recipe, photos.val_labels, network.config.stride, of)
-        calibration = calibrate(found, photos.val_labels)
+        rule, answers_of_val, sizes = _size(recipe, start.recipe, photos.val_labels, network.config.stride, of)
+        calibration = calibrate(answers_of_val, photos.val_labels)
         temperature = calibration.temperature
         results["val"] = calibration.used
         results["temperature_fitted"] = calibration.fitted
@@ -103,7 +103,14 @@ def finish(
     name = folder.path.resolve().name
     card = model_file.card(name, start, data, recipe)
     model_file.write(folder.model, network, card.replace(preprocessing=rule, temperature=temperature, metrics=metrics))
-    _draw(folder, None if found is None else found / (temperature or 1.0), photos, data, results, listener)
+    _draw(
+        folder,
+        None if answers_of_val is None else answers_of_val / (temperature or 1.0),
+        photos,
+        data,
+        results,
+        listener,
+    )
     return results
 
 
@@ -116,8 +123,8 @@ def _size(
 ) -> tuple[Preprocessing, torch.Tensor, dict[int, float]]:
     """The photos' recipe with the most right answers on val, its logits, and the share of them for each size that was
     tried. of: logits of a split, and the photos that are gone."""
-    found, _ = of("val", rule)
-    sizes = {rule.size[0]: judge(found, labels)["top1"]}
+    answers, _ = of("val", rule)
+    sizes = {rule.size[0]: judge(answers, labels)["top1"]}
     best = rule
     for factor in LARGER[1:] if recipe.search_size else ():
         edge = round(recipe.size * factor / stride) * stride
@@ -130,8 +137,8 @@ def _size(
         sizes[edge] = judge(other, labels)["top1"]
         if sizes[edge] <= sizes[best.size[0]]:
             break
-        best, found = larger, other
-    return best, found, sizes
+        best, answers = larger, other
+    return best, answers, sizes
 
 
 def _errors(calibration: Calibration) -> dict[str, float]:
@@ -156,7 +163,7 @@ def _percent(split: str, answers: Figures) -> dict[str, float]:
 
 def _draw(
     folder: RunFolder,
-    found: torch.Tensor | None,
+    logits: torch.Tensor | None,
     photos: Photos,
     data: TrainingData,
     results: Results,
@@ -167,11 +174,11 @@ def _draw(
         return
     if "penalty" not in results:  # a solved classifier has no course
         plots.curves(folder.read_log(), folder.curves)
-    if found is None:
+    if logits is None:
         return
-    answers, labels = found.argmax(1).numpy(), photos.val_labels.numpy()
+    answers, labels = logits.argmax(1).numpy(), photos.val_labels.numpy()
     counts = np.zeros((len(data.classes), len(data.classes)), np.int64)
     np.add.at(counts, (labels, answers), 1)
     pictures.confusion(counts, data.label_set().names, folder.confusion)
-    bins = figures.reliability(found.softmax(1).max(1).values.double().numpy(), answers == labels)
+    bins = figures.reliability(logits.softmax(1).max(1).values.double().numpy(), answers == labels)
     pictures.reliability([vars(share) for share in bins], results["val"]["ece"], folder.reliability)

@@ -98,8 +98,8 @@ def _known_rows(checkpoint: checkpoints.Checkpoint, classes: tuple[str, ...]) ->
     card = checkpoint.card
     if card.task != "classification" or card.problem != "single_label" or card.labels is None:
         return None
-    found = match(classes, card.label_set()).answers
-    rows = [found[name] for name in classes if name in found]
+    answers = match(classes, card.label_set()).answers
+    rows = [answers[name] for name in classes if name in answers]
     return rows if len(rows) == len(classes) == len(set(rows)) else None
 
 

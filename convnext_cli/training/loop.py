@@ -291,18 +291,18 @@ class Trainer:
             x, target = mixup.apply(blend, x), blend.blended(target, x.shape[-1])
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            found = self._forward(x).logits
-        found = found.float()
+            answers = self._forward(x).logits
+        answers = answers.float()
         # rare classes count for more, but a batch of rare ones does not: the mean is over photos
-        losses = F.cross_entropy(found, target, weight=self._weights, reduction="none")
+        losses = F.cross_entropy(answers, target, weight=self._weights, reduction="none")
         if self._teacher is not None:
-            losses = self._distilled(losses, found, self._teacher, x, rows, numbers, blend)
+            losses = self._distilled(losses, answers, self._teacher, x, rows, numbers, blend)
         return losses.sum() / len(x)
 
     def _distilled(
         self,
         losses: Tensor,
-        found: Tensor,
+        logits: Tensor,
         teacher: Teacher,
         x: Tensor,
         rows: Tensor,
@@ -314,11 +314,11 @@ class Trainer:
         answers = (teacher(x, numbers) / temperature).softmax(1)
         if blend is not None and teacher.of_photos:
             answers = blend.blended(answers, x.shape[-1])
-        share = torch.full(rows.shape, self.recipe.distil, device=found.device)
+        share = torch.full(rows.shape, self.recipe.distil, device=logits.device)
         if teacher.columns is not None:
             known = torch.isin(rows, teacher.columns.to(rows.device)).float()
             share = share * (known if blend is None else blend.blended(known[:, None], x.shape[-1])[:, 0])
-        apart = divergence(found, answers, teacher.columns, temperature)
+        apart = divergence(logits, answers, teacher.columns, temperature)
         return (1 - share) * losses + share * temperature**2 * apart
 
     # ------------------------------------------------------------------ looking

@@ -59,6 +59,6 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 def _polynomial(gram: Tensor) -> Tensor:
     """a + b G + c G² of a symmetric G."""
-    found = torch.addmm(gram, gram, gram, beta=_B, alpha=_C)
-    found.diagonal().add_(_A)
-    return found
+    cubic = torch.addmm(gram, gram, gram, beta=_B, alpha=_C)
+    cubic.diagonal().add_(_A)
+    return cubic

@@ -181,9 +181,9 @@ def load(
     probed, taken, fits = 0, 0, True
     done = 0
 
-    def take(found: Iterator[tuple[LabelledPhoto, np.ndarray | PhotoError]]) -> None:
+    def take(stream: Iterator[tuple[LabelledPhoto, np.ndarray | PhotoError]]) -> None:
         nonlocal probed, taken, done
-        for photo, answer in found:
+        for photo, answer in stream:
             done += 1
             progress(done)
             if isinstance(answer, PhotoError):

@@ -68,8 +68,8 @@ def _ratio(
     def seconds(dtype: torch.dtype) -> float:
         begun = time.perf_counter()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            found = network(x).logits
-        cross_entropy(found.float(), rows).backward()  # type: ignore[no-untyped-call]
+            logits = network(x).logits
+        cross_entropy(logits.float(), rows).backward()  # type: ignore[no-untyped-call]
         float(next(network.parameters()).grad.sum())  # type: ignore[union-attr]  # waits for the device
         network.zero_grad(set_to_none=True)
         return time.perf_counter() - begun

@@ -79,11 +79,11 @@ class RunFolder:
 
     def check(self) -> None:
         """Raises OutputError where it cannot be made, for what can be known without making it."""
-        there = next(place for place in (self.path.absolute(), *self.path.absolute().parents) if place.exists())
-        if there.is_dir() and not os.access(there, os.W_OK):
-            raise OutputError(f"{self.path} cannot be written: {there} gives no permission", "name another folder")
-        if not there.is_dir() and there != self.path.absolute():
-            raise OutputError(f"{self.path} cannot be written: {there} is not a folder", "name another folder")
+        place = next(place for place in (self.path.absolute(), *self.path.absolute().parents) if place.exists())
+        if place.is_dir() and not os.access(place, os.W_OK):
+            raise OutputError(f"{self.path} cannot be written: {place} gives no permission", "name another folder")
+        if not place.is_dir() and place != self.path.absolute():
+            raise OutputError(f"{self.path} cannot be written: {place} is not a folder", "name another folder")
 
     def make(self) -> None:
         """Raises OutputError where nothing can be written, before hours have gone into it."""

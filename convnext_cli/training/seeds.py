@@ -13,8 +13,8 @@ import torch
 
 def seed_of(*parts: int | str) -> int:
     """A number below 2**63, unlike for unlike parts."""
-    told = "/".join(map(str, parts)).encode()
-    return int.from_bytes(blake2b(told, digest_size=8).digest(), "little") >> 1
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:

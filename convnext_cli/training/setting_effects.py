@@ -82,14 +82,14 @@ def check(recipe: TrainingSettings, named: Mapping[str, str], *, chosen: bool = 
     named: the file that names a setting, "" for the command itself, by the setting's name. chosen: whether the recipe
     has the settings that the data choose.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    idle: dict[tuple[str, str], list[str]] = {}
     for name, file in named.items():
         for need in NEEDS[name] if asked_for(recipe, named, name) else ():
             if (chosen or not need.chosen) and not need.holds(recipe):
-                found.setdefault((file, need.otherwise), []).append(name)
+                idle.setdefault((file, need.otherwise), []).append(name)
                 break
-    if found:
-        refuse(*next(iter(found.items())))
+    if idle:
+        refuse(*next(iter(idle.items())))
 
 
 def asked_for(recipe: TrainingSettings, named: Mapping[str, str], name: str) -> bool:

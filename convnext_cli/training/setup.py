@@ -208,7 +208,7 @@ def _load(
     shape: Square = judged
     if not recipe.freeze:
         shape = Shrunk(recipe.largest, square=recipe.augment == "affine", recipe=start.recipe)
-    found: dict[str, Pixels] = {}
+    pixels: dict[str, Pixels] = {}
     bad: list[tuple[LabelledPhoto, PhotoError]] = []
     for name, how in (("train", shape), ("val", judged)):
         photos = getattr(data, name)
@@ -216,7 +216,7 @@ def _load(
         def tell(done: int, name: str = name, total: int = len(photos)) -> None:
             listener.progress(f"reading {name}", done, total)
 
-        found[name], some = load(
+        pixels[name], some = load(
             data.dataset,
             job.paths,
             photos,
@@ -253,7 +253,7 @@ def _load(
         name: torch.tensor([rows[photo.label] for photo in getattr(data, name)], dtype=torch.int64)
         for name in ("train", "val")
     }
-    return Photos(found["train"], labels["train"], found["val"], labels["val"]), data
+    return Photos(pixels["train"], labels["train"], pixels["val"], labels["val"]), data
 
 
 def identity_of(data: TrainingData) -> str:

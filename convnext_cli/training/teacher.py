@@ -153,23 +153,23 @@ class FileTeacher:
         """Raises ModelError for a file of another shape."""
         try:
             if path.suffix == ".npy":
-                found = torch.from_numpy(np.load(path, allow_pickle=False))
+                logits = torch.from_numpy(np.load(path, allow_pickle=False))
             else:
                 from safetensors.torch import load_file
 
-                found = load_file(path)["logits"]
+                logits = load_file(path)["logits"]
         except Exception as error:  # whatever the damage leads to
             raise ModelError(
                 f"{path} cannot be read as logits: {error}", "docs/distill.md describes the file"
             ) from error
-        if tuple(found.shape) != (photos, classes) or not found.is_floating_point():
+        if tuple(logits.shape) != (photos, classes) or not logits.is_floating_point():
             raise ModelError(
-                f"{path} has logits of {tuple(found.shape)}, but there are {photos} photos and {classes} classes",
+                f"{path} has logits of {tuple(logits.shape)}, but there are {photos} photos and {classes} classes",
                 "the rows are the training photos in the order of the data, the columns the classes by name",
             )
-        if not bool(found.isfinite().all()):
+        if not bool(logits.isfinite().all()):
             raise ModelError(f"{path} holds logits that are not finite", "make it again")
-        self._logits = found.float()
+        self._logits = logits.float()
 
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:
         return self._logits[numbers].to(x.device)
@@ -208,14 +208,14 @@ def open_teacher(
     return ModelTeacher(path, classes, recipe, device, dtype, labels=labels, say=say)
 
 
-def divergence(found: Tensor, answers: Tensor, columns: Tensor | None, temperature: float) -> Tensor:
+def divergence(logits: Tensor, answers: Tensor, columns: Tensor | None, temperature: float) -> Tensor:
     """(N,): of the network's probabilities from the teacher's, over the classes that both know.
 
-    found: the network's logits. answers: the teacher's probabilities. temperature: logits were divided by.
+    logits: the network's logits. answers: the teacher's probabilities. temperature: logits were divided by.
     """
     if columns is not None:
-        found = found[:, columns.to(found.device)]
-    return kl_div((found / temperature).log_softmax(1), answers, reduction="none").sum(1)
+        logits = logits[:, columns.to(logits.device)]
+    return kl_div((logits / temperature).log_softmax(1), answers, reduction="none").sum(1)
 
 
 def _normalisation(recipe: Preprocessing, other: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -223,8 +223,8 @@ def _normalisation(recipe: Preprocessing, other: Preprocessing, device: torch.de
     mean, std = (np.array(values) for values in (recipe.mean, recipe.std))
     ratio = other.rescale / recipe.rescale
     scale, shift = std * ratio / np.array(other.std), (mean * ratio - np.array(other.mean)) / np.array(other.std)
-    made = [torch.from_numpy(values.astype(np.float32)).view(-1, 1, 1).to(device) for values in (scale, shift)]
-    return made[0], made[1]
+    factors = [torch.from_numpy(values.astype(np.float32)).view(-1, 1, 1).to(device) for values in (scale, shift)]
+    return factors[0], factors[1]
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:

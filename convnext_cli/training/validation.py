@@ -46,35 +46,35 @@ def logits(
     """(N, classes) float32 on the CPU, in every process, each of which does its part. dtype: of the products.
     progress: called with how many photos of the part are done."""
     apply, device = normaliser(recipe, processes.device), processes.device
-    found, done = [], 0
+    answers, done = [], 0
     for photos in judged(pixels, range(processes.rank, len(pixels), processes.world), BATCH, workers):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            found.append(forward(apply(photos)).logits.float().cpu())
+            answers.append(forward(apply(photos)).logits.float().cpu())
         done += len(photos)
         progress(done)
     if processes.world == 1:
-        return torch.cat(found)
-    parts = processes.gathered(torch.cat(found) if found else None)
-    whole = torch.empty((len(pixels), next(part for part in parts if part is not None).shape[1]))
+        return torch.cat(answers)
+    parts = processes.gathered(torch.cat(answers) if answers else None)
+    gathered = torch.empty((len(pixels), next(part for part in parts if part is not None).shape[1]))
     for rank, part in enumerate(parts):
         if part is not None:
-            whole[rank :: processes.world] = part
-    return whole
+            gathered[rank :: processes.world] = part
+    return gathered
 
 
-def judge(found: Tensor, labels: Tensor, temperature: float = 1.0) -> Figures:
+def judge(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Figures:
     """The figures of logits (N, classes) of one photo or more, by their labels (N,), which are rows of the classifier.
 
     The calibration error has 15 bins, and is None for fewer photos.
     """
-    found = found / temperature
-    ranks = (found > found.gather(1, labels[:, None])).sum(1)
-    scores, answers = found.softmax(1).max(1)
+    logits = logits / temperature
+    ranks = (logits > logits.gather(1, labels[:, None])).sum(1)
+    scores, answers = logits.softmax(1).max(1)
     bins = figures.reliability(scores.double().numpy(), (answers == labels).numpy())
     return {
         "top1": float((answers == labels).double().mean()),
-        "top5": float((ranks < figures.TOP).double().mean()) if figures.means_top5(found.shape[1]) else None,
-        "loss": float(torch.nn.functional.cross_entropy(found, labels)),
+        "top5": float((ranks < figures.TOP).double().mean()) if figures.means_top5(logits.shape[1]) else None,
+        "loss": float(torch.nn.functional.cross_entropy(logits, labels)),
         "ece": figures.known_calibration_error(bins),
     }
 
@@ -98,34 +98,34 @@ class Calibration:
         return self.after if self.temperature == self.fitted else self.before
 
 
-def calibrate(found: Tensor, labels: Tensor) -> Calibration:
+def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """Fit a temperature, and use it where scores are then right as often as they say, or more nearly so.
 
     A fit lowers the loss on the photos that it is fitted to, even if it spoils the scores of best guesses: the
     calibration error decides. Of so few photos that there is none, nothing can be decided, and logits stay as they are.
     """
-    before = judge(found, labels)
+    before = judge(logits, labels)
     if before["ece"] is None:
         return Calibration(1.0, None, before, before)
-    fitted = fit_temperature(found, labels)
-    after = judge(found, labels, fitted)
+    fitted = fit_temperature(logits, labels)
+    after = judge(logits, labels, fitted)
     assert after["ece"] is not None
     return Calibration(fitted if after["ece"] <= before["ece"] else 1.0, fitted, before, after)
 
 
-def fit_temperature(found: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """What logits are divided by so that scores mean most: least log loss (C. Guo et al., arXiv 1706.04599).
 
     The loss is convex in its inverse, which a bisection of the slope finds. One photo more is counted, that may be of
     any class: without a mistake among a few, all scores would become 1.
     """
-    found = found.double()
-    any_class = 1 / (len(found) + 1)
-    true = (1 - any_class) * found.gather(1, labels[:, None])[:, 0] + any_class * found.mean(1)
+    logits = logits.double()
+    any_class = 1 / (len(logits) + 1)
+    true = (1 - any_class) * logits.gather(1, labels[:, None])[:, 0] + any_class * logits.mean(1)
 
     def slope(sharpness: float) -> float:
-        weights = (found * sharpness).softmax(1)
-        return float(((weights * found).sum(1) - true).mean())
+        weights = (logits * sharpness).softmax(1)
+        return float(((weights * logits).sum(1) - true).mean())
 
     low, high = 1 / 64, 64.0
     for _ in range(60):

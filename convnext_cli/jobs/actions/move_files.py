@@ -94,8 +94,8 @@ def move(source: Path, target: Path, mtime_ns: int | None = None) -> None:
 
 def is_half_moved(source: Path, target: Path) -> bool:
     """Whether ``target`` is the copy that a killed move made of ``source``: the temporary name still tells."""
-    part, there = state(part_of(source, target)), state(target)
-    return part is not None and there is not None and os.path.samestat(part, there) and same_bytes(source, target)
+    part, copied = state(part_of(source, target)), state(target)
+    return part is not None and copied is not None and os.path.samestat(part, copied) and same_bytes(source, target)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -135,13 +135,13 @@ def settle(folder: Path) -> None:
 
 
 @contextmanager
-def _leaving(source: Path, *made: Path) -> Iterator[None]:
+def _leaving(source: Path, *copies: Path) -> Iterator[None]:
     """What ends with the old name going. When it fails, the new ones go; not if the old one went all the same."""
     try:
         yield
     except OSError:
         if state(source) is not None:
-            for path in made:
+            for path in copies:
                 path.unlink(missing_ok=True)
             raise
 

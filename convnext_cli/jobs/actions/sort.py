@@ -160,13 +160,13 @@ def _do_group(group: list[Step], journal: Log, mode: Mode, known: set[Path], don
     ready = []
     for step in group:
         try:
-            made = _made(step, mode)
+            record = _record(step, mode)
         except OSError as error:
             _fail(step, error, journal, done)
             continue
         for folder in _new_folders(step.target.parent, known):
             journal.add({"do": "folder", "path": str(folder)})
-        journal.add(made.record())
+        journal.add(record.record())
         ready.append(step)
     journal.sync()
     for step in ready:
@@ -181,13 +181,13 @@ def _do_group(group: list[Step], journal: Log, mode: Mode, known: set[Path], don
             done.placed[step.target.parent.name] += 1
 
 
-def _made(step: Step, mode: Mode) -> Made:
-    found = step.source.lstat() if mode == "move" else step.source.stat()
-    if stat.S_ISLNK(found.st_mode):  # a relative one would lead nowhere from its new place
+def _record(step: Step, mode: Mode) -> Made:
+    status = step.source.lstat() if mode == "move" else step.source.stat()
+    if stat.S_ISLNK(status.st_mode):  # a relative one would lead nowhere from its new place
         raise OSError(errno.EINVAL, "is a link, and links are not moved")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is not a file")
-    return Made(mode, step.source, step.target, found.st_size, found.st_mtime_ns)
+    return Made(mode, step.source, step.target, status.st_size, status.st_mtime_ns)
 
 
 def _new_folders(folder: Path, known: set[Path]) -> list[Path]:

@@ -103,12 +103,12 @@ class Made:
     def is_as_made(self, path: Path) -> bool:
         """Whether a file, links followed, has the size and time; the time as its file system keeps it."""
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             return False
-        apart = abs(found.st_mtime_ns - self.mtime_ns)
-        same_time = any(apart < grain and found.st_mtime_ns % grain == 0 for grain in _GRAINS)
-        return stat.S_ISREG(found.st_mode) and found.st_size == self.size and same_time
+        apart = abs(status.st_mtime_ns - self.mtime_ns)
+        same_time = any(apart < grain and status.st_mtime_ns % grain == 0 for grain in _GRAINS)
+        return stat.S_ISREG(status.st_mode) and status.st_size == self.size and same_time
 
     def record(self) -> dict[str, object]:
         """As it stands in a log."""
@@ -132,21 +132,21 @@ def undo(log: Path) -> Undone:
             if what == "undone":  # what has these names now is another sort's
                 return done
             path = _text(record["path" if what == "folder" else "target"])
-            made = None if what in ("folder", "failed") else _made(record)
+            step = None if what in ("folder", "failed") else _made(record)
         except _BROKEN:
             done.kept.append(Kept(str(log), f"cannot be read: {line[:80]!r}"))
             continue
         try:
             if what == "failed":
                 failed.add(path)
-            elif made is None:
+            elif step is None:
                 bounds.check_folder(Path(path))
                 done.folders += _remove_folder(Path(path))
             elif path in failed:
                 failed.discard(path)
-            elif _take_back(bounds.checked(made)):
-                done.moved_back += made.mode == "move"
-                done.removed += made.mode != "move"
+            elif _take_back(bounds.checked(step)):
+                done.moved_back += step.mode == "move"
+                done.removed += step.mode != "move"
         except _Keep as kept:
             done.kept.append(Kept(kept.path, kept.why))
         except (OSError, ValueError) as error:
@@ -170,17 +170,17 @@ class _Bounds:
     into: Path | None
     roots: tuple[Path, ...] | None
 
-    def checked(self, made: Made) -> Made:
+    def checked(self, step: Made) -> Made:
         """A step that stays inside. Raises _Keep for one that leads elsewhere, by a link too."""
         if self.into is None:
-            self.into = _real(made.target.parent.parent)
-        if not _real(made.target.parent).is_relative_to(self.into):
-            raise _Keep(made.target, f"is not in {self.into}, which the log is for")
-        source = _real(made.source.parent)
+            self.into = _real(step.target.parent.parent)
+        if not _real(step.target.parent).is_relative_to(self.into):
+            raise _Keep(step.target, f"is not in {self.into}, which the log is for")
+        source = _real(step.source.parent)
         # logs of earlier releases do not say where photos came from
-        if made.mode == "move" and self.roots is not None and not any(map(source.is_relative_to, self.roots)):
-            raise _Keep(made.target, f"came from {made.source}, which is not in a folder that the log is for")
-        return made
+        if step.mode == "move" and self.roots is not None and not any(map(source.is_relative_to, self.roots)):
+            raise _Keep(step.target, f"came from {step.source}, which is not in a folder that the log is for")
+        return step
 
     def check_folder(self, folder: Path) -> None:
         """Raises _Keep for a folder that the sort cannot have made: it is neither in the sorted one nor above it."""
@@ -271,56 +271,56 @@ def _remove_folder(folder: Path) -> bool:
     return True
 
 
-def _take_back(made: Made) -> bool:
+def _take_back(step: Made) -> bool:
     """Undo one; whether there was something to undo. Raises _Keep and OSError."""
-    source, target = made.source, made.target
+    source, target = step.source, step.target
     for part in (
         move_files.part_of(source, target),
         move_files.part_of(target, source),
     ):  # of a killed sort, of a killed undo
         if move_files.state(part) is not None:
-            if not any(made.is_as_made(whole) or _same_file(part, whole) for whole in (source, target)):
+            if not any(step.is_as_made(path) or _same_file(part, path) for path in (source, target)):
                 raise _Keep(part, "is left of a copy, and nothing else is")
             part.unlink()
     if move_files.state(target) is not None:
-        _TAKE_BACK[made.mode](made)
+        _TAKE_BACK[step.mode](step)
         return True
-    if made.mode == "move" and move_files.state(source) is None:
+    if step.mode == "move" and move_files.state(source) is None:
         raise _Keep(source, f"is there no more, and neither is {target}")
     return False
 
 
-def _unlink(made: Made) -> None:
-    if not made.target.is_symlink() or made.target.readlink() != made.source:
-        raise _Keep(made.target, _CHANGED)
-    made.target.unlink()
+def _unlink(step: Made) -> None:
+    if not step.target.is_symlink() or step.target.readlink() != step.source:
+        raise _Keep(step.target, _CHANGED)
+    step.target.unlink()
 
 
-def _remove_hardlink(made: Made) -> None:
-    if not _same_file(made.source, made.target) or not _have_two_places(made):
-        raise _Keep(made.target, "or its original was changed since")
-    made.target.unlink()
+def _remove_hardlink(step: Made) -> None:
+    if not _same_file(step.source, step.target) or not _have_two_places(step):
+        raise _Keep(step.target, "or its original was changed since")
+    step.target.unlink()
 
 
-def _remove_copy(made: Made) -> None:
-    if made.target.is_symlink() or not made.is_as_made(made.target):
-        raise _Keep(made.target, _CHANGED)
-    if not _have_two_places(made) or not (
-        made.is_as_made(made.source) or move_files.same_bytes(made.source, made.target)
+def _remove_copy(step: Made) -> None:
+    if step.target.is_symlink() or not step.is_as_made(step.target):
+        raise _Keep(step.target, _CHANGED)
+    if not _have_two_places(step) or not (
+        step.is_as_made(step.source) or move_files.same_bytes(step.source, step.target)
     ):
-        raise _Keep(made.target, "is all there is: its original is gone or was changed since")
-    made.target.unlink()
+        raise _Keep(step.target, "is all there is: its original is gone or was changed since")
+    step.target.unlink()
 
 
-def _move_back(made: Made) -> None:
-    source, target = made.source, made.target
-    if target.is_symlink() or not made.is_as_made(target):
+def _move_back(step: Made) -> None:
+    source, target = step.source, step.target
+    if target.is_symlink() or not step.is_as_made(target):
         raise _Keep(target, _CHANGED)
-    there = move_files.state(source)
-    if there is None:
+    original = move_files.state(source)
+    if original is None:
         source.parent.mkdir(parents=True, exist_ok=True)
-        move_files.move(target, source, made.mtime_ns)
-    elif stat.S_ISREG(there.st_mode) and _have_two_places(made) and move_files.same_bytes(source, target):
+        move_files.move(target, source, step.mtime_ns)
+    elif stat.S_ISREG(original.st_mode) and _have_two_places(step) and move_files.same_bytes(source, target):
         target.unlink()  # a move, or an undo, was killed between its copy and the end
     else:
         raise _Keep(target, "something else has taken its old place")
@@ -333,9 +333,9 @@ def _same_file(one: Path, other: Path) -> bool:
         return False
 
 
-def _have_two_places(made: Made) -> bool:
+def _have_two_places(step: Made) -> bool:
     """Whether the original is there and under a name of its own, no link that leads to what was made of it."""
-    return made.source.exists() and os.path.realpath(made.source) != os.path.realpath(made.target)
+    return step.source.exists() and os.path.realpath(step.source) != os.path.realpath(step.target)
 
 
 _TAKE_BACK: dict[Mode, Callable[[Made], None]] = {

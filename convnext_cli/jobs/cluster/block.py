@@ -48,18 +48,18 @@ class Block:
         return min(keys), max(entry.key + b"\1" if entry.photo.shard else entry.key for entry in self.photos)
 
 
-def cut(found: Iterable[Found], size: int = PHOTOS) -> Iterator[Block]:
+def cut(photos: Iterable[Found], size: int = PHOTOS) -> Iterator[Block]:
     """The blocks of a walk. size: photos, on average."""
     kept: list[Found] = []
-    for each in found:
-        if each.photo.shard:
+    for state in photos:
+        if state.photo.shard:
             if kept:
                 yield Block(tuple(kept))
                 kept = []
-            yield Block((each,))
+            yield Block((state,))
             continue
-        kept.append(each)
-        is_cut = zlib.crc32(each.key) % max(size // 2, 1) == 0
+        kept.append(state)
+        is_cut = zlib.crc32(state.key) % max(size // 2, 1) == 0
         if len(kept) >= 2 * size or (is_cut and len(kept) >= size // 2):
             yield Block(tuple(kept))
             kept = []

@@ -117,8 +117,8 @@ def _said(error: Exception) -> str:
 
 def _has_token() -> bool:
     """Whether there is one of those that Ray looks for."""
-    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
+    token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(token) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _is_running() -> bool:
@@ -220,7 +220,7 @@ def _call(work: Callable[[], T]) -> T:
     return work()
 
 
-def _broken(said: str) -> ConvNextError:
-    if "No module named" in said:
-        return UnavailableError(f"on the cluster: {said}", "install convnext-cli on every node, in the same release")
-    return NetworkError(f"the cluster could not open the model: {said}", "look at its dashboard")
+def _broken(reason: str) -> ConvNextError:
+    if "No module named" in reason:
+        return UnavailableError(f"on the cluster: {reason}", "install convnext-cli on every node, in the same release")
+    return NetworkError(f"the cluster could not open the model: {reason}", "look at its dashboard")

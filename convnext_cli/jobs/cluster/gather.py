@@ -48,8 +48,8 @@ class Gather:
             ends = some.filter(pc.is_valid(some["rows"]))
             waiting.units -= len(ends)
             waiting.rows += pc.sum(ends["rows"]).as_py() or 0
-            for said in ends["passed_over"].to_pylist():
-                waiting.passed_over.update(json_value(said))
+            for skipped in ends["passed_over"].to_pylist():
+                waiting.passed_over.update(json_value(skipped))
             rows = some.filter(pc.is_valid(some["place"]))
             waiting.come += len(rows)
             waiting.tables.append(rows)

@@ -15,31 +15,31 @@ MOST = 500  # blocks that are handed to Ray at once, about a million photos
 PATIENCE = 5.0  # seconds of listing after which the first ones are handed over
 
 
-def distinct(found: Iterable[Found]) -> Iterator[Found]:
+def distinct(photos: Iterable[Found]) -> Iterator[Found]:
     """Each photo once, where one may be reached twice; what was seen is kept on disk."""
     seen = sqlite3.connect("")  # a temporary file
     try:
         seen.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
-        for each in found:
-            if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (each.key,)).rowcount:
-                yield each
+        for state in photos:
+            if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (state.key,)).rowcount:
+                yield state
     finally:
         seen.close()
 
 
-def waves(blocks: Iterator[Block], wanted: Callable[[Block], bool]) -> Iterator[list[Block]]:
+def waves(blocks: Iterator[Block], is_missing: Callable[[Block], bool]) -> Iterator[list[Block]]:
     """Blocks that are wanted, many at a time, while a thread goes on listing. Raises what listing raises."""
-    found: Queue[Block | BaseException | None] = Queue(2 * MOST)
+    queue: Queue[Block | BaseException | None] = Queue(2 * MOST)
 
     def walk() -> None:
         end: BaseException | None = None
         try:
             for block in blocks:
-                if wanted(block):
-                    found.put(block)
+                if is_missing(block):
+                    queue.put(block)
         except BaseException as error:
             end = error
-        found.put(end)
+        queue.put(end)
 
     Thread(target=walk, name="list", daemon=True).start()
     over = False
@@ -48,14 +48,14 @@ def waves(blocks: Iterator[Block], wanted: Callable[[Block], bool]) -> Iterator[
         until = time.monotonic() + PATIENCE
         while len(wave) < MOST:
             try:
-                each = found.get(timeout=None if not wave else max(0.0, until - time.monotonic()))
+                block = queue.get(timeout=None if not wave else max(0.0, until - time.monotonic()))
             except Empty:
                 break
-            if isinstance(each, BaseException):
-                raise each
-            if each is None:
+            if isinstance(block, BaseException):
+                raise block
+            if block is None:
                 over = True
                 break
-            wave.append(each)
+            wave.append(block)
         if wave:
             yield wave

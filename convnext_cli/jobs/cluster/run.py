@@ -166,27 +166,27 @@ class ClusterJob:
         return written
 
     def _listed(self, photos: Iterable[Photo]) -> Iterator[Block]:
-        found: Iterable[Found] = overlapped(state_of, photos, lambda p: p.seen is None and is_url(p.path))
+        listed: Iterable[Found] = overlapped(state_of, photos, lambda p: p.seen is None and is_url(p.path))
         if self.source.may_repeat:
-            found = distinct(found)
-        for block in cut(self._counted(found), self.block):
+            listed = distinct(listed)
+        for block in cut(self._counted(listed), self.block):
             self._blocks.append((self._name(block), block.reach))
             yield block
         self.progress.listed = True
 
-    def _counted(self, found: Iterable[Found]) -> Iterator[Found]:
-        for number, each in enumerate(found, 1):
-            if each.key.startswith(self._own):  # a target in its source: its parts look like shards
+    def _counted(self, photos: Iterable[Found]) -> Iterator[Found]:
+        for number, state in enumerate(photos, 1):
+            if state.key.startswith(self._own):  # a target in its source: its parts look like shards
                 continue
-            if each.photo.problem is not None:
-                self._closed.append(each.key)
-            if each.photo.shard:
-                self._shards.add(each.key)
+            if state.photo.problem is not None:
+                self._closed.append(state.key)
+            if state.photo.shard:
+                self._shards.add(state.key)
             else:
                 self.progress.walked += 1
             if number % 1000 == 0:
                 self.tell(self.progress)
-            yield each
+            yield state
 
     def _name(self, block: Block) -> Name:
         return Name("part", self._job, block.name)
@@ -213,8 +213,8 @@ class ClusterJob:
                     self._keep(left.pop(name), table)
                     self.source.finder.passed_over.update(passed_over)
             except RayError as error:
-                if (told := cause_of(error)) is not None:
-                    raise told from error
+                if (cause := cause_of(error)) is not None:
+                    raise cause from error
                 log.info("Ray gave up a round: %s", error)
                 last = error
             vain = 0 if len(left) < before else vain + 1
@@ -276,10 +276,10 @@ class ClusterJob:
     def _is_in_other_shard(self, path: str) -> bool:
         """Whether a photo is one of a shard that is there, but was not read by this run."""
         above = os.path.dirname(path)  # noqa: PTH120 - surrogates
-        while above and not (there := os.path.isfile(os.path.join(self.folder, above))):  # noqa: PTH113, PTH118
+        while above and not (exists := os.path.isfile(os.path.join(self.folder, above))):  # noqa: PTH113, PTH118
             if above == (above := os.path.dirname(above)):  # noqa: PTH120
                 return False
-        return bool(above) and there and key_of(above) not in self._shards
+        return bool(above) and exists and key_of(above) not in self._shards
 
     def _finish(self) -> Manifest:
         """Keep what is said of photos that are gone, take old files away, and say that all is done."""

@@ -51,7 +51,7 @@ class Unit:
 
 def units(block: Block) -> list[Unit]:
     """The parts in which a block is worked on."""
-    photos = [each.photo for each in block.photos]
+    photos = [state.photo for state in block.photos]
     count = math.ceil(len(photos) / PHOTOS)
     return [Unit(block.name, n, tuple(photos[n * PHOTOS : (n + 1) * PHOTOS])) for n in range(count)]
 
@@ -77,9 +77,9 @@ class Decode:
             for photo in unit.photos:
                 path = photo.path if is_url(photo.path) else os.path.join(self.folder, photo.path)  # noqa: PTH118
                 placed = Photo(path, problem=photo.problem, seen=photo.seen, shard=photo.shard)
-                for each in self.finder.members(placed) if photo.shard else (placed,):
-                    named.append(photo.path + each.path[len(path) :])
-                    yield each
+                for member in self.finder.members(placed) if photo.shard else (placed,):
+                    named.append(photo.path + member.path[len(path) :])
+                    yield member
 
         before = self.finder.passed_over.copy()  # by this process, which may have had other units
         count, kept = 0, list[dict[str, object]]()

@@ -48,11 +48,11 @@ class _Local:
             raise OutputError(f"{self._folder} cannot be listed: {error.strerror}", "name another folder") from error
 
     def prove(self) -> None:
-        there = self._folder if self._folder.exists() else self._folder.absolute().parent
-        if not there.exists():
-            raise OutputError(f"there is no folder {there}", "make it, or name a folder in one that is there")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise OutputError(f"nothing can be written to {there}", "name another folder with -o")
+        folder = self._folder if self._folder.exists() else self._folder.absolute().parent
+        if not folder.exists():
+            raise OutputError(f"there is no folder {folder}", "make it, or name a folder in one that is there")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"nothing can be written to {folder}", "name another folder with -o")
 
     def write(self, name: str, data: bytes) -> None:
         try:
@@ -101,7 +101,7 @@ class _Remote:
     def names(self) -> list[str]:
         fs, path = self._place.fs, self._place.path
         try:
-            found = patience(partial(fs.ls, path, detail=False))
+            entries = patience(partial(fs.ls, path, detail=False))
         except FileNotFoundError:
             bucket = path.split("/")[0]
             if not self._try(partial(fs.exists, bucket)):
@@ -109,7 +109,7 @@ class _Remote:
             return []
         except Exception as error:
             raise _told(command_error(error, self._url)) from error
-        return [entry.rpartition("/")[2] for entry in found]
+        return [entry.rpartition("/")[2] for entry in entries]
 
     def prove(self) -> None:
         self.write(_PROOF, b"")

@@ -37,10 +37,10 @@ class ExifTool:
 
     def __init__(self, program: str = "exiftool", *, seconds: float = 300.0) -> None:
         hint = "apt install libimage-exiftool-perl, or brew install exiftool; --xmp sidecar needs no other program"
-        found = shutil.which(program)
-        if found is None:
+        path = shutil.which(program)
+        if path is None:
             raise UnavailableError("writing keywords into photos needs exiftool", hint)
-        self._command = [found, *_OPTIONS]
+        self._command = [path, *_OPTIONS]
         self._seconds = seconds
         self._temporary = TemporaryDirectory(prefix="convnext-")
         self._folder = Path(self._temporary.name)
@@ -50,7 +50,7 @@ class ExifTool:
             self._version = self._run("-ver")[0].decode().strip()
         except (MetadataError, OSError) as error:
             self.close()
-            raise UnavailableError(f"{found} does not run: {error}", hint) from error
+            raise UnavailableError(f"{path} does not run: {error}", hint) from error
 
     def __enter__(self) -> ExifTool:
         return self
@@ -80,10 +80,10 @@ class ExifTool:
         when there is no room for the copy.
         """
         # no suffix for the copy: some releases (12.57) refuse a new.webp, though they write WebP
-        link, new, given = self._linked(file), self._folder / "new", self._folder / "packet"
+        link, new, written = self._linked(file), self._folder / "new", self._folder / "packet"
         new.unlink(missing_ok=True)
-        given.write_bytes(packet or b"")
-        _, problem = self._run("-o", str(new), "-XMP=" if packet is None else f"-XMP<={given}", link)
+        written.write_bytes(packet or b"")
+        _, problem = self._run("-o", str(new), "-XMP=" if packet is None else f"-XMP<={written}", link)
         if problem or not new.exists():
             if shutil.disk_usage(self._folder).free < Path(file).stat().st_size:
                 raise OSError(errno.ENOSPC, f"no space for a copy in {self._folder.parent}")
@@ -132,11 +132,11 @@ class ExifTool:
             raise MetadataError(took if late else "exiftool broke off") from error
         finally:
             watch.cancel()
-        said = self._errors.read_text(errors="replace")
+        output = self._errors.read_text(errors="replace")
         os.truncate(self._errors, 0)
-        problem = next((line for line in said.splitlines() if line.startswith("Error: ")), "")
-        told = problem.removeprefix("Error: ").removesuffix(f" - {arguments[-1]}")
-        return bytes(printed[: printed.rindex(end)]), told and f"exiftool: {told}"
+        problem = next((line for line in output.splitlines() if line.startswith("Error: ")), "")
+        reason = problem.removeprefix("Error: ").removesuffix(f" - {arguments[-1]}")
+        return bytes(printed[: printed.rindex(end)]), reason and f"exiftool: {reason}"
 
     def _start(self) -> None:
         self._end()

@@ -67,7 +67,7 @@ def alike(packet: bytes, other: bytes) -> bool:
 
     That is whether the packet may be written over, and the wrapper itself: Apple writes none, and exiftool adds one.
     """
-    one, two = (_unwrapped(each) for each in (packet, other))
+    one, two = (_unwrapped(either) for either in (packet, other))
     return one == two
 
 
@@ -88,8 +88,8 @@ def photo_of(packet: bytes) -> str | None:
 
 def _decoded(packet: bytes) -> tuple[bytes, str]:
     """The packet as UTF-8, and what it is encoded in."""
-    found = _ENCODING.match(packet)
-    declared = found[1].decode("ascii", "replace") if found else "utf-8"
+    match = _ENCODING.match(packet)
+    declared = match[1].decode("ascii", "replace") if match else "utf-8"
     codec = next((codec for mark, codec in _MARKS if packet.startswith(mark)), declared)
     try:
         text = packet.decode(codec)
@@ -108,11 +108,11 @@ def _without(text: bytes, root: str) -> bytes:
     cuts: list[Node] = []
     for description in document.descriptions:
         gone: list[Node] = []
-        for each in description.children:
-            ours = [] if each.name[0] == _OWN else _ours(each, added, root)
-            alone = ours and document.blank(each.children[0], ours) and document.blank(each, each.children)
-            if alone or each.name[0] == _OWN:
-                gone.append(each)
+        for child in description.children:
+            ours = [] if child.name[0] == _OWN else _ours(child, added, root)
+            alone = ours and document.blank(child.children[0], ours) and document.blank(child, child.children)
+            if alone or child.name[0] == _OWN:
+                gone.append(child)
             else:
                 cuts += ours
         alone = document.blank(description, gone) and all(name in _ABOUT for name in description.attributes)
@@ -120,16 +120,16 @@ def _without(text: bytes, root: str) -> bytes:
     return cut(text, [(document.begin(node), node.end) for node in cuts])
 
 
-def _ours(each: Node, added: set[str], root: str) -> list[Node]:
+def _ours(node: Node, added: set[str], root: str) -> list[Node]:
     """The items of a list of keywords that are ours; of a word that is there twice the last, where ours were put."""
-    paths = each.name == _TREE
+    paths = node.name == _TREE
     words = {word for word in added if (BAR in word) == paths}
-    found = []
-    for item in reversed(each.items):
+    ours = []
+    for item in reversed(node.items):
         if item.word in words or (paths and f"{item.word}{BAR}".startswith(f"{root}{BAR}")):
             words.discard(item.word)
-            found.append(item)
-    return found
+            ours.append(item)
+    return ours
 
 
 def _with(text: bytes, keywords: Keywords, photo: str | None) -> bytes:
@@ -139,21 +139,21 @@ def _with(text: bytes, keywords: Keywords, photo: str | None) -> bytes:
     added: list[str] = []
     changes: list[tuple[int, int, bytes]] = []
     for name, words in ((_FLAT, keywords.flat), (_TREE, keywords.tree)):
-        there = set(document.words(name))
-        new = [word for word in words if word not in there]
+        present = set(document.words(name))
+        new = [word for word in words if word not in present]
         if not new:
             continue
         lists = document.properties(name)
         as_attribute = any(name in description.attributes for description in document.descriptions)
-        if as_attribute or not all(each.is_list for each in lists):
+        if as_attribute or not all(node.is_list for node in lists):
             raise MetadataError(f"its {_LISTS[name]} is not a list")
-        last = next((each.items[-1] for each in lists if each.items), None)
+        last = next((node.items[-1] for node in lists if node.items), None)
         if last is not None:
             space = document.before(last)
             changes.append((last.end, last.end, b"".join(space + _element(last.tag, word) for word in new)))
         else:
             # an empty list says nothing, and two properties of one name are against the rules
-            changes += [(document.begin(each), each.end, b"") for each in lists]
+            changes += [(document.begin(node), node.end, b"") for node in lists]
             own[name] = new
         added += new
     if not added:
@@ -175,7 +175,7 @@ def _description(document: Document, lists: dict[Name, list[str]]) -> tuple[int,
     declared = {} if rdf.tag == "rdf:RDF" else {RDF: "rdf"}
     declared |= {name[0]: _LISTS[name].partition(":")[0] for name in lists}
     # all descriptions are about the same, or readers refuse the packet
-    about = next((each.attributes[name] for each in others for name in _ABOUT if name in each.attributes), "")
+    about = next((node.attributes[name] for node in others for name in _ABOUT if name in node.attributes), "")
     spaces = "".join(f" xmlns:{prefix}={quoteattr(uri)}" for uri, prefix in declared.items())
     lines = [(0, f"<rdf:Description rdf:about={quoteattr(about)}{spaces}>".encode())]
     for name, words in lists.items():

@@ -95,11 +95,11 @@ class Document:
 
     def properties(self, name: Name) -> list[Node]:
         """The properties of this name; by the rules there is one at most."""
-        return [each for description in self.descriptions for each in description.children if each.name == name]
+        return [child for description in self.descriptions for child in description.children if child.name == name]
 
     def words(self, name: Name) -> list[str]:
         """The items of the list of this name."""
-        return [item.word for each in self.properties(name) for item in each.items]
+        return [item.word for node in self.properties(name) for item in node.items]
 
     def blank(self, node: Node, without: Iterable[Node]) -> bool:
         """Whether nothing is left between an element's tags when these of its children are gone."""
@@ -125,11 +125,11 @@ class Document:
         name, tag = _split(written)
         above = self._open[-1] if self._open else None
         level = above.level + 1 if above is not None else 0
-        wanted = (
+        is_ours = (
             *(self._rdf is None and name == (RDF, "RDF"), name == _DESCRIPTION, name in self._names),
             *(True, True, True),  # what an item holds, so that it is not taken for text
         )
-        if level >= len(wanted) or not wanted[level]:
+        if level >= len(is_ours) or not is_ours[level]:
             self._open.append(None)
             return
         self._seen += 1

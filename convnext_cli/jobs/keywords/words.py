@@ -163,7 +163,7 @@ def _shelf(identity: str) -> tuple[str, ...]:
         above = wordnet.ancestors(identity)
     except ModelError:  # an id of the user's own labels
         return ()
-    for each in (identity, *above):
-        if each in _SHELVES:
-            return tuple(_SHELVES[each].split(BAR))
+    for synset in (identity, *above):
+        if synset in _SHELVES:
+            return tuple(_SHELVES[synset].split(BAR))
     return ()

@@ -172,8 +172,8 @@ def remove_embedded(
     with ExifTool() as tool:
 
         def remove(entry: Entry) -> _Outcome:
-            there = os.path.exists(entry.file)  # noqa: PTH110
-            return _embed(tool, entry.file, _NOTHING, root, touched) if there else "skipped"
+            exists = os.path.exists(entry.file)  # noqa: PTH110
+            return _embed(tool, entry.file, _NOTHING, root, touched) if exists else "skipped"
 
         return _each(entries, remove, progress)
 
@@ -265,10 +265,10 @@ def _embed(tool: ExifTool, file: str, words: Keywords, root: str, touched: Touch
 def _read(path: Path) -> bytes | None:
     """The bytes of a sidecar; None without one."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
         raise MetadataError(f"{path.name} is not a sidecar")
     return path.read_bytes()
 
@@ -281,11 +281,11 @@ def _refuse_protected(path: Path) -> None:
 
 def _become(part: str, path: Path) -> None:
     """Give a file that will take the place of another its owner, its permissions and its other attributes."""
-    found = path.stat()
+    status = path.stat()
     with suppress(OSError):  # only root can give files away
-        os.chown(part, found.st_uid, found.st_gid)
+        os.chown(part, status.st_uid, status.st_gid)
     shutil.copystat(path, part)
 
 
-def _state(found: os.stat_result) -> State:
-    return found.st_size, found.st_mtime_ns
+def _state(status: os.stat_result) -> State:
+    return status.st_size, status.st_mtime_ns

@@ -70,7 +70,7 @@ def write(
     that get one; the page says how many did not. timeout: seconds for one picture, or None. progress: called with the
     number of photos written. Raises OutputError when the page cannot be written.
     """
-    block, number, wanted = _Block(), 0, 0
+    block, number, pictures = _Block(), 0, 0
     head, tail = _frame(title, summary)
     pictured = with_pictures(entries, picture, threads=threads, most=most_thumbnails, timeout=timeout)
     with replacing(target) as stream, closing(pictured):
@@ -79,14 +79,14 @@ def write(
             if jpeg is not None:
                 # an element of its own, which the page reads only when the photo comes into sight
                 stream.write(b'<script type="text/plain" id="p%d">%s</script>\n' % (number - 1, base64.b64encode(jpeg)))
-            wanted += entry.row.status in PICTURED
+            pictures += entry.row.status in PICTURED
             block.add(entry)
             if len(block.photos) == _BLOCK:
                 stream.write(block.html())
                 block = _Block()
             progress(number)
         stream.write(block.html())
-        left_out = max(0, wanted - most_thumbnails)
+        left_out = max(0, pictures - most_thumbnails)
         stream.write(tail(photos=number, left_out=left_out, most=most_thumbnails, scores=summary.scores))
 
 

@@ -40,13 +40,13 @@ def with_pictures(
     def chosen() -> Iterator[tuple[Entry, bool]]:
         left = most
         for entry in entries:
-            wanted = left > 0 and entry.row.status in PICTURED
-            left -= wanted
-            yield entry, wanted
+            pictured = left > 0 and entry.row.status in PICTURED
+            left -= pictured
+            yield entry, pictured
 
     def make(item: tuple[Entry, bool], _: Task[tuple[Entry, bool], bytes | None]) -> bytes | None:
-        entry, wanted = item
-        if not wanted:
+        entry, pictured = item
+        if not pictured:
             return None
         try:  # it reads and decodes in one go, all of which counts as reading: by the clock
             return picture(entry.file)

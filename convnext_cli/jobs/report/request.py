@@ -55,12 +55,12 @@ def write_report(store: Store, predictor: Predictor, page: Path, *, title: str, 
     Raises:
         OutputError: it cannot be written.
     """
-    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     write(
         store.entries(),
         page,
         title=title,
-        summary=Summary(store.statuses(), predictor.model, made, rate, predictor.scores),
+        summary=Summary(store.statuses(), predictor.model, date, rate, predictor.scores),
         picture=partial(small_jpeg, max_pixels=predictor.preprocessor.max_pixels),
         threads=predictor.threads,
         timeout=predictor.preprocessor.timeout,
