@@ -107,7 +107,7 @@ def run(name: str, arguments: list[str], stdin: bytes | None = None) -> None:
         out.seek(0), err.seek(0)
         kinds = Counter(row["error"]["kind"] if row["error"] else row["status"] for row in map(json.loads, out))
         said = err.read().decode().splitlines()
-    passed = next((line.split(": ")[1].split(" files")[0] for line in said if line.startswith("passed over")), "0")
+    passed = next((line.split()[1] for line in said if line.startswith("skipped ")), "0")
     found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     noise = len(said) - 1 - (passed != "0")
     print(

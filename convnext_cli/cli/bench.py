@@ -199,7 +199,7 @@ def bench(
     render.set_quiet(quiet)
     batches = batches or ()
     if "auto" in batches and len(batches) > 1:
-        raise click.UsageError("-b auto stands alone, without --against and --data.")
+        raise click.UsageError("-b auto cannot be combined with other batch sizes, --against or --data.")
     from convnext_cli.base.libraries import libraries_said
 
     with libraries_said():

@@ -140,7 +140,7 @@ def _format(output: str | None, form: str | None, *, as_json: bool, typed: str |
         form = writers.format_by_suffix(Path(output).suffix) if output else _default_format()
         if form is None:
             raise click.UsageError(
-                f"The format of {output!r} cannot be told from its name: add -f, for example -f jsonl."
+                f"The format of {output!r} cannot be inferred from its name: add -f, for example -f jsonl."
             )
     if form == "table" and output:
         *others, last = FORMATS[1:]
@@ -174,7 +174,7 @@ def _prepare(predictor: Predictor, model: ModelOptions) -> None:
     path = zoo.resolve(model.model)
     if engine.dtype == "float16" or cache.complete(path, engine.dtype) or not cache.writable():
         return
-    render.note(f"preparing {engine.card.name}, once: the next answer comes sooner (Ctrl-C stops this alone)")
+    render.note(f"preparing {engine.card.name} once, so that the next answer comes sooner (Ctrl-C skips this)")
     sys.stdout.flush()
     from convnext_cli.runtimes.build import build_engines
 

@@ -17,4 +17,4 @@ def passed_over(types: Mapping[str, int]) -> str:
         for kind, count in sorted(types.items(), key=lambda item: -item[1])
     ]
     more = f", {len(kinds) - MOST_TYPES} more types" if len(kinds) > MOST_TYPES else ""
-    return f"passed over: {total} file{'s' * (total != 1)} ({', '.join(kinds[:MOST_TYPES])}{more})"
+    return f"skipped {total} file{'s' * (total != 1)} ({', '.join(kinds[:MOST_TYPES])}{more})"

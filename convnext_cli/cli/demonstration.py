@@ -36,5 +36,5 @@ def confirm(actions: str) -> None:
     render.remark(demonstration.sentence())
     if not click.confirm(render.plain(f"Let it {actions}?"), err=True):
         raise UsageError(
-            "nothing was labelled, and no photo was touched", f"take a stronger model: {demonstration.stronger()}"
+            "nothing was labelled, and no photo was touched", f"use a stronger model: {demonstration.stronger()}"
         )

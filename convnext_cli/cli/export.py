@@ -160,7 +160,7 @@ def _show(result: ExportResult, *, as_json: bool) -> int:
     render.note(f"wrote {render.plain(str(result.files[0]) + others)}, checked in {result.runtime}")
     slower = [batch for batch, (network, file) in check.ms.items() if file > network]
     if result.card.export is not None and result.card.export.dtype == "int8" and slower:
-        render.note("warning: int8 is slower here than the network in float32: --dtype float32 serves better")
+        render.note("warning: int8 is slower here than the network in float32: use --dtype float32 instead")
     return 0
 
 
@@ -210,5 +210,5 @@ def _advice(result: ExportResult) -> str:
     if dtype == "float32":
         return "this is a defect of this program or of the runtime: report it with the table above"
     if dtype == "int8":
-        return "calibrate with more photos of the kind that will be labelled, or take --dtype float32"
-    return f"take --dtype {'bfloat16 or ' if dtype == 'float16' else ''}float32"
+        return "calibrate with more photos of the kind that will be labelled, or use --dtype float32"
+    return f"use --dtype {'bfloat16 or ' if dtype == 'float16' else ''}float32"

@@ -184,10 +184,11 @@ def label(
     if undo:
         return _undo(undo, typed)
     if verbose == 1 and cluster is not None:  # -vv shows tracebacks
-        raise click.UsageError("--verbose does not go with --cluster: its nodes measure no stages.")
+        raise click.UsageError("--verbose cannot be combined with --cluster: its nodes do not measure stages.")
     options.check_connection(pull=pull, offline=offline)
     from convnext_cli.base.text import counted
-    from convnext_cli.cli.label_view import LabelView, print_cluster_summary
+    from convnext_cli.cli.label_summary import print_cluster_summary
+    from convnext_cli.cli.label_view import LabelView
     from convnext_cli.jobs import label as verb
     from convnext_cli.jobs.request import ClusterOptions, LabelRequest
     from convnext_cli.photos.selection import PhotoSelection
@@ -245,7 +246,7 @@ def _undo(log: str, typed: set[str]) -> int:
     """Take a sort back; the exit status."""
     if others := sorted(typed - {"undo", "quiet", "verbose"}):
         raise click.UsageError(f"--undo does nothing else: leave {_names(others)} out.")
-    from convnext_cli.cli.label_view import print_undone
+    from convnext_cli.cli.label_summary import print_undone
     from convnext_cli.jobs.actions.undo import undo
 
     undone = undo(Path(log))

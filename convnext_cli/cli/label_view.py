@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -15,12 +15,11 @@ import click
 
 from convnext_cli.base.text import counted, duration
 from convnext_cli.cli import demonstration, model_options, render
-from convnext_cli.cli.counts import passed_over
+from convnext_cli.cli.label_summary import print_summary, words
 from convnext_cli.jobs.listener import LabelListener, LabelResult
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.actions.request import SortResult
-    from convnext_cli.jobs.actions.undo import Undone
     from convnext_cli.jobs.cluster.run import Progress
     from convnext_cli.jobs.job import Tally
     from convnext_cli.jobs.keywords.xmp import Written
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
 
-WORTH_SAYING = 0.1  # of the time, which another option would save
 EVERY = 30.0  # seconds between lines where there is no terminal
-MOST_LABELS = 20
-MOST_KEPT = 1000  # files that --undo left, which are named
 
 
 class LabelView(LabelListener):
@@ -74,7 +70,7 @@ class LabelView(LabelListener):
     # before
 
     def output_chosen(self, output: Path) -> None:
-        render.note(f"labels go into {output} (-o FILE names another file)")
+        render.note(f"writing labels to {output} (-o FILE names another file)")
 
     def opening(self, options: PredictorOptions) -> None:
         if self._pull:
@@ -179,7 +175,7 @@ class LabelView(LabelListener):
         self._end_progress()
         stays = f"; {output} stays as it was until all are" if output is not None else ""
         render.note(
-            f"{tally.done:,} of {tally.todo:,} photos were labelled{stays}; the same command goes on from there"
+            f"{tally.done:,} of {tally.todo:,} photos were labelled{stays}; run the same command again to resume"
         )
 
     def round_ended(self, result: LabelResult) -> None:
@@ -191,18 +187,18 @@ class LabelView(LabelListener):
     def keywords_written(self, written: Written) -> None:
         for failure in written.failures:
             render.note(f"no keywords: {failure.file}: {failure.message}")
-        render.note("keywords: " + (_counts(written.counts.items()) or "no photos"))
+        render.note("keywords: " + (words(written.counts.items()) or "no photos"))
 
     def report_written(self, page: Path) -> None:
         render.note(f"report: {page}")
 
     def photos_sorted(self, result: SortResult) -> None:
-        left = f"; left: {_counts(result.left.items())}" if result.left else ""
+        left = f"; left: {words(result.left.items())}" if result.left else ""
         render.note(f"sorted into {result.into}: {counted(result.placed, 'photo')} ({result.mode}){left}")
         for reason, number in result.failed.items():
             render.note(f"not sorted: {number:,}: {reason}")
         if result.log is not None:
-            render.note(f"take it back with: convnext label --undo {result.log}")
+            render.note(f"undo it with: convnext label --undo {result.log}")
 
     def sort_planned(self, result: SortResult) -> None:
         """The plan goes to standard output: it is the answer."""
@@ -219,7 +215,7 @@ class LabelView(LabelListener):
 
     def watching(self, folders: list[str]) -> None:
         self.introduce()
-        render.note(f"watching {', '.join(folders)}; Ctrl-C ends it")
+        render.note(f"watching {', '.join(folders)}; press Ctrl-C to stop")
 
     def stopped_watching(self) -> None:
         self._end_progress()
@@ -264,7 +260,7 @@ class LabelView(LabelListener):
 
     def cluster_interrupted(self) -> None:
         self._end_progress()
-        render.note("the same command goes on with what is missing")
+        render.note("run the same command again to resume")
 
 
 def _is_asked() -> bool:
@@ -300,81 +296,5 @@ def _cluster_progress(progress: Progress, seconds: float) -> str:
     rate = progress.done / max(seconds, 1e-3)
     listing = "" if progress.listed else ", and listing"
     failed = f", {progress.failed:,} failed" if progress.failed else ""
-    before = f", {counted(progress.parts, 'part')} there before" if progress.parts else ""
+    before = f", {counted(progress.parts, 'part')} from earlier runs" if progress.parts else ""
     return f"{progress.done:,} labelled of {progress.found:,} found{listing}, {rate:.1f}/s{failed}{before}"
-
-
-def _counts(counts: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{number:,} {name}" for name, number in counts)
-
-
-def print_summary(result: LabelResult) -> None:
-    """Labels, failures, what was passed over, the rate and what limited it, and where everything lies."""
-    if render.err().quiet:
-        if failed := result.statuses.get("failed"):
-            render.remark(f"{failed:,} of {counted(result.rows, 'photo')} failed; {result.output} says which and why")
-        return
-    if result.labels:
-        table = render.table("label", "photos", right=(1,))
-        for name, count in list(result.labels.items())[:MOST_LABELS]:
-            table.add_row(render.clean(name), f"{count:,}")
-        render.err().print(table)
-    if len(result.labels) > MOST_LABELS:
-        render.note(f"and {len(result.labels) - MOST_LABELS:,} more labels")
-    _print_failures(result)
-    if result.passed_over:
-        render.note(passed_over(result.passed_over))
-    statuses = [f"{number:,} {status}" for status, number in sorted(result.statuses.items())]
-    render.note(f"{result.output}: {', '.join([counted(result.rows, 'row'), *statuses])}")
-    if not result.done:
-        render.note(f"nothing new among {counted(result.found, 'photo')}, in {duration(result.seconds)}")
-        return
-    temperature = f"; scores by temperature {result.temperature:g}" if result.temperature != 1.0 else ""
-    render.note(
-        f"{counted(result.done, 'photo')} looked at in {duration(result.seconds)}, "
-        f"{result.done / max(result.seconds, 1e-9):.1f}/s; {result.limits}{temperature}"
-    )
-    if result.close_would_save >= WORTH_SAYING:
-        render.note(f"--pixels close would have taken about {100 * result.close_would_save:.0f} % less time")
-
-
-def print_cluster_summary(result: LabelResult) -> None:
-    """Failures, what was passed over, the rate, and where everything lies."""
-    _print_failures(result)
-    if result.passed_over:
-        render.note(passed_over(result.passed_over))
-    counts = [counted(result.rows, "row"), *(f"{number:,} {status}" for status, number in result.statuses.items())]
-    render.note(f"{result.output}: {', '.join(counts)}, in {counted(result.parts, 'part')}")
-    took = f"in {duration(result.seconds)} after {duration(result.starting)} of starting"
-    if not result.done:
-        render.note(f"nothing new, {took}")
-        return
-    rate = result.done / max(result.seconds, 1e-9)
-    render.note(f"{counted(result.done, 'photo')} labelled {took}, {rate:.1f}/s")
-
-
-def print_undone(undone: Undone, log: str) -> None:
-    """What ``--undo`` took back, and what it left."""
-    for kept in undone.kept[:MOST_KEPT]:
-        render.note(f"left as it is: {kept.path}: {kept.why}")
-    if not (undone.removed or undone.moved_back or undone.folders or undone.kept):
-        render.note(f"nothing to take back: {log} was taken back before")
-        return
-    render.note(
-        f"taken back: {undone.removed:,} copies and links, {counted(undone.moved_back, 'photo')} moved back, "
-        f"{counted(undone.folders, 'folder')} removed"
-        + (f"; {len(undone.kept):,} left as they are" if undone.kept else "")
-    )
-
-
-def _print_failures(result: LabelResult) -> None:
-    """How many photos failed, the first of them by name, and where all of them are."""
-    if not result.failures:
-        return
-    render.note(f"failed: {_counts(result.failures.items())}    (--retry-failed tries them again)")
-    if not result.first_failures:
-        return
-    for path, kind, message in result.first_failures:
-        render.note(f"  {path}: {kind}: {message}")
-    if (more := sum(result.failures.values()) - len(result.first_failures)) > 0:
-        render.note(f"  and {more:,} more: the rows of {result.output} with the status failed")

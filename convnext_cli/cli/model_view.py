@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ModelRow(TypedDict):
-    """One JSON object of ``models list``; None for what is not known of weights without a card."""
+    """One JSON object of ``models list``; unknown facts of weights without a card are None."""
 
     name: str
     where: str

@@ -157,7 +157,7 @@ def error(message: str, hint: str | None = None) -> None:
 
 
 def traceback() -> None:
-    """The traceback of what is handled now, on standard error, without secrets."""
+    """The traceback of the current exception, on standard error, without secrets."""
     from traceback import format_exc
 
     with suppress(OSError):

@@ -29,7 +29,7 @@ def check(target: str | None, *, overwrite: bool, inputs: Iterable[str | None]) 
         if name and Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
             raise UsageError(f"{target} is one of the inputs", "choose another name for the output")
     if Path(target).exists() and not overwrite:
-        raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
+        raise UsageError(f"{target} already exists", "choose another name, or replace it with --overwrite")
     if not Path(target).absolute().parent.is_dir():
         raise OutputError(f"the folder of {target} does not exist", f"mkdir -p {Path(target).parent}")
     if not os.access(Path(target).absolute().parent, os.W_OK | os.X_OK):
@@ -62,7 +62,7 @@ def opened(target: str | None) -> Iterator[IO[bytes]]:
         raise unwritten(target, error, _kept(part)) from error
     except BaseException:
         if remark := _kept(part):
-            render.note(f"not finished{remark}; the same command begins anew")
+            render.note(f"not finished{remark}; the same command starts over")
         raise
 
 

@@ -20,7 +20,7 @@ from convnext_cli.cli import options, render, train_view, types
 if TYPE_CHECKING:
     from convnext_cli.training.train import TrainResult
 
-_INTERRUPTED = "interrupted; the same command goes on: {} has all that is needed"
+_INTERRUPTED = "interrupted; run the same command again to resume it in {}"
 _SHARE = types.Share(open=(False, True))
 
 
@@ -232,6 +232,6 @@ def _report(result: TrainResult, seconds: float, *, as_json: bool) -> int:
     if result.trained:
         render.note(f"written: {result.model}; {duration(seconds)}")
     else:
-        render.note(f"{result.folder} holds a run that is done: nothing was trained; --overwrite starts again")
+        render.note(f"{result.folder} holds a finished run, so nothing was trained; --overwrite starts again")
     render.note(f"try it: convnext classify -m {result.folder} PHOTO")
     return 0

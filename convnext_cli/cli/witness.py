@@ -34,12 +34,12 @@ _STANDSTILL = 2.5
 _LEAST = 30.0  # seconds that every such call may take
 _UNASKED = 70  # exit status when a library ends the program
 ends_by_status = False  # whether the process has to be ended by ``os._exit``
-_TAKE_AWAY = "take these photos away, or find the one that causes it by convnext label, and give the command again"
+_TAKE_AWAY = "move these photos away, or find the one that causes it with convnext label; then run the command again"
 HINTS = {
-    "classify": "convnext label goes on after such an end, and gives the photo that caused it a row of its own",
+    "classify": "convnext label survives this, and gives the photo a failed row",
     "evaluate": _TAKE_AWAY,
     "train": _TAKE_AWAY,
-    "label": "give the same command again: it goes on, and tries these photos last, in another process",
+    "label": "run the same command again: it resumes, and tries these photos last, in a separate process",
 }
 
 
@@ -155,8 +155,8 @@ def speak(last: LastWords) -> None:
     more = f" and {len(photos) - _NAMED} more" if len(photos) > _NAMED else ""
     how = "the program was ended"
     if last.stalled:
-        how = "the program was ended, because nothing else could run any more"
+        how = "the program was ended, because nothing else could run"
     if _FATAL in last.crash:
         crash = last.crash.split(_FATAL, 1)[1].split(b"\n", 1)[0].decode(errors="replace")
         how = f"a library crashed ({crash.strip().lower()})"
-    render.error(f"{how} while it worked on {', '.join(photos[:_NAMED])}{more}", HINTS[last.command])
+    render.error(f"{how} while it was working on {', '.join(photos[:_NAMED])}{more}", HINTS[last.command])

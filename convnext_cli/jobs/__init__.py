@@ -1,1 +1,1 @@
-"""``convnext label``: the durable job over a folder, and what is done with its rows afterwards."""
+"""``convnext label``: the durable job over a folder, and the uses of its rows."""

@@ -30,7 +30,7 @@ _STILL, _ALONE, _BATCH, _SLOTS = (
     1 << 17,
 )  # where they begin; before them stands a line about the process
 _SIZE = _SLOTS + _MOST * _SLOT
-# Seconds. What was begun less than this before an orderly end is no reason to ask anything.
+# Seconds. Work that began less than this before an orderly end did not cause it.
 LONG = 10.0
 
 

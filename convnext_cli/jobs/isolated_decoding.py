@@ -151,8 +151,8 @@ class Isolated:
             self._answer(process, USUAL)
         except (DiedError, TimeoutError) as error:
             raise UnavailableError(
-                "photos that may have ended an earlier run are tried in another process, and none can be started",
-                "free some memory, and give the same command again",
+                "photos that may have ended an earlier run are decoded in a separate process, and none can be started",
+                "free some memory, and run the same command again",
             ) from error
         return process
 
@@ -182,7 +182,7 @@ class Isolated:
         return _ENDED if answer == ("end",) else answer[1]
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process at once."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""The durable job: what is there, what of it is to do, and its rows into the store, each once."""
+"""The durable job: finds the photos to label, and puts the row of each into the store once."""
 
 from __future__ import annotations
 
@@ -74,10 +74,16 @@ def look(
     left_out: Callable[[str, str], bool] = lambda root, path: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Tally:
-    """Walk, and find out what is to be done; nothing is decoded.
+    """Walk, and note the photos that have to be labelled; nothing is decoded.
 
-    roots: folders that the walk covers as a whole, so that what is in the store and not there has vanished.
-    left_out: as for ``Walk.mark_vanished``.
+    Args:
+        store: of the job.
+        photos: the walk.
+        roots: folders that the walk covers completely: photos of the store that it does not meet there have vanished.
+        settings: their number in the store.
+        mixing, retry_failed: as for ``Walk.note_all``.
+        left_out: as for ``Walk.mark_vanished``.
+        progress: called with the number of photos so far.
     """
     # URLs of a list have not been looked at yet, and each would be waited for
     all_found = overlapped(state_of, photos, lambda photo: photo.seen is None and is_url(photo.path))
@@ -112,10 +118,19 @@ def run(
     progress: Callable[[Row], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Label what ``look`` found to do, and commit about every second and at the end, however it ends.
+    """Label the photos that ``look`` noted, and commit about every second and at the end, however it ends.
 
-    tally: counted while it goes. members: opens a shard. mixing, retry_failed: as for ``look``. progress: told each
-    row. strict: raise StopAtFailure at the first failure. suspects: come after all others.
+    Args:
+        store: of the job.
+        predictor: the model.
+        settings: their number in the store.
+        tally: is counted up meanwhile.
+        members: opens a shard.
+        mixing, retry_failed: as for ``look``.
+        strict: raise StopAtFailure at the first failure.
+        suspects: are labelled after all others.
+        progress: called with each row.
+        clock: seconds.
     """
     _Run(store, predictor, settings, tally, members, mixing, retry_failed, strict, suspects, progress, clock).all()
 

@@ -29,10 +29,10 @@ def label(request: LabelRequest, *, listener: LabelListener = SILENT) -> LabelRe
 
     Args:
         request: what to do.
-        listener: hears how it gets on, and answers questions.
+        listener: receives the progress, and answers questions.
 
     Returns:
-        What the output holds, and what was done; under ``watch``, of the last round.
+        The content of the output, and the work that was done; under ``watch``, those of the last round.
 
     Raises:
         ConvNextError: it cannot be done; what was labelled until then is kept.

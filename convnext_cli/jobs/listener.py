@@ -99,7 +99,7 @@ class LabelListener(Listener):
         """
         raise UsageError(
             f"the bundled model, a small demonstration, would {actions}",
-            f"add --yes to let it, or take a stronger model: {demonstration.stronger()}",
+            f"add --yes to let it, or use a stronger model: {demonstration.stronger()}",
         )
 
     def keeps(self, differences: str) -> bool:

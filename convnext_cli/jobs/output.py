@@ -19,7 +19,7 @@ def format_of(target: Path, asked: str | None) -> str:
     form = asked or format_by_suffix(target)
     if form is None:
         raise UsageError(
-            f"the format of '{target}' cannot be told from its name",
+            f"the format of '{target}' cannot be inferred from its name",
             f"add -f with one of {', '.join(writers.JOB_FORMATS)}",
         )
     return form
@@ -72,11 +72,11 @@ def check(store: Store, target: Path, form: str) -> None:
     if store.value("output"):
         form_option = "" if format_by_suffix(target) == form else f" -f {form}"
         raise UsageError(
-            f"{target} was changed since it was written; its job is as it was",
+            f"{target} has changed since it was written, but its job has not",
             f"write it again from the job: convnext label -o {shlex.quote(str(target))}{form_option} --rewrite; or "
             "choose another name",
         )
-    raise UsageError(f"{target} is there already", "choose another name, or replace it with --overwrite")
+    raise UsageError(f"{target} already exists", "choose another name, or replace it with --overwrite")
 
 
 def disown(store: Store, target: Path, form: str) -> None:

@@ -59,14 +59,18 @@ class Pair:
             store.close()
 
     def existing(self, *, rewrite: bool) -> Store | None:
-        """The job of an earlier run, to go on with; None where there is nothing.
+        """The job of an earlier run, to resume; None if there is none.
 
-        rewrite: an output that was changed is written again. Raises UsageError for what is not ours, or was changed.
+        Args:
+            rewrite: write an output that was changed again.
+
+        Raises:
+            UsageError: the file is not a job, or the output was changed.
         """
         if not self.job.exists():
             if self.target.exists():
                 raise UsageError(
-                    f"{self.target} is there already, and {self.job.name}, the job behind it, is not",
+                    f"{self.target} already exists, but its job {self.job.name} does not",
                     "choose another name, or replace it with --overwrite",
                 )
             return None
@@ -174,9 +178,10 @@ class Pair:
 
 
 def _make_single(job: Path) -> None:
-    """Have all that was committed to a job in its one file, and nothing beside it, so that another may take its name.
+    """Bring all committed rows of a job into its one file, so that another file may take its name.
 
-    Raises UsageError while another program has it open: as that ends, it would take away what lies beside the new one.
+    Raises:
+        UsageError: another program has it open; when it ends, it would remove the files beside the new one.
     """
     if not job.exists():
         return
@@ -190,7 +195,7 @@ def _make_single(job: Path) -> None:
         if "locked" in str(error):
             raise UsageError(
                 f"{job} is open in another program",
-                "close it there and give the same command again: all is labelled, and only takes its name then",
+                "close it there and run the same command again: all photos are labelled, and only the file is renamed",
             ) from error
     _remove(job, suffixes=_BESIDE)
 

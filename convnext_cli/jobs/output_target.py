@@ -24,7 +24,7 @@ def choose(request: LabelRequest, listener: LabelListener) -> Pair:
 
     Args:
         request: what to do.
-        listener: is told of a name that was chosen for the output.
+        listener: receives the name, if one was chosen for the output.
 
     Raises:
         UsageError: the output cannot be a file of labels.
@@ -37,11 +37,11 @@ def choose(request: LabelRequest, listener: LabelListener) -> Pair:
         if name is None:
             raise UsageError(
                 "the output has no name",
-                "name it with -o, for example -o labels.jsonl: it is what a later run goes on from",
+                "name it with -o, for example -o labels.jsonl: a later run resumes from it",
             )
         listener.output_chosen(Path(name))
     if str(name) == "-":
-        raise UsageError("a durable job needs a file", "name one with -o, or take convnext classify -r for a stream")
+        raise UsageError("a durable job needs a file", "name one with -o, or use convnext classify -r for a stream")
     if is_url(str(name)):
         raise UsageError(
             f"{scrub(str(name))} is a URL; without --cluster, results go into a file on this machine",

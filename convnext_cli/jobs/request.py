@@ -103,9 +103,9 @@ class LabelRequest:
         if self.rewrite and self.overwrite:
             raise UsageError("--rewrite and --overwrite exclude each other", _ONE_OF_TWO)
         if self.overwrite and self.mix:
-            raise UsageError("--overwrite labels all again, and --mix keeps what is there", _ONE_OF_TWO)
+            raise UsageError("--overwrite labels everything again, and --mix keeps earlier rows", _ONE_OF_TWO)
         if self.overwrite and self.relabel:
-            raise UsageError("--overwrite labels all again", "leave --relabel out")
+            raise UsageError("--overwrite labels everything again", "leave --relabel out")
         if self.relabel and self.mix:
             raise UsageError("--relabel and --mix exclude each other", _ONE_OF_TWO)
 

@@ -90,8 +90,8 @@ def damaged(path: Path, why: str) -> ModelError:
     """The error for a job's file that another program, or a disk, has changed."""
     return ModelError(
         f"{path} is damaged: {why}",
-        "move it away, or give the same command with --overwrite: all is labelled again, and what is there stays until "
-        "then",
+        "move it away, or run the same command with --overwrite: everything is labelled again, and the old output "
+        "stays until then",
     )
 
 
@@ -107,7 +107,7 @@ class SqliteErrors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
-            raise damaged(self._path, "it holds what is not text") from error
+            raise damaged(self._path, "it contains bytes that are not text") from error
         if not isinstance(error, sqlite3.Error):
             return
         message = str(error)
@@ -119,6 +119,6 @@ class SqliteErrors:
         full = "full" in message or "disk I/O" in message
         raise OutputError(
             f"{self._path} cannot be written: {'the disk is full' if 'full' in message else message}; "
-            "what was committed is kept",
-            "free some space and give the same command again" if full else "choose a folder that you may write to",
+            "committed rows are kept",
+            "free some space and run the same command again" if full else "choose a folder that you may write to",
         ) from error

@@ -187,8 +187,8 @@ class Session:
             return
         if not tally.found:
             raise UsageError(
-                f"there is no photo to label, and {self.pair.target} stays as it was",
-                "check the path; without --overwrite, its rows become vanished ones",
+                f"there is no photo to label, so {self.pair.target} was not changed",
+                "check the path; without --overwrite, its rows are marked as vanished",
             )
         self._stack.close()
         self.store, self.replaces = self.pair.take_over(self.store), False

@@ -1,7 +1,7 @@
-"""What the rows of a job were made with, and whether a run can go on with them.
+"""The settings behind the rows of a job, and whether a run can reuse the rows.
 
-Settings are what the network's answers depend on: weights, preprocessing, kind of score, precision, and what is kept
-of each answer (``view.Kept``). A ``View`` is derived from what is kept, so it is not among them.
+The network's answers depend on these settings: weights, preprocessing, kind of score, precision, and the part of each
+answer that is kept (``view.Kept``). A ``View`` is derived from that part, so it is not a setting.
 """
 
 from __future__ import annotations

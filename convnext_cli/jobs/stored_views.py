@@ -40,7 +40,7 @@ class Views:
             database.execute("SAVEPOINT view")
             try:
                 self._show(database, view, kept, model)
-            except BaseException:  # an interruption too: what is not whole is not committed when the job is closed
+            except BaseException:  # an interruption too: half of a view must not be committed when the job is closed
                 database.execute("ROLLBACK TO view")
                 raise
             finally:

@@ -37,7 +37,7 @@ _DECIDES = 3  # times that the program was ended as soon as it worked on nothing
 _IN_NETWORK = 2  # the same, by the network
 _AT_ONCE = 1.0  # seconds
 _LITTLE = 1 << 30  # bytes: more than any photo of an ordinary camera takes
-_ENOUGH = "each time that it was worked on alone the program was ended; most likely memory runs out"
+_ENOUGH = "the program ended each time it worked on this photo alone, most likely because memory ran out"
 _MOST = 1000  # suspects; photos that are gone since are among them
 _NAMED = 5  # photos that a remark names
 
@@ -63,7 +63,7 @@ class _Record:
 
     @property
     def is_enough(self) -> bool:
-        """Whether there is no need to try again. What is slow at times has a limit, and is no crash."""
+        """Whether trying again is useless. A photo that is slow at times has a time limit, and did not crash."""
         return self.in_network >= _IN_NETWORK or (self.at_once >= _DECIDES and not self.slowly)
 
     @property
@@ -105,7 +105,7 @@ class Suspects:
     def _say(self, paths: tuple[str, ...]) -> None:
         named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
         self._say_once(
-            f"an earlier run was ended while it worked on {named}; these photos come last, in another process"
+            f"an earlier run ended while it was working on {named}; these photos come last, in a separate process"
         )
 
     def begin(self) -> None:
@@ -196,11 +196,11 @@ class Suspects:
 
 @contextmanager
 def opened(store: Store, predictor: Predictor) -> Iterator[Suspects]:
-    """The suspects of a job, and from now on notes for the next run; the notes lie beside the job's file."""
+    """The suspects of a job, and from now on notes for the next run, in a file beside the job's."""
     with closing(Suspects(store, predictor, file_beside(store.path))) as suspects:
         yield suspects
 
 
 def file_beside(job: Path) -> Path:
-    """Where the notes of a job lie."""
+    """The file of a job's notes."""
     return job.with_name(f".{job.name}.at")

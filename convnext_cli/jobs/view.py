@@ -77,7 +77,7 @@ class View:
 
     @cached_property
     def names(self) -> str:
-        """The labels in a word, by which they are told from others."""
+        """The name of the labels, with a checksum that no other labels have."""
         return name_of(self.labels)
 
     def obstacle(self, kept: Kept) -> str | None:

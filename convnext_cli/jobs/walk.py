@@ -1,4 +1,4 @@
-"""What a walk found, beside what a job knows: what is to do, what is left, and what has vanished."""
+"""The photos of a walk beside the rows of a job: photos to label, photos that are labelled, vanished photos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def keys_below(key: bytes) -> tuple[bytes, bytes]:
 
 
 class Walk:
-    """What the last walk found. A shard is found as a whole, and its photos when it is opened.
+    """The photos of the last walk. A shard is noted as a whole, and its photos when it is opened.
 
     Args:
         file: of the job. All methods raise what ``JobFile`` raises.
@@ -34,10 +34,10 @@ class Walk:
         self._file = file
 
     def note_all(self, photos: Iterable[Found], settings: int, *, mixing: bool, retry_failed: bool) -> Iterator[int]:
-        """Note what is there, and which of it has to be labelled; yields how many were seen so far, now and then.
+        """Note all photos of a walk, and which of them have to be labelled; yields their number now and then.
 
-        To do is what is not known, what has another size, time or tag, what failed when it is to be tried again, and
-        what other settings made, unless ``mixing``. A photo that is reached twice counts once.
+        A photo has to be labelled if it is new, if its size, time or tag changed, if it failed and ``retry_failed`` is
+        on, or if its row has other settings and ``mixing`` is off. A photo that is reached twice counts once.
         """
         with self._file as database:
             database.execute("DELETE FROM found")
@@ -92,7 +92,7 @@ class Walk:
         return total, todo
 
     def todo(self) -> Iterator[Found]:
-        """What is to be labelled, and shards to be opened, in order."""
+        """Photos to label, and shards to open, in order."""
         query = """
             SELECT key, path, size, mtime_ns, tag, kind, message, shard FROM found
             WHERE todo AND key > ? ORDER BY key LIMIT ?
@@ -112,7 +112,7 @@ class Walk:
                 yield Found(photo, size, mtime_ns, tag)
                 last = key
 
-    # what is in shards
+    # photos in shards
 
     def note_member(self, state: Found, settings: int, *, mixing: bool, retry_failed: bool) -> bool:
         """Note a photo of a shard that is open; whether it has to be labelled. It is not among ``todo`` itself."""
@@ -146,7 +146,7 @@ class Walk:
             if database.total_changes > before:
                 self._file.changed()
 
-    # what is not there
+    # missing photos
 
     def mark_vanished(
         self, roots: Iterable[str], left_out: Callable[[str, str], bool] = lambda root, path: False
@@ -185,7 +185,7 @@ class Walk:
             return any(database.execute(query, (folder,)).fetchone() is not None for folder in above)
 
     def common_folder(self) -> str | None:
-        """The folder in which everything lies that the last walk found; None where it found nothing."""
+        """The deepest folder with all photos of the last walk; None if there were none."""
         with self._file as database:
             first, last = database.execute("SELECT min(key), max(key) FROM found").fetchone()
         if first is None:

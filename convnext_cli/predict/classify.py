@@ -104,7 +104,7 @@ def open_classification(
         photos, passed_over = selection.photos(finder), finder.passed_over
         if finder.looked_into and not selection.recursive:
             more = f" and {len(finder.looked_into) - 1} more" if finder.looked_into[1:] else ""
-            listener.note(f"looking into the folder {finder.looked_into[0]}{more}")
+            listener.note(f"searching the folder {finder.looked_into[0]}{more}")
         few = len(selection.paths) if _is_few(selection) else None
     else:
         photos = (Photo("-", photo) if isinstance(photo, bytes) else Photo(os.fspath(photo)) for photo in selection)

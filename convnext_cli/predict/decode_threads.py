@@ -302,7 +302,6 @@ class Decoders(Generic[T, R]):
         names = [str(getattr(task.item, "path", task.item)) for task in (*self._abandoned, last)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return ConvNextError(
-            f"{len(names)} photos hang, each in a thread of its own, so no more can be decoded: "
-            f"{', '.join(names[:_NAMED])}{more}",
+            f"{len(names)} photos block all decoding threads: {', '.join(names[:_NAMED])}{more}",
             "move these photos away, or find out why they cannot be read; then run the same command again",
         )

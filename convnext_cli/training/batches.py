@@ -76,8 +76,8 @@ class Batches:
             self._whole = pixels.whole()
             if self._whole is None:
                 raise ModelError(
-                    "augment=affine changes whole batches on the device, and wants all photos in memory",
-                    "take augment=trivial, or a machine with more memory",
+                    "augment=affine changes whole batches on the device, and needs all photos in memory",
+                    "use augment=trivial, or a machine with more memory",
                 )
             if device.type != "cpu":
                 self._whole = self._whole.to(device)
@@ -163,7 +163,7 @@ class _Plain(Dataset[_Item]):
 
 def gone(problem: str) -> ModelError:
     """The error for a photo that could be read before."""
-    return ModelError(f"a photo can no longer be read: {problem}", "fix it, and give the same command again")
+    return ModelError(f"a photo can no longer be read: {problem}", "fix it, and run the same command again")
 
 
 def _loader(

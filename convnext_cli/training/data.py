@@ -27,15 +27,22 @@ _HINT = "fix that, or leave such photos and classes out with --skip-bad"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """dataset: where the photos are read. classes: in the order of the classifier's rows. train, val, test: photos,
-    each with a label of ``classes``. parted: whether the splits were made here. notes: what is remarkable."""
+    """Photos with their classes and splits.
+
+    Args:
+        dataset: reads the photos.
+        classes: in the order of the classifier's rows.
+        train, val, test: photos, each with a label of ``classes``.
+        is_split_here: whether the data had no splits.
+        notes: for the user.
+    """
 
     dataset: Dataset
     classes: tuple[str, ...]
     train: tuple[LabelledPhoto, ...]
     val: tuple[LabelledPhoto, ...]
     test: tuple[LabelledPhoto, ...]
-    parted: bool
+    is_split_here: bool
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -105,8 +112,8 @@ def arrange(
     if not photos:
         raise ModelError("no photo has a class", "name a folder that has a folder of photos for each class")
     splits = {photo.split for photo in photos}
-    parted = "train" not in splits or "val" not in splits
-    if parted:
+    is_split_here = "train" not in splits or "val" not in splits
+    if is_split_here:
         photos = _part(dataset, photos, splits, val, test, seed, say, progress)
     of = {name: tuple(photo for photo in photos if photo.split == name) for name in ("train", "val", "test")}
     trained = {photo.label for photo in of["train"]}
@@ -116,8 +123,8 @@ def arrange(
         if unknown:
             names = f"{', '.join(unknown[: problems.SHOWN])}{', …' if len(unknown) > problems.SHOWN else ''}"
             if not skip_bad:
-                raise ModelError(f"{name} has photos of classes that train has not: {names}", _HINT)
-            notes.append(f"left out: classes of {name} that train has not: {names}")
+                raise ModelError(f"{name} has photos of classes that train does not have: {names}", _HINT)
+            notes.append(f"left out: classes of {name} that train does not have: {names}")
             of[name] = tuple(photo for photo in of[name] if photo.label in trained)
     if not classes:
         raise ModelError("train has no photo", "put photos of two classes or more into it")
@@ -129,7 +136,7 @@ def arrange(
     if not of["val"] and val:
         raise ModelError("no photo is left for val", "give each class more photos, or val a larger share: --val 0.3")
     notes += [_WITHOUT[name] for name, share in (("val", val), ("test", test)) if not of[name] and not share]
-    return TrainingData(dataset, classes, of["train"], of["val"], of["test"], parted, tuple(notes))
+    return TrainingData(dataset, classes, of["train"], of["val"], of["test"], is_split_here, tuple(notes))
 
 
 def _part(
@@ -157,7 +164,7 @@ def _part(
         progress("comparing the photos, for splits without copies", len(digests), len(ours))
     twice = len(digests) - len(set(digests))
     if twice:
-        say(f"{twice:,} photos are there more than once; copies stay on one side")
+        say(f"{twice:,} photos occur more than once; copies stay in one split")
     places = split.stratified(ours, digests, shares, seed) if shares else ["train"] * len(ours)
     placed = dict(zip((id(photo) for photo in ours), places, strict=True))
     return [replace(photo, split=placed.get(id(photo), photo.split)) for photo in photos]

@@ -80,7 +80,7 @@ def join(device: str) -> Processes:
     if started() == 1:
         return Processes(0, 1, pick_device(device))
     if device.startswith("cuda:"):
-        raise UsageError("under torchrun each process takes the GPU of its own number", "say -d cuda")
+        raise UsageError("under torchrun each process uses the GPU with its own number", "use -d cuda")
     picked = pick_device(device)
     if picked.type == "cuda":
         picked = torch.device("cuda", environment_number("LOCAL_RANK", 0))

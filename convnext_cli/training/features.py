@@ -45,7 +45,7 @@ class Features:
         self._threads, self._normalise = threads, normaliser(recipe, device)
         self.engine, self._batch, self._extract = "torch", BATCH, by_torch(network, device, dtype)
         if device.type == "cpu" and find_spec("openvino"):
-            say("compiling the network by OpenVINO, which computes its features")
+            say("compiling the network with OpenVINO, which computes its features")
             extract = by_openvino(network, recipe, dtype=dtype, threads=threads)
             if extract is not None and self._agrees(extract, recipe, dtype):
                 self.engine, self._batch, self._extract = "openvino", BATCH_SIZE, extract

@@ -170,7 +170,7 @@ def _draw(
     listener: TrainListener,
 ) -> None:
     if not plots.available():
-        listener.note("pictures are not drawn: pip install matplotlib")
+        listener.note("plots are not drawn: pip install matplotlib")
         return
     if "penalty" not in results:  # a solved classifier has no course
         plots.curves(folder.read_log(), folder.curves)

@@ -115,7 +115,7 @@ def _fits(config: ConvNextConfig, recipe: TrainingSettings) -> None:
         raise ModelError(
             f"photos of {smallest} pixels are too small for this network: it halves them to one position at "
             f"{config.stride}",
-            "take a larger --size, or --set patch_size=2 from scratch",
+            "use a larger --size, or --set patch_size=2 from scratch",
         )
 
 

@@ -155,7 +155,7 @@ class Trainer:
             self._running.fill_(self.state.summed)
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ModelError(
-                f"{self.folder.last} is of another run", "start again with --overwrite, or in another folder"
+                f"{self.folder.last} belongs to another run", "start again with --overwrite, or in another folder"
             ) from error
 
     def _save(self) -> None:
@@ -332,7 +332,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss is {loss} at step {self.state.step}",
-                "take a lower --lr; the best weights so far are in the run's folder",
+                "use a lower --lr; the best weights so far are in the run's folder",
             )
         if not self.processes.first:
             return
@@ -362,8 +362,8 @@ class Trainer:
             better = not state.best or "val_top1" not in values or _merit(values) > _merit(state.best)
             if not math.isfinite(values.get("val_loss", 0.0)):
                 raise ModelError(
-                    f"the network gives no finite scores at step {state.step}",
-                    "take a lower --lr; the best weights so far are in the run's folder",
+                    f"the network's scores are not finite at step {state.step}",
+                    "use a lower --lr; the best weights so far are in the run's folder",
                 )
             if self.processes.first:
                 self._write(self.folder.ema)

@@ -42,7 +42,7 @@ def carry_out(job: Job, dataset: Dataset, processes: Processes, listener: TrainL
     if any(is_url(photo.path) for photo in dataset.photos[:1]):
         job = replace(job, workers=0)  # connections do not survive in processes that begin as copies of this one
     if former is not None:
-        job = _parted_as(job, former["parting"])
+        job = _with_splits_of(job, former["parting"])
     seed = former["seed"] if former is not None else job.changes.seed or 0
     val, test = (SHARE if share is None else share for share in (job.val, job.test))
     data = arrange(
@@ -90,7 +90,7 @@ def _check(job: Job, dataset: Dataset) -> None:
         raise UsageError(f"--test has no effect on data that {why}", "leave it out")
 
 
-def _parted_as(job: Job, parting: Parting) -> Job:
+def _with_splits_of(job: Job, parting: Parting) -> Job:
     """The job with the splits that its run began with. Raises UsageError when others are asked for."""
     for name, asked, former in (
         ("val", job.val, parting["val"]),
@@ -100,7 +100,7 @@ def _parted_as(job: Job, parting: Parting) -> Job:
         if asked not in (None, SHARE if former is None else former):
             raise UsageError(
                 f"{job.folder} holds a run with {name} = {former}, not {asked}",
-                "the same command goes on with it; --overwrite starts again",
+                "run the same command again to resume it, or start again with --overwrite",
             )
     return replace(job, val=parting["val"], test=parting["test"], skip_bad=parting["skip_bad"])
 
@@ -113,7 +113,7 @@ def _begin(folder: RunFolder, ready: setup.Prepared, facts: RunFacts, listener: 
     folder.make()
     with replacing(folder.recipe) as file:
         file.write(tomli_w.dumps(setting_effects.in_force(ready.recipe)).encode())
-    if ready.data.parted:
+    if ready.data.is_split_here:
         _write_splits(folder, ready.data)
     folder.write_facts(facts)
 
@@ -166,7 +166,7 @@ def _train(
     if goes_on:
         if (state := folder.read_state()) is not None:
             trainer.resume(state)
-            listener.note(f"going on at step {trainer.state.step:,}")
+            listener.note(f"resuming at step {trainer.state.step:,}")
         if processes.first:
             folder.cut_log(-1 if state is None else trainer.state.step)
     with _stopping(trainer):

@@ -81,7 +81,7 @@ class RunFolder:
         """Raises OutputError where it cannot be made, for what can be known without making it."""
         place = next(place for place in (self.path.absolute(), *self.path.absolute().parents) if place.exists())
         if place.is_dir() and not os.access(place, os.W_OK):
-            raise OutputError(f"{self.path} cannot be written: {place} gives no permission", "name another folder")
+            raise OutputError(f"{self.path} cannot be written: {place} is not writable", "name another folder")
         if not place.is_dir() and place != self.path.absolute():
             raise OutputError(f"{self.path} cannot be written: {place} is not a folder", "name another folder")
 

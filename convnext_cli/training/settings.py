@@ -184,7 +184,9 @@ def make(values: JsonObject) -> TrainingSettings:
     try:
         return TrainingSettings(**values)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the recipe does not work: {error}", "docs/train.md says what each setting means") from error
+        raise UsageError(
+            f"these settings do not work: {error}", "docs/train.md says what each setting means"
+        ) from error
 
 
 def _whole(name: str, value: object, least: int) -> None:

@@ -99,7 +99,7 @@ class SettingsChanges:
             raise UsageError(f"{path} does not exist", "check the spelling") from None
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"{path} cannot be read as a recipe: {error}", "it is a TOML file of name = value"
+                f"{path} cannot be read as settings: {error}", "it is a TOML file of name = value"
             ) from error
         return cls.of(values)
 

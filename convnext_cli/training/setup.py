@@ -89,14 +89,14 @@ def settings(job: Job, data: TrainingData, processes: Processes, listener: Train
     if fitted is not None and fitted.reason:
         listener.note(fitted.reason)
     if not recipe.freeze and recipe.batch_size < (job.changes.batch_size or 0):
-        listener.note(f"the batch has {recipe.batch_size} photos, since no more than {len(data.train)} are to train on")
-    if recipe.freeze and setting_effects.asked_for(recipe, job.named, "seed") and not data.parted:
+        listener.note(f"the batch has {recipe.batch_size} photos, because there are only {len(data.train)} to train on")
+    if recipe.freeze and setting_effects.asked_for(recipe, job.named, "seed") and not data.is_split_here:
         setting_effects.refuse(
             (job.named["seed"], "with freeze on data that has its splits: nothing is random"), ["seed"]
         )
     if recipe.start == SCRATCH and len(data.train) < FEW:
         listener.note(
-            f"{len(data.train):,} photos are few to train from scratch (below {FEW:,}): with --from default it learns "
+            f"{len(data.train):,} photos are few for training from scratch (below {FEW:,}): --from default learns "
             "more from them"
         )
     return recipe
@@ -123,7 +123,7 @@ def same_settings(job: Job, own: SettingsChanges, former: RunFacts) -> TrainingS
         if value not in (former["asked"].get(name), getattr(own, name), getattr(recipe, name)):
             raise UsageError(
                 f"{job.folder} holds a run with {name} = {getattr(recipe, name)}, not {value}",
-                "the same command goes on with it; --overwrite starts again",
+                "run the same command again to resume it, or start again with --overwrite",
             )
     return recipe
 
@@ -187,7 +187,7 @@ def _check_batch(recipe: TrainingSettings, processes: Processes, photos: int) ->
         raise UsageError(f"a batch of {batch} photos is more than the {photos} to train on", f"--batch-size {photos}")
     if batch % parts:
         raise UsageError(
-            f"a batch of {batch} photos cannot be shared evenly by {among}", f"take a --batch-size that {parts} divides"
+            f"a batch of {batch} photos cannot be shared evenly by {among}", f"use a --batch-size that {parts} divides"
         )
     if (recipe.mixup or recipe.cutmix) and batch // parts % 2:
         mixing = "mixup" if recipe.mixup else "cutmix"
@@ -196,7 +196,7 @@ def _check_batch(recipe: TrainingSettings, processes: Processes, photos: int) ->
         )
         raise UsageError(
             f"{mixing} mixes photos in pairs: {of}",
-            f"take a --batch-size that {2 * parts} divides" if among else "take an even --batch-size",
+            f"use a --batch-size that {2 * parts} divides" if among else "use an even --batch-size",
         )
 
 
@@ -279,7 +279,7 @@ def same_teacher(job: Job, former: RunFacts) -> None:
     """
     if "teacher_sha256" in former and former["teacher_sha256"] != teacher_identity(job):
         raise UsageError(
-            f"the content of {job.teacher} is not what the run in {job.folder} began to learn from",
+            f"{job.teacher} has changed since the run in {job.folder} began",
             "put the earlier file back, or start again with --overwrite, or in another folder",
         )
 

@@ -137,9 +137,11 @@ class EngineTeacher:
         try:
             logits = torch.from_numpy(self._engine(batch))
         except MemoryError as error:
-            raise ModelError(f"the teacher's memory does not hold {len(batch)} photos", "take a smaller -b") from error
+            raise ModelError(
+                f"not enough memory for the teacher to label {len(batch)} photos", "use a smaller -b"
+            ) from error
         if not bool(logits.isfinite().all()):
-            raise ModelError("the teacher gives scores that are not finite", "train without --teacher")
+            raise ModelError("the teacher returns scores that are not finite", "train without --teacher")
         return self._classes(logits).to(x.device)
 
 

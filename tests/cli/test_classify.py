@@ -212,7 +212,7 @@ def test_nothing_there(convnext: Run, tmp_path: Path) -> None:
         ([], 2, "Name at least one photo"),
         (["-0", CAT], 2, "-0 only applies to --files-from"),
         (["--json", "-f", "csv", CAT], 2, "exclude each other"),
-        (["-o", "x.xyz", CAT], 2, "cannot be told from its name"),
+        (["-o", "x.xyz", CAT], 2, "cannot be inferred from its name"),
         (["-o", "no/such/folder/x.csv", CAT], 74, "does not exist"),
         (["--size", "huge", CAT], 2, "nor a number of pixels"),
         (["--mean", "1,2", CAT], 2, "not three numbers"),
@@ -325,7 +325,7 @@ def test_recursive_and_summary(convnext: Run, tmp_path: Path) -> None:
     done = convnext("classify", "-r", "-f", "jsonl", str(tmp_path))
     assert done.status == 0
     assert [Path(row["path"]).name for row in lines(done.out)] == ["coffee-without-suffix", "cat.jpg"]
-    assert "passed over: 1 file (1 .txt)" in done.err
+    assert "skipped 1 file (1 .txt)" in done.err
 
 
 def test_strange_names(convnext: Run, tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_interruption_keeps_what_was_done_and_what_was_there(tmp_path: Path, num
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130, said
     assert b"Traceback" not in said
-    assert f"the rows that were done are in {part}; the same command begins anew" in said.decode()
+    assert f"the rows that were done are in {part}; the same command starts over" in said.decode()
     rows = json.loads(part.read_text())
     assert [row["path"] for row in rows] == [SAMPLES[i % 3] for i in range(len(rows))]
     assert 0 < len(rows) < 3000

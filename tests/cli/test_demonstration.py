@@ -111,7 +111,7 @@ def test_without_a_terminal_it_needs_a_yes(convnext: Run, photos: Path, options:
     assert (done.status, done.out) == (2, "")
     error, hint = done.err.splitlines()
     assert error.startswith("error: the bundled model, a small demonstration, would ") and action in f"{error}\n"
-    assert hint == f"hint: add --yes to let it, or take a stronger model: convnext models pull {for_real_work()}"
+    assert hint == f"hint: add --yes to let it, or use a stronger model: convnext models pull {for_real_work()}"
     assert sorted(path.name for path in photos.parent.iterdir()) == ["photos"], "nothing was begun"
     assert [path.name for path in photos.iterdir()] == ["coffee.jpg"]
     done = convnext(*command, "--yes")

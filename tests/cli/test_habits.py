@@ -40,7 +40,7 @@ def test_a_folder_is_looked_into_and_that_is_said(convnext: Run, holiday: Path, 
     done = convnext(*before, "holiday", "-f", "jsonl")
     assert done.status == 0
     assert paths(done.out) == ["holiday/a.jpg", "holiday/day two/IMG.HEIC"]
-    assert sum("looking into the folder holiday" in line for line in done.err.splitlines()) == 1
+    assert sum("searching the folder holiday" in line for line in done.err.splitlines()) == 1
     assert convnext(*before, "-r", "holiday", "-f", "jsonl").out == done.out
 
 

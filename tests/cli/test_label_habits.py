@@ -46,7 +46,7 @@ def test_an_output_without_a_name_is_called_after_the_folder(
 ) -> None:
     done = convnext("label", named, "-m", "small.safetensors")
     assert done.status == 0
-    assert done.err.splitlines()[0] == f"labels go into {output} (-o FILE names another file)"
+    assert done.err.splitlines()[0] == f"writing labels to {output} (-o FILE names another file)"
     assert (place / output).exists()
     again = convnext("label", named, "-m", "small.safetensors")
     assert "nothing new" in again.err
@@ -90,7 +90,7 @@ def test_a_zip_is_a_folder(convnext: Run, place: Path) -> None:
     assert convnext("label", "holiday", "-m", "small.safetensors").status == 0
     done = convnext("label", "data.zip", "-m", "small.safetensors")
     assert done.status == 1
-    assert "passed over: 1 file (1 .txt)" in done.err
+    assert "skipped 1 file (1 .txt)" in done.err
     folder, found = rows(place / "holiday-labels.csv"), rows(place / "data-labels.csv")
     assert set(found) == {
         "data.zip/a.jpg",

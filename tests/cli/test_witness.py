@@ -77,7 +77,7 @@ def test_label_says_how_it_goes_on(tmp_path: Path, home: Path) -> None:
     status, err = run(tmp_path, home, "segfault", "label", "photos", "-o", "labels.csv")
     assert status == -signal.SIGSEGV
     assert "photos/2\\x1b.jpg" in err
-    assert "hint: give the same command again" in err
+    assert "hint: run the same command again" in err
 
 
 def test_a_run_that_ends_as_it_should_has_no_last_words(tmp_path: Path, home: Path) -> None:

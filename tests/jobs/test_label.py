@@ -111,7 +111,7 @@ def test_every_photo_has_one_row_in_every_format(
         assert row["path"] == other["path"]
         assert row["label"] == (other["predictions"][0]["label"] if other["predictions"] else None)
     assert "failed: 1 empty" in done.err
-    assert "passed over: 2 files (1 .txt, 1 hidden)" in done.err or "1 hidden, 1 .txt" in done.err
+    assert "skipped 2 files (1 .txt, 1 hidden)" in done.err or "1 hidden, 1 .txt" in done.err
     assert str(target) in done.err
 
 

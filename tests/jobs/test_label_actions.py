@@ -58,7 +58,7 @@ def test_a_log_that_was_taken_back_takes_nothing_else(convnext: Run, photos: Pat
     convnext(*command)
     before = tree(tmp_path / "sorted")
     done = convnext("label", "--undo", tmp_path / "sorted.log")
-    assert "taken back before" in done.err
+    assert "undone before" in done.err
     assert tree(tmp_path / "sorted") == before
     again = convnext(*command, "--mode", "link")  # in another way, it is there all the same
     assert "3 already" in again.err

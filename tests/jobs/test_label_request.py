@@ -195,8 +195,8 @@ def test_what_cannot_take_effect_is_refused(values: dict[str, Any], message: str
         ({"sort": SortRequest(into="s3://bucket/sorted")}, "is a URL"),
         ({"output": "-"}, "needs a file"),
         ({"output": "photos/a.jpg"}, "is an image"),
-        ({"cluster": ClusterOptions(), "strict": True}, "--strict does not go with --cluster"),
-        ({"cluster": ClusterOptions(), "nice": 0}, "--nice does not go with --cluster"),
+        ({"cluster": ClusterOptions(), "strict": True}, "--strict cannot be combined with --cluster"),
+        ({"cluster": ClusterOptions(), "nice": 0}, "--nice cannot be combined with --cluster"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_a_model_is_opened(

@@ -629,7 +629,7 @@ def test_a_log_that_cannot_be_written_any_more_ends_it(root: Path, log: Path, mo
 
 def test_a_log_is_never_overwritten(root: Path, log: Path) -> None:
     log.write_text("precious")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         apply(plan(album(root), root / "into", mode="copy"), log, "copy")
     assert log.read_text() == "precious"
     assert not (root / "into").exists()
@@ -887,7 +887,7 @@ def test_a_link_that_leads_elsewhere_by_now_is_kept(root: Path, log: Path) -> No
     _, target = sorted_one(root, log, "link")
     target.unlink()
     target.symlink_to("elsewhere")
-    assert undo(log).kept[0] == Kept(str(target), "was changed since")
+    assert undo(log).kept[0] == Kept(str(target), "has changed since")
     assert target.is_symlink()
 
 
@@ -895,7 +895,7 @@ def test_a_place_that_was_taken_is_left(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
     photo(source, b"newer", 9)
     undone = undo(log)
-    assert undone.kept[0] == Kept(str(target), "something else has taken its old place")
+    assert undone.kept[0] == Kept(str(target), "something else is in its old place")
     assert (source.read_bytes(), target.read_bytes()) == (b"newer", b"photo")
     source.unlink()
     assert undo(log).moved_back == 1
@@ -937,14 +937,14 @@ def test_an_emptied_folder_comes_back_with_its_photo(root: Path, log: Path) -> N
 def test_a_photo_that_is_nowhere_is_told(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
     target.unlink()
-    assert undo(log).kept == [Kept(str(source), f"is there no more, and neither is {target}")]
+    assert undo(log).kept == [Kept(str(source), f"no longer exists, and neither does {target}")]
 
 
 def test_what_is_left_of_a_copy_is_kept_when_nothing_else_is(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
     part = move_files.part_of(source, target)
     target.rename(part)
-    assert undo(log).kept[0] == Kept(str(part), "is left of a copy, and nothing else is")
+    assert undo(log).kept[0] == Kept(str(part), "is part of a copy, and no whole one exists")
     assert part.read_bytes() == b"photo"
 
 
@@ -953,14 +953,14 @@ def test_a_second_name_of_a_changed_photo_goes_and_the_photo_stays(root: Path, l
     os.link(target, move_files.part_of(source, target))
     with target.open("ab") as stream:
         stream.write(b" with a moustache")
-    assert undo(log).kept[0] == Kept(str(target), "was changed since")
+    assert undo(log).kept[0] == Kept(str(target), "has changed since")
     assert [path.read_bytes() for path in target.parent.iterdir()] == [b"photo with a moustache"]
 
 
 def test_a_link_in_the_old_place_is_not_the_photo(root: Path, log: Path) -> None:
     source, target = sorted_one(root, log, "move")
     source.symlink_to(photo(root / "third.jpg", b"photo"))
-    assert undo(log).kept[0] == Kept(str(target), "something else has taken its old place")
+    assert undo(log).kept[0] == Kept(str(target), "something else is in its old place")
     source.unlink()
     source.parent.rmdir()
     source.parent.symlink_to(target.parent)  # the old place is the new one

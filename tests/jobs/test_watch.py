@@ -1,4 +1,4 @@
-"""``convnext label --watch``: what arrives is labelled when it is complete; Ctrl-C ends it."""
+"""``convnext label --watch``: what arrives is labelled when it is complete; press Ctrl-C to stop."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_the_command_follows_a_folder_and_stops_cleanly(tmp_path: Path, home: Pa
     until("watching")
     # the watcher begins a moment later: what comes until then is not missed
     (folder / "b.jpg").write_bytes(encoded(picture(60, 50, seed=2), "JPEG"))
-    until("1 photo looked at")
+    until("1 photo processed")
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=LIMIT)
     killer.cancel()

@@ -103,7 +103,7 @@ REFUSED = [
         for cluster in ([], ["--cluster", "auto"])
     ),
     *(
-        (["label", "--cluster", "auto", *option, "-o", "x", "labelled"], f"{option[0]} does not go with --cluster")
+        (["label", "--cluster", "auto", *option, "-o", "x", "labelled"], f"{option[0]} cannot be combined with")
         for option in (
             ["--sort-into", "s"],
             ["--xmp", "sidecar"],

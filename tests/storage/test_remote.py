@@ -395,7 +395,7 @@ def test_shards_of_a_job_are_opened_once(
     assert opened == ["memory://s/x.tar"]
     memory.pipe("/s/x.tar", tar_of({"1.jpg": PHOTOS["d.jpg"], "3.jpg": PHOTOS["b.jpg"]}))
     done = convnext(*command)
-    assert "2 photos looked at" in done.err
+    assert "2 photos processed" in done.err
     assert states() == [("x.tar/1.jpg", "ok"), ("x.tar/2.jpg", "vanished"), ("x.tar/3.jpg", "ok"), ("y.jpg", "ok")]
     whole = tar_of({"1.jpg": PHOTOS["d.jpg"], "3.jpg": PHOTOS["b.jpg"]})
     memory.pipe("/s/x.tar", whole[:-13000])
@@ -452,7 +452,7 @@ def test_a_job_that_broke_off_within_a_shard_goes_on_there(
     assert failures_of(rows_of(target.read_text())) == [("x.tar", "timeout"), ("0.jpg", None), ("1.jpg", None)]
     monkeypatch.setattr(shards, "members", real)
     done = convnext(*command)
-    assert "2 photos looked at" in done.err
+    assert "2 photos processed" in done.err
     assert failures_of(rows_of(target.read_text())) == [(f"{n}.jpg", None) for n in range(4)]
 
 

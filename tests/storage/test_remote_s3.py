@@ -183,7 +183,7 @@ def test_a_job_knows_objects_by_their_tags(
     same_size[-10] ^= 1
     store.put("b.jpg", bytes(same_size))
     store.delete("c.jpg")
-    assert "1 photo looked at" in convnext(*command).err
+    assert "1 photo processed" in convnext(*command).err
     assert {Path(row["path"]).name: row["status"] for row in rows_of(target.read_text())}["c.jpg"] == "vanished"
     before = target.read_bytes()
     convnext(*command, "--exclude", "*.jpg")
@@ -216,7 +216,7 @@ def test_a_job_that_is_killed_goes_on(store: Store, photos: Path, model: str, tm
     done = rows()
     assert 0 < done < 46
     again = convnext("label", ALL, "-o", target, "-m", model)
-    assert f"{46 - done} photos looked at" in again.err
+    assert f"{46 - done} photos processed" in again.err
     assert len(rows_of(target.read_text())) == 46
 
 

@@ -255,7 +255,7 @@ class TestTold:
         lines = done.err.splitlines()
         for line in ("reading train: 32 photos", "reading val: 12 photos", "reading test: 12 photos"):
             assert line in lines
-        compiling = lines.index("note: compiling the network by OpenVINO, which computes its features")
+        compiling = lines.index("note: compiling the network with OpenVINO, which computes its features")
         assert compiling < lines.index("computing the features of train: 32 photos")
         assert "note: fitting the classifier to these features" in lines
         for name in ("val", "test"):

@@ -133,7 +133,7 @@ class TestCut:
             assert process.wait() == -signal.SIGKILL
         done = called(*TRAIN, *arguments, "-o", target)
         assert done.status == 0, done.err
-        assert "going on at step " in done.err
+        assert "resuming at step " in done.err
         the_same_model(target, undisturbed)
         assert log(target) == log(undisturbed)
 
@@ -149,13 +149,13 @@ class TestCut:
         os.killpg(process.pid, number)  # as a terminal does it, to all processes
         out, err = process.communicate(timeout=120)
         assert process.returncode == 130, err
-        assert f"interrupted; the same command goes on: {target} has all that is needed" in err
+        assert f"interrupted; run the same command again to resume it in {target}" in err
         assert not out and "Traceback" not in err and not (target / "model.safetensors").exists()
         steps = torch.load(target / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"]
         assert 8 <= steps < 24
         done = called(*TRAIN, *arguments, "-o", target)
         assert done.status == 0, done.err
-        assert f"going on at step {steps}" in done.err
+        assert f"resuming at step {steps}" in done.err
         the_same_model(target, undisturbed)
         assert log(target) == log(undisturbed)
 
@@ -181,7 +181,7 @@ class TestCut:
         data = place(tmp_path / "photos", 10)
         given = (data, *SCRATCH, "--epochs", "1", "-b", "512")
         whole = called(*TRAIN, *given, "-o", tmp_path / "whole")
-        assert "the batch has 24 photos, since no more than 24 are to train on" in whole.err
+        assert "the batch has 24 photos, because there are only 24 to train on" in whole.err
         target = tmp_path / "run"
         killed_at(lambda: nth(Trainer, "run", 1, nothing), *TRAIN, *given, "-o", target)
         done = called(*TRAIN, *given, "-o", target)
@@ -268,7 +268,7 @@ class TestParted:
         for rank in asked:
             both[rank].terminate()
         told = [process.communicate(timeout=60) for process in both]
-        assert both[0].returncode == 130 and "the same command goes on" in told[0][1], told
+        assert both[0].returncode == 130 and "run the same command again" in told[0][1], told
         assert both[1].returncode == 0 and not told[1][0] and "Traceback" not in told[1][1], told
         # one process can go on with what two began
         killed_at(lambda: nth(RunFolder, "write_state", 1, nothing), *TRAIN, *arguments)

@@ -47,7 +47,7 @@ def _empty_class(data: Path) -> str:
 
 def _class_of_val_alone(data: Path) -> str:
     shutil.rmtree(data / "train" / "red")
-    return "that train has not: red"
+    return "that train does not have: red"
 
 
 def _bad_photo(part: str) -> Callable[[Path], str]:
@@ -184,7 +184,7 @@ class TestData:
                 (folder / f"{number}{copy}.png").write_bytes(photo)
         found = arrange(open_data(str(tmp_path)), val=0.3, test=0.3)
         sides = [{Path(photo.path).name[:-5] for photo in part} for part in (found.train, found.val, found.test)]
-        assert found.parted and sum(map(len, sides)) == 12 and all(sides)
+        assert found.is_split_here and sum(map(len, sides)) == 12 and all(sides)
         assert sum(map(len, (found.train, found.val, found.test))) == 36
 
     def test_no_test_where_none_is_wanted(self, convnext: Run, tmp_path: Path, model: Path, undrawn: None) -> None:

@@ -199,7 +199,7 @@ class TestRefusals:
         write_foreign(tmp_path / "t.onnx", np.eye(3, 5), np.full(5, np.nan))
         given = ("--from", model, "--teacher", tmp_path / "t.onnx", *sets(f"teacher_labels={names}"))
         done = convnext(*TRAIN, folders, "-o", tmp_path / "run", *ONE_STEP, *given)
-        assert done.status == 3 and "the teacher gives scores that are not finite" in done.err
+        assert done.status == 3 and "the teacher returns scores that are not finite" in done.err
 
     def test_a_file_that_is_not_there(self, convnext: Run, folders: Path, model: Path, tmp_path: Path) -> None:
         status, text = self.refused(convnext, folders, tmp_path, "--from", model, "--teacher", tmp_path / "gone.onnx")

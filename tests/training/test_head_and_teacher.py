@@ -232,7 +232,7 @@ class TestTeacher:
         refused = convnext(*command)
         assert refused.status == 2
         error, hint = refused.err.splitlines()[-2:]
-        assert error == f"error: the content of {logits} is not what the run in {target} began to learn from"
+        assert error == f"error: {logits} has changed since the run in {target} began"
         assert hint.startswith("hint: put the earlier file back, or start again with --overwrite")
         assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
         np.save(logits, scores)

@@ -447,7 +447,9 @@ class TestChoose:
 
     def test_weights_of_classes_are_one_on_average(self) -> None:
         photos = tuple(LabelledPhoto(str(i), "a" if i < 3 else "b") for i in range(12))
-        data = TrainingData(Dataset("x", "folders", ("a", "b"), photos), ("a", "b"), photos, photos, (), parted=False)
+        data = TrainingData(
+            Dataset("x", "folders", ("a", "b"), photos), ("a", "b"), photos, photos, (), is_split_here=False
+        )
         found = data.weights()
         assert found.tolist() == pytest.approx([2.0, 2 / 3])
         assert sum(float(found[data.rows[photo.label]]) for photo in photos) == pytest.approx(12)

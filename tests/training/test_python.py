@@ -94,7 +94,7 @@ def test_the_same_request_again_continues(folders: Path, model: Path, tmp_path: 
     heard = Heard()
     result = train(request, listener=heard)
     assert result.finished and result.trained and len(heard.evaluations) == 1
-    assert any("going on at step" in note for note in heard.notes)
+    assert any("resuming at step" in note for note in heard.notes)
     the_same_model(whole.folder, result.folder)
     again = train(TrainRequest(output=request.output, device="cpu", threads=1))  # it knows its data
     assert again.finished and not again.trained and again.facts == result.facts

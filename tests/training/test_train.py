@@ -120,7 +120,7 @@ class TestFromScratch:
         counts = Counter((row["label"], row["split"]) for row in rows)
         assert all(counts[name, part] == 4 for name in ("blue", "green", "grey") for part in ("val", "test"))
         sides = {row["split"] for row in rows if Path(row["path"]).name in ("300.png", "copy.png", "another copy.png")}
-        assert len(sides) == 1 and "2 photos are there more than once" in done.err
+        assert len(sides) == 1 and "2 photos occur more than once" in done.err
 
     def test_the_card(self, learnt: tuple[Path, Path, Done]) -> None:
         target = learnt[1]
@@ -167,7 +167,7 @@ class TestFromScratch:
         assert results["size"] == max(map(int, tried), key=lambda edge: (tried[str(edge)], -edge))
 
     def test_few_photos_are_warned_of(self, learnt: tuple[Path, Path, Done]) -> None:
-        assert "photos are few to train from scratch (below 50,000)" in learnt[2].err
+        assert "photos are few for training from scratch (below 50,000)" in learnt[2].err
 
     def test_finished_again_does_nothing(self, convnext: Run, learnt: tuple[Path, Path, Done]) -> None:
         data, target, done = learnt
@@ -186,7 +186,7 @@ class TestFromScratch:
 
 def test_without_matplotlib(convnext: Run, folders: Path, tmp_path: Path, undrawn: None) -> None:
     done = convnext(*TRAIN, folders, "-o", tmp_path / "run", *SCRATCH, *ONE_STEP)
-    assert done.status == 0 and "pictures are not drawn: pip install matplotlib" in done.err
+    assert done.status == 0 and "plots are not drawn: pip install matplotlib" in done.err
     assert not list((tmp_path / "run").glob("*.png"))
 
 
@@ -370,7 +370,7 @@ class TestFromWeights:
     def test_classes_by_wordnet_id_have_names(self) -> None:
         classes = ("n01443537", "n02123045")
         photos = tuple(LabelledPhoto(f"{i}.png", name) for i, name in enumerate(classes))
-        data = TrainingData(Dataset("x", "folders", classes, photos), classes, photos, photos, (), parted=False)
+        data = TrainingData(Dataset("x", "folders", classes, photos), classes, photos, photos, (), is_split_here=False)
         assert data.label_set().names == ("goldfish", "tabby") and data.label_set().ids == classes
 
     def test_two_classes_of_one_row_do_not_count_as_known(self, knowing: Path) -> None:
@@ -471,7 +471,7 @@ class TestExisting:
     ) -> None:
         shutil.copytree(cut[0][len(TRAIN)], tmp_path / "moved")
         done = convnext(*TRAIN, tmp_path / "moved", *cut[0][len(TRAIN) + 1 :])
-        assert done.status == 0 and "going on at step 4" in done.err, done.err
+        assert done.status == 0 and "resuming at step 4" in done.err, done.err
 
     def test_other_photos_for_a_finished_run(
         self, convnext: Run, learnt: tuple[Path, Path, Done], tmp_path: Path
@@ -483,7 +483,7 @@ class TestExisting:
     def test_overwrite(self, convnext: Run, cut: tuple[tuple[Any, ...], Path], undrawn: None) -> None:
         done = convnext(*cut[0], "--overwrite", "--seed", "7")
         assert done.status == 0, done.err
-        assert facts(cut[1])["seed"] == 7 and "going on" not in done.err
+        assert facts(cut[1])["seed"] == 7 and "resuming" not in done.err
         assert [line["step"] for line in log(cut[1])] == [1, 4, 4, 8, 8]
 
     @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ class TestExisting:
         killed_at(lambda: nth(RunFolder, "write_state", 2, nothing), *arguments, "--overwrite", "--seed", "7")
         assert (folder / "former" / "checkpoints" / "last.pt").exists()
         done = convnext(*arguments, "--seed", "7")
-        assert done.status == 0 and "going on" in done.err
+        assert done.status == 0 and "resuming" in done.err
         assert not (folder / "former").exists()
 
     @pytest.mark.parametrize("name", ["thesis.tex", "checkpoints/epoch-3.pt", "figure.png"])
@@ -566,7 +566,7 @@ class TestExisting:
     ) -> None:
         torch.save(values, cut[1] / "checkpoints" / "last.pt")
         done = convnext(*cut[0])
-        assert done.status == 3 and "last.pt is of another run" in done.err
+        assert done.status == 3 and "last.pt belongs to another run" in done.err
 
     @pytest.mark.parametrize("text", ["{", "", "[]", "{}"])
     def test_damaged_notes(self, convnext: Run, cut: tuple[tuple[Any, ...], Path], text: str, undrawn: None) -> None:
@@ -613,7 +613,7 @@ class TestSettings:
             (sets("teacher=3"), 2, "teacher must be"),
             (sets("augment=mad"), 2, "augment must be one of none, rand, trivial, affine, not 'mad'"),
             (sets("flip=maybe"), 2, "flip must be true or false"),
-            (sets("sizes=3"), 2, "the recipe does not work"),
+            (sets("sizes=3"), 2, "these settings do not work"),
             (sets("sizes=[[0.5, 64], [0.3, 32]]"), 2, "sizes must have rising shares"),
             (sets("patch_size=0"), 2, "patch_size must be a whole number"),
             (("--lr", "0"), 2, "--lr"),
@@ -627,7 +627,7 @@ class TestSettings:
             (("-b", "6", *sets("cutmix=1", "accumulate=2")), 2, "cutmix mixes photos in pairs: each of 2 passes has 3"),
             (("-b", "1"), 2, "--batch-size"),
             (("-b", "16", *sets("accumulate=3")), 2, "a batch of 16 photos cannot be shared evenly by 3 passes"),
-            (("-b", "16", *sets("accumulate=3")), 2, "take a --batch-size that 3 divides"),
+            (("-b", "16", *sets("accumulate=3")), 2, "use a --batch-size that 3 divides"),
             (("--freeze",), 2, "freeze needs weights to begin with"),
             (("--val", "20"), 2, "20 is above 1: write 0.2 or 20%"),
             (("--test", "100%"), 2, "not between 0 and 1"),
@@ -637,7 +637,7 @@ class TestSettings:
             (("--val", "0", *sets("patience=2")), 2, "patience has no effect without photos for val"),
             (("--val", "0", *sets("search_size=true")), 2, "search_size has no effect without photos for val"),
             (("--recipe", "gone.toml"), 2, "gone.toml does not exist"),
-            (("--recipe", "{broken}"), 3, "cannot be read as a recipe"),
+            (("--recipe", "{broken}"), 3, "cannot be read as settings"),
             (("--recipe", "{unknown}"), 2, "there is no setting 'learning_rate'"),
             (("--from", "gone.pth"), 3, "gone.pth"),
             (("--from", "convnext_tinny"), 3, "the nearest names are"),

@@ -91,7 +91,7 @@ class TestVal:
         assert convnext(*TRAIN, *given, "-o", tmp_path / "whole").status == 0
         killed_at(lambda: nth(RunFolder, "write_state", 2, nothing), *TRAIN, *given, "-o", tmp_path / "cut")
         done = convnext(*TRAIN, *given, "-o", tmp_path / "cut")
-        assert done.status == 0 and "going on at step" in done.err, done.err
+        assert done.status == 0 and "resuming at step" in done.err, done.err
         the_same_model(tmp_path / "cut", tmp_path / "whole")
 
     def test_bad_photos_are_left_out_all_the_same(

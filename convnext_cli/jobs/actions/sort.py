@@ -215,7 +215,7 @@ def _stop(error: OSError, done: Sorted, log: Path, mode: Mode) -> NoReturn:
     full, count = error.errno in _FULL, done.placed.total()
     what = "the disk is full" if full else f"{log} cannot be written: {error.strerror or error}"
     photos = "1 photo was" if count == 1 else f"{count or 'no'} photos were"
-    again = "free some space and give the same command again" if full else "choose a folder that you may write to"
+    again = "free some space and run the same command again" if full else "choose a folder that you may write to"
     back = f", or take it back: convnext label --undo {shlex.quote(str(log))}" if count else ""
     raise OutputError(f"{what}; {photos} {_DONE[mode]}", f"{again}{back}") from error
 

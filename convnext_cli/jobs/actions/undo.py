@@ -30,7 +30,7 @@ _BEGINNING = f'{{"log": "{_KIND}", "version": '.encode()
 # What file systems keep of times: NTFS, UDF, exFAT, ext3 and HFS+, FAT.
 _GRAINS = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _BROKEN = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
-_CHANGED = "was changed since"
+_CHANGED = "has changed since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Log:
             self._stream = path.open("xb")
         except FileExistsError as error:
             hint = "choose another name; that log can still be undone"
-            raise UsageError(f"{path} is there already", hint) from error
+            raise UsageError(f"{path} already exists", hint) from error
         try:
             date = datetime.now(UTC).isoformat(" ", "seconds")
             folders = {} if into is None else {"into": str(into), "from": sorted(roots) or None}
@@ -117,10 +117,13 @@ class Made:
 
 
 def undo(log: Path) -> Undone:
-    """Undo a sort, in reverse order: counts what was undone, and what was left because it changed since.
+    """Undo a sort, in reverse order, but leave files that have changed since.
 
-    A file goes only while its content is elsewhere too. May be killed and given again. Of several logs the latest is
-    undone first. Raises UsageError when the file is not the log of a sort.
+    A file is removed only while its content is elsewhere too. After a kill, the same call continues. Undo the latest
+    of several logs first.
+
+    Raises:
+        UsageError: the file is not the log of a sort.
     """
     done = Undone()
     failed: set[str] = set()
@@ -206,7 +209,7 @@ def _bounds(log: Path) -> _Bounds:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, RecursionError):
         return _Bounds(None, ())  # ``_backwards`` says what is wrong with it
     except _BROKEN as error:
-        raise UsageError(f"{log} is damaged in its first line", "the folders in it are still as they were") from error
+        raise UsageError(f"{log} is damaged in its first line", "nothing was undone") from error
 
 
 def _text(value: object) -> str:
@@ -256,7 +259,9 @@ def _check(log: Path, header: bytes, hint: str) -> None:
     if kind != _KIND:
         raise UsageError(f"{log} is not the log of a sort", hint)
     if version != VERSION:
-        raise UsageError(f"{log} was written by another release of convnext (version {version})", "undo with that one")
+        raise UsageError(
+            f"{log} was written by another release of convnext (version {version})", "undo it with that release"
+        )
 
 
 def _remove_folder(folder: Path) -> bool:
@@ -280,13 +285,13 @@ def _take_back(step: Made) -> bool:
     ):  # of a killed sort, of a killed undo
         if move_files.state(part) is not None:
             if not any(step.is_as_made(path) or _same_file(part, path) for path in (source, target)):
-                raise _Keep(part, "is left of a copy, and nothing else is")
+                raise _Keep(part, "is part of a copy, and no whole one exists")
             part.unlink()
     if move_files.state(target) is not None:
         _TAKE_BACK[step.mode](step)
         return True
     if step.mode == "move" and move_files.state(source) is None:
-        raise _Keep(source, f"is there no more, and neither is {target}")
+        raise _Keep(source, f"no longer exists, and neither does {target}")
     return False
 
 
@@ -298,7 +303,7 @@ def _unlink(step: Made) -> None:
 
 def _remove_hardlink(step: Made) -> None:
     if not _same_file(step.source, step.target) or not _have_two_places(step):
-        raise _Keep(step.target, "or its original was changed since")
+        raise _Keep(step.target, "or its original has changed since")
     step.target.unlink()
 
 
@@ -308,7 +313,7 @@ def _remove_copy(step: Made) -> None:
     if not _have_two_places(step) or not (
         step.is_as_made(step.source) or move_files.same_bytes(step.source, step.target)
     ):
-        raise _Keep(step.target, "is all there is: its original is gone or was changed since")
+        raise _Keep(step.target, "is the only copy: its original is gone or has changed since")
     step.target.unlink()
 
 
@@ -323,7 +328,7 @@ def _move_back(step: Made) -> None:
     elif stat.S_ISREG(original.st_mode) and _have_two_places(step) and move_files.same_bytes(source, target):
         target.unlink()  # a move, or an undo, was killed between its copy and the end
     else:
-        raise _Keep(target, "something else has taken its old place")
+        raise _Keep(target, "something else is in its old place")
 
 
 def _same_file(one: Path, other: Path) -> bool:

@@ -71,8 +71,8 @@ def connected(address: str, threads: int | None = None) -> Iterator[str | None]:
         )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise NetworkError(
-            scrub(f"no cluster was reached at {address}: {_said(error)}"),
-            "ray status says how it is; its head node is ray://HOST:10001, and may want the token that "
+            scrub(f"no cluster answers at {address}: {_said(error)}"),
+            "`ray status` shows its state; its head node is ray://HOST:10001, and may require the token that "
             "ray get-auth-token prints there (RAY_AUTH_TOKEN)",
         ) from error
     _quiet()

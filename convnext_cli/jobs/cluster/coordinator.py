@@ -54,5 +54,5 @@ def run(job: ClusterJob, tell: Callable[[Progress], None], *, far: bool) -> tupl
     except (RayError, ConnectionError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise cause_of(error) or NetworkError(
-            f"the cluster was lost: {lines[-1]}", "the same command goes on with what is missing"
+            f"the cluster was lost: {lines[-1]}", "run the same command again to resume"
         ) from error

@@ -128,7 +128,7 @@ def check_options(request: LabelRequest, cluster: ClusterOptions) -> str:
     if request.output is None:
         raise UsageError(
             "the output has no name",
-            "name it with -o, for example -o labels: it is what a later run goes on from",
+            "name it with -o, for example -o labels: a later run resumes from it",
         )
     # what is about files of this machine, or about one job's order
     local = {
@@ -145,7 +145,7 @@ def check_options(request: LabelRequest, cluster: ClusterOptions) -> str:
     }
     for option, value in local.items():
         if value is not None and value is not False:  # 0 is a value
-            raise UsageError(f"{option} does not go with --cluster", "leave one of them out")
+            raise UsageError(f"{option} cannot be combined with --cluster", "leave one of them out")
     if request.format not in (None, "parquet"):
         raise UsageError("a cluster writes parquet", "leave -f out")
     output = str(request.output)
@@ -162,6 +162,6 @@ def _refuse_terms(entry: Entry) -> None:
     """Nobody can accept a licence on a node. Raises UsageError where one asks for something."""
     if entry.terms:
         raise UsageError(
-            f"the licence of {entry.name} is {entry.license}: {entry.terms}",
+            f"{entry.name} has a licence whose terms must be accepted: {entry.license}: {entry.terms}",
             f"to accept it: convnext models pull {entry.name} --yes",
         )

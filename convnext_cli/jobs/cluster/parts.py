@@ -100,7 +100,7 @@ class Parts:
         others = [name for name in self._files.names() if not (_NAME.fullmatch(name) or name[:1] in "._")]
         if others:
             raise UsageError(
-                f"{scrub(self.target)} holds {min(others)}, and is to hold nothing but the result",
+                f"{scrub(self.target)} holds {min(others)}, but must hold nothing except the result",
                 "name a new folder with -o",
             )
         self._files.prove()
@@ -144,7 +144,7 @@ class Parts:
         except Exception as error:  # of whatever library the store has, or of pyarrow
             raise OutputError(
                 f"{scrub(self.target)}/{name} cannot be read: {scrub(str(error))}",
-                "when it is damaged, remove it, and give the same command again",
+                "if it is damaged, remove it, and run the same command again",
             ) from error
 
     def remove(self, names: Iterable[Name]) -> None:

@@ -222,7 +222,7 @@ class ClusterJob:
                 lines = str(last).strip().splitlines() or [type(last).__name__]
                 raise NetworkError(
                     f"the cluster fails again and again: {lines[-1]}",
-                    "look at its dashboard; the same command goes on with what is missing",
+                    "look at its dashboard; run the same command again to resume",
                 ) from last
 
     def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table, Counter[str]]]:

@@ -50,7 +50,7 @@ class _Local:
     def prove(self) -> None:
         folder = self._folder if self._folder.exists() else self._folder.absolute().parent
         if not folder.exists():
-            raise OutputError(f"there is no folder {folder}", "make it, or name a folder in one that is there")
+            raise OutputError(f"there is no folder {folder}", "create it, or name a folder inside one that exists")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"nothing can be written to {folder}", "name another folder with -o")
 
@@ -59,7 +59,7 @@ class _Local:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self._folder} cannot be made: {error.strerror}", "name a folder in one that is there"
+                f"{self._folder} cannot be created: {error.strerror}", "name a folder inside one that exists"
             ) from error
         with replacing(self._folder / name) as stream:
             stream.write(data)
@@ -136,7 +136,7 @@ class _Remote:
 
 def _told(error: ConvNextError) -> ConvNextError:
     kind = NetworkError if isinstance(error, NetworkError) else OutputError
-    return kind(f"the result cannot be kept: {error.message}", error.hint)
+    return kind(f"the result cannot be written: {error.message}", error.hint)
 
 
 def open_target(target: str) -> Target:

@@ -208,7 +208,7 @@ def _raise_if_full(file: str, error: Exception) -> None:
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         raise OutputError(
             f"the keywords of {file} cannot be written: {cause.strerror}",
-            "free some space and give the same command again",
+            "free some space and run the same command again",
         ) from error
 
 

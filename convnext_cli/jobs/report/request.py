@@ -37,7 +37,7 @@ def check_report(name: str | Path, output: Path) -> None:
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{page} is not a page's name", "choose one that ends in .html")
     if page.exists() and not _is_report(page):
-        raise UsageError(f"{page} is there already, and is not a report of convnext", "choose another name")
+        raise UsageError(f"{page} already exists, and is not a report of convnext", "choose another name")
     if not page.absolute().parent.is_dir():
         raise OutputError(f"the folder of {page} does not exist", f"mkdir -p {page.parent}")
 

@@ -135,7 +135,7 @@ def test_what_lies_in_shards_is_passed_over_as_on_one_machine(convnext: Run, pho
     job.run()
     assert job.source.finder.passed_over == {".txt": 2, ".json": 2}
     told = convnext("label", "photos", "-o", "one.parquet", "-m", model, "-e", "torch", "-t", "1").err
-    assert "passed over: 4 files (2 .txt, 2 .json)" in told or "(2 .json, 2 .txt)" in told
+    assert "skipped 4 files (2 .txt, 2 .json)" in told or "(2 .json, 2 .txt)" in told
 
 
 @pytest.mark.parametrize("target", ["photos/labels", "photos/a/../labels/"])

@@ -192,7 +192,7 @@ def test_asked_to_stop_it_says_how_to_go_on(
         running.send_signal(signal.SIGTERM)
         told = running.communicate(timeout=120)[1]
     assert running.returncode == 130, told
-    assert "the same command goes on with what is missing" in told and told.endswith("interrupted\n")
+    assert "run the same command again to resume" in told and told.endswith("interrupted\n")
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     unreached = run(away, SOURCE, "-o", TARGET, "-m", model, "--cluster", "auto")
     assert unreached.returncode == 5 and "store cannot be reached" in unreached.stderr, unreached.stderr
     far = run(environment, SOURCE, "-o", TARGET, "-m", model, "--cluster", "ray://me:hunter22@127.0.0.1:9")
-    assert far.returncode == 5 and "no cluster was reached at ray://…@127.0.0.1:9" in far.stderr, far.stderr
+    assert far.returncode == 5 and "no cluster answers at ray://…@127.0.0.1:9" in far.stderr, far.stderr
     assert "hunter22" not in far.stderr
 
 
@@ -288,11 +288,11 @@ def test_a_cluster_of_another_release_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--sort-into", "x"], "--sort-into does not go with --cluster"),
+        (["--sort-into", "x"], "--sort-into cannot be combined with --cluster"),
         (["-f", "csv"], "a cluster writes parquet"),
-        (["--strict"], "--strict does not go with --cluster"),
+        (["--strict"], "--strict cannot be combined with --cluster"),
         (["--dry-run"], "--dry-run is for --sort-into"),
-        (["--workers", "2"], "--workers does not go with --cluster"),
+        (["--workers", "2"], "--workers cannot be combined with --cluster"),
     ],
 )
 def test_what_does_not_go_with_a_cluster(convnext: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
