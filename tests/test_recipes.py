@@ -115,9 +115,8 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
         ("cli/__init__.py", "COMMANDS = {", '    "example": "An example.",'),
     ],
     "A training setting": [
-        ("training/settings.py", "    seed: int = 0", "    example: int = 0"),
+        ("training/settings.py", "    seed: int = ", "    example: int = setting(0, _whole(0), TRAINED)"),
         ("training/settings_changes.py", "    seed: int | None = None", "    example: int | None = None"),
-        ("training/setting_effects.py", "NEEDS: ", '    "example": (TRAINED,),'),
     ],
     "A photo format": [
         ("photos/formats.py", "READABLE = {", '    "example": "Example",'),

@@ -42,7 +42,10 @@ def mark_recommended(rows: Sequence[ModelRow]) -> None:
     """
     from convnext_cli.zoo.recommendation import Candidate, recommended
 
-    candidates = [Candidate(*(row[name] for name in Candidate._fields)) for row in rows]
+    candidates = [
+        Candidate(row["name"], row["labels"], row["terms"] or "", row["top1"], row["size"], row["gmacs"])
+        for row in rows
+    ]
     kinds = {name: kind for kind, name in recommended(candidates).items()} if len(rows) > 1 else {}
     for row in rows:
         row["recommended"] = kinds.get(row["name"])

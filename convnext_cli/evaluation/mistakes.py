@@ -1,6 +1,6 @@
 """The worst mistakes as one HTML page: those that the model was surest of come first. It loads and runs nothing.
 
-``mistakes.html`` is the frame, ``mistakes.css`` its style.
+``mistakes.html`` is the frame, ``mistakes.css`` its style beyond that of all pages.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import base64
 import io
 import string
 from collections.abc import Callable, Iterable
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
+from convnext_cli.base import html_pages
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.text import JsonObject, html_text
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode
 
 EDGE, QUALITY = 200, 75  # pixels of the longer edge, of a JPEG
-# Control characters, those that set the direction of text, lines within lines, surrogates.
 _CARD = """<li>
 <div class="picture">$picture</div>
 <p class="true"><span>is</span> <bdi>$true</bdi>$rank</p>
@@ -33,10 +31,10 @@ def page(title: str, facts: str, wrong: Iterable[JsonObject], read: Callable[[st
 
     wrong: of the document, as many as are to be shown. read: the bytes of a photo by its path; may raise PhotoError.
     """
-    style = _part("mistakes.css")
-    allowed = base64.b64encode(sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
-    head, tail = _part("mistakes.html").split("<!-- mistakes -->")
+    style = html_pages.style("convnext_cli.evaluation", "mistakes.css")
+    allowed = html_pages.allowed(style)
+    policy = f"default-src 'none'; img-src data:; style-src {allowed}; base-uri 'none'; form-action 'none'"
+    head, tail = html_pages.part("convnext_cli.evaluation", "mistakes.html").split("<!-- mistakes -->")
     values = {"title": html_text(title), "facts": html_text(facts), "policy": policy, "style": style}
     yield string.Template(head).substitute(values).encode()
     for mistake in wrong:
@@ -84,7 +82,3 @@ def _picture(path: str, read: Callable[[str], bytes]) -> str:
     image.save(stream, "JPEG", quality=QUALITY, optimize=True)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img src="data:image/jpeg;base64,{data}" width="{image.width}" height="{image.height}" alt="">'
-
-
-def _part(name: str) -> str:
-    return files("convnext_cli.evaluation").joinpath(name).read_text("utf-8")

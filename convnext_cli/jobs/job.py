@@ -56,7 +56,7 @@ def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list
         if before.get(name) == now[name]:
             continue
         if name == "profiles":
-            found.append(f"colour profiles applied to {before[name]} photos → to {now[name]} photos")
+            parts.append(f"colour profiles applied to {before.get(name)} photos → to {now[name]} photos")
             continue
         short = not isinstance(now[name], dict) and name != "model_sha256"
         parts.append(f"{words.get(name, name)} {before.get(name)} → {now[name]}" if short else words.get(name, name))

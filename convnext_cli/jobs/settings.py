@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from convnext_cli.base.text import JsonObject
 from convnext_cli.jobs import view as views
@@ -17,6 +17,7 @@ from convnext_cli.jobs.view import Kept, View
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos import pillow_check
 from convnext_cli.predict.predictor import Predictor
+from convnext_cli.predict.scoring import ScoreKind
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.store import Store
@@ -32,7 +33,19 @@ class Reusable:
     with_whole_profiles: set[int]
 
 
-def network_of(predictor: Predictor) -> dict[str, object]:
+class Network(TypedDict):
+    """The settings that the network's answers depend on, as JSON."""
+
+    recipe: JsonObject
+    scores: ScoreKind
+    temperature: float
+    dtype: str
+    pixels: str
+    pillow: str
+    profiles: str
+
+
+def network_of(predictor: Predictor) -> Network:
     """The settings that the network's answers depend on, besides the weights."""
     return {
         "recipe": predictor.preprocessor.preprocessing.to_dict(),

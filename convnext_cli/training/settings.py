@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from convnext_cli.base.errors import UsageError
 from convnext_cli.base.text import JsonObject
@@ -21,6 +22,100 @@ Augment = Literal["none", "rand", "trivial", "affine"]
 ClassWeights = Literal["none", "balanced"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 _MOST_PIXELS = 4096
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Need:
+    """A condition that other settings fulfil.
+
+    Args:
+        holds: whether it is fulfilled.
+        otherwise: the end of a sentence such as "mixup has no effect …".
+        chosen: whether the data may choose these settings, so that it is known only then.
+    """
+
+    holds: Callable[[TrainingSettings], bool]
+    otherwise: str
+    chosen: bool = False
+
+
+TRAINED = Need(lambda s: not s.freeze, "with freeze, which fits the classifier alone")
+FROM_SCRATCH = Need(lambda s: s.start == SCRATCH, "unless start is scratch: other weights have an architecture")
+FALLS = Need(lambda s: s.warmup < 1, "with warmup = 1: the learning rate rises to the end")
+TAUGHT = Need(lambda s: s.teacher is not None, "without a teacher")
+HEEDED = Need(lambda s: s.distil > 0, "with distil = 0, the share of the teacher's loss")
+LABELLED = Need(lambda s: s.teacher is None or s.distil < 1, "with distil = 1: the teacher's loss is all of it")
+MIXES = Need(lambda s: s.mixup > 0 or s.cutmix > 0, "without mixup or cutmix", chosen=True)
+SHARED = Need(lambda s: s.mix_share > 0, "with mix_share = 0: no batch is mixed")
+BEGUN = Need(lambda s: s.mix_until > 0, "with mix_until = 0: no batch is mixed")
+STRONG = Need(lambda s: s.augment in ("rand", "affine"), "unless augment is rand or affine")
+COUNTED = Need(lambda s: s.augment == "rand", "unless augment is rand")
+
+Check = Callable[[str, object], None]  # of a setting's name and value; raises ValueError
+
+
+def setting(default: T, check: Check, *needs: Need) -> T:
+    """A field of ``TrainingSettings``.
+
+    Args:
+        default: its value if nobody asks for another; None skips the check.
+        check: refuses other values.
+        needs: without which it has no effect.
+    """
+    return dataclasses.field(default=default, metadata={"check": check, "needs": needs})
+
+
+def _whole(least: int) -> Check:
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+    return check
+
+
+def _real(most: float, *, above: bool = False) -> Check:
+    """A number from 0, or with ``above`` above 0, to ``most``."""
+
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most or value == math.inf:
+            limits = "from 0" if most == math.inf else f"from 0 to {most:g}"
+            raise ValueError(f"{name} must be a number {limits}, not {value!r}")
+        if above and value == 0:
+            raise ValueError(f"{name} must be above 0")
+
+    return check
+
+
+def _one_of(kind: object) -> Check:
+    def check(name: str, value: object) -> None:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
+
+    return check
+
+
+def _kind(kind: type, words: str) -> Check:
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be {words}, not {value!r}")
+
+    return check
+
+
+def _check_sizes(name: str, pairs: object) -> None:
+    if not isinstance(pairs, list | tuple) or any(
+        not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs
+    ):
+        raise ValueError(f"{name} must be pairs of a share of the run and an edge in pixels, such as [[0.3, 48]]")
+    shares = [float(until) for until, _ in pairs]
+    for _, size in pairs:
+        _whole(1)(name, size)
+    if shares != sorted(shares) or any(not 0 < share <= 1 for share in shares):
+        raise ValueError(f"{name} must have rising shares of the run, above 0 and at most 1")
+
+
+_SHARE, _TEXT, _FLAG = _real(1.0), _kind(str, "text"), _kind(bool, "true or false")
 
 
 @dataclass(frozen=True)
@@ -57,112 +152,68 @@ class TrainingSettings:
     dtype: of the products; "auto" measures which one is faster here. compile: by torch.
     seed: of everything random.
 
-    Raises ValueError for values that make no recipe, with the name of the field.
+    Raises:
+        ValueError: a value is out of range, or two contradict each other.
     """
 
-    start: str = "default"
-    arch: str = ""
-    patch_size: int | None = None
-    layer_scale: float | None = None
-    size: int = 224
-    sizes: tuple[tuple[float, int], ...] = ()
-    resize: Fit = "shortest"
-    crop_pct: float = 0.95
-    search_size: bool = False
-    epochs: float | None = None
-    minutes: float | None = None
-    warmup: float = 0.05
-    patience: int = 0
-    batch_size: int = 64
-    accumulate: int = 1
-    optimiser: Optimiser = "adamw"
-    lr: float = 1e-3
-    min_lr: float = 0.01
-    weight_decay: float = 0.05
-    beta2: float = 0.999
-    layer_decay: float = 1.0
-    clip: float = 5.0
-    drop_path: float = 0.0
-    ema: float = 0.999
-    smoothing: float = 0.1
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_share: float = 1.0
-    mix_until: float = 1.0
-    augment: Augment = "trivial"
-    magnitude: float = 9
-    operations: int = 2
-    scale: float = 0.25
-    flip: bool = True
-    erasing: float = 0.0
-    head_scale: float = 1.0
-    class_weights: ClassWeights = "none"
-    freeze: bool = False
-    teacher: str | None = None
-    teacher_labels: str | None = None
-    distil: float = 0.5
-    distil_temperature: float = 2.0
-    dtype: Dtype = "auto"
-    compile: bool = False
-    seed: int = 0
+    start: str = setting("default", _TEXT)
+    arch: str = setting("", _TEXT, FROM_SCRATCH)
+    patch_size: int | None = setting(None, _whole(1), FROM_SCRATCH)
+    layer_scale: float | None = setting(None, _real(10.0), FROM_SCRATCH)
+    size: int = setting(224, _whole(1))
+    sizes: tuple[tuple[float, int], ...] = setting((), _check_sizes, TRAINED)
+    resize: Fit = setting("shortest", _one_of(Fit))
+    crop_pct: float = setting(0.95, _real(1.0, above=True))
+    search_size: bool = setting(False, _FLAG)
+    epochs: float | None = setting(None, _real(math.inf, above=True), TRAINED)
+    minutes: float | None = setting(None, _real(math.inf, above=True), TRAINED)
+    warmup: float = setting(0.05, _SHARE, TRAINED)
+    patience: int = setting(0, _whole(0), TRAINED)
+    batch_size: int = setting(64, _whole(1), TRAINED)
+    accumulate: int = setting(1, _whole(1), TRAINED)
+    optimiser: Optimiser = setting("adamw", _one_of(Optimiser), TRAINED)
+    lr: float = setting(1e-3, _real(10.0, above=True), TRAINED)
+    min_lr: float = setting(0.01, _SHARE, TRAINED, FALLS)
+    weight_decay: float = setting(0.05, _real(10.0), TRAINED)
+    beta2: float = setting(0.999, _real(0.999999), TRAINED)
+    layer_decay: float = setting(1.0, _real(1.0, above=True), TRAINED)
+    clip: float = setting(5.0, _real(math.inf), TRAINED)
+    drop_path: float = setting(0.0, _real(0.99), TRAINED)
+    ema: float = setting(0.999, _real(0.999999), TRAINED)
+    smoothing: float = setting(0.1, _SHARE, LABELLED)
+    mixup: float = setting(0.0, _real(100.0), TRAINED, SHARED, BEGUN)
+    cutmix: float = setting(0.0, _real(100.0), TRAINED, SHARED, BEGUN)
+    mix_share: float = setting(1.0, _SHARE, TRAINED, MIXES, BEGUN)
+    mix_until: float = setting(1.0, _SHARE, TRAINED, MIXES, SHARED)
+    augment: Augment = setting("trivial", _one_of(Augment), TRAINED)
+    magnitude: float = setting(9, _real(30.0), TRAINED, STRONG)
+    operations: int = setting(2, _whole(1), TRAINED, COUNTED)
+    scale: float = setting(0.25, _real(1.0, above=True), TRAINED)
+    flip: bool = setting(True, _FLAG)
+    erasing: float = setting(0.0, _SHARE, TRAINED)
+    head_scale: float = setting(1.0, _real(100.0), TRAINED)
+    class_weights: ClassWeights = setting("none", _one_of(ClassWeights), LABELLED)
+    freeze: bool = setting(False, _FLAG)
+    teacher: str | None = setting(None, _TEXT, TRAINED, HEEDED)
+    teacher_labels: str | None = setting(None, _TEXT, TRAINED, TAUGHT, HEEDED)
+    distil: float = setting(0.5, _SHARE, TRAINED, TAUGHT)
+    distil_temperature: float = setting(2.0, _real(100.0, above=True), TRAINED, TAUGHT, HEEDED)
+    dtype: Dtype = setting("auto", _one_of(Dtype))
+    compile: bool = setting(False, _FLAG, TRAINED)
+    seed: int = setting(0, _whole(0))
 
     def __post_init__(self) -> None:
-        pairs = self.sizes
-        if not isinstance(pairs, list | tuple) or any(
-            not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs
-        ):
-            raise ValueError("sizes must be pairs of a share of the run and an edge in pixels, such as [[0.3, 48]]")
-        object.__setattr__(self, "sizes", tuple((float(until), size) for until, size in pairs))
-        for name in ("size", "batch_size", "accumulate", "operations"):
-            _whole(name, getattr(self, name), 1)
-        for name in ("patience", "seed"):
-            _whole(name, getattr(self, name), 0)
-        for _, size in self.sizes:
-            _whole("sizes", size, 1)
-        if self.patch_size is not None:
-            _whole("patch_size", self.patch_size, 1)
-        if self.layer_scale is not None:
-            _real("layer_scale", self.layer_scale, 10.0)
-        shares = ("warmup", "min_lr", "mix_share", "mix_until", "scale", "erasing", "distil", "smoothing")
-        for name, most in (
-            *((name, 1.0) for name in shares),
-            *(("layer_decay", 1.0), ("crop_pct", 1.0), ("drop_path", 0.99), ("ema", 0.999999), ("beta2", 0.999999)),
-            *(("lr", 10.0), ("weight_decay", 10.0), ("clip", math.inf), ("mixup", 100.0), ("cutmix", 100.0)),
-            *(("magnitude", 30.0), ("head_scale", 100.0), ("distil_temperature", 100.0)),
-        ):
-            _real(name, getattr(self, name), most)
-        for name in ("lr", "crop_pct", "scale", "layer_decay", "distil_temperature"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"{name} must be above 0")
-        for name in ("epochs", "minutes"):
-            if getattr(self, name) is not None:
-                _real(name, getattr(self, name), math.inf)
-                if getattr(self, name) == 0:
-                    raise ValueError(f"{name} must be above 0")
-        for name, kind in (
-            *(("optimiser", Optimiser), ("augment", Augment), ("class_weights", ClassWeights), ("dtype", Dtype)),
-            ("resize", Fit),
-        ):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
-        for name in ("start", "arch"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
-        for name in ("teacher", "teacher_labels"):
-            if not isinstance(getattr(self, name), str | None):
-                raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
-        for name in ("search_size", "flip", "freeze", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if value is not None or entry.default is not None:
+                entry.metadata["check"](entry.name, value)
+        object.__setattr__(self, "sizes", tuple((float(until), size) for until, size in self.sizes))
         if self.start == SCRATCH and self.arch not in VARIANTS:
             raise ValueError(f"arch must be a known variant to train one from scratch, not {self.arch!r}")
         if self.start == SCRATCH and self.freeze:
             raise ValueError("freeze needs weights to begin with, not scratch")
-        if list(self.sizes) != sorted(self.sizes) or any(not 0 < until <= 1 for until, _ in self.sizes):
-            raise ValueError("sizes must have rising shares of the run, above 0 and at most 1")
-        most = max(self.size, *(size for _, size in self.sizes)) if self.sizes else self.size
-        if most > _MOST_PIXELS:
-            raise ValueError(f"size must be at most {_MOST_PIXELS} pixels, not {most}")
+        if self.largest > _MOST_PIXELS:
+            raise ValueError(f"size must be at most {_MOST_PIXELS} pixels, not {self.largest}")
 
     @property
     def largest(self) -> int:
@@ -187,14 +238,3 @@ def make(values: JsonObject) -> TrainingSettings:
         raise UsageError(
             f"these settings do not work: {error}", "docs/train.md says what each setting means"
         ) from error
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def _real(name: str, value: object, most: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most or value == math.inf:
-        limits = "from 0" if most == math.inf else f"from 0 to {most:g}"
-        raise ValueError(f"{name} must be a number {limits}, not {value!r}")

@@ -148,7 +148,7 @@ def test_failures_are_named_the_first_ten(convnext: Run, place: Path, monkeypatc
     assert "failed: 12 empty" in done.err
     named = [line for line in done.err.splitlines() if line.startswith("  holiday/x")]
     assert named == [f"  holiday/x{number:02}.jpg: empty: the file is empty" for number in range(10)]
-    assert "and 2 more: the rows of holiday-labels.csv with the status failed" in done.err
+    assert "and 2 more: see the rows of holiday-labels.csv with status failed" in done.err
     quiet = convnext("label", "holiday", "-m", "small.safetensors", "-q")
     assert quiet.status == 1
     assert quiet.err == "12 of 15 photos failed; holiday-labels.csv says which and why\n"

@@ -570,7 +570,9 @@ def test_labels_of_a_model_and_of_a_set(convnext: Run) -> None:
 
 def test_a_label_with_a_carriage_return_is_quoted(convnext: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     one = LabelSet.numbered(1)
-    monkeypatch.setattr("convnext_cli.cli.models._label_set", lambda name: dataclasses.replace(one, names=("a\rb",)))
+    monkeypatch.setattr(
+        "convnext_cli.cli.model_queries._label_set", lambda name: dataclasses.replace(one, names=("a\rb",))
+    )
     out = convnext("models", "labels", "any", "-f", "csv").out
     assert list(csv.reader(io.StringIO(out, newline="")))[1][2] == "a\rb"
 

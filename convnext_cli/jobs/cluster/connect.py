@@ -19,7 +19,7 @@ from convnext_cli import __version__
 from convnext_cli.base.errors import ConvNextError, NetworkError, UnavailableError, UsageError
 from convnext_cli.jobs.cluster.resources import Node, Shape, shape_of
 from convnext_cli.jobs.cluster.run import cause_of
-from convnext_cli.jobs.cluster.stages import Opener, described
+from convnext_cli.jobs.cluster.stages import Described, Opener, described
 from convnext_cli.jobs.view import View
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.storage.addresses import scrub
@@ -172,7 +172,7 @@ class Opened:
         notes: for the user.
     """
 
-    described: dict[str, object]
+    described: Described
     view: View
     preprocessor: Preprocessor
     notes: list[str]

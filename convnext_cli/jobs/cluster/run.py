@@ -22,7 +22,7 @@ from convnext_cli.jobs.cluster.missing_blocks import distinct, waves
 from convnext_cli.jobs.cluster.parts import Footer, Manifest, Name, Parts
 from convnext_cli.jobs.cluster.resources import Shape
 from convnext_cli.jobs.cluster.source import Source
-from convnext_cli.jobs.cluster.stages import Answer, Decode, Opener, Unit, units
+from convnext_cli.jobs.cluster.stages import Answer, Decode, Described, Opener, Unit, units
 from convnext_cli.jobs.cluster.vanished import gone
 from convnext_cli.jobs.photo_state import Found, key_of, state_of
 from convnext_cli.jobs.view import Kept, View
@@ -73,7 +73,7 @@ class ClusterJob:
     target: str
     shape: Callable[[], Shape]
     opener: Opener
-    described: dict[str, object]
+    described: Described
     view: View
     preprocessor: Preprocessor
     folder: str
@@ -139,7 +139,7 @@ class ClusterJob:
         differs = obstacles(other, self._made_with)
         if differs:
             hint = "label them again with --relabel, or name another folder with -o"
-            if 0 < self._made_with["top"] < (other.get("top") or 0):
+            if 0 < self.described["top"] < (other.get("top") or 0):
                 hint = f"keep -k {other['top']}, since the first guesses of each row are the same; or {hint}"
             raise UsageError(f"photos in this output were labelled with other settings: {'; '.join(differs)}", hint)
         self._derivable.add(job_name)

@@ -22,7 +22,7 @@ from convnext_cli.base.threads import Budget
 from convnext_cli.jobs import job
 from convnext_cli.jobs.cluster.block import Block
 from convnext_cli.jobs.cluster.derive import digest_of_groups
-from convnext_cli.jobs.settings import network_of
+from convnext_cli.jobs.settings import Network, network_of
 from convnext_cli.jobs.view import name_of
 from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo
@@ -146,7 +146,7 @@ class Answer:
     Raises ModelError when this node would make them with something else, and what opening raises.
     """
 
-    def __init__(self, opener: Opener, threads: int | None, expected: dict[str, object]) -> None:
+    def __init__(self, opener: Opener, threads: int | None, expected: Described) -> None:
         self.predictor = opener(threads)
         self._budget = Budget(1)
         own = described(self.predictor)
@@ -186,7 +186,19 @@ def _ready(table: pa.Table) -> Iterable[Ready]:
         yield Ready(Photo(os.fsdecode(values["path"])), values["width"], values["height"], tensor, error)
 
 
-def described(predictor: Predictor) -> dict[str, object]:
+class Described(Network):
+    """All settings that a row depends on, as JSON."""
+
+    model: str
+    model_sha256: str
+    labels: str
+    top: int
+    min_score: float | None
+    floors: dict[str, float]
+    groups: str | None
+
+
+def described(predictor: Predictor) -> Described:
     """All settings that a row depends on."""
     return {
         "model": predictor.model,

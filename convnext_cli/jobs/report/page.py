@@ -9,12 +9,10 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext_cli.base import html_pages
 from convnext_cli.base.files import replacing
 from convnext_cli.base.text import html_text
 from convnext_cli.jobs.entry import Entry
@@ -27,7 +25,7 @@ MOST_PICTURES = 20_000  # about 80 MB of page
 MOST_GUESSES = 20  # a photo
 _BLOCK = 500  # photos that the page reads in one go
 _PHOTOS = "<!-- photos -->"  # where they come in the frame
-# Control characters, those that set the direction of text, lines within lines, surrogates.
+_HERE = "convnext_cli.jobs.report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +120,13 @@ def _json(values: object) -> str:
 
 
 def _frame(title: str, summary: Summary) -> tuple[bytes, Callable[..., bytes]]:
-    """What stands before the photos, and what makes that which stands behind them."""
-    style, script = _part("page.css"), "".join(map(_part, ("data.js", "page.js", "keys.js")))
+    """The page before the photos, and a function that makes the rest."""
+    style = html_pages.style(_HERE, "page.css")
+    script = "".join(html_pages.part(_HERE, name) for name in ("data.js", "page.js", "keys.js"))
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_allowed(style)}; script-src {_allowed(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {html_pages.allowed(style)}; "
+        f"script-src {html_pages.allowed(script)}; base-uri 'none'; form-action 'none'"
     )
-    head, tail = map(string.Template, _part("page.html").split(_PHOTOS))
+    head, tail = map(string.Template, html_pages.part(_HERE, "page.html").split(_PHOTOS))
     values = {"title": html_text(title), "facts": html_text(summary.facts()), "policy": policy, "style": style}
     return head.substitute(values).encode(), lambda **all_: tail.substitute(script=script, all=_json(all_)).encode()
-
-
-def _allowed(source: str) -> str:
-    """The name under which the page's policy lets this source run, and no other."""
-    return f"'sha256-{base64.b64encode(sha256(source.encode()).digest()).decode()}'"
-
-
-@cache
-def _part(name: str) -> str:
-    return files("convnext_cli.jobs.report").joinpath(name).read_text("utf-8")
