@@ -30,15 +30,19 @@ _HERE = "convnext_cli.jobs.report"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What stands above the photos.
+    """The line above the photos.
 
-    counts: photos by status. model: its name. made: the date, as it is to be shown. rate: photos a second, or None when
-    nothing was measured. scores: what the scores are.
+    Args:
+        counts: photos by status.
+        model: its name.
+        date: as the page shows it.
+        rate: photos a second; None if nothing was measured.
+        scores: their kind.
     """
 
     counts: Mapping[str, int]
     model: str
-    made: str
+    date: str
     rate: float | None = None
     scores: ScoreKind = "softmax"
 
@@ -47,7 +51,7 @@ class Summary:
         total = sum(self.counts.values())
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
         rate = () if self.rate is None else (f"{self.rate:,.1f} photos a second",)
-        return " · ".join((f"{total:,} photo{'s' * (total != 1)}: {counts or 'none'}", self.model, self.made, *rate))
+        return " · ".join((f"{total:,} photo{'s' * (total != 1)}: {counts or 'none'}", self.model, self.date, *rate))
 
 
 def write(
