@@ -168,7 +168,7 @@ def test_a_node_opens_what_was_asked_for(place: Path, monkeypatch: pytest.Monkey
     [
         ({"overwrite": True, "rewrite": True}, "exclude each other"),
         ({"overwrite": True, "mix": True}, "--mix keeps"),
-        ({"overwrite": True, "relabel": True}, "labels all again"),
+        ({"overwrite": True, "relabel": True}, "labels everything again"),
         ({"relabel": True, "mix": True}, "exclude each other"),
         ({"photos": PhotoSelection()}, "no photos"),
         ({"photos": PhotoSelection(), "rewrite": True, "strict": True}, "predictor and strict"),

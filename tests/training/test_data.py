@@ -282,7 +282,7 @@ class TestForms:
     ) -> None:
         given = ("--from", model, *ONE_STEP, *sets("augment=affine"), "--memory", "0")
         done = convnext(*TRAIN, made[0], "-o", tmp_path / "run", *given)
-        assert done.status == 3 and "wants all photos in memory" in done.err
+        assert done.status == 3 and "needs all photos in memory" in done.err
 
     def test_a_photo_that_goes_away(
         self, convnext: Run, folders: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
@@ -298,4 +298,4 @@ class TestForms:
         monkeypatch.setattr(Trainer, "run", lose)
         given = ("--from", model, "--epochs", "2", "-b", "8", "--memory", "0")
         done = convnext(*TRAIN, data, "-o", tmp_path / "run", *given)
-        assert done.status == 3 and "a photo cannot be read any more: missing" in done.err
+        assert done.status == 3 and "a photo can no longer be read: missing" in done.err

@@ -12,7 +12,7 @@ import tomli_w
 import torch
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.training import classifier_head, setting_effects
+from convnext_cli.training import classifier_head, setting_effects, settings
 from convnext_cli.training.listener import SILENT
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.setting_effects import NEEDS, Need
@@ -82,26 +82,26 @@ OTHER: dict[str, Any] = {
 }
 # Settings beside which each of the needs does not hold, and others beside which all needs of a setting hold.
 AGAINST: dict[Need, dict[str, Any]] = {
-    setting_effects.TRAINED: {"freeze": True},
-    setting_effects.FROM_SCRATCH: {"start": "x"},
-    setting_effects.FALLS: {"warmup": 1.0},
-    setting_effects.TAUGHT: {"teacher": None},
-    setting_effects.HEEDED: {"teacher": "y", "distil": 0.0},
-    setting_effects.LABELLED: {"teacher": "y", "distil": 1.0},
-    setting_effects.MIXES: {"mixup": 0.0, "cutmix": 0.0},
-    setting_effects.SHARED: {"mixup": 0.1, "mix_share": 0.0},
-    setting_effects.BEGUN: {"mixup": 0.1, "mix_until": 0.0},
-    setting_effects.STRONG: {"augment": "trivial"},
-    setting_effects.COUNTED: {"augment": "affine"},
+    settings.TRAINED: {"freeze": True},
+    settings.FROM_SCRATCH: {"start": "x"},
+    settings.FALLS: {"warmup": 1.0},
+    settings.TAUGHT: {"teacher": None},
+    settings.HEEDED: {"teacher": "y", "distil": 0.0},
+    settings.LABELLED: {"teacher": "y", "distil": 1.0},
+    settings.MIXES: {"mixup": 0.0, "cutmix": 0.0},
+    settings.SHARED: {"mixup": 0.1, "mix_share": 0.0},
+    settings.BEGUN: {"mixup": 0.1, "mix_until": 0.0},
+    settings.STRONG: {"augment": "trivial"},
+    settings.COUNTED: {"augment": "affine"},
 }
 FOR: dict[Need, dict[str, Any]] = {
-    setting_effects.FROM_SCRATCH: {"start": "scratch", "arch": "convnext_atto"},
-    setting_effects.TAUGHT: {"teacher": "y"},
-    setting_effects.MIXES: {"mixup": 0.1},
-    setting_effects.STRONG: {"augment": "rand"},
-    setting_effects.COUNTED: {"augment": "rand"},
+    settings.FROM_SCRATCH: {"start": "scratch", "arch": "convnext_atto"},
+    settings.TAUGHT: {"teacher": "y"},
+    settings.MIXES: {"mixup": 0.1},
+    settings.STRONG: {"augment": "rand"},
+    settings.COUNTED: {"augment": "rand"},
 }
-TRAINED = [name for name in NAMES if setting_effects.TRAINED in NEEDS[name]]
+TRAINED = [name for name in NAMES if settings.TRAINED in NEEDS[name]]
 
 
 def cases() -> Iterator[tuple[str, Need]]:

@@ -130,7 +130,7 @@ class TestWhereverPhotosAre:
     def test_one_that_goes_away(self, data: Path) -> None:
         pixels = self.pixels(data, streamed=True)
         (data / "red" / "302.png").unlink()
-        with pytest.raises(ModelError, match="a photo cannot be read any more"):
+        with pytest.raises(ModelError, match="a photo can no longer be read"):
             Features(network_of(SMALL), RECIPE, ALONE.device).of(pixels)
 
     def test_torch_has_no_part_in_the_figures(

@@ -124,7 +124,7 @@ class TestTheEnd:
         monkeypatch.setattr(finish, "load", later)
         done = convnext(*TRAIN, data, "-o", run, "--from", model, *FROZEN)
         assert done.status == 0, done.err
-        assert f"{lost} photos of test cannot be read any more" in done.err
+        assert f"{lost} photos of test can no longer be read" in done.err
         assert (run / "model.safetensors").exists() and ("test" in facts(run)["results"]) == (lost < 12)
 
     def test_a_few_right_answers_are_no_certainty(self) -> None:

@@ -374,7 +374,7 @@ class TestStep:
         monkeypatch.setattr(Trainer, "_loss", lambda *arguments: real(*arguments) * math.nan)
         given = ("--from", model, "--epochs", "2", "-b", "8")
         done = convnext(*TRAIN, folders, "-o", tmp_path / "run", *given)
-        assert done.status == 3 and "the loss is nan at step 1" in done.err and "take a lower --lr" in done.err
+        assert done.status == 3 and "the loss is nan at step 1" in done.err and "use a lower --lr" in done.err
 
 
 class TestJudge:
