@@ -159,4 +159,4 @@ def speak(last: LastWords) -> None:
     if _FATAL in last.crash:
         crash = last.crash.split(_FATAL, 1)[1].split(b"\n", 1)[0].decode(errors="replace")
         how = f"a library crashed ({crash.strip().lower()})"
-    render.error(f"{how} while it was working on {', '.join(photos[:_NAMED])}{more}", HINTS[last.command])
+    render.error(f"{how} while it worked on {', '.join(photos[:_NAMED])}{more}", HINTS[last.command])

@@ -123,7 +123,7 @@ REFUSED = [
     (["label", "--cluster", "auto", "--dry-run", "-o", "x", "labelled"], "--dry-run is for --sort-into"),
     (["label", "--cluster", "auto", "--xmp-root", "Mine", "-o", "x", "labelled"], "--xmp-root is for --xmp"),
     (["label", "--cluster", "auto", "-f", "csv", "-o", "x", "labelled"], "a cluster writes parquet"),
-    (["label", "--cluster", "auto", "--overwrite", "--relabel", "-o", "x", "labelled"], "--overwrite labels everything"),
+    (["label", "--cluster", "auto", "--overwrite", "--relabel", "-o", "x", "labelled"], "--overwrite labels"),
     (["label", "--cluster", "auto", "-0", "-o", "x", "labelled"], "-0 only applies to --files-from"),
     (["label", "--cluster", "auto", "--depth", "1", "-o", "x", CAT], "--depth only applies to folders"),
     (["label", "--cluster", "auto", "--pull", "--offline", "-o", "x", "labelled"], "exclude each other"),
