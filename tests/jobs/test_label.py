@@ -240,7 +240,7 @@ def test_a_file_that_the_job_did_not_write_stays(convnext: Run, folder: Path, mo
     target.write_text(target.read_text() + "a remark")
     done = convnext("label", folder, "-o", target, "-m", model)
     assert done.status == 2
-    assert "was changed" in done.err
+    assert "has changed" in done.err
     assert target.read_text().endswith("a remark")
     foreign = tmp_path / "other.sqlite"
     with sqlite3.connect(foreign) as db:

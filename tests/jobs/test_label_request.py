@@ -93,7 +93,7 @@ def test_a_changed_output_is_written_again(place: Path) -> None:
     label(request())
     before = Path("labels.csv").read_bytes()
     Path("labels.csv").write_text("changed")
-    with pytest.raises(UsageError, match="was changed"):
+    with pytest.raises(UsageError, match="has changed"):
         label(request())
     result = label(LabelRequest(output="labels.csv", rewrite=True))
     assert (result.rows, Path("labels.csv").read_bytes()) == (4, before)
