@@ -154,7 +154,7 @@ def test_all_that_arrives_before_it_watches_is_labelled(
     names = ["same.jpg", "changed.jpg", "new.jpg", "same.tar/old.jpg", "longer.tar/first.jpg", "longer.tar/second.jpg"]
     assert labelled == dict.fromkeys([*names, *inside], "ok")
     assert batches == [len(labelled)]
-    assert done.err.count("looked at") == 2, done.err  # the first round, and that of the arrivals
+    assert done.err.count("processed") == 2, done.err  # the first round, and that of the arrivals
 
 
 def test_the_command_follows_a_folder_and_stops_cleanly(tmp_path: Path, home: Path) -> None:
