@@ -63,8 +63,14 @@ def _send_after_import(number: int) -> None:
 
 
 def was_asked() -> bool:
-    """Whether the main thread has reacted to a signal."""
+    """Whether the main thread has reacted to a signal since ``forget``."""
     return _was_asked
+
+
+def forget() -> None:
+    """A command begins: signals that ended an earlier one of this process are not meant for it."""
+    global _was_asked
+    _was_asked = False
 
 
 def noting(handler: Handler) -> Handler:

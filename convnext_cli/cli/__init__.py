@@ -243,6 +243,7 @@ def _ends_by_status() -> bool:
 def run(args: list[str]) -> int:
     """Run a command and return its exit status; failures are reported, with a traceback only on request."""
     debug = "-vv" in args or os.environ.get("CONVNEXT_DEBUG", "") not in ("", "0")
+    interruption.forget()
     try:
         status = convnext.main(args, prog_name="convnext", standalone_mode=False)
         sys.stdout.flush()

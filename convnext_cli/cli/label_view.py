@@ -173,7 +173,7 @@ class LabelView(LabelListener):
 
     def interrupted(self, tally: Tally, output: Path | None) -> None:
         self._end_progress()
-        stays = f"; {output} stays as it was until all are" if output is not None else ""
+        stays = f"; {output} was not changed, and is replaced once all are labelled" if output is not None else ""
         render.note(
             f"{tally.done:,} of {tally.todo:,} photos were labelled{stays}; run the same command again to resume"
         )

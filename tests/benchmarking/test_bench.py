@@ -133,7 +133,7 @@ def test_compare_and_the_gate(convnext: Run, tmp_path: Path) -> None:
     [
         (("--fail-below", "1"), 2, "--fail-below belongs to --compare"),
         (("--compare", "nowhere.json"), 2, "cannot be read"),
-        (("-b", "auto,1"), 2, "stands alone"),
+        (("-b", "auto,1"), 2, "combined"),
         (("-b", "0"), 2, "not in the range"),
         (("-b", "many"), 2, "not a valid integer"),
         (("-e", "tensorflow"), 2, "is not one of"),

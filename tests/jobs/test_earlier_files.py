@@ -55,12 +55,14 @@ def test_a_job_goes_on_with_colour_profiles_applied_first(convnext: Run, place: 
 
     def score() -> float:
         *others, row = map(json.loads, (place / "labels.jsonl").read_text().splitlines())
-        assert row["path"] == str(Path("photos", "wide.png")) and others == [json.loads(line) for line in rows]
+        assert row["path"] == str(Path("photos", "wide.png"))
+        assert [other["path"] for other in others] == [json.loads(line)["path"] for line in rows]
         return float(row["predictions"][0]["score"])
 
     done = convnext(*job)
     assert done.status == 1 and "an earlier version began this job" in done.err and "--relabel" in done.err
     first = score()
+    assert (place / "labels.jsonl").read_text().splitlines()[:-1] == rows
     whole = decode(photo).image
     (place / "converted.png").write_bytes(encoded(whole, "PNG"))
     now, earlier = (

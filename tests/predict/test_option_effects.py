@@ -161,7 +161,7 @@ REFUSED = [
     (["bench", "--fail-below", "0.9"], "--fail-below belongs to --compare"),
     (["bench", "--layout", "contiguous", "-e", "openvino"], "--layout is for --engine torch"),
     (["bench", "--compile", "-e", "openvino"], "--compile is for"),
-    (["bench", "-b", "auto,1"], "stands alone"),
+    (["bench", "-b", "auto,1"], "combined"),
 ]  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class TestAgain:
         self, convnext: Run, finished: Path, parts: Path, model: Path, other: tuple[str, ...]
     ) -> None:
         done = convnext(*TRAIN, parts, "-o", finished, "--from", model, *other)
-        assert done.status == 2 and "--overwrite starts again" in done.err
+        assert done.status == 2 and "--overwrite" in done.err
         assert convnext(*TRAIN, parts, "-o", finished, "--from", model, "--val", "0.15").status == 0
 
     def test_a_run_does_not_go_on_with_fewer_photos(
