@@ -69,11 +69,12 @@ def test_a_job_goes_on_with_colour_profiles_applied_first(convnext: Run, place: 
         json.loads(convnext("classify", path, *model, "-f", "jsonl").out)["predictions"][0]["score"]
         for path in ("photos/wide.png", "converted.png")
     )
-    assert first == pytest.approx(earlier, abs=1e-7) and abs(earlier - now) > 1e-6
+    apart = abs(earlier - now)  # far more than the size of a batch changes
+    assert apart > 2e-6 and abs(first - earlier) < apart / 4
     assert "nothing new" in convnext(*job).err
     done = convnext(*job, "--relabel")
     assert done.status == 1 and "an earlier version" not in done.err
-    assert score() == pytest.approx(now, abs=1e-7)
+    assert abs(score() - now) < apart / 4
 
 
 def test_an_output_is_written_again_from_its_job(convnext: Run, place: Path) -> None:
