@@ -24,7 +24,7 @@ KINDS = {
     "asleep": "import ctypes; ctypes.PyDLL(None).sleep(1000)",  # holds Python's lock, and takes no time of a processor
     # as where the system ends all processes of a container together
     "together": "import os, signal, sys\n"
-    "if 'convnext_cli.jobs.isolated_worker' in sys.modules: os.kill(os.getppid(), signal.SIGKILL)\n"
+    "if any('isolated_worker' in word for word in sys.orig_argv): os.kill(os.getppid(), signal.SIGKILL)\n"
     "os.kill(os.getpid(), signal.SIGKILL)",
 }
 _HOOK = """
