@@ -38,7 +38,8 @@ def check_preprocessing(preprocessor: Preprocessor, engine: Engine) -> None:
         raise UsageError(
             "this model takes photos at their own size: --pixels fast would change nothing", "leave it out"
         )
-    if preprocessor.pixels == "close" and (obstacle := no_kernel(preprocessing)):
+    inside = "the preprocessing is inside this model file" if engine.photos else None
+    if preprocessor.pixels == "close" and (obstacle := inside or no_kernel(preprocessing)):
         raise UsageError(f"--pixels close would change nothing: {obstacle}", "use --pixels exact, or --pixels fast")
 
 

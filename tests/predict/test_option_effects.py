@@ -50,6 +50,7 @@ REFUSED = [
     *((["classify", "-m", "whole.xml", *change, CAT], change[0]) for change in PREPROCESSING),
     (["label", "-m", "whole.xml", "--mean", "0.5", "-o", "rows.jsonl", CAT], "--mean"),
     (["evaluate", "-m", "whole.xml", "--crop-pct", "1", "labelled"], "--crop-pct"),
+    (["classify", "-m", "whole.xml", "--pixels", "close", CAT], "--pixels close"),
     (["classify", "-m", "fixed.xml", "--size", "32", CAT], "takes photos of 64×64 pixels"),
     (["classify", "-m", "fixed.xml", "-b", "3", CAT], "takes 2 photos in each call"),
     (["classify", "-m", "fixed.xml", "--dtype", "bfloat16", CAT], "computes in float32"),
