@@ -192,6 +192,7 @@ class _Program:
         if self._clock >= self._kills_at:
             _say(ENDED)
             self._kill()
+            self._calm()  # a program takes a moment to end, in which nothing is left to say
         elif self._clock >= self._ends_at and self._kills_at == float("inf"):
             self._kills_at = self._clock + _THREAD
             with suppress(OSError):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from convnext_cli.base import guardian
 from tests.helpers.tiers import slow_except
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
@@ -46,6 +49,21 @@ def test_sigterm_ends_a_stuck_call(library: str, status: int) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == status and out == ""
     assert err == "interrupted within a step that did not end; finished work is kept\n"
+
+
+def test_a_program_that_takes_long_to_end_is_announced_once(capfd: pytest.CaptureFixture[str]) -> None:
+    # This process is not the parent of the one that is looked at, so nothing is killed, as if it took forever.
+    asked, asks = os.pipe()
+    program = guardian._Program(os.getpid(), asks, patience=0)
+    program.hear(bytes([signal.SIGTERM]))
+    ends = time.monotonic() + 2 * guardian._THREAD
+    while time.monotonic() < ends:
+        program.look()
+        time.sleep(guardian._LOOK)
+    assert capfd.readouterr().err == f"{guardian.ENDED}\n"
+    assert os.read(asked, 10) == bytes([signal.SIGTERM])
+    for descriptor in (asked, asks):
+        os.close(descriptor)
 
 
 @CALLS
