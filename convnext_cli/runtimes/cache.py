@@ -34,7 +34,7 @@ from convnext_cli.model.card import Card
 
 _UNUSED = 60 * 24 * 3600  # seconds until an entry goes
 _CLEARLY = 1.1  # times as fast; less is within what one measurement on a busy machine tells
-_FORM = 2  # of the entries; raised when older ones cannot be read any more
+_FORM = 3  # of the entries; raised when older ones cannot be read any more
 
 
 @dataclass(frozen=True)

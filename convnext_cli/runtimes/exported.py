@@ -47,6 +47,7 @@ class ExportedEngine:
         self.name, self.device, self.dtype = runtime.name, runtime.device, card.export.dtype
         self.photos = card.export.photos
         self.fixed = fixed_of(card.export, card)
+        self.has_features = card.export.features
         self.notes: list[str] = runtime.notes
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -55,13 +56,12 @@ class ExportedEngine:
         Of scores, the logarithms or logits: what a softmax or sigmoid would make them of. Raises ModelError for a size
         that the file does not take, MemoryError when memory does not hold the batch.
         """
-        values = self.outputs(batch)[0]
-        if self.export.output == "logits":
-            return values
-        logits = np.log(np.maximum(values, _LEAST))
-        if self.card.problem == "multi_label":
-            logits = logits - np.log(np.maximum(1 - values, _LEAST))
-        return np.asarray(logits, np.float32)
+        return self._logits(self.outputs(batch)[0])
+
+    def with_features(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same logits, and the pooled features (N, C) float32. Raises as a call does."""
+        values, features = self.outputs(batch)
+        return self._logits(values), features
 
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
         """What the file gives: logits or scores, then the features where it has them; each (N, …) float32."""
@@ -85,3 +85,11 @@ class ExportedEngine:
         if fixed and n < fixed:
             x = np.concatenate([x, np.zeros((fixed - n, *x.shape[1:]), x.dtype)])
         return [np.array(output[:n], np.float32) for output in self._runtime.run(np.ascontiguousarray(x))]
+
+    def _logits(self, values: np.ndarray) -> np.ndarray:
+        if self.export.output == "logits":
+            return values
+        logits = np.log(np.maximum(values, _LEAST))
+        if self.card.problem == "multi_label":
+            logits = logits - np.log(np.maximum(1 - values, _LEAST))
+        return np.asarray(logits, np.float32)

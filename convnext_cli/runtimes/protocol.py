@@ -24,7 +24,8 @@ class Engine(Protocol):
 
     name: "torch" …; device: as the runtime names it; dtype: what it computes in; card: what the model says of
     itself; photos: whether it takes photos as they are, and preprocesses them itself; fixed: what the file has decided
-    about inputs and outputs; notes: what was inferred while loading, to be said aloud.
+    about inputs and outputs; has_features: whether it gives pooled features; notes: what was inferred while loading, to
+    be said aloud.
     """
 
     name: str
@@ -33,10 +34,18 @@ class Engine(Protocol):
     card: Card
     photos: bool
     fixed: Fixed
+    has_features: bool
     notes: list[str]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32; where it takes photos, uint8 (N, H, W, 3) of any one size."""
+        ...
+
+    def with_features(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same logits, and from the same pass the pooled features that the classifier reads, (N, C) float32.
+
+        Only where ``has_features`` is true.
+        """
         ...
 
     def close(self) -> None: ...

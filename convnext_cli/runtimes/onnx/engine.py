@@ -18,7 +18,7 @@ from convnext_cli.base.threads import call_in_time
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.preprocessing import MOST
 from convnext_cli.runtimes.checksum import is_whole
-from convnext_cli.runtimes.exported import ExportedEngine, check_classes, fixed_of
+from convnext_cli.runtimes.exported import ExportedEngine, check_classes
 from convnext_cli.runtimes.fixed_shapes import Fixed
 from convnext_cli.runtimes.floating_point import Borrowed
 from convnext_cli.runtimes.onnx.session import CUDA, open_session, ort, reason, refusal
@@ -34,6 +34,7 @@ T = TypeVar("T")
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised
 _MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
+FEATURES = "features"  # the output of pooled features in our own graphs
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 
 
@@ -88,7 +89,7 @@ class OnnxRuntimeEngine:
         self._step = self._batch or (max(2, threads) if self.device == "cpu" else None)
         if self.export is not None:
             dtype = self.export.dtype
-            self._outputs += ["features"] * self.export.features
+            self._outputs += [FEATURES] * self.export.features
             if dtype == "bfloat16":
                 self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
         elif foreign is not None:
@@ -102,8 +103,9 @@ class OnnxRuntimeEngine:
         self._exported = ExportedEngine(self._file, self, self.card) if self.export is not None else None
         height, width = self._size
         self.fixed = Fixed((height, width), self._batch, "" if self._ending == "logits" else self._ending)
-        if self.export is not None:
-            self.fixed = fixed_of(self.export, self.card)
+        self.has_features = foreign is None and self.export is None and self.card.config.num_labels > 0
+        if self._exported is not None:
+            self.fixed, self.has_features = self._exported.fixed, self._exported.has_features
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32; where it takes photos, uint8 (N, H, W, 3) of any one size.
@@ -124,6 +126,13 @@ class OnnxRuntimeEngine:
 
         return logits_of(scores, self._ending)
 
+    def with_features(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same logits, and the pooled features (N, C) float32. Raises as a call does."""
+        if self._exported is not None:
+            return self._exported.with_features(batch)
+        logits, features = self._run_in_parts(batch, [*self._outputs, FEATURES])
+        return logits, features
+
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
         """What an exported file gives: logits or scores, then the features where it has them."""
         assert self._exported is not None, f"{self._file} is not an export"
@@ -131,15 +140,21 @@ class OnnxRuntimeEngine:
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """What the file gives, as ``protocol.Runtime`` has it, for any number of photos of a size that it takes."""
-        step = self._step or max(1, len(batch))
-        parts = [self._run(batch[i : i + step]) for i in range(0, max(1, len(batch)), step)]
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return self._run_in_parts(batch, self._outputs)
 
     def close(self) -> None:
         """Let go of the session and its memory."""
         del self._session
 
-    def _run(self, photos: np.ndarray, options: RunOptions | None = None) -> list[np.ndarray]:
+    def _run_in_parts(self, batch: np.ndarray, names: list[str]) -> list[np.ndarray]:
+        """The outputs of these names for any number of photos."""
+        step = self._step or max(1, len(batch))
+        parts = [self._run(batch[i : i + step], names) for i in range(0, max(1, len(batch)), step)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _run(
+        self, photos: np.ndarray, names: list[str] | None = None, options: RunOptions | None = None
+    ) -> list[np.ndarray]:
         n = len(photos)
         if self._batch and n < self._batch:
             photos = np.concatenate([photos, np.zeros((self._batch - n, *photos.shape[1:]), photos.dtype)])
@@ -151,7 +166,7 @@ class OnnxRuntimeEngine:
             # contiguous by itself where it is not
             photos = photos.astype(self._dtype, copy=False)
             with self._environment.computing():
-                outputs = self._session.run(self._outputs, {self._input: photos}, options)
+                outputs = self._session.run(names or self._outputs, {self._input: photos}, options)
         except Exception as error:
             if lacks_memory(error):
                 raise MemoryError(str(error)) from None
@@ -285,7 +300,7 @@ class OnnxRuntimeEngine:
         photos = (255 * photos).astype(np.uint8) if self.photos else photos
 
         def run_once() -> list[np.ndarray]:
-            return self._run(photos, options)
+            return self._run(photos, options=options)
 
         try:
             self._in_time(run_once, "one photo takes more than {:g} seconds")

@@ -21,7 +21,7 @@ from convnext_cli import __version__
 from convnext_cli.base.errors import UnavailableError
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.config import ConvNextConfig
-from convnext_cli.runtimes.operations import Arrays, network
+from convnext_cli.runtimes.operations import Arrays, network, network_with_features
 
 try:
     import onnx
@@ -30,7 +30,7 @@ except ImportError as error:
     raise UnavailableError("ONNX is not installed", "pip install onnxruntime onnx") from error
 
 FILE = "model.onnx"  # of a prepared engine
-INPUT, OUTPUT = "pixel_values", "logits"
+INPUT, OUTPUT, FEATURES = "pixel_values", "logits", "features"
 OPSET = 20
 _MOST = 2**31 - 2**20  # bytes of weights that one protobuf file holds, with room for the graph
 _QUANTISED = {
@@ -42,13 +42,21 @@ _FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorP
 
 
 def graph(config: ConvNextConfig, tensors: Arrays, card: Card | None = None, *, opset: int = OPSET) -> onnx.ModelProto:
-    """The network as float32 ONNX: "pixel_values" (N, 3, H, W) to "logits" (N, classes), all but the channels open.
+    """The network as float32 ONNX: "pixel_values" (N, 3, H, W) to "logits" (N, classes) and pooled "features" (N, C).
+
+    All but the channels is open; a network without a classifier has no second output.
 
     tensors: by canonical name. card: kept in the metadata, so that the file needs nothing beside it.
     """
     ops = Ops(opset)
-    last = network(config, tensors, ops, Value(INPUT, config.num_channels))
-    ops.output(last.name, OUTPUT, TensorProto.FLOAT, ["batch", last.channels])
+    photos = Value(INPUT, config.num_channels)
+    if config.num_labels:
+        last, features = network_with_features(config, tensors, ops, photos)
+        ops.output(last.name, OUTPUT, TensorProto.FLOAT, ["batch", last.channels])
+        ops.output(features.name, FEATURES, TensorProto.FLOAT, ["batch", features.channels])
+    else:
+        last = network(config, tensors, ops, photos)
+        ops.output(last.name, OUTPUT, TensorProto.FLOAT, ["batch", last.channels])
     shape: list[int | str] = ["batch", config.num_channels, "height", "width"]
     return ops.model(INPUT, TensorProto.FLOAT, shape, card.to_json() if card is not None else None)
 

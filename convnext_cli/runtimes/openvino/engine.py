@@ -18,7 +18,7 @@ from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.runtimes.fixed_shapes import Fixed
 from convnext_cli.runtimes.floating_point import Borrowed
 from convnext_cli.runtimes.openvino.runtime import op, ov
-from convnext_cli.runtimes.operations import Arrays, network
+from convnext_cli.runtimes.operations import Arrays, network, network_with_features
 
 FILE = "model.xml"  # of a prepared engine; model.bin is beside it
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -30,13 +30,20 @@ _SPATIAL, _CHANNELS = (2, 3), (1,)
 def graph(config: ConvNextConfig, tensors: Arrays) -> ov.Model:
     """The network as an OpenVINO model of one input (N, 3, H, W), all but the channels open.
 
+    Its outputs are the logits, and the pooled features where there is a classifier.
+
     tensors: by canonical name; kept alive by the model where they need no folding.
     """
     photos = op.parameter([-1, config.num_channels, -1, -1], np.float32, name="pixel_values")
-    logits = network(config, tensors, Ops(), photos)
-    logits.output(0).set_names({"logits"})
     photos.output(0).set_names({"pixel_values"})
-    return ov.Model([op.result(logits)], [photos], "convnext")
+    if not config.num_labels:
+        logits = network(config, tensors, Ops(), photos)
+        logits.output(0).set_names({"logits"})
+        return ov.Model([op.result(logits)], [photos], "convnext")
+    logits, features = network_with_features(config, tensors, Ops(), photos)
+    logits.output(0).set_names({"logits"})
+    features.output(0).set_names({"features"})
+    return ov.Model([op.result(logits), op.result(features)], [photos], "convnext")
 
 
 def save(model: ov.Model, path: Path) -> None:
@@ -170,6 +177,7 @@ class OpenVINOEngine:
         precision = PRECISIONS.get(dtype, "f32")
         self._precision, self._threads = precision, threads
         self._model = self._core.read_model(model) if isinstance(model, Path) else model
+        self.has_features = len(self._model.outputs) == 2
         self._streams, self._part = split(batch_size, threads)
         self._shape = (card.config.num_channels, *card.preprocessing.size)
         try:
@@ -186,13 +194,23 @@ class OpenVINOEngine:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32. Raises MemoryError when memory does not hold the batch."""
+        return self._outputs(batch, 1)[0]
+
+    def with_features(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same logits, and the pooled features (N, C) float32. Raises as a call does."""
+        logits, features = self._outputs(batch, 2)
+        return logits, features
+
+    def _outputs(self, batch: np.ndarray, count: int) -> list[np.ndarray]:
+        """The first outputs, each (N, …) float32."""
         photos = len(batch)
         form, size = self._form(batch.shape)
         if missing := -photos % size:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         batch = np.ascontiguousarray(batch)
         try:
-            return self._run(form, [batch[i : i + size] for i in range(0, len(batch), size)])[:photos]
+            outputs = self._run(form, [batch[i : i + size] for i in range(0, len(batch), size)], count)
+            return [output[:photos] for output in outputs]
         except RuntimeError as error:
             if not lacks_memory(error):
                 raise
@@ -205,15 +223,16 @@ class OpenVINOEngine:
             return "open", photos
         return ("parts", self._part) if 2 * photos > self._part * self._streams else ("one", 1)
 
-    def _run(self, form: Form, parts: list[np.ndarray]) -> np.ndarray:
-        """The logits of parts, as many of them at once as there are streams."""
+    def _run(self, form: Form, parts: list[np.ndarray], count: int) -> list[np.ndarray]:
+        """The first outputs of parts, as many parts at once as there are streams."""
         if form not in self._requests:
             if form not in self._forms:
                 self._forms[form] = self._compile((1, *self._shape) if form == "one" else None, 1)
             # twice as many, so that one waits where another ends
-            count = 2 * self._streams if form == "parts" and self._streams > 1 else 1
-            self._requests[form] = [self._forms[form].create_infer_request() for _ in range(count)]
-        requests, logits = self._requests[form], list[np.ndarray]()
+            side_by_side = 2 * self._streams if form == "parts" and self._streams > 1 else 1
+            self._requests[form] = [self._forms[form].create_infer_request() for _ in range(side_by_side)]
+        requests = self._requests[form]
+        outputs: list[list[np.ndarray]] = [[] for _ in range(count)]
         begun = 0
         try:
             for i in range(len(parts)):
@@ -222,12 +241,13 @@ class OpenVINOEngine:
                     begun += 1
                 request = requests[i % len(requests)]
                 request.wait()
-                logits.append(np.array(request.get_output_tensor(0).data))
+                for number, output in enumerate(outputs):
+                    output.append(np.array(request.get_output_tensor(number).data))
         finally:
             for request in requests:  # one that ran on would refuse the next batch
                 with suppress(RuntimeError):
                     request.wait()
-        return np.concatenate(logits)
+        return [np.concatenate(output) for output in outputs]
 
     def close(self) -> None:
         """Let go of the compiled forms and the graph."""

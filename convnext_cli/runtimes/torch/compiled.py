@@ -13,12 +13,13 @@ from torch import Tensor
 
 from convnext_cli.base.errors import UnavailableError
 
-Forward = Callable[[Tensor], Tensor]
+Outputs = tuple[Tensor, Tensor]  # logits (N, classes), and the pooled features (N, C)
+Forward = Callable[[Tensor], Outputs]
 _ONE = threading.Lock()
 
 
 class Compiled:
-    """A forward pass (N, 3, H, W) -> (N, classes), compiled by torch's inductor with the weights frozen into it.
+    """A forward pass of photos (N, 3, H, W), compiled by torch's inductor with the weights frozen into it.
 
     The first call compiles for its batch, and a larger one compiles again, because code for a fixed size is faster. A
     smaller batch is filled up with blank photos to a size that is there; so the last photos of a folder cost a full
@@ -37,7 +38,7 @@ class Compiled:
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA on machines without
         self._run = torch.compile(forward, backend=self._compile, dynamic=False, fullgraph=True)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Outputs:
         """x: not a tensor of inference mode, which frozen code does not take.
 
         Raises UnavailableError where torch finds no compiler.
@@ -49,7 +50,7 @@ class Compiled:
         freezing = nullcontext() if size in sizes else _freezing()
         try:
             with torch.no_grad(), freezing:
-                logits: Tensor = self._run(x)
+                outputs: Outputs = self._run(x)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             if isinstance(error.inner_exception, torch.OutOfMemoryError):
                 raise error.inner_exception from None
@@ -61,7 +62,8 @@ class Compiled:
             sizes.discard(size)  # out of memory, it may be: what fits is smaller, and must not be filled up to this
             raise
         sizes.add(size)
-        return logits[:photos]
+        logits, features = outputs
+        return logits[:photos], features[:photos]
 
     def _compile(
         self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor | int | torch.SymInt | None]

@@ -6,24 +6,23 @@ a recording takes one launch. It needs fixed addresses, so there is one input an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from convnext_cli.runtimes.torch.compiled import Forward, Outputs
+
 LARGEST = 8  # photos; larger batches take longer to compute than to launch
 _MOST = 16  # recordings; each keeps its input, and all share the memory of the values between
 _WARM_UP = 3  # calls before recording, in which libraries choose algorithms and allocate
-
-Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class _Recording:
     graph: torch.cuda.CUDAGraph
     input: Tensor
-    output: Tensor
+    outputs: Outputs
 
 
 class Graphed:
@@ -34,8 +33,8 @@ class Graphed:
         self._pool = torch.cuda.graph_pool_handle()
         self._recordings: dict[torch.Size, _Recording | None] = {}
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, classes), which the next call may overwrite."""
+    def __call__(self, x: Tensor) -> Outputs:
+        """The outputs for photos (N, 3, H, W), which the next call may overwrite."""
         if len(x) > LARGEST:
             return self._forward(x)
         if x.shape not in self._recordings:
@@ -47,7 +46,7 @@ class Graphed:
             return self._forward(x)
         recording.input.copy_(x)
         recording.graph.replay()
-        return recording.output
+        return recording.outputs
 
     def _record(self, x: Tensor) -> _Recording | None:
         """None when something in the pass cannot be recorded. Raises OutOfMemoryError."""
@@ -63,10 +62,10 @@ class Graphed:
             try:
                 # other GPUs' threads go on meanwhile
                 with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                    output = self._forward(fixed)
+                    outputs = self._forward(fixed)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
                 torch.cuda.synchronize()
                 return None
-        return _Recording(graph, fixed, output)
+        return _Recording(graph, fixed, outputs)

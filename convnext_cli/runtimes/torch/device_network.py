@@ -1,4 +1,4 @@
-"""The network on one device: photos there, logits back."""
+"""The network on one device: photos there, logits and features back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from convnext_cli.base.errors import UnavailableError, lacks_memory
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.network import build
-from convnext_cli.runtimes.torch.compiled import Compiled
+from convnext_cli.runtimes.torch.compiled import Compiled, Outputs
 from convnext_cli.runtimes.torch.cuda_graphs import Graphed
 
 _PART = 8  # photos, of those on their way to a GPU
@@ -56,9 +56,21 @@ class Replica:
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, classes) float32, when the device has finished.
 
+        Raises as ``with_features`` does.
+        """
+        return self._outputs(batch, 1)[0]
+
+    def with_features(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same logits, and the pooled features (N, C) float32, when the device has finished.
+
         Raises MemoryError when the device's memory does not hold the batch, UnavailableError when torch has no code
         for the device.
         """
+        logits, features = self._outputs(batch, 2)
+        return logits, features
+
+    def _outputs(self, batch: np.ndarray, count: int) -> list[np.ndarray]:
+        """The first outputs."""
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.no_grad() if self._compiled else torch.inference_mode())
@@ -67,7 +79,7 @@ class Replica:
                     stack.enter_context(torch.cuda.device(self.device))
                 kept = torch.float32 if self._autocast else self._dtype
                 x = self._there(batch).to(dtype=kept, memory_format=self._format)
-                return self._back(self._run(x).float())
+                return [self._back(output.float()) for output in self._run(x)[:count]]
         except RuntimeError as error:
             if not lacks_memory(error):
                 raise
@@ -75,12 +87,17 @@ class Replica:
                 torch.cuda.empty_cache()
             raise MemoryError(str(error)) from None
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Outputs:
         if not self._autocast:
-            return self._model(x).logits  # type: ignore[no-any-return]
+            return self._pass(x)
         # a weight is used once a pass: there is nothing to keep
         with torch.autocast(self.device.type, self._dtype, cache_enabled=False):
-            return self._model(x).logits  # type: ignore[no-any-return]
+            return self._pass(x)
+
+    def _pass(self, x: Tensor) -> Outputs:
+        *_, last = self._model.hidden_states(x)
+        features = self._model.pool(last)
+        return self._model.classify(features), features
 
     def _there(self, batch: np.ndarray) -> Tensor:
         photos = torch.from_numpy(np.ascontiguousarray(batch))

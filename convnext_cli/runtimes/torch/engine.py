@@ -6,7 +6,7 @@ did not pay, and channels_last was mostly the faster layout. Neither was measure
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -70,6 +70,7 @@ class TorchEngine:
         kept = torch.float32 if autocast else _DTYPES[dtype]
         checkpoint = checkpoint or checkpoints.load(path, dtype=kept)
         self.card, self.notes = checkpoint.card, checkpoint.notes
+        self.has_features = self.card.config.num_labels > 0
         if (channels := self.card.config.num_channels) != 3:
             raise ModelError(
                 f"{checkpoint.path.name} takes {channels}-channel photos; this program makes RGB, 3 channels",
@@ -93,11 +94,23 @@ class TorchEngine:
 
         Raises MemoryError when the device's memory does not hold the batch.
         """
+        return self._outputs(lambda replica, part: (replica(part),), batch)[0]
+
+    def with_features(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same logits, and the pooled features (N, C) float32. Raises as a call does."""
+        logits, features = self._outputs(Replica.with_features, batch)
+        return logits, features
+
+    def _outputs(
+        self, run: Callable[[Replica, np.ndarray], tuple[np.ndarray, ...]], batch: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """The outputs of a batch, whose parts are computed by all devices at once."""
         with real_float32() if self.dtype == "float32" else nullcontext():
             if self._pool is None:
-                return self._replicas[0](batch)
+                return run(self._replicas[0], batch)
             parts = [part for part in np.array_split(batch, len(self._replicas)) if len(part)]
-            return np.concatenate(list(self._pool.map(lambda r, part: r(part), self._replicas, parts)))
+            outputs = self._pool.map(run, self._replicas, parts)
+            return tuple(np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
 
     def close(self) -> None:
         """Give the process its own number of threads back; torch frees the rest with the object."""
