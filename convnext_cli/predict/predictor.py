@@ -34,6 +34,19 @@ class _Room:
     photos: int
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The network's output for one photo.
+
+    Args:
+        logits: float32 (classes,).
+        features: pooled features, float32 (C,); None where they were not asked for.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
     """Turns photos into rows.
@@ -86,6 +99,19 @@ class Predictor:
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
+        return (self._row(ready, output) for ready, output in self.outputs(photos))
+
+    def outputs(self, photos: Iterable[Photo], *, features: bool = False) -> Iterator[tuple[Ready, Output | None]]:
+        """The network's output for each photo, in their order.
+
+        Args:
+            photos: the photos.
+            features: whether the pooled features are needed.
+
+        Yields:
+            The prepared photo, without its tensor, and the output: None where there is none, because the photo failed
+            or memory does not hold even one photo.
+        """
         self.times.workers = self.preprocessor.workers
         start = time.perf_counter()
         budget = Budget(self.threads)
@@ -99,9 +125,9 @@ class Predictor:
             # failures wait only for the photos before them, and never pile up
             is_full = tensors >= self._room.photos or held >= DECODED
             if not tensors or is_full or len(waiting) >= self._room.photos + 256:
-                yield from self.answer(waiting, budget)
+                yield from self._run(waiting, budget, features=features)
                 waiting, tensors, held = [], 0, 0
-        yield from self.answer(waiting, budget)
+        yield from self._run(waiting, budget, features=features)
         self.times.wall = time.perf_counter() - start
 
     def rows_in_turn(self, photos: Iterable[Photo]) -> Iterator[Row]:
@@ -118,16 +144,24 @@ class Predictor:
 
     def answer(self, waiting: list[Ready], budget: Budget) -> Iterator[Row]:
         """The rows of photos that are prepared, in their order."""
+        return (self._row(ready, output) for ready, output in self._run(waiting, budget))
+
+    def _run(
+        self, waiting: list[Ready], budget: Budget, *, features: bool = False
+    ) -> Iterator[tuple[Ready, Output | None]]:
+        """Photos that are prepared, with the network's outputs."""
         tensors = [r.tensor for r in waiting if r.tensor is not None]
-        logits: Iterator[np.ndarray | None] = iter(())
+        outputs: Iterator[Output | None] = iter(())
         if tensors:
             # on another device the engine only waits, and decoding goes on beside it
             with budget.all_threads() if self.engine.device == "cpu" else budget.one(), self._in_flight(waiting):
                 start = time.perf_counter()
-                logits = iter(self._logits(tensors))
+                outputs = iter(self._compute(tensors, features=features))
                 self.times.engine += time.perf_counter() - start
         for ready in waiting:
-            yield self._row(ready, next(logits) if ready.tensor is not None else None)
+            output = next(outputs) if ready.tensor is not None else None
+            ready.tensor = None
+            yield ready, output
 
     def _in_flight(self, waiting: list[Ready]) -> AbstractContextManager[None]:
         """Report that the engine works on these photos."""
@@ -136,16 +170,19 @@ class Predictor:
             return nullcontext()
         return in_flight.batch(ready.photo.path for ready in waiting if ready.tensor is not None)
 
-    def _logits(self, tensors: list[np.ndarray]) -> list[np.ndarray | None]:
-        """The logits of each tensor; None for one that does not fit into memory even alone."""
-        done: list[np.ndarray | None] = []
+    def _compute(self, tensors: list[np.ndarray], *, features: bool) -> list[Output | None]:
+        """The output of each tensor; None for one that does not fit into memory even alone."""
+        done: list[Output | None] = []
         before = self._room.photos
         while len(done) < len(tensors):
             part = tensors[len(done) : len(done) + self._room.photos]
             # photos keep their own sizes if the model resizes them: batch only consecutive photos of equal shape
             part = list(next(groupby(part, np.shape))[1])
             try:
-                done.extend(self.engine(np.stack(part)))
+                if features:
+                    done.extend(map(Output, *self.engine.with_features(np.stack(part))))
+                else:
+                    done.extend(map(Output, self.engine(np.stack(part))))
             except MemoryError:
                 if len(part) == 1:
                     done.append(None)
@@ -155,15 +192,15 @@ class Predictor:
             self.say(f"out of memory on {self.engine.device}: continuing with {self._room.photos} photos at a time")
         return done
 
-    def _row(self, ready: Ready, logits: np.ndarray | None) -> Row:
+    def _row(self, ready: Ready, output: Output | None) -> Row:
         error, predictions = ready.error, tuple[Prediction, ...]()
-        if error is None and logits is None:
+        if error is None and output is None:
             error = PhotoError(
                 "out_of_memory", f"there is not enough memory on {self.engine.device} even for one photo"
             )
-        elif error is None and logits is not None:
-            if np.isfinite(logits).all():
-                predictions = self._predict(logits)
+        elif error is None and output is not None:
+            if np.isfinite(output.logits).all():
+                predictions = self._predict(output.logits)
             else:
                 hint = "" if self.engine.dtype == "float32" else "; try --dtype float32"
                 error = PhotoError("not_finite", f"the network's scores are not finite in {self.engine.dtype}{hint}")

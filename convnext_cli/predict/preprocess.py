@@ -18,6 +18,7 @@ from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos.close_resize import load_kernel, no_kernel
+from convnext_cli.photos.content_key import content_key
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, check_bytes, decode, pixels_of, read_file
 from convnext_cli.photos.photo import Photo, PixelLevel
 from convnext_cli.photos.resize import Method, apply_preprocessing
@@ -49,6 +50,7 @@ class Ready:
         tensor: float32 (3, H, W), or uint8 (H, W, 3) for a model that does its own preprocessing.
         error: why there is no tensor.
         thumbnail: a small RGB picture (Pillow), if it was asked for.
+        content: the key of its bytes (``photos.content_key``), if it was asked for.
         seconds: the time of each stage, as ``Times.add`` takes them.
     """
 
@@ -58,6 +60,7 @@ class Ready:
     tensor: np.ndarray | None = None
     error: PhotoError | None = None
     thumbnail: Any = None
+    content: str | None = None
     seconds: tuple[float, ...] = ()
 
 
@@ -84,6 +87,7 @@ class Preprocessor:
         kernel_from: the number of the first photo for which ``pixels`` may load torch; before, Pillow resizes.
         timeout: seconds for reading one photo, and of processor time for decoding it; None for an hour and two minutes.
         thumbnail: edge in pixels of the small picture kept in a row; 0 for none.
+        content: compute the key of each photo's bytes.
         times: to which the time of each photo is added.
         in_flight: records the photos that are being worked on.
         whole_profiles: apply colour profiles before the resize, as earlier versions did, for a job that they began.
@@ -97,6 +101,7 @@ class Preprocessor:
     kernel_from: int = FEW
     timeout: float | None = None
     thumbnail: int = 0
+    content: bool = False
     times: Times = field(default_factory=Times)
     in_flight: InFlight | None = None
     whole_profiles: bool = False
@@ -227,6 +232,8 @@ class Preprocessor:
             if photo.seen is not None and photo.seen.size is not None:
                 check_bytes(photo.seen.size)
             data = read_file(photo.path) if photo.data is None else photo.data
+            if self.content:
+                ready.content = content_key(data)
             clock.append(time.perf_counter())
             before = time.perf_counter()
             # before it has a processor, which those ahead of it may need, and not where it has room that they may need

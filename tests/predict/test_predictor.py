@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import ConvNextConfig
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.photos.content_key import content_key
 from convnext_cli.photos.find import Photo
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.predict.scoring import score
@@ -208,3 +212,17 @@ def test_models_that_name_no_class_are_refused(home: Path, tmp_path: Path) -> No
     body.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="without a classifier"):
         classify(SAMPLES[0], model=tmp_path)
+
+
+def test_outputs_are_those_of_the_rows() -> None:
+    opened = open_predictor(PredictorOptions())
+    opened = replace(opened, preprocessor=replace(opened.preprocessor, content=True))
+    named = [*map(Photo, SAMPLES), Photo("no such photo")]
+    rows, outputs = list(opened.rows(named)), list(opened.outputs(named, features=True))
+    for row, (ready, output) in zip(rows[:-1], outputs[:-1], strict=True):
+        assert output is not None and output.features is not None
+        assert output.features.shape == (opened.engine.card.config.hidden_sizes[-1],)
+        assert int(output.logits.argmax()) == row.predictions[0].index
+        assert ready.content == content_key(Path(row.path).read_bytes()) and ready.tensor is None
+    failed, output = outputs[-1]
+    assert output is None and failed.content is None and failed.error is not None and failed.error.kind == "missing"
