@@ -62,6 +62,7 @@ def to_dict(labels: LabelSet, *, full: bool = False) -> JsonObject:
         **({"definitions": list(labels.definitions)} if any(labels.definitions) else {}),
         **({"groups": [list(rows) for rows in labels.groups]} if labels.groups is not None else {}),
         **({"group_ids": list(labels.group_ids)} if labels.group_ids is not None else {}),
+        **({"parents": [list(names) for names in labels.parents]} if labels.parents is not None else {}),
     }
 
 
@@ -74,7 +75,9 @@ def from_dict(values: JsonObject) -> LabelSet:
     if "bundled" in values:
         return bundled.load(values["bundled"])
     lemmas = tuple(values["lemmas"])
-    groups, group_ids = values.get("groups"), values.get("group_ids")
+    groups, group_ids, parents = values.get("groups"), values.get("group_ids"), values.get("parents")
+    if parents is not None and not all(isinstance(names, list) for names in parents):
+        raise ValueError("parents must be lists of text")
     return LabelSet(
         name=values["name"],
         ids=tuple(values.get("ids", (None,) * len(lemmas))),
@@ -83,6 +86,7 @@ def from_dict(values: JsonObject) -> LabelSet:
         definitions=tuple(values.get("definitions", ("",) * len(lemmas))),
         groups=None if groups is None else tuple(tuple(rows) for rows in groups),
         group_ids=None if group_ids is None else tuple(group_ids),
+        parents=None if parents is None else tuple(tuple(names) for names in parents),
     )
 
 

@@ -34,9 +34,11 @@ class LabelSet:
         groups: the rows whose scores are added under one name; a row that is in no group is hidden. None when every row
             stands for itself.
         group_ids: the id that stands for a group in place of its best member's, or None; one a group.
+        parents: the broader groups that a row belongs to, broadest first, such as ("animal", "feline"); one tuple a
+            row, empty where only WordNet may know them. None when no row has any.
 
     Raises:
-        ValueError: the lengths disagree, a name comes twice or the groups overlap.
+        ValueError: the lengths disagree, a name comes twice, the groups overlap or a parent has no name.
     """
 
     name: str
@@ -46,6 +48,7 @@ class LabelSet:
     definitions: tuple[str, ...]
     groups: tuple[tuple[int, ...], ...] | None = None
     group_ids: tuple[str | None, ...] | None = None
+    parents: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", well_formed(self.name))
@@ -68,6 +71,13 @@ class LabelSet:
                 raise ValueError("a group has no members")
         if self.group_ids is not None and len(self.group_ids) != len(self.groups or ()):
             raise ValueError(f"{len(self.group_ids)} ids for {len(self.groups or ())} groups")
+        if self.parents is not None:
+            if len(self.parents) != rows:
+                raise ValueError(f"{len(self.parents)} lists of parents for {rows} classes")
+            if not all(isinstance(parent, str) and parent for parents in self.parents for parent in parents):
+                raise ValueError("a parent has no name")
+            well = tuple(tuple(map(well_formed, parents)) for parents in self.parents)
+            object.__setattr__(self, "parents", well if any(well) else None)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -51,6 +51,7 @@ def select(terms: Iterable[str], base: LabelSet) -> LabelSet:
         definitions=base.definitions,
         groups=tuple(rows for rows, _ in chosen.values()),
         group_ids=tuple(identity for _, identity in chosen.values()),
+        parents=base.parents,
     )
 
 

@@ -1,0 +1,82 @@
+"""``Decider``: from the logits and features of one photo to its answer and its set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convnext_cli.certainty import conformal
+from convnext_cli.certainty.answer import NOT_SURE, OUT_OF_SCOPE, Answer, Decision, PredictionSet
+from convnext_cli.certainty.conformal import Kind
+from convnext_cli.certainty.out_of_scope import Scope
+from convnext_cli.certainty.probabilities import by_label, softmax
+from convnext_cli.certainty.roll_up import Threshold, climb, summed
+from convnext_cli.certainty.tree import Tree
+
+
+class Decider:
+    """Decides photos one by one; everything that is the same for all of them is computed beforehand.
+
+    Args:
+        tree: of the labels.
+        temperature: logits are divided by it.
+        scope: photos outside it are not answered.
+        threshold: of the answers; None for no answers.
+        quantile: of the sets; None for no sets.
+        coverage: the one that the quantile stands for.
+        kind: of the sets.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        temperature: float,
+        scope: Scope,
+        *,
+        threshold: Threshold | None,
+        quantile: float | None,
+        coverage: float | None,
+        kind: Kind,
+    ) -> None:
+        self.threshold = threshold
+        self._tree, self._temperature, self._scope = tree, temperature, scope
+        self._quantile, self._coverage, self._kind = quantile, coverage, kind
+        groups = tree.labels.groups
+        self._label_of_row = None
+        if groups is not None:
+            self._label_of_row = {row: label for label, rows in enumerate(groups) for row in rows}
+
+    def __call__(self, logits: np.ndarray, features: np.ndarray | None = None) -> Decision:
+        """Decide one photo.
+
+        Args:
+            logits: (rows,), before the temperature.
+            features: (channels,); None where the calibration reads none.
+        """
+        probabilities = softmax(logits, self._temperature)
+        answer = prediction_set = None
+        if self.threshold is not None:
+            answer = self._answer(logits, features, probabilities, self.threshold.value)
+        if self._quantile is not None and self._coverage is not None:
+            rows = conformal.members(probabilities, self._quantile, self._kind)
+            prediction_set = PredictionSet(self._names(rows), self._coverage)
+        return Decision(answer, prediction_set)
+
+    def _answer(
+        self, logits: np.ndarray, features: np.ndarray | None, probabilities: np.ndarray, threshold: float
+    ) -> Answer:
+        best = int(by_label(probabilities, self._tree.labels.groups).argmax())
+        chain = self._tree.chains[best]
+        if not self._scope.contains(logits[None], None if features is None else features[None])[0]:
+            return Answer(None, None, summed(chain[0], probabilities), "none", OUT_OF_SCOPE)
+        place, total = climb(chain, probabilities, threshold)
+        if place < 0:
+            return Answer(None, None, summed(chain[0], probabilities), "none", NOT_SURE)
+        node = chain[place]
+        return Answer(node.name, node.id, total, "broader" if place else "class", above=self._tree.above[best][place])
+
+    def _names(self, rows: np.ndarray) -> tuple[str, ...]:
+        names = self._tree.labels.names
+        if self._label_of_row is None:
+            return tuple(names[row] for row in rows.tolist())
+        labels = (self._label_of_row.get(row) for row in rows.tolist())
+        return tuple(dict.fromkeys(names[label] for label in labels if label is not None))
