@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from convnext_cli.base.errors import OutputError, UsageError
+from convnext_cli.base.file_names import name_key
 from convnext_cli.jobs.actions import move_files
-from convnext_cli.jobs.actions.folder_names import UNKNOWN, Folders, file_names, key_of
+from convnext_cli.jobs.actions.folder_names import UNKNOWN, Folders, file_names
 from convnext_cli.jobs.actions.undo import Log, Made, Mode
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.photos.containers.shards import is_container
@@ -94,7 +95,7 @@ class Plan:
     def _target(self, source: Path, folder: Path) -> tuple[Path, bool]:
         """The first name that nothing else has, and whether an earlier run has put this photo there."""
         for name in file_names(source):
-            target, claim = folder / name, hash((folder.name, key_of(name)))
+            target, claim = folder / name, hash((folder.name, name_key(name)))
             if claim in self._claimed:
                 continue
             taken = os.path.lexists(target)
