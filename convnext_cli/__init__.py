@@ -20,6 +20,10 @@ _HOME = {
     "classify": "predict.classify",
     "ClassifyRequest": "predict.classify",
     "open_classification": "predict.classify",
+    "explain": "explanation.explain",
+    "ExplainRequest": "explanation.request",
+    "ExplainResult": "explanation.explain",
+    "open_explanations": "explanation.explain",
     "evaluate": "evaluation.evaluate",
     "EvaluateRequest": "evaluation.request",
     "EvaluateResult": "evaluation.evaluate",
@@ -70,6 +74,10 @@ if TYPE_CHECKING:
     from convnext_cli.evaluation.evaluate import EvaluateResult as EvaluateResult
     from convnext_cli.evaluation.evaluate import evaluate as evaluate
     from convnext_cli.evaluation.request import EvaluateRequest as EvaluateRequest
+    from convnext_cli.explanation.explain import ExplainResult as ExplainResult
+    from convnext_cli.explanation.explain import explain as explain
+    from convnext_cli.explanation.explain import open_explanations as open_explanations
+    from convnext_cli.explanation.request import ExplainRequest as ExplainRequest
     from convnext_cli.huggingface.image_processor import ConvNextFeatureExtractor as ConvNextFeatureExtractor
     from convnext_cli.huggingface.image_processor import ConvNextImageProcessor as ConvNextImageProcessor
     from convnext_cli.huggingface.pretrained import ConvNextConfig as ConvNextConfig

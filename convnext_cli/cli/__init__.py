@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "classify": "Label photos, and print ranked labels.",
     "label": "Label a folder of any size into a file, and resume after an interruption.",
+    "explain": "Draw what speaks for and against each label of a photo, and where.",
     "evaluate": "Measure a model's accuracy on labelled photos.",
     "train": "Train a network on labelled photos, with your own labels.",
     "models": "List, inspect, pull and choose model weights.",
@@ -54,7 +55,16 @@ not writable · 130 interrupted
 """
 
 
-_NOT_RESUMED = ("classify", "evaluate", "export", "convert", "prepare", "bench", "benchmark")  # others say how to go on
+_NOT_RESUMED = (
+    "classify",
+    "explain",
+    "evaluate",
+    "export",
+    "convert",
+    "prepare",
+    "bench",
+    "benchmark",
+)  # others say how to go on
 _LIGHT = ("models", "completion")  # commands that run no network
 _LEAST_MEMORY = 500 * 10**6  # bytes of addresses
 

@@ -30,7 +30,7 @@ def write_rows(classification: Classification, form: str, output: str | None, *,
         k: predictions for which flat formats have columns.
         quiet: whether ``-q`` was given.
     """
-    predictor, failures = classification.predictor, _Failures()
+    predictor, failures = classification.predictor, Failures()
     rows = failures.kept(classification.rows)
     if form == "table":
         _print_tables(predictor, rows)
@@ -40,7 +40,7 @@ def write_rows(classification: Classification, form: str, output: str | None, *,
 
 
 @dataclass
-class _Failures:
+class Failures:
     """The first photos that failed, and how many did."""
 
     count: int = 0
@@ -48,11 +48,15 @@ class _Failures:
 
     def kept(self, rows: Iterator[Row]) -> Iterator[Row]:
         for row in rows:
-            if row.error is not None:
-                self.count += 1
-                if len(self.first) < MOST_FAILURES:
-                    self.first.append(f"{row.path}: {row.error.kind}: {row.error.message}")
+            self.note(row)
             yield row
+
+    def note(self, row: Row) -> None:
+        """Count a row if it is that of a photo that failed."""
+        if row.error is not None:
+            self.count += 1
+            if len(self.first) < MOST_FAILURES:
+                self.first.append(f"{row.path}: {row.error.kind}: {row.error.message}")
 
     def report(self, photos: int, *, quiet: bool) -> None:
         """Name them on standard error; with -q only their number."""

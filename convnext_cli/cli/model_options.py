@@ -23,12 +23,8 @@ def predictor_options(
     *,
     model: str | None,
     labels: str | None,
-    engine: str,
     device: str,
-    dtype: str | None,
-    compiled: bool,
     threads: int | None,
-    batch_size: int | None,
     classes: str | None,
     size: str | None,
     crop_pct: float | None,
@@ -36,11 +32,15 @@ def predictor_options(
     interpolation: Interpolation | None,
     mean: str | None,
     std: str | None,
-    workers: int | None,
     max_pixels: int | None,
     pixels: PixelLevel | None,
     fast_decode: bool,
     timeout: float | None,
+    engine: str = "auto",
+    dtype: str | None = None,
+    compiled: bool = False,
+    batch_size: int | None = None,
+    workers: int | None = None,
     top: int = 5,
     min_score: float | None = None,
     floors: str | None = None,
@@ -48,7 +48,7 @@ def predictor_options(
     sigmoid: bool = False,
     logits: bool = False,
 ) -> PredictorOptions:
-    """The typed options of a predictor, from those of a command. Some commands have no options for scores.
+    """The typed options of a predictor, from those of a command. Some commands do not have all of them.
 
     Raises:
         UsageError: options exclude each other, or a value is out of range.

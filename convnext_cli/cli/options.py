@@ -87,7 +87,7 @@ model = together(
     click.option("--offline", is_flag=True, help="Never open a connection."),
 )
 
-answers = together(
+labels = together(
     click.option(
         "--labels",
         type=types.LabelsName(),
@@ -99,6 +99,10 @@ answers = together(
         metavar="NAME,ID,…",
         help="Choose only among these labels: names, ids, or anything above them in WordNet (`dog`: all breeds).",
     ),
+)
+
+answers = together(
+    labels,
     option(
         "-k",
         "--top",
@@ -138,15 +142,17 @@ threads = click.option(
     help="Number of threads.  [default: as many as this process may use]",
 )
 
+device = click.option(
+    "-d",
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=types.device,
+    help="Device: auto, cpu, cuda, cuda:N, cuda:all, mps or xpu.",
+)
+
 machine = together(
-    click.option(
-        "-d",
-        "--device",
-        default="auto",
-        show_default=True,
-        callback=types.device,
-        help="Device: auto, cpu, cuda, cuda:N, cuda:all, mps or xpu.",
-    ),
+    device,
     click.option(
         "-e",
         "--engine",

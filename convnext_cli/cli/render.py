@@ -255,17 +255,22 @@ def table(*titles: str, right: tuple[int, ...] = ()) -> Table:
 
 def print_row(row: Row, *, bars: bool) -> None:
     """The answer for one photo on standard output: its name, then its labels, or what is wrong with it."""
+    print_row_title(row)
+    if row.error is None:
+        console = out()
+        console.print(prediction_table(row, bars=bars, width=console.width))
+
+
+def print_row_title(row: Row) -> None:
+    """The name and size of a photo, or what is wrong with it, on standard output."""
     from rich.text import Text
 
-    console = out()
     title = Text(plain(row.path), "bold")
     if row.width is not None:
         title.append(f"  {row.width}×{row.height}", "not bold dim")
     if row.error is not None:
         title = Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
-    console.print(title, soft_wrap=True)  # a path is never cut
-    if row.error is None:
-        console.print(prediction_table(row, bars=bars, width=console.width))
+    out().print(title, soft_wrap=True)  # a path is never cut
 
 
 def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
@@ -314,8 +319,7 @@ def picture(image: Image) -> RenderableType:
     from rich.style import Style
     from rich.text import Text
 
-    width = THUMBNAIL_WIDTH
-    height = max(2, min(round(image.height / image.width * width), width) // 2 * 2)
+    width, height = picture_size(image)
     pixels = image.resize((width, height)).tobytes()
     text = Text()
     for y in range(0, height, 2):
@@ -328,3 +332,9 @@ def picture(image: Image) -> RenderableType:
         text.append("\n")
     text.right_crop(1)
     return text
+
+
+def picture_size(image: Image) -> tuple[int, int]:
+    """(width, height) in pixels at which ``picture`` draws a photo."""
+    width = THUMBNAIL_WIDTH
+    return width, max(2, min(round(image.height / image.width * width), width) // 2 * 2)

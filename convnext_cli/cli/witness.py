@@ -37,6 +37,7 @@ ends_by_status = False  # whether the process has to be ended by ``os._exit``
 _TAKE_AWAY = "move these photos away, or find the one that causes it with convnext label; then run the command again"
 HINTS = {
     "classify": "convnext label survives this, and gives the photo a failed row",
+    "explain": _TAKE_AWAY,
     "evaluate": _TAKE_AWAY,
     "train": _TAKE_AWAY,
     "label": "run the same command again: it resumes, and tries these photos last, in a separate process",

@@ -109,6 +109,26 @@ def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
+def tensor_box(preprocessing: Preprocessing, height: int, width: int) -> tuple[float, float, float, float]:
+    """Where the edges of the tensor are in the photo: (left, top, right, bottom) in pixels of the upright photo.
+
+    They are outside the photo where the tensor is padded.
+    """
+    if preprocessing.resize == "none":
+        return 0.0, 0.0, float(width), float(height)
+    edges = []
+    for edge, resized, size in zip(
+        (width, height),
+        reversed(resized_size(preprocessing, height, width)),
+        reversed(preprocessing.size),
+        strict=True,
+    ):
+        cropped, padded = _offsets(preprocessing, resized, size)
+        edges.append([(cropped - padded + end) * edge / resized for end in (0, size)])
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
 def _offsets(preprocessing: Preprocessing, have: int, want: int) -> tuple[int, int]:
     """Along one edge, the start of the crop in the photo, and the start of the photo in the result."""
     excess = have - want

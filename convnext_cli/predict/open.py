@@ -17,7 +17,7 @@ from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import Preprocessor
 from convnext_cli.predict.scoring import SCORES
-from convnext_cli.runtimes.protocol import BATCH_SIZE, Job
+from convnext_cli.runtimes.protocol import BATCH_SIZE, Engine, Job
 from convnext_cli.runtimes.select import open_engine
 
 
@@ -47,15 +47,13 @@ def open_predictor(
         UnavailableError: the device or a library is missing.
         UsageError: an option is out of range, or has no effect on this model.
     """
-    model, scoring, changes, decoding = options.model, options.scoring, options.preprocessing, options.decoding
-    name = zoo.default_model() if model.model is None else model.model
-    threads = model.threads or usable_threads()
+    model = options.model
     engine = open_engine(
-        zoo.resolve(name),
+        zoo.resolve(model.model),
         engine=model.engine,
         device=model.device,
         dtype=model.dtype,
-        threads=threads,
+        threads=model.threads or usable_threads(),
         job=job,
         batch_size=min(photos or BATCH_SIZE, model.batch_size or BATCH_SIZE),
         compiled=model.compiled,
@@ -63,6 +61,25 @@ def open_predictor(
         say=say,
         stage=stage,
     )
+    return build_predictor(engine, options, thumbnail=thumbnail, say=say)
+
+
+def build_predictor(
+    engine: Engine, options: PredictorOptions, *, thumbnail: int = 0, say: Callable[[str], None] = lambda _: None
+) -> Predictor:
+    """The predictor that the options describe, with an engine that is open.
+
+    Args:
+        engine: runs the model of the options.
+        options, thumbnail, say: as for ``open_predictor``.
+
+    Raises:
+        ModelError: the model's labels cannot be used, or it names no classes.
+        UsageError: an option is out of range, or has no effect on this model.
+    """
+    model, scoring, changes, decoding = options.model, options.scoring, options.preprocessing, options.decoding
+    name = zoo.default_model() if model.model is None else model.model
+    threads = model.threads or usable_threads()
     card = engine.card
     if card.task != "classification":
         what = "gives an embedding" if card.task == "embedding" else "is a backbone without a classifier"

@@ -71,11 +71,7 @@ class TorchEngine:
         checkpoint = checkpoint or checkpoints.load(path, dtype=kept)
         self.card, self.notes = checkpoint.card, checkpoint.notes
         self.has_features = self.card.config.num_labels > 0
-        if (channels := self.card.config.num_channels) != 3:
-            raise ModelError(
-                f"{checkpoint.path.name} takes {channels}-channel photos; this program makes RGB, 3 channels",
-                "use weights for RGB photos, or give the network arrays of your own: from_pretrained in Python",
-            )
+        check_channels(checkpoint)
         self._replicas = [
             Replica(checkpoint, one, _DTYPES[dtype], layout=self.layout, compiled=compiled, autocast=autocast)
             for one in places
@@ -117,3 +113,12 @@ class TorchEngine:
         if self._pool:
             self._pool.shutdown()
         torch.set_num_threads(self._threads_before)
+
+
+def check_channels(checkpoint: Checkpoint) -> None:
+    """Raise ModelError for a network that does not take RGB photos."""
+    if (channels := checkpoint.card.config.num_channels) != 3:
+        raise ModelError(
+            f"{checkpoint.path.name} takes {channels}-channel photos; this program makes RGB, 3 channels",
+            "use weights for RGB photos, or give the network arrays of your own: from_pretrained in Python",
+        )
