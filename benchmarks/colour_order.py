@@ -9,24 +9,17 @@ more saturated than they were ("vivid"). Both orders then make the 80 × 80 pixe
 
 from __future__ import annotations
 
-import argparse
 import io
-import platform
 from collections.abc import Iterator
-from datetime import date
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from benchmarks.profiles import adobe_rgb, display_p3, grey_gamma, printed_cmyk
-from convnext_cli.base import machine
+from benchmarks.validation_photos import begin
 from convnext_cli.photos.colour import in_srgb
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.predict.open import open_predictor
-from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.scoring import score
 
@@ -104,17 +97,7 @@ def row_of(predictor: Predictor, photos: list[bytes], labels: np.ndarray, name: 
 
 
 def main() -> None:
-    from pyarrow import parquet
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("validation", type=Path)
-    parser.add_argument("--photos", type=int, default=400)
-    arguments = parser.parse_args()
-    rows = parquet.read_table(arguments.validation).slice(0, arguments.photos).to_pylist()
-    photos, labels = [row["image"]["bytes"] for row in rows], np.array([row["label"] for row in rows])
-    predictor = open_predictor(PredictorOptions.of(model="default"), job="throughput")
-    print(f"{date.today()}  {platform.platform()}  {machine.processor()}")
-    print(f"Python {platform.python_version()}, pillow {version('pillow')}; {len(photos)} photos\n")
+    predictor, photos, labels = begin(__doc__, 400, ("pillow",))
     print(
         "| profile | photos | levels, mean | above 2, % | largest | score | same label, % | right, % "
         "| without it: levels | same label, % |"

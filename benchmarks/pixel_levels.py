@@ -9,25 +9,18 @@ shrinks that by 2.9 again; for the default that is a photo of 940 pixels.
 
 from __future__ import annotations
 
-import argparse
 import io
-import platform
 from dataclasses import dataclass, field
-from datetime import date
-from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.profiles import display_p3
-from convnext_cli.base import machine
+from benchmarks.validation_photos import begin
 from convnext_cli.photos.decode import decode
 from convnext_cli.photos.photo import Decoded
 from convnext_cli.photos.resize import apply_preprocessing
-from convnext_cli.predict.open import open_predictor
-from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.scoring import score
 
@@ -94,25 +87,12 @@ def measure(predictor: Predictor, photos: list[bytes], edge: int) -> dict[Level,
 
 
 def main() -> None:
-    from pyarrow import parquet
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("validation", type=Path)
-    parser.add_argument("--photos", type=int, default=2000)
-    arguments = parser.parse_args()
-    rows = parquet.read_table(arguments.validation).slice(0, arguments.photos).to_pylist()
-    labels = np.array([row["label"] for row in rows])
-    predictor = open_predictor(PredictorOptions.of(model="default"), job="throughput")
-    print(f"{date.today()}  {platform.platform()}  {machine.processor()}")
-    print(
-        f"Python {platform.python_version()}, pillow {version('pillow')}, torch {version('torch')}; "
-        f"{len(rows)} photos\n"
-    )
+    predictor, photos, labels = begin(__doc__, 2000, ("pillow", "torch"))
     print("| edge | level | decoded at | values that differ % | most levels of 255, mean (largest) "
           "| same first label % | right % | largest difference of a score | mean |")  # fmt: skip
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for edge in EDGES:
-        answers = measure(predictor, [row["image"]["bytes"] for row in rows], edge)
+        answers = measure(predictor, photos, edge)
         exact = np.stack(answers["exact"].scores)
         for level, answer in answers.items():
             scores = np.stack(answer.scores)
