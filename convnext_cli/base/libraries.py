@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from convnext_cli.base.errors import UnavailableError
@@ -28,6 +29,16 @@ def load_onnxruntime() -> ModuleType:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return import_module("onnxruntime")
+
+
+def needs(module: str) -> None:
+    """Check for an optional library before any work starts, without importing it.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+    if find_spec(module) is None:
+        raise UnavailableError(f"this needs {module}", f"pip install {module}")
 
 
 @contextmanager

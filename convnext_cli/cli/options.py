@@ -50,16 +50,6 @@ def typed(ctx: click.Context) -> set[str]:
     return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
-def needs(module: str) -> None:
-    """Raise UnavailableError if an optional library is missing, before any work starts."""
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        from convnext_cli.base.errors import UnavailableError
-
-        raise UnavailableError(f"this command needs {module}", f"pip install {module}")
-
-
 def numbers(text: str | None, name: str, *, positive: bool = False) -> tuple[float, ...] | None:
     """Three numbers such as "0.485,0.456,0.406", or one for all channels."""
     if text is None:

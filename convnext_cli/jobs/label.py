@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from convnext_cli.base.errors import UsageError
+from convnext_cli.base.libraries import needs
 from convnext_cli.jobs import output_target
 from convnext_cli.jobs.listener import SILENT, LabelListener, LabelResult
 from convnext_cli.jobs.output_pair import Pair
@@ -91,7 +92,7 @@ def check_options(request: LabelRequest, target: Path) -> None:
         for name in (name for name, value in local.items() if value):
             raise UsageError(f"{name} is for photos on this machine", "leave it out, or copy the photos here first")
     if request.watch:
-        output_target.need("watchfiles")
+        needs("watchfiles")
         if not any(os.path.isdir(path) for path in photos.paths):  # noqa: PTH112 - surrogates
             raise UsageError("--watch needs a folder to watch", "name one, or leave --watch out")
     photos.check_list()

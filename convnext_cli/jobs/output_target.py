@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnext_cli.base.errors import OutputError, UnavailableError, UsageError
+from convnext_cli.base.errors import OutputError, UsageError
+from convnext_cli.base.libraries import needs
 from convnext_cli.jobs import output
 from convnext_cli.jobs.output_pair import Pair
 from convnext_cli.storage.addresses import is_url, scrub
@@ -56,7 +57,7 @@ def choose(request: LabelRequest, listener: LabelListener) -> Pair:
         raise UsageError(f"{target} is an image", "choose another name for the output")
     form = output.format_of(target, request.format)
     if form == "parquet":
-        need("pyarrow")
+        needs("pyarrow")
     return Pair(target, form)
 
 
@@ -83,14 +84,6 @@ def locked(pair: Pair) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         lock.release()
-
-
-def need(module: str) -> None:
-    """Raise UnavailableError when an optional library is missing, before anything is begun."""
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise UnavailableError(f"this needs {module}", f"pip install {module}")
 
 
 def source_of(path: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import UsageError
-from convnext_cli.jobs import output_target
+from convnext_cli.base.libraries import needs
 from convnext_cli.jobs.cluster import connect, coordinator
 from convnext_cli.jobs.cluster.parts import Parts
 from convnext_cli.jobs.cluster.run import ClusterJob
@@ -106,7 +106,7 @@ def label_on_cluster(request: LabelRequest, cluster: ClusterOptions, listener: L
         statuses=manifest["statuses"],
         failures=manifest["failures"],
         passed_over=dict(passed_over.most_common()),
-        found=progress.found,
+        photos=progress.found,
         done=progress.done,
         seconds=time.monotonic() - begun,
         starting=begun - start,
@@ -154,7 +154,7 @@ def check_options(request: LabelRequest, cluster: ClusterOptions) -> str:
     request.photos.check_walking()
     request.photos.check_list()
     connect.check(cluster.address)
-    output_target.need("pyarrow")
+    needs("pyarrow")
     return output
 
 
