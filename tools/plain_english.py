@@ -23,7 +23,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in
 WORDS = {
     "anew": (r"\banew\b", "again"),
     "told": (r"\btold\b", "reported, shown, asked"),
-    "parted": (r"\bparted\b|\bparting\b", "split"),
+    "parted": (r"\bparted\b|\bparting\b(?!\")", "split"),  # "parting" is a key of run.json
     "mend": (r"\bmend(s|ed|ing)?\b", "fix"),
     "lies": (r"\b(lies|lie in|lie beside|lie there)\b", "is"),
     "is no": (r"(?<!there )\b(is|are|was) no (?!longer\b|more\b|less\b)\w", "is not a"),

@@ -42,7 +42,7 @@ def print_summary(result: LabelResult) -> None:
     statuses = [f"{number:,} {status}" for status, number in sorted(result.statuses.items())]
     render.note(f"{result.output}: {', '.join([counted(result.rows, 'row'), *statuses])}")
     if not result.done:
-        render.note(f"nothing new among {counted(result.found, 'photo')}, in {duration(result.seconds)}")
+        render.note(f"nothing new among {counted(result.photos, 'photo')}, in {duration(result.seconds)}")
         return
     temperature = f"; scores by temperature {result.temperature:g}" if result.temperature != 1.0 else ""
     render.note(

@@ -34,9 +34,9 @@ class StopAtFailure(ConvNextError):
 
 @dataclass
 class Tally:
-    """What one run did. found: photos that are there. todo: of them to label. done, failed: so far."""
+    """The counts of one run. photos: that the walk found. todo: of them to label. done, failed: so far."""
 
-    found: int = 0
+    photos: int = 0
     todo: int = 0
     done: int = 0
     failed: int = 0
@@ -206,9 +206,9 @@ class _Run:
             elif not self.store.walk.note_member(
                 inside, self.settings, mixing=self.mixing, retry_failed=self.retry_failed
             ):
-                self.tally.found += 1
+                self.tally.photos += 1
                 continue
-            self.tally.found += 1
+            self.tally.photos += 1
             self.tally.todo += 1
             if not is_shard and self._is_suspect(inside):
                 end.aside = True

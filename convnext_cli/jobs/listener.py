@@ -33,7 +33,7 @@ class LabelResult:
         failures: failed photos by kind, the most frequent first.
         first_failures: path, kind and message of the first failed photos; empty for a cluster.
         passed_over: files that were left alone, by type.
-        found: photos that the run came by.
+        photos: how many the run found.
         done: of them, those that it labelled.
         seconds: that it took; of a cluster, without ``starting``.
         starting: seconds that a cluster took to begin.
@@ -51,7 +51,7 @@ class LabelResult:
     failures: Mapping[str, int] = field(default_factory=dict)
     first_failures: tuple[tuple[str, str, str], ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
-    found: int = 0
+    photos: int = 0
     done: int = 0
     seconds: float = 0.0
     starting: float = 0.0

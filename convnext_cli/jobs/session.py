@@ -107,7 +107,7 @@ class Session:
             left_out=self.finder.left_out,
             progress=self.listener.looking,
         )
-        if tally.found >= FEW:  # and not the number in this run, which would change where a job was resumed
+        if tally.photos >= FEW:  # and not the number in this run, which would change where a job was resumed
             self.predictor = replace(self.predictor, preprocessor=replace(self.predictor.preprocessor, kernel_from=0))
         try:
             self.listener.labelling(tally)
@@ -185,7 +185,7 @@ class Session:
             self.store.note(begun=None)
             output.write(self.store, self.pair.target, self.pair.form)
             return
-        if not tally.found:
+        if not tally.photos:
             raise UsageError(
                 f"there is no photo to label, so {self.pair.target} was not changed",
                 "check the path; without --overwrite, its rows are marked as vanished",
@@ -205,7 +205,7 @@ class Session:
             failures=store.failures(),
             first_failures=tuple(store.first_failures(FIRST_FAILURES)),
             passed_over=dict(self.finder.passed_over.most_common()),
-            found=tally.found,
+            photos=tally.photos,
             done=tally.done,
             seconds=seconds,
             limits=f"{times.limiting()} limits ({times.shares()}){level}" if tally.done else "",

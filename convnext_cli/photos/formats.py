@@ -230,7 +230,7 @@ def _tiff_or_raw(head: bytes) -> str:
 def _first_directory(data: bytes) -> tuple[str, dict[int, tuple[int, int, bytes]]]:
     """The byte order for ``struct``, and type, number and value (or offset) of each tag of a TIFF's first directory.
 
-    Empty when it lies beyond the data, and for BigTIFF.
+    Empty when it begins beyond the data, and for BigTIFF.
     """
     order = "<" if data[:2] == b"II" else ">"
     try:
@@ -243,7 +243,7 @@ def _first_directory(data: bytes) -> tuple[str, dict[int, tuple[int, int, bytes]
 
 
 def _strips_end_beyond(data: bytes) -> bool:
-    """Whether the directory, or one of the strips or tiles that it points to, lies beyond the end of a TIFF."""
+    """Whether the directory, or one of the strips or tiles that it points to, ends beyond the end of a TIFF."""
     order, tags = _first_directory(data)
 
     def numbers(tag: int) -> tuple[int, ...]:

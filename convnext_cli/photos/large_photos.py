@@ -49,7 +49,7 @@ def one_at_a_time(pixels: int) -> Iterator[None]:
 
 
 class _LargePlace:
-    """The single place for large photos; whoever holds it gets Pillow's large blocks."""
+    """The single place for large photos; its holder gets Pillow's large blocks."""
 
     def acquire(self) -> None:
         _one_large.acquire()

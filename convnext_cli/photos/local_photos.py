@@ -100,7 +100,7 @@ def split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
     Raises:
         UsageError: a path is longer than any path can be: this is not a list, or its paths end in another character.
     """
-    # read1 gives what is there; read would wait until a slow producer has filled the block
+    # read1 returns the bytes that have arrived; read would wait until a slow producer has filled the block
     read = getattr(stream, "read1", stream.read)
     begun: list[
         bytes

@@ -7,7 +7,7 @@ def quiet_pillow() -> None:
     """Silence Pillow in this process: it warns of damaged EXIF and of large photos, and logs what it cannot read.
 
     Decoding handles all of these cases. Filters and handlers belong to the whole process, so only commands
-    and the processes that they start call this; whoever imports the package keeps their own.
+    and the processes that they start call this; programs that import the package keep theirs.
     """
     import logging
     import warnings

@@ -250,7 +250,7 @@ def _order() -> _Rule | None:
             image.resize(between, pil.Resampling.BICUBIC).resize(end, pil.Resampling.BICUBIC).tobytes()
             for between, end in passes
         ]
-        matches = [each == expected.tobytes() for each in bits]
+        matches = [pixels == expected.tobytes() for pixels in bits]
         if matches == [True, False]:
             return True
         if matches == [False, True]:

@@ -68,7 +68,7 @@ def test_its_output_is_the_commands_and_is_resumed(convnext: Run, place: Path) -
     result = label(request(), listener=heard)
     paths = ["photos/a.jpg", "photos/b.jpg", "photos/below/c.jpg", "photos/broken.jpg"]
     assert heard.events == [*paths, result]
-    assert (result.output, result.rows, result.found, result.done) == ("labels.csv", 4, 4, 4)
+    assert (result.output, result.rows, result.photos, result.done) == ("labels.csv", 4, 4, 4)
     assert result.statuses == {"failed": 1, "ok": 3} and result.failures == {"empty": 1}
     assert [path for path, _, _ in result.first_failures] == ["photos/broken.jpg"]
     assert sum(result.labels.values()) == 3 and not result.is_complete and result.limits
@@ -79,7 +79,7 @@ def test_its_output_is_the_commands_and_is_resumed(convnext: Run, place: Path) -
 
     Path("photos/d.jpg").write_bytes(Path("photos/a.jpg").read_bytes())
     again = label(request())
-    assert (again.found, again.done, again.rows) == (5, 1, 5)
+    assert (again.photos, again.done, again.rows) == (5, 1, 5)
     done = convnext("label", "photos", "-o", "labels.csv", *options)
     assert "nothing new among 5 photos" in done.err
 

@@ -56,17 +56,17 @@ class Scope(NamedTuple):
 
     def is_constant(self, name: str) -> bool:
         """Whether it is a constant of any size."""
-        made = self.maker(name)
-        return name in self.constants or (made is not None and made[0].op_type == "Constant")
+        maker = self.maker(name)
+        return name in self.constants or (maker is not None and maker[0].op_type == "Constant")
 
     def constant(self, name: str) -> np.ndarray | None:
         """The value of a small constant."""
         tensor, scope = None, self
         while tensor is None and scope is not None:
             tensor, scope = scope.constants.get(name), scope.outer  # type: ignore[assignment]
-        made = self.maker(name)
-        if tensor is None and made is not None:
-            node, inner = made
+        maker = self.maker(name)
+        if tensor is None and maker is not None:
+            node, inner = maker
             if node.op_type in ("Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze"):
                 return inner.constant(node.input[0])
             if node.op_type == "Constant":
@@ -85,8 +85,8 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     from onnx.inliner import inline_local_functions
 
-    found: onnx.ModelProto = inline_local_functions(model)
-    return found
+    whole_graph: onnx.ModelProto = inline_local_functions(model)
+    return whole_graph
 
 
 # The output -----------------------------------------------------------------------------------------------------------
@@ -96,9 +96,9 @@ def kind_of(scope: Scope, output: str) -> Kind | None:
     """What an output is, by the last operation that changes values; None where that is not clear."""
     name, at = output, scope
     for _ in range(_DEEPEST):
-        if (made := at.maker(name)) is None:
+        if (maker := at.maker(name)) is None:
             return None
-        node, at = made
+        node, at = maker
         if node.op_type in ("If", "Loop", "Scan"):
             kinds = {
                 kind_of(Scope.of(body, at), body.output[place].name)
@@ -163,9 +163,9 @@ def _before(scope: Scope, name: str) -> onnx.NodeProto | None:
     """The node that made a value, apart from those that hand it on."""
     at = scope
     for _ in range(_DEEPEST):
-        if (made := at.maker(name)) is None:
+        if (maker := at.maker(name)) is None:
             return None
-        node, at = made
+        node, at = maker
         if (follow := _passed(node, at)) is None:
             return node
         name = follow
@@ -250,9 +250,9 @@ def steps_of(scope: Scope, output: str) -> Steps | None:
     """How an output of bytes was quantised, by the operation that did it; None where none says so."""
     name, at = output, scope
     for _ in range(_DEEPEST):
-        if (made := at.maker(name)) is None:
+        if (maker := at.maker(name)) is None:
             return None
-        node, at = made
+        node, at = maker
         if node.op_type == "QuantizeLinear":
             scale = at.constant(node.input[1])
             zero = at.constant(node.input[2]) if len(node.input) > 2 else np.zeros(1)
@@ -286,10 +286,10 @@ def _feeds(scope: Scope, source: str, output: str) -> bool:
         if name in seen:
             continue
         seen.add(name)
-        if (made := scope.maker(name)) is not None:
-            if made[0].op_type == "Identity" and source in made[0].input:
+        if (maker := scope.maker(name)) is not None:
+            if maker[0].op_type == "Identity" and source in maker[0].input:
                 return True
-            waiting += made[0].input
+            waiting += maker[0].input
     return False
 
 
@@ -310,8 +310,8 @@ def input_of(graph: onnx.GraphProto, name: str) -> InputMeaning:
     scope = Scope.of(graph)
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
-        for each in node.input:
-            users.setdefault(each, []).append(node)
+        for value in node.input:
+            users.setdefault(value, []).append(node)
     scale, shift = np.ones(1), np.zeros(1)
     changed = False
     last: bool | None = None
