@@ -40,10 +40,10 @@ DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "default.safetens
 SECONDS = 20.0  # for all precisions of one network and batch size
 
 
-def photos(parquet: Path, recipe: Preprocessing, limit: int | None) -> Iterator[np.ndarray]:
+def photos(parquet: Path, preprocessing: Preprocessing, limit: int | None) -> Iterator[np.ndarray]:
     for batch in pq.ParquetFile(parquet).iter_batches(256, columns=["image"]):
         for image in batch.column("image").to_pylist()[:limit]:
-            yield apply_preprocessing(recipe, decode(image["bytes"]))
+            yield apply_preprocessing(preprocessing, decode(image["bytes"]))
         if limit is not None and (limit := limit - len(batch)) <= 0:
             return
 

@@ -22,8 +22,8 @@ LIBRARIES = ("pillow", "timm", "torchvision", "transformers", "open_clip_torch",
 
 
 def processor(theirs: Any, kind: str) -> tuple[Preprocessing, Peer]:
-    recipe = Preprocessing.from_huggingface({**theirs.to_dict(), "image_processor_type": kind})
-    return recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0]
+    preprocessing = Preprocessing.from_huggingface({**theirs.to_dict(), "image_processor_type": kind})
+    return preprocessing, lambda image: theirs(image, return_tensors="np")["pixel_values"][0]
 
 
 def pairs() -> dict[str, tuple[Preprocessing, Peer]]:
@@ -51,9 +51,9 @@ def main() -> None:
     print(f"{len(photos())} photos; {platform.machine()}, Python {platform.python_version()}, ", end="")
     print(", ".join(f"{name} {version(name)}" for name in LIBRARIES), end="; ")
     print(datetime.datetime.now(tz=datetime.UTC).date())
-    print("| library and recipe | largest difference |\n| --- | --- |")
-    for name, (recipe, peer) in pairs().items():
-        print(f"| {name} | {furthest(recipe, peer):.1e} |", flush=True)
+    print("| library and preprocessing | largest difference |\n| --- | --- |")
+    for name, (preprocessing, peer) in pairs().items():
+        print(f"| {name} | {furthest(preprocessing, peer):.1e} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def solve(
     """
     check_alone(processes.world)
     network = start.network.to(processes.device).to(memory_format=torch.channels_last)
-    features = Features(network, start.recipe, processes.device, dtype=dtype, threads=threads, say=listener.note)
+    features = Features(network, start.preprocessing, processes.device, dtype=dtype, threads=threads, say=listener.note)
 
     def counted(name: str, total: int) -> Callable[[int], None]:
         return lambda done: listener.progress(f"computing the features of {name}", done, total)

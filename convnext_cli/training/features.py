@@ -28,26 +28,29 @@ Extract = Callable[[Tensor], Tensor]  # normalised photos (N, 3, H, W) to featur
 class Features:
     """How photos become features.
 
-    network: whose classifier is to be fitted, on the device. recipe: of the photos. engine: what runs the network.
-    say: called with what takes some seconds.
+    Args:
+        network: whose classifier is to be fitted, on the device.
+        preprocessing: of the photos.
+        device: that the network is on.
+        say: called with the name of a step that takes some seconds.
     """
 
     def __init__(
         self,
         network: ConvNextForImageClassification,
-        recipe: Preprocessing,
+        preprocessing: Preprocessing,
         device: torch.device,
         *,
         dtype: str = "float32",
         threads: int = 1,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._threads, self._normalise = threads, normaliser(recipe, device)
+        self._threads, self._normalise = threads, normaliser(preprocessing, device)
         self.engine, self._batch, self._extract = "torch", BATCH, by_torch(network, device, dtype)
         if device.type == "cpu" and find_spec("openvino"):
             say("compiling the network with OpenVINO, which computes its features")
-            extract = by_openvino(network, recipe, dtype=dtype, threads=threads)
-            if extract is not None and self._agrees(extract, recipe, dtype):
+            extract = by_openvino(network, preprocessing, dtype=dtype, threads=threads)
+            if extract is not None and self._agrees(extract, preprocessing, dtype):
                 self.engine, self._batch, self._extract = "openvino", BATCH_SIZE, extract
 
     def of(
@@ -81,9 +84,9 @@ class Features:
         if waiting:
             yield torch.stack(waiting)
 
-    def _agrees(self, extract: Extract, recipe: Preprocessing, dtype: str) -> bool:
+    def _agrees(self, extract: Extract, preprocessing: Preprocessing, dtype: str) -> bool:
         """Whether an engine gives the features of ``model/network.py``."""
-        x = torch.from_numpy(reference_input(*recipe.size, 2))
+        x = torch.from_numpy(reference_input(*preprocessing.size, 2))
         return difference(extract(x).numpy(), self._extract(x).float().numpy()) <= TOLERANCE[dtype]
 
 
@@ -113,7 +116,7 @@ def by_torch(network: ConvNextForImageClassification, device: torch.device, dtyp
 
 
 def by_openvino(
-    network: ConvNextForImageClassification, recipe: Preprocessing, *, dtype: str, threads: int
+    network: ConvNextForImageClassification, preprocessing: Preprocessing, *, dtype: str, threads: int
 ) -> Extract | None:
     """By OpenVINO's graph of the network without its classifier; None where this processor lacks the precision."""
     from convnext_cli.runtimes.openvino.engine import OpenVINOEngine, graph
@@ -121,7 +124,7 @@ def by_openvino(
     config = network.config.replace(num_labels=0)
     state = network.state_dict()
     arrays = {name: state[name].detach().float().cpu().numpy() for name in config.shapes()}
-    card = Card(config, recipe, task="features")
+    card = Card(config, preprocessing, task="features")
     try:
         engine = OpenVINOEngine(graph(config, arrays), card, dtype=dtype, threads=threads, batch_size=BATCH_SIZE)
     except UnavailableError:

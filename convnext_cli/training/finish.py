@@ -40,48 +40,52 @@ def finish(
     network = checkpoints.build(checkpoints.load(folder.best)).requires_grad_(False)
     network = network.to(alone.device).to(memory_format=torch.channels_last)
 
-    def of(split: str, rule: Preprocessing) -> tuple[torch.Tensor, set[str]]:
+    def of(split: str, preprocessing: Preprocessing) -> tuple[torch.Tensor, set[str]]:
         """Logits in float32, as ``convnext evaluate`` computes them; and paths that cannot be read any more."""
         some: Sequence[LabelledPhoto] = getattr(data, split)
         pixels, bad = photos.val, list[tuple[LabelledPhoto, PhotoError]]()
-        if split != "val" or rule != start.recipe:
+        if split != "val" or preprocessing != start.preprocessing:
             pixels, bad = load(
                 data.dataset,
                 job.paths,
                 some,
-                Judged(rule),
+                Judged(preprocessing),
                 threads=job.threads,
                 timeout=job.timeout,
                 memory=job.memory,
-                progress=lambda done: listener.progress(f"reading {split} at {rule.size[0]} pixels", done, len(some)),
+                progress=lambda done: listener.progress(
+                    f"reading {split} at {preprocessing.size[0]} pixels", done, len(some)
+                ),
             )
         gone = {photo.path for photo, _ in bad}
         if gone:
             listener.note(f"{len(gone)} photos of {split} can no longer be read, such as {min(gone)}")
-        return logits_of(pixels, rule, split) if len(pixels) else torch.empty(0, 0), gone
+        return logits_of(pixels, preprocessing, split) if len(pixels) else torch.empty(0, 0), gone
 
     engines: dict[Preprocessing, Features] = {}
 
-    def logits_of(pixels: Pixels, rule: Preprocessing, split: str) -> torch.Tensor:
+    def logits_of(pixels: Pixels, preprocessing: Preprocessing, split: str) -> torch.Tensor:
         def tell(done: int) -> None:
-            listener.progress(f"computing the answers for {split} at {rule.size[0]} pixels", done, len(pixels))
+            listener.progress(f"computing the answers for {split} at {preprocessing.size[0]} pixels", done, len(pixels))
 
         tell(0)
         if not recipe.freeze:
-            return logits(network, pixels, rule, alone, workers=job.workers, progress=tell)
-        if rule not in engines:  # the fastest engine, as for the features that the classifier was fitted to
-            engines[rule] = Features(network, rule, alone.device, threads=job.threads)
-        features, _ = engines[rule].of(pixels, progress=tell)
+            return logits(network, pixels, preprocessing, alone, workers=job.workers, progress=tell)
+        if preprocessing not in engines:  # the fastest engine, as for the features that the classifier was fitted to
+            engines[preprocessing] = Features(network, preprocessing, alone.device, threads=job.threads)
+        features, _ = engines[preprocessing].of(pixels, progress=tell)
         return F.linear(features.float(), network.head.weight.cpu(), network.head.bias.cpu())
 
-    rule = start.recipe
+    preprocessing = start.preprocessing
     results: Results = {"best_step": best["step"], "best_epoch": best["epoch"]}
     if "penalty" in best:
         results["penalty"] = best["penalty"]
     metrics: dict[str, float] = {}
     temperature, answers_of_val = None, None
     if data.val:
-        rule, answers_of_val, sizes = _size(recipe, start.recipe, photos.val_labels, network.config.stride, of)
+        preprocessing, answers_of_val, sizes = _size(
+            recipe, start.preprocessing, photos.val_labels, network.config.stride, of
+        )
         calibration = calibrate(answers_of_val, photos.val_labels)
         temperature = calibration.temperature
         results["val"] = calibration.used
@@ -93,16 +97,18 @@ def finish(
         if len(sizes) > 1:
             results["val_top1_by_size"] = {str(edge): top1 for edge, top1 in sizes.items()}
         metrics |= _percent("val", calibration.used) | _errors(calibration)
-    results["size"], results["temperature"] = rule.size[0], temperature
+    results["size"], results["temperature"] = preprocessing.size[0], temperature
     if data.test:
-        rows, (answers, gone) = data.rows, of("test", rule)
+        rows, (answers, gone) = data.rows, of("test", preprocessing)
         labels = torch.tensor([rows[photo.label] for photo in data.test if photo.path not in gone])
         if len(labels):
             results["test"] = judge(answers, labels, temperature or 1.0)
             metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
     card = model_file.card(name, start, data, recipe)
-    model_file.write(folder.model, network, card.replace(preprocessing=rule, temperature=temperature, metrics=metrics))
+    model_file.write(
+        folder.model, network, card.replace(preprocessing=preprocessing, temperature=temperature, metrics=metrics)
+    )
     _draw(
         folder,
         None if answers_of_val is None else answers_of_val / (temperature or 1.0),
@@ -116,21 +122,28 @@ def finish(
 
 def _size(
     recipe: TrainingSettings,
-    rule: Preprocessing,
+    preprocessing: Preprocessing,
     labels: torch.Tensor,
     stride: int,
     of: Callable[[str, Preprocessing], tuple[torch.Tensor, set[str]]],
 ) -> tuple[Preprocessing, torch.Tensor, dict[int, float]]:
-    """The photos' recipe with the most right answers on val, its logits, and the share of them for each size that was
-    tried. of: logits of a split, and the photos that are gone."""
-    answers, _ = of("val", rule)
-    sizes = {rule.size[0]: judge(answers, labels)["top1"]}
-    best = rule
+    """The preprocessing with the most correct answers on val, its logits, and the share of correct answers by size.
+
+    Args:
+        recipe: of the run.
+        preprocessing: of photos as large as those that the network was trained on.
+        labels: of val.
+        stride: of the network; sizes are multiples of it.
+        of: gives the logits of a split, and the photos that cannot be read any more.
+    """
+    answers, _ = of("val", preprocessing)
+    sizes = {preprocessing.size[0]: judge(answers, labels)["top1"]}
+    best = preprocessing
     for factor in LARGER[1:] if recipe.search_size else ():
         edge = round(recipe.size * factor / stride) * stride
         if edge in sizes:
             continue
-        larger = rule.at_size(edge)
+        larger = preprocessing.at_size(edge)
         other, gone = of("val", larger)
         if gone:  # what is left says nothing beside the whole
             break

@@ -22,11 +22,20 @@ _HEAD = ("head.weight", "head.bias")
 
 @dataclass(frozen=True)
 class Start:
-    """network: to be trained, in float32. recipe: of photos that are judged. architecture: of the card. begun: what
-    the weights were, and license: theirs, for the card. new_head: whether the classifier is new. notes: for people."""
+    """The network before its first step.
+
+    Args:
+        network: in float32.
+        preprocessing: of the photos that it is validated on.
+        architecture: of the card.
+        begun: the name of the weights, for the card.
+        license: of the weights, for the card.
+        new_head: whether the classifier is new.
+        notes: for people.
+    """
 
     network: ConvNextForImageClassification
-    recipe: Preprocessing
+    preprocessing: Preprocessing
     architecture: str
     begun: str
     license: str = ""

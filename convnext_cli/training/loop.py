@@ -123,8 +123,8 @@ class Trainer:
         self.state = Progress()
         self.stop = False  # asked to end, by a signal
         self.stopped = False  # ended so, as the first process was asked to
-        self._recipe: Preprocessing = start.recipe
-        self._normalise = normaliser(start.recipe, device)
+        self._preprocessing: Preprocessing = start.preprocessing
+        self._normalise = normaliser(start.preprocessing, device)
         self._labels = photos.train_labels.to(device)
         self._dtype, self._workers, self._write = DTYPES[dtype], workers, write
         self._weights = None if weights is None else weights.to(device)
@@ -387,7 +387,7 @@ class Trainer:
         if not len(self.photos.val):
             return
         answers = logits(
-            self.network, self.photos.val, self._recipe, self.processes, dtype=self._dtype, workers=self._workers
+            self.network, self.photos.val, self._preprocessing, self.processes, dtype=self._dtype, workers=self._workers
         )
         figures = judge(answers, self.photos.val_labels)
         values["val_top1"], values["val_top5"] = figures["top1"], figures["top5"]

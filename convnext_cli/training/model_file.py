@@ -26,7 +26,7 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings
         f"beginning with {start.begun}",
         # further training of these weights continues with the optimiser that made them, frozen or not
         training=setting_effects.in_force(settings) | {"optimiser": settings.optimiser},
-        preprocessing=start.recipe,
+        preprocessing=start.preprocessing,
     )
 
 

@@ -26,28 +26,33 @@ Shape = Callable[[Decoded], np.ndarray]
 
 
 class Judged:
-    """Photos as the recipe of the card wants them, before they are normalised: (height, width, 3)."""
+    """Photos as the preprocessing of the card wants them, before they are normalised: (height, width, 3)."""
 
-    def __init__(self, recipe: Preprocessing) -> None:
-        self.recipe = recipe
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
         self.enough: int | None = None
 
     def __call__(self, photo: Decoded) -> np.ndarray:
-        return as_bytes(self.recipe, photo)
+        return as_bytes(self.preprocessing, photo)
 
 
 class Shrunk:
     """Photos no larger than random crops of some edge need.
 
-    size: that edge. square: for batches that are changed at once, all photos as squares of it. recipe: how the card
-    fits photos into squares; where it keeps all of a photo, so do these, and random crops are made of that.
+    Args:
+        size: that edge.
+        square: all photos as squares of that edge, for batches that are changed at once.
+        preprocessing: how the card fits photos into squares; where it keeps all of a photo, so do these, and random
+            crops are made of that.
     """
 
-    def __init__(self, size: int, *, square: bool, recipe: Preprocessing) -> None:
+    def __init__(self, size: int, *, square: bool, preprocessing: Preprocessing) -> None:
         self.edge, self.square = round(size * (1.0 if square else _ROOM)), square
         self.enough: int | None = 2 * self.edge
-        self._whole = recipe.resize if recipe.resize in ("squash", "longest") else None
-        self._fill = tuple(round(255 * mean) for mean in recipe.mean) if recipe.fill == "mean" else (0, 0, 0)
+        self._whole = preprocessing.resize if preprocessing.resize in ("squash", "longest") else None
+        self._fill = (
+            tuple(round(255 * mean) for mean in preprocessing.mean) if preprocessing.fill == "mean" else (0, 0, 0)
+        )
 
     def __call__(self, photo: Decoded) -> np.ndarray:
         image = photo.image

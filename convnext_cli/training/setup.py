@@ -204,10 +204,10 @@ def _load(
     job: Job, data: TrainingData, recipe: TrainingSettings, start: Start, listener: TrainListener
 ) -> tuple[Photos, TrainingData]:
     """Photos in memory where they fit, without bad ones. Raises ModelError for bad ones, unless they are skipped."""
-    judged = Judged(start.recipe)
+    judged = Judged(start.preprocessing)
     shape: Square = judged
     if not recipe.freeze:
-        shape = Shrunk(recipe.largest, square=recipe.augment == "affine", recipe=start.recipe)
+        shape = Shrunk(recipe.largest, square=recipe.augment == "affine", preprocessing=start.preprocessing)
     pixels: dict[str, Pixels] = {}
     bad: list[tuple[LabelledPhoto, PhotoError]] = []
     for name, how in (("train", shape), ("val", judged)):
@@ -299,7 +299,7 @@ def _teacher(
         job.teacher,
         photos=len(data.train),
         classes=data.classes,
-        recipe=start.recipe,
+        preprocessing=start.preprocessing,
         device=processes.device,
         dtype=DTYPES[dtype],
         threads=job.threads,

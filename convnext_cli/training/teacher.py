@@ -77,14 +77,14 @@ class ModelTeacher:
         self,
         path: Path,
         classes: tuple[str, ...],
-        recipe: Preprocessing,
+        preprocessing: Preprocessing,
         device: torch.device,
         dtype: torch.dtype,
         *,
         labels: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """recipe: that the photos were normalised by. Raises ModelError for a model that cannot be used."""
+        """preprocessing: that the photos were normalised by. Raises ModelError for a model that cannot be used."""
         checkpoint = checkpoints.load(path)
         card = checkpoint.card
         self._classes = Classes(card, labels, classes, say)
@@ -92,7 +92,7 @@ class ModelTeacher:
         self._network = checkpoints.build(checkpoint).requires_grad_(False).to(device)
         self._network = self._network.to(memory_format=torch.channels_last)
         self._size, self._dtype = card.preprocessing.size, dtype
-        self._scale, self._shift = _normalisation(recipe, card.preprocessing, device)
+        self._scale, self._shift = _normalisation(preprocessing, card.preprocessing, device)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:
@@ -111,13 +111,13 @@ class EngineTeacher:
         self,
         engine: Engine,
         classes: tuple[str, ...],
-        recipe: Preprocessing,
+        preprocessing: Preprocessing,
         device: torch.device,
         *,
         labels: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """recipe: that the photos were normalised by. Raises ModelError for a model that cannot be used."""
+        """preprocessing: that the photos were normalised by. Raises ModelError for a model that cannot be used."""
         self._engine, card = engine, engine.card
         for note in engine.notes:
             say(note)
@@ -125,7 +125,9 @@ class EngineTeacher:
         self.columns: Tensor | None = self._classes.columns
         self._size = card.preprocessing.size
         bytes_ = Preprocessing(rescale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
-        self._scale, self._shift = _normalisation(recipe, bytes_ if engine.photos else card.preprocessing, device)
+        self._scale, self._shift = _normalisation(
+            preprocessing, bytes_ if engine.photos else card.preprocessing, device
+        )
 
     @torch.no_grad()
     def __call__(self, x: Tensor, numbers: Tensor) -> Tensor:
@@ -185,7 +187,7 @@ def open_teacher(
     *,
     photos: int,
     classes: tuple[str, ...],
-    recipe: Preprocessing,
+    preprocessing: Preprocessing,
     device: torch.device,
     dtype: torch.dtype,
     threads: int,
@@ -194,8 +196,20 @@ def open_teacher(
 ) -> Teacher:
     """A file of logits, weights of any layout, or a network for a runtime.
 
-    photos, classes: of train, in their order. recipe: that photos are normalised by. dtype: of products in torch.
-    labels: as for ``Classes``. Raises what opening a model raises, and UsageError for labels of a file of logits.
+    Args:
+        path: of the teacher.
+        photos: how many there are in train.
+        classes: of train, in their order.
+        preprocessing: that photos are normalised by.
+        device: that the network is trained on.
+        dtype: of products in torch.
+        threads: of a runtime.
+        labels: as for ``Classes``.
+        say: is called with notes.
+
+    Raises:
+        ConvNextError: whatever opening a model raises.
+        UsageError: labels were named for a file of logits.
     """
     if is_file_of_logits(str(path)):
         if labels is not None:
@@ -206,8 +220,8 @@ def open_teacher(
         return FileTeacher(path, photos, len(classes))
     if is_program(path):
         engine = open_engine(path, device="cpu" if device.type == "cpu" else "auto", threads=threads)
-        return EngineTeacher(engine, classes, recipe, device, labels=labels, say=say)
-    return ModelTeacher(path, classes, recipe, device, dtype, labels=labels, say=say)
+        return EngineTeacher(engine, classes, preprocessing, device, labels=labels, say=say)
+    return ModelTeacher(path, classes, preprocessing, device, dtype, labels=labels, say=say)
 
 
 def divergence(logits: Tensor, answers: Tensor, columns: Tensor | None, temperature: float) -> Tensor:
@@ -220,10 +234,10 @@ def divergence(logits: Tensor, answers: Tensor, columns: Tensor | None, temperat
     return kl_div((logits / temperature).log_softmax(1), answers, reduction="none").sum(1)
 
 
-def _normalisation(recipe: Preprocessing, other: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalisation(preprocessing: Preprocessing, other: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
     """Factor and addend from one normalisation to another."""
-    mean, std = (np.array(values) for values in (recipe.mean, recipe.std))
-    ratio = other.rescale / recipe.rescale
+    mean, std = (np.array(values) for values in (preprocessing.mean, preprocessing.std))
+    ratio = other.rescale / preprocessing.rescale
     scale, shift = std * ratio / np.array(other.std), (mean * ratio - np.array(other.mean)) / np.array(other.std)
     factors = [torch.from_numpy(values.astype(np.float32)).view(-1, 1, 1).to(device) for values in (scale, shift)]
     return factors[0], factors[1]

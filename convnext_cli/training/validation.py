@@ -20,10 +20,10 @@ from convnext_cli.training.records import Figures
 BATCH = 128  # photos that go through the network at once
 
 
-def normaliser(recipe: Preprocessing, device: torch.device) -> Callable[[Tensor], Tensor]:
+def normaliser(preprocessing: Preprocessing, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Bytes (N, 3, H, W) to what the network takes, as ``apply_preprocessing`` does it."""
-    mean, std = np.array(recipe.mean), np.array(recipe.std)
-    scale = torch.from_numpy((recipe.rescale / std).astype(np.float32)).view(-1, 1, 1).to(device)
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    scale = torch.from_numpy((preprocessing.rescale / std).astype(np.float32)).view(-1, 1, 1).to(device)
     shift = torch.from_numpy((mean / std).astype(np.float32)).view(-1, 1, 1).to(device)
 
     def apply(photos: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def normaliser(recipe: Preprocessing, device: torch.device) -> Callable[[Tensor]
 def logits(
     forward: torch.nn.Module,
     pixels: Pixels,
-    recipe: Preprocessing,
+    preprocessing: Preprocessing,
     processes: Processes,
     *,
     dtype: torch.dtype = torch.float32,
@@ -45,7 +45,7 @@ def logits(
 ) -> Tensor:
     """(N, classes) float32 on the CPU, in every process, each of which does its part. dtype: of the products.
     progress: called with how many photos of the part are done."""
-    apply, device = normaliser(recipe, processes.device), processes.device
+    apply, device = normaliser(preprocessing, processes.device), processes.device
     answers, done = [], 0
     for photos in judged(pixels, range(processes.rank, len(pixels), processes.world), BATCH, workers):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):

@@ -38,7 +38,9 @@ from tests.helpers.tiers import slow_except
 from tests.helpers.weights import SMALL, random_tensors
 
 ANIMALS = LabelSet.from_names("animals", ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"])
-RECIPE = Preprocessing(size=(160, 160), resize_to=(168, 168), interpolation="bilinear", mean=CLIP_MEAN, std=CLIP_STD)
+PREPROCESSING = Preprocessing(
+    size=(160, 160), resize_to=(168, 168), interpolation="bilinear", mean=CLIP_MEAN, std=CLIP_STD
+)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def made(tmp_path: Path) -> Path:
 
 def write(path: Path, config: ConvNextConfig = SMALL, **said: Any) -> Path:
     tensors = random_tensors(config)
-    card = Card(config, RECIPE, labels=ANIMALS, license="mit", temperature=0.7).replace(**said)
+    card = Card(config, PREPROCESSING, labels=ANIMALS, license="mit", temperature=0.7).replace(**said)
     canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
     return path
 
@@ -123,7 +125,7 @@ def test_transformers_gives_the_same_scores(dtype: torch.dtype, convnext: Run, t
     """float32, whatever the source is of, since its image processor gives float32; with the temperature in it."""
     transformers = pytest.importorskip("transformers")
     tensors = {name: tensor.to(dtype) for name, tensor in random_tensors(SMALL).items()}
-    card = Card(SMALL, RECIPE, labels=ANIMALS, temperature=0.7, sha256=canonical.fingerprint(tensors))
+    card = Card(SMALL, PREPROCESSING, labels=ANIMALS, temperature=0.7, sha256=canonical.fingerprint(tensors))
     canonical.write(tmp_path / "made.safetensors", tensors, card)
     assert convnext("convert", tmp_path / "made.safetensors", tmp_path / "out", "--to", "hf").status == 0
     theirs = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "out")
@@ -150,7 +152,7 @@ def test_transformers_words(convnext: Run, tmp_path: Path) -> None:
     assert config["label2id"]["gnu"] == 6
     assert config["problem_type"] == "multi_label_classification"
     said = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
-    assert Preprocessing.from_huggingface(said) == RECIPE.changed(crop_offset="floor")
+    assert Preprocessing.from_huggingface(said) == PREPROCESSING.changed(crop_offset="floor")
 
 
 def test_timms_words(convnext: Run, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_timms_words(convnext: Run, tmp_path: Path) -> None:
     assert said["label_names"][0] == "n01440764"
     assert said["label_descriptions"]["n01440764"] == "tench, Tinca tinca"
     assert (said["pretrained_cfg"]["license"], said["pretrained_cfg"]["tag"]) == ("mit", "mine")
-    assert Preprocessing.from_timm(said["pretrained_cfg"]) == RECIPE
+    assert Preprocessing.from_timm(said["pretrained_cfg"]) == PREPROCESSING
 
 
 def test_groups_of_classes_become_one_name_a_class(convnext: Run, tmp_path: Path) -> None:
@@ -194,16 +196,16 @@ def test_meta_without_classes(meta: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "timm", "hf"),
+    ("preprocessing", "timm", "hf"),
     [
-        (RECIPE, [], []),
+        (PREPROCESSING, [], []),
         (Preprocessing.official(384), [], []),
         (Preprocessing.from_torchvision("tiny"), [], []),
-        (RECIPE.changed(crop_offset="floor", test_size=(288, 288)), [], []),
-        (RECIPE.changed(resize="longest"), [], ["resize_to", "resize"]),
-        (RECIPE.changed(resize="longest", fill="black"), ["fill"], ["resize_to", "resize", "fill"]),
-        (RECIPE.changed(rescale=1.0), ["rescale"], []),
-        (RECIPE.changed(resize="none", resize_to=(160, 160)), ["resize"], []),
+        (PREPROCESSING.changed(crop_offset="floor", test_size=(288, 288)), [], []),
+        (PREPROCESSING.changed(resize="longest"), [], ["resize_to", "resize"]),
+        (PREPROCESSING.changed(resize="longest", fill="black"), ["fill"], ["resize_to", "resize", "fill"]),
+        (PREPROCESSING.changed(rescale=1.0), ["rescale"], []),
+        (PREPROCESSING.changed(resize="none", resize_to=(160, 160)), ["resize"], []),
         (
             Preprocessing.from_huggingface({"image_processor_type": "DINOv3ViTImageProcessorFast", "size": 224}),
             ["float_resize"],
@@ -211,14 +213,16 @@ def test_meta_without_classes(meta: Any) -> None:
         ),
     ],
 )
-def test_preprocessing_in_other_words(recipe: Preprocessing, timm: list[str], hf: list[str]) -> None:
+def test_preprocessing_in_other_words(preprocessing: Preprocessing, timm: list[str], hf: list[str]) -> None:
     assert (
-        foreign_preprocessing.inexpressible(recipe, Preprocessing.from_timm(foreign_preprocessing.to_timm(recipe)))
+        foreign_preprocessing.inexpressible(
+            preprocessing, Preprocessing.from_timm(foreign_preprocessing.to_timm(preprocessing))
+        )
         == timm
     )
     assert (
         foreign_preprocessing.inexpressible(
-            recipe, Preprocessing.from_huggingface(foreign_preprocessing.to_huggingface(recipe))
+            preprocessing, Preprocessing.from_huggingface(foreign_preprocessing.to_huggingface(preprocessing))
         )
         == hf
     )
@@ -232,7 +236,7 @@ def test_the_size_that_scores_best_goes_to_timm() -> None:
 
 
 def test_preprocessing_without_words_is_said_and_not_written(convnext: Run, tmp_path: Path) -> None:
-    start = write(tmp_path / "made.safetensors", preprocessing=RECIPE.changed(resize="longest"))
+    start = write(tmp_path / "made.safetensors", preprocessing=PREPROCESSING.changed(resize="longest"))
     done = convnext("convert", start, tmp_path / "out", "--to", "hf")
     assert "hf cannot express all of the preprocessing (resize_to, resize)" in done.err
     assert not (tmp_path / "out" / "preprocessor_config.json").exists()

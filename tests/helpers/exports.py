@@ -42,7 +42,7 @@ CONFIGS = {
 }
 # Those that every format writes in the fast tier; the others are tests that are marked slow
 FAST = ("V1", "V2", "overlapping stem")
-RECIPES = {
+PREPROCESSINGS = {
     "shortest, bicubic": Preprocessing(size=(64, 64), resize_to=(73, 73)),
     "oblong crop": Preprocessing(size=(63, 70), resize_to=(73, 73), crop_offset="round"),
     "bilinear, floor": Preprocessing(size=(64, 64), resize_to=(81, 81), interpolation="bilinear", crop_offset="floor"),
@@ -57,7 +57,7 @@ REFUSED = {
     "edges": (Preprocessing(resize_to=(256, 300)), "256 and 300 pixels"),
     "padding": (Preprocessing(size=(300, 224)), "padded"),
 }
-# (width, height): smaller and larger than the recipe's, portrait, landscape, tall, a pixel off, the same
+# (width, height): smaller and larger than the preprocessing's, portrait, landscape, tall, a pixel off, the same
 SIZES = [
     (451, 300),
     (73, 73),
@@ -77,7 +77,7 @@ def checkpoint(
     folder: Path,
     config: ConvNextConfig = SMALL,
     *,
-    recipe: Preprocessing | None = None,
+    preprocessing: Preprocessing | None = None,
     problem: Problem = "single_label",
     temperature: float | None = None,
     changed: dict[str, torch.Tensor] | None = None,
@@ -85,7 +85,10 @@ def checkpoint(
 ) -> Checkpoint:
     tensors = random_tensors(config, seed) | (changed or {})
     card = Card(
-        config, recipe or Preprocessing(size=(64, 64), resize_to=(73, 73)), problem=problem, temperature=temperature
+        config,
+        preprocessing or Preprocessing(size=(64, 64), resize_to=(73, 73)),
+        problem=problem,
+        temperature=temperature,
     )
     card = card.replace(sha256=canonical.fingerprint(tensors))
     canonical.write(folder / "weights.safetensors", tensors, card)
@@ -143,7 +146,7 @@ def pictures(size: tuple[int, int]) -> list[Image.Image]:
     return [Image.open(path).convert("RGB").resize(size, Image.Resampling.LANCZOS) for path in SAMPLES]
 
 
-def crops(recipe: Preprocessing, each: int = 40) -> np.ndarray:
+def crops(preprocessing: Preprocessing, each: int = 40) -> np.ndarray:
     """Tensors of random crops of the samples."""
     rng, found = np.random.default_rng(0), []
     for path in SAMPLES:
@@ -151,5 +154,5 @@ def crops(recipe: Preprocessing, each: int = 40) -> np.ndarray:
         for _ in range(each):
             edge = int(rng.integers(64, min(picture.size) + 1))
             left, top = (int(rng.integers(0, side - edge + 1)) for side in picture.size)
-            found.append(apply_preprocessing(recipe, picture.crop((left, top, left + edge, top + edge))))
+            found.append(apply_preprocessing(preprocessing, picture.crop((left, top, left + edge, top + edge))))
     return np.stack(found)

@@ -39,10 +39,10 @@ def write_foreign(path: Path, weight: np.ndarray, bias: np.ndarray, *, softmax: 
 
 def train_foreign(path: Path, photos: list[Path], rows: list[int], classes: int, *, softmax: bool = False) -> float:
     """Fit one to photos, whose classes are rows of it, and write it; gives the share that it is right on."""
-    recipe = Preprocessing.official(SIZE)  # the usual preprocessing, which is taken where a file says nothing
+    preprocessing = Preprocessing.official(SIZE)  # the usual preprocessing, which is taken where a file says nothing
     x = torch.stack(
         [
-            torch.from_numpy(apply_preprocessing(recipe, Image.open(photo).convert("RGB")).mean((1, 2)))
+            torch.from_numpy(apply_preprocessing(preprocessing, Image.open(photo).convert("RGB")).mean((1, 2)))
             for photo in photos
         ]
     )

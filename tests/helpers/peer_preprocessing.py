@@ -1,4 +1,4 @@
-"""Photos, and how far a recipe's pixels are from another library's."""
+"""Photos, and how far our pixels are from another library's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def photos() -> list[tuple[Image.Image, Image.Image]]:
     return [(decode(data).image, Image.open(io.BytesIO(data)).convert("RGB")) for data in parity_photos()]
 
 
-def furthest(recipe: Preprocessing, peer: Peer, step: int = 1) -> float:
+def furthest(preprocessing: Preprocessing, peer: Peer, step: int = 1) -> float:
     """The largest absolute difference over all photos, or over each ``step``-th, in normalised units."""
     worst = 0.0
     for ours, theirs in photos()[::step]:
         expected = np.asarray(peer(theirs))
-        found = apply_preprocessing(recipe, ours)
+        found = apply_preprocessing(preprocessing, ours)
         assert found.shape == expected.shape and found.dtype == np.float32
         worst = max(worst, float(np.abs(found - expected).max()))
     return worst

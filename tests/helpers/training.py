@@ -140,8 +140,8 @@ def write_labelled(path: Path, names: tuple[str, ...], *, size: int = 32, seed: 
     """A model of random weights that knows these classes."""
     config = SMALL.replace(num_labels=len(names))
     tensors = random_tensors(config, seed)
-    recipe = Preprocessing(size=(size, size), resize_to=(size, size), **more)
-    card = Card(config, recipe, path.stem, labels=LabelSet.from_names("own", names))
+    preprocessing = Preprocessing(size=(size, size), resize_to=(size, size), **more)
+    card = Card(config, preprocessing, path.stem, labels=LabelSet.from_names("own", names))
     canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
     return path
 

@@ -32,6 +32,6 @@ def random_tensors(config: ConvNextConfig, seed: int = 0) -> dict[str, torch.Ten
 def write_model(path: Path, config: ConvNextConfig = SMALL, seed: int = 0, size: int = 64) -> Path:
     """A canonical file of random weights, whose photos have ``size`` pixels."""
     tensors = random_tensors(config, seed)
-    recipe = Preprocessing(size=(size, size), resize_to=(size, size))
-    canonical.write(path, tensors, Card(config, recipe, path.stem, sha256=canonical.fingerprint(tensors)))
+    preprocessing = Preprocessing(size=(size, size), resize_to=(size, size))
+    canonical.write(path, tensors, Card(config, preprocessing, path.stem, sha256=canonical.fingerprint(tensors)))
     return path

@@ -113,7 +113,7 @@ def test_what_makes_no_batch_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "preprocessing",
     [
         Preprocessing(crop_offset="floor"),
         Preprocessing(resize_to=(235, 235), interpolation="bilinear", crop_offset="floor", mean=(0.5,) * 3),
@@ -123,14 +123,14 @@ def test_what_makes_no_batch_is_refused() -> None:
         Preprocessing(resize="none", resize_to=(224, 224), crop_offset="floor", mean=(0.0,) * 3, std=(1.0,) * 3),
     ],
 )
-def test_saved_and_loaded(recipe: Preprocessing, tmp_path: Path) -> None:
-    file = ConvNextImageProcessor.from_preprocessing(recipe).save_pretrained(tmp_path / "new")
-    assert ConvNextImageProcessor.from_pretrained(tmp_path / "new").preprocessing == recipe
-    assert ConvNextImageProcessor.from_pretrained(file).preprocessing == recipe
+def test_saved_and_loaded(preprocessing: Preprocessing, tmp_path: Path) -> None:
+    file = ConvNextImageProcessor.from_preprocessing(preprocessing).save_pretrained(tmp_path / "new")
+    assert ConvNextImageProcessor.from_pretrained(tmp_path / "new").preprocessing == preprocessing
+    assert ConvNextImageProcessor.from_pretrained(file).preprocessing == preprocessing
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "preprocessing",
     [
         Preprocessing(resize_to=(235, 235), crop_offset="floor"),
         Preprocessing((384, 384), (384, 384), "squash"),
@@ -139,10 +139,10 @@ def test_saved_and_loaded(recipe: Preprocessing, tmp_path: Path) -> None:
     ],
     ids=Preprocessing.describe,
 )
-def test_transformers_reads_what_is_saved(recipe: Preprocessing, tmp_path: Path) -> None:
+def test_transformers_reads_what_is_saved(preprocessing: Preprocessing, tmp_path: Path) -> None:
     from transformers import AutoImageProcessor
 
-    ours = ConvNextImageProcessor.from_preprocessing(recipe)
+    ours = ConvNextImageProcessor.from_preprocessing(preprocessing)
     ours.save_pretrained(tmp_path)
     theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     photo = picture(333, 500)
@@ -183,7 +183,7 @@ def test_fields_are_attributes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "recipe"),
+    ("changes", "preprocessing"),
     [
         ({"size": 192}, Preprocessing((192, 192), (202, 202))),
         ({"size": {"height": 64, "width": 96}}, Preprocessing((64, 96), (64, 96), "squash")),
@@ -196,11 +196,11 @@ def test_fields_are_attributes() -> None:
     ],
     ids=str,
 )
-def test_one_call_may_change_fields(changes: dict[str, Any], recipe: Preprocessing) -> None:
+def test_one_call_may_change_fields(changes: dict[str, Any], preprocessing: Preprocessing) -> None:
     """What has no field, here the crop's rounding, stays."""
     processor = ConvNextImageProcessor.from_preprocessing(Preprocessing(resize_to=(235, 235)))
     photo = picture(333, 500)
-    assert np.array_equal(processor(photo, **changes).pixel_values[0], apply_preprocessing(recipe, photo))
+    assert np.array_equal(processor(photo, **changes).pixel_values[0], apply_preprocessing(preprocessing, photo))
     assert np.array_equal(
         processor(photo).pixel_values[0], apply_preprocessing(Preprocessing(resize_to=(235, 235)), photo)
     )

@@ -37,25 +37,25 @@ def test_there_are_at_least_200_photos() -> None:
 )
 def test_timm(cfg: dict[str, Any]) -> None:
     cfg = {"interpolation": "bicubic", "mean": Preprocessing().mean, "std": Preprocessing().std, **cfg}
-    recipe, peer = Preprocessing.from_timm(cfg), timm_peer(cfg)
+    preprocessing, peer = Preprocessing.from_timm(cfg), timm_peer(cfg)
     if cfg["input_size"][1] == cfg["input_size"][2]:
-        assert furthest(recipe, peer, 1 if "crop_mode" not in cfg else 3) <= 1e-6
+        assert furthest(preprocessing, peer, 1 if "crop_mode" not in cfg else 3) <= 1e-6
     else:  # timm rounds the short side of a thread to nothing, and fails
         for size in ((640, 480), (333, 500), (100, 90), (225, 223)):
             photo = picture(*size)
-            assert np.abs(apply_preprocessing(recipe, photo) - np.asarray(peer(photo))).max() <= 1e-6
+            assert np.abs(apply_preprocessing(preprocessing, photo) - np.asarray(peer(photo))).max() <= 1e-6
 
 
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])
 def test_timm_border(crop_pct: float) -> None:
     cfg = {"input_size": (3, 224, 224), "crop_pct": crop_pct, "crop_mode": "border", "interpolation": "bicubic"}
-    recipe, peer = (
+    preprocessing, peer = (
         Preprocessing.from_timm(cfg),
         timm_peer({**cfg, "mean": Preprocessing().mean, "std": Preprocessing().std}),
     )
     for ours, theirs in photos()[::3]:
         if max(ours.size) < 2 * 224 * min(ours.size):  # else timm rounds the short side to nothing, and fails
-            assert np.abs(apply_preprocessing(recipe, ours) - np.asarray(peer(theirs))).max() <= 1e-6
+            assert np.abs(apply_preprocessing(preprocessing, ours) - np.asarray(peer(theirs))).max() <= 1e-6
 
 
 def test_timms_usual_recipe_of_every_architecture() -> None:
@@ -97,30 +97,36 @@ def test_transformers(fields: dict[str, Any]) -> None:
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
     theirs = ConvNextImageProcessorPil(**fields)
-    recipe = Preprocessing.from_huggingface({**theirs.to_dict(), "image_processor_type": "ConvNextImageProcessor"})
-    step = 1 if recipe == Preprocessing(mean=recipe.mean, std=recipe.std, crop_offset="floor") else 3
-    assert furthest(recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], step) <= 1e-6
+    preprocessing = Preprocessing.from_huggingface(
+        {**theirs.to_dict(), "image_processor_type": "ConvNextImageProcessor"}
+    )
+    step = (
+        1 if preprocessing == Preprocessing(mean=preprocessing.mean, std=preprocessing.std, crop_offset="floor") else 3
+    )
+    assert furthest(preprocessing, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], step) <= 1e-6
 
 
 def test_transformers_dinov3() -> None:
     from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
 
     theirs = DINOv3ViTImageProcessor()
-    recipe = Preprocessing.from_huggingface({**theirs.to_dict(), "image_processor_type": "DINOv3ViTImageProcessorFast"})
-    assert recipe.float_resize
-    assert furthest(recipe, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], 2) <= 1e-6
+    preprocessing = Preprocessing.from_huggingface(
+        {**theirs.to_dict(), "image_processor_type": "DINOv3ViTImageProcessorFast"}
+    )
+    assert preprocessing.float_resize
+    assert furthest(preprocessing, lambda image: theirs(image, return_tensors="np")["pixel_values"][0], 2) <= 1e-6
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 def test_open_clip(mode: str) -> None:
     from open_clip.transform import image_transform
 
-    recipe = Preprocessing.from_open_clip(224, {"resize_mode": mode})
-    assert recipe.mean == CLIP_MEAN
+    preprocessing = Preprocessing.from_open_clip(224, {"resize_mode": mode})
+    assert preprocessing.mean == CLIP_MEAN
     peer = image_transform(224, is_train=False, resize_mode=mode)
     for ours, theirs in photos()[::3]:
         if mode != "longest" or max(ours.size) < 2 * 224 * min(ours.size):
-            assert np.abs(apply_preprocessing(recipe, ours) - np.asarray(peer(theirs))).max() <= 1e-6
+            assert np.abs(apply_preprocessing(preprocessing, ours) - np.asarray(peer(theirs))).max() <= 1e-6
 
 
 def test_our_processor_is_theirs() -> None:

@@ -34,14 +34,14 @@ def test_recipe_imports_nothing_heavy() -> None:
 
 
 def test_json_there_and_back() -> None:
-    recipe = Preprocessing(test_size=(288, 288), test_resize_to=(288, 288), fill="black", float_resize=True)
-    assert Preprocessing.from_dict(recipe.to_dict()) == recipe
+    preprocessing = Preprocessing(test_size=(288, 288), test_resize_to=(288, 288), fill="black", float_resize=True)
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
     with pytest.raises(TypeError):
         Preprocessing.from_dict({"sise": [1, 1]})
 
 
 @pytest.mark.parametrize(
-    ("recipe", "line"),
+    ("preprocessing", "line"),
     [
         (Preprocessing(), "224×224, shortest side 256, bicubic, centre crop"),
         (Preprocessing.official(384), "384×384, squashed, bicubic"),
@@ -55,8 +55,8 @@ def test_json_there_and_back() -> None:
         ),
     ],
 )
-def test_describe(recipe: Preprocessing, line: str) -> None:
-    assert recipe.describe() == line
+def test_describe(preprocessing: Preprocessing, line: str) -> None:
+    assert preprocessing.describe() == line
 
 
 @pytest.mark.parametrize(
@@ -73,27 +73,27 @@ def test_describe(recipe: Preprocessing, line: str) -> None:
     ],
 )
 def test_edges_met_in_practice(size: int, crop_pct: float, edge: int) -> None:
-    recipe = Preprocessing.from_timm({"input_size": [3, size, size], "crop_pct": crop_pct})
-    assert recipe.resize_to == (edge, edge)
-    assert recipe.crop_pct == crop_pct
+    preprocessing = Preprocessing.from_timm({"input_size": [3, size, size], "crop_pct": crop_pct})
+    assert preprocessing.resize_to == (edge, edge)
+    assert preprocessing.crop_pct == crop_pct
 
 
 @given(st.integers(16, 1024), st.integers(16, 2048))
 def test_crop_pct_explains_the_edge(size: int, edge: int) -> None:
-    recipe = Preprocessing(size=(size, size), resize_to=(edge, edge))
-    assert recipe.at_size(size) == recipe
+    preprocessing = Preprocessing(size=(size, size), resize_to=(edge, edge))
+    assert preprocessing.at_size(size) == preprocessing
 
 
 def test_another_size_keeps_the_crop_and_the_test_size_is_used_on_request() -> None:
-    recipe = Preprocessing.from_timm({"crop_pct": 0.95, "test_input_size": [3, 288, 288], "test_crop_pct": 1.0})
-    assert recipe.at_size(288).resize_to == (303, 303)
-    assert recipe.at_size((288, 224)).resize_to == (303, 235)
-    assert recipe.at_size(288, crop_pct=1.0).resize_to == (288, 288)
-    tested = recipe.at_test_size()
+    preprocessing = Preprocessing.from_timm({"crop_pct": 0.95, "test_input_size": [3, 288, 288], "test_crop_pct": 1.0})
+    assert preprocessing.at_size(288).resize_to == (303, 303)
+    assert preprocessing.at_size((288, 224)).resize_to == (303, 235)
+    assert preprocessing.at_size(288, crop_pct=1.0).resize_to == (288, 288)
+    tested = preprocessing.at_test_size()
     assert (tested.size, tested.resize_to) == ((288, 288), (288, 288))
     assert Preprocessing().at_test_size() == Preprocessing()
     assert Preprocessing(test_size=(288, 288)).at_test_size().resize_to == (329, 329)
-    assert recipe.changed(crop_pct=1.0, resize="squash").resize_to == (224, 224)
+    assert preprocessing.changed(crop_pct=1.0, resize="squash").resize_to == (224, 224)
 
 
 def test_official() -> None:
@@ -103,8 +103,8 @@ def test_official() -> None:
 
 
 def test_torchvision() -> None:
-    recipe = Preprocessing.from_torchvision("convnext_small")
-    assert (recipe.resize_to, recipe.interpolation) == ((230, 230), "bilinear")
+    preprocessing = Preprocessing.from_torchvision("convnext_small")
+    assert (preprocessing.resize_to, preprocessing.interpolation) == ((230, 230), "bilinear")
     assert Preprocessing.from_torchvision("large").resize_to == (232, 232)
     with pytest.raises(ModelError, match="xlarge"):
         Preprocessing.from_torchvision("convnext_xlarge")
@@ -112,11 +112,13 @@ def test_torchvision() -> None:
 
 def test_timm() -> None:
     assert Preprocessing.from_timm({}) == Preprocessing()
-    recipe = Preprocessing.from_timm(
+    preprocessing = Preprocessing.from_timm(
         {"input_size": [3, 384, 384], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear"}
         | {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "test_input_size": None, "test_crop_pct": None}
     )
-    assert recipe == Preprocessing((384, 384), (384, 384), "squash", "bilinear", mean=INCEPTION_MEAN, std=INCEPTION_STD)
+    assert preprocessing == Preprocessing(
+        (384, 384), (384, 384), "squash", "bilinear", mean=INCEPTION_MEAN, std=INCEPTION_STD
+    )
     assert Preprocessing.from_timm({"crop_mode": "border"}).resize == "longest"
     for wrong in ({"crop_mode": "spiral"}, {"interpolation": "magic"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -124,12 +126,16 @@ def test_timm() -> None:
 
 
 def test_open_clip() -> None:
-    recipe = Preprocessing.from_open_clip(256)
-    assert (recipe.size, recipe.resize_to, recipe.mean) == ((256, 256), (256, 256), CLIP_MEAN)
-    recipe = Preprocessing.from_open_clip(
+    preprocessing = Preprocessing.from_open_clip(256)
+    assert (preprocessing.size, preprocessing.resize_to, preprocessing.mean) == ((256, 256), (256, 256), CLIP_MEAN)
+    preprocessing = Preprocessing.from_open_clip(
         [320, 320], {"interpolation": "bilinear", "resize_mode": "squash", "mean": [0.1] * 3}
     )
-    assert (recipe.resize, recipe.interpolation, recipe.mean) == ("squash", "bilinear", (0.1, 0.1, 0.1))
+    assert (preprocessing.resize, preprocessing.interpolation, preprocessing.mean) == (
+        "squash",
+        "bilinear",
+        (0.1, 0.1, 0.1),
+    )
 
 
 OLD: dict[str, Any] = {"feature_extractor_type": "ConvNextFeatureExtractor", "do_resize": True, "do_normalize": True}
@@ -182,10 +188,10 @@ NEW: dict[str, Any] = {"image_processor_type": "ConvNextImageProcessor", "do_res
     ],
 )
 def test_huggingface(file: dict[str, Any], size: int, edge: int, resize: str, interpolation: str, mean: Any) -> None:
-    recipe = Preprocessing.from_huggingface(file)
-    assert (recipe.size, recipe.resize_to) == ((size, size), (edge, edge))
-    assert (recipe.resize, recipe.interpolation, recipe.mean) == (resize, interpolation, mean)
-    assert recipe.crop_offset == "floor" and not recipe.float_resize
+    preprocessing = Preprocessing.from_huggingface(file)
+    assert (preprocessing.size, preprocessing.resize_to) == ((size, size), (edge, edge))
+    assert (preprocessing.resize, preprocessing.interpolation, preprocessing.mean) == (resize, interpolation, mean)
+    assert preprocessing.crop_offset == "floor" and not preprocessing.float_resize
 
 
 def test_huggingface_switches() -> None:
@@ -280,25 +286,25 @@ def test_only_rgb_is_taken(mode: str) -> None:
 def test_crop_offsets(rule: Any, starts: list[int]) -> None:
     for excess, start in enumerate(starts):
         row = np.arange(8 + excess, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2)
-        recipe = Preprocessing((8, 8), (8, 8), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
-        assert apply_preprocessing(recipe, Image.fromarray(row))[0, 0, 0] == start
-        assert apply_preprocessing(recipe, Image.fromarray(row.transpose(1, 0, 2).copy()))[0, 0, 0] == start
+        preprocessing = Preprocessing((8, 8), (8, 8), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
+        assert apply_preprocessing(preprocessing, Image.fromarray(row))[0, 0, 0] == start
+        assert apply_preprocessing(preprocessing, Image.fromarray(row.transpose(1, 0, 2).copy()))[0, 0, 0] == start
 
 
 @pytest.mark.parametrize(("rule", "before"), [("round", 1), ("floor", 2)])
 def test_padding_is_black_and_the_odd_pixel_is_each_librarys(rule: Any, before: int) -> None:
-    recipe = Preprocessing((8, 8), (5, 5), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
-    found = apply_preprocessing(recipe, Image.new("RGB", (5, 5), "white"))[0]
+    preprocessing = Preprocessing((8, 8), (5, 5), "shortest", crop_offset=rule, **PLAIN)  # type: ignore[arg-type]
+    found = apply_preprocessing(preprocessing, Image.new("RGB", (5, 5), "white"))[0]
     assert found[before : before + 5, before : before + 5].min() == 255
     assert found.sum() == 25 * 255
 
 
 def test_border_is_filled_with_the_mean() -> None:
-    recipe = Preprocessing(resize="longest", resize_to=(224, 224))
-    found = apply_preprocessing(recipe, Image.new("RGB", (200, 100), "white"))
+    preprocessing = Preprocessing(resize="longest", resize_to=(224, 224))
+    found = apply_preprocessing(preprocessing, Image.new("RGB", (200, 100), "white"))
     assert np.abs(found[:, :50]).max() < 0.01  # the mean is zero after normalising, but for the rounding to bytes
     assert found[:, 112].min() > 2
-    black = apply_preprocessing(recipe.changed(fill="black"), Image.new("RGB", (200, 100), "white"))
+    black = apply_preprocessing(preprocessing.changed(fill="black"), Image.new("RGB", (200, 100), "white"))
     assert black[:, :50].max() < -1.7
 
 
@@ -310,8 +316,8 @@ def test_the_photo_is_left_as_it_is() -> None:
 
 def test_an_exact_photo_is_not_resized() -> None:
     photo = picture(224, 224)
-    recipe = Preprocessing(resize_to=(224, 224), **PLAIN)  # type: ignore[arg-type]
-    assert np.array_equal(apply_preprocessing(recipe, photo).transpose(1, 2, 0), np.asarray(photo))
+    preprocessing = Preprocessing(resize_to=(224, 224), **PLAIN)  # type: ignore[arg-type]
+    assert np.array_equal(apply_preprocessing(preprocessing, photo).transpose(1, 2, 0), np.asarray(photo))
 
 
 def test_the_photo_itself_stays_untouched() -> None:

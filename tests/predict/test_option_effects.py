@@ -23,8 +23,8 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small files of OpenVINO: with preprocessing; of one size and batch; that give scores; in bfloat16."""
     folder = tmp_path_factory.mktemp("exports")
     # bilinear: compiles in a tenth of the time of a bicubic resize
-    recipe = Preprocessing(size=(64, 64), resize_to=(73, 73), interpolation="bilinear")
-    found = made.checkpoint(folder, recipe=recipe)
+    preprocessing = Preprocessing(size=(64, 64), resize_to=(73, 73), interpolation="bilinear")
+    found = made.checkpoint(folder, preprocessing=preprocessing)
     for name, plan in {
         "whole": Plan(size=(64, 64), preprocessing=True),
         "fixed": Plan(size=(64, 64), batch=2),

@@ -37,8 +37,8 @@ def model(tmp_path: Path) -> Path:
     """A small model with labels, a temperature and a licence of its own."""
     path = tmp_path / "small.safetensors"
     tensors = random_tensors(SMALL)
-    recipe = Preprocessing(size=(64, 64), resize_to=(73, 73))
-    card = Card(SMALL, recipe, "small", "", LABELS, license="mit", sha256=canonical.fingerprint(tensors))
+    preprocessing = Preprocessing(size=(64, 64), resize_to=(73, 73))
+    card = Card(SMALL, preprocessing, "small", "", LABELS, license="mit", sha256=canonical.fingerprint(tensors))
     canonical.write(path, tensors, card.replace(temperature=1.7))
     return path
 

@@ -24,7 +24,7 @@ from convnext_cli.runtimes.onnx import export as writer
 from convnext_cli.runtimes.reference import TOLERANCE
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, PREPROCESSINGS, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
 
 onnx = pytest.importorskip("onnx", reason="needs onnx")
@@ -208,11 +208,16 @@ def test_values_that_overflow_float16_are_refused(config: object, tmp_path: Path
 
 
 @pytest.mark.parametrize("opset", [17, NEWEST])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PREPROCESSINGS)
 def test_preprocessing_is_pillows_to_the_byte(name: str, opset: int) -> None:
-    recipe = RECIPES[name]
+    preprocessing = PREPROCESSINGS[name]
     ops = Ops(opset)
-    ops.output(export_preprocessing.tensors(ops, recipe), "tensors", onnx.TensorProto.FLOAT, ["n", 3, *recipe.size])
+    ops.output(
+        export_preprocessing.tensors(ops, preprocessing),
+        "tensors",
+        onnx.TensorProto.FLOAT,
+        ["n", 3, *preprocessing.size],
+    )
     model = ops.model(export_preprocessing.INPUT, onnx.TensorProto.UINT8, ["n", "h", "w", 3], None)
     onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString())
@@ -221,9 +226,9 @@ def test_preprocessing_is_pillows_to_the_byte(name: str, opset: int) -> None:
     for width, height in SIZES:
         photos = made.pictures((width, height))
         (found,) = session.run(None, {export_preprocessing.INPUT: np.stack(photos)})
-        wanted = np.stack([apply_preprocessing(recipe, photo) for photo in photos])
+        wanted = np.stack([apply_preprocessing(preprocessing, photo) for photo in photos])
         if before_13 and height > 2 * width:
-            assert np.abs(found - wanted).max() < 4 / 255 / min(recipe.std)
+            assert np.abs(found - wanted).max() < 4 / 255 / min(preprocessing.std)
         else:
             np.testing.assert_array_equal(found, wanted, err_msg=f"{width}×{height}")
 
@@ -242,12 +247,12 @@ def test_photos_go_in_as_they_are(batch: int | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_recipes_that_a_graph_cannot_hold_are_refused(name: str) -> None:
-    recipe, words = REFUSED[name]
+def test_preprocessing_that_a_graph_cannot_hold_are_refused(name: str) -> None:
+    preprocessing, words = REFUSED[name]
     with pytest.raises(UsageError, match=words) as told:
-        writer.refuse(Card(SMALL, recipe), Plan(preprocessing=True))
+        writer.refuse(Card(SMALL, preprocessing), Plan(preprocessing=True))
     assert "--with-preprocessing" in str(told.value.hint)
-    writer.refuse(Card(SMALL, recipe), Plan())
+    writer.refuse(Card(SMALL, preprocessing), Plan())
 
 
 # int8 -----------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from convnext_cli.runtimes.reference import TOLERANCE
 from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, FAST, PREPROCESSINGS, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
 from tests.helpers.tiers import slow_except
 
@@ -150,17 +150,17 @@ def test_squares_may_overflow_float16_and_values_may_not(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "precision"),
     slow_except(
-        [(name, "f32") for name in RECIPES]
+        [(name, "f32") for name in PREPROCESSINGS]
         + [(name, precision) for name in ("shortest, bicubic", "bilinear, floor") for precision in ("bf16", "f16")],
         *(("shortest, bicubic", "f32"), ("squash and crop", "f32"), ("bilinear, floor", "bf16")),
     ),
 )
 def test_preprocessing_is_pillows_to_the_byte(name: str, precision: str) -> None:
     """Whatever the runtime is asked to compute in: whole numbers stay what they are."""
-    recipe = RECIPES[name]
+    preprocessing = PREPROCESSINGS[name]
     photos = op.parameter([-1, -1, -1, 3], np.uint8)
-    model = ov.Model([op.result(export_preprocessing.tensors(photos, recipe))], [photos], "recipe")
-    assert list(model.output(0).get_partial_shape()) == [-1, 3, *recipe.size]
+    model = ov.Model([op.result(export_preprocessing.tensors(photos, preprocessing))], [photos], "preprocessing")
+    assert list(model.output(0).get_partial_shape()) == [-1, 3, *preprocessing.size]
     request = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision}).create_infer_request()
     before_13 = int(Image.__version__.split(".")[0]) < 13  # tall photos in the other order
     for width, height in [*SIZES, (2500, 1875), (9000, 20)]:
@@ -168,21 +168,23 @@ def test_preprocessing_is_pillows_to_the_byte(name: str, precision: str) -> None
             continue
         pictures = made.pictures((width, height))[: 1 if width > 1000 else 3]
         found = np.asarray(request.infer([np.stack([np.asarray(picture) for picture in pictures])])[0])
-        wanted = np.stack([apply_preprocessing(recipe, picture) for picture in pictures])
+        wanted = np.stack([apply_preprocessing(preprocessing, picture) for picture in pictures])
         np.testing.assert_array_equal(found, wanted, err_msg=f"{width}×{height}")
 
 
 @pytest.mark.parametrize("interpolation", slow_except(["bilinear", "bicubic"], "bilinear"))
 def test_photos_are_no_further_off_than_tensors(interpolation: str, tmp_path: Path) -> None:
     """GRN makes much of small differences; and where the network is in bfloat16, its photos must not be."""
-    recipe = Preprocessing(size=(64, 64), resize_to=(73, 73), interpolation=interpolation)  # type: ignore[arg-type]
-    found = made.checkpoint(tmp_path, VARIANTS["convnextv2_atto"].replace(num_labels=9), recipe=recipe)
+    preprocessing = Preprocessing(size=(64, 64), resize_to=(73, 73), interpolation=interpolation)  # type: ignore[arg-type]
+    found = made.checkpoint(tmp_path, VARIANTS["convnextv2_atto"].replace(num_labels=9), preprocessing=preprocessing)
     pictures = made.pictures((251, 333))
     for dtype in ("float32", "bfloat16"):
         made.written("openvino", found, Plan(dtype=dtype, size=(64, 64)), tmp_path / "tensors.xml")  # type: ignore[arg-type]
         made.written("openvino", found, Plan(dtype=dtype, preprocessing=True), tmp_path / "photos.xml")  # type: ignore[arg-type]
         tensors = off(
-            opened(tmp_path / "tensors.xml"), found, np.stack([apply_preprocessing(recipe, each) for each in pictures])
+            opened(tmp_path / "tensors.xml"),
+            found,
+            np.stack([apply_preprocessing(preprocessing, each) for each in pictures]),
         )
         photos = off(opened(tmp_path / "photos.xml"), found, np.stack([np.asarray(each) for each in pictures]))
         assert photos <= 1.5 * tensors + 1e-6
@@ -191,9 +193,9 @@ def test_photos_are_no_further_off_than_tensors(interpolation: str, tmp_path: Pa
 
 @pytest.mark.parametrize("dtype", slow_except(["float32", "float16", "bfloat16"], "float32"))
 @pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("recipe", slow_except(["bilinear, floor", "shortest, bicubic"], "bilinear, floor"))
-def test_photos_go_in_as_they_are(recipe: str, batch: int | None, dtype: Dtype, tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, V2, recipe=RECIPES[recipe])
+@pytest.mark.parametrize("preprocessing", slow_except(["bilinear, floor", "shortest, bicubic"], "bilinear, floor"))
+def test_photos_go_in_as_they_are(preprocessing: str, batch: int | None, dtype: Dtype, tmp_path: Path) -> None:
+    found = made.checkpoint(tmp_path, V2, preprocessing=PREPROCESSINGS[preprocessing])
     made.written("openvino", found, Plan(dtype=dtype, batch=batch, preprocessing=True), tmp_path / "m.xml")
     engine = opened(tmp_path / "m.xml")
     assert engine.photos and engine.card.preprocessing == found.card.preprocessing
@@ -204,10 +206,10 @@ def test_photos_go_in_as_they_are(recipe: str, batch: int | None, dtype: Dtype, 
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_recipes_that_a_graph_cannot_hold_are_refused(name: str) -> None:
-    recipe, words = REFUSED[name]
+def test_preprocessing_that_a_graph_cannot_hold_are_refused(name: str) -> None:
+    preprocessing, words = REFUSED[name]
     with pytest.raises(UsageError, match=words):
-        writer.refuse(Card(SMALL, recipe), Plan(preprocessing=True))
+        writer.refuse(Card(SMALL, preprocessing), Plan(preprocessing=True))
 
 
 # int8 -----------------------------------------------------------------------------------------------------------------
@@ -237,9 +239,9 @@ def test_int8_keeps_the_answers_of_the_default(tmp_path: Path) -> None:
     assert (after.argmax(1) == before.argmax(1)).mean() >= 0.95
 
 
-@pytest.mark.parametrize("recipe", slow_except(["bilinear, floor", "shortest, bicubic"], "bilinear, floor"))
-def test_int8_with_all_around_it(recipe: str, tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, V2, recipe=RECIPES[recipe], temperature=1.5)
+@pytest.mark.parametrize("preprocessing", slow_except(["bilinear, floor", "shortest, bicubic"], "bilinear, floor"))
+def test_int8_with_all_around_it(preprocessing: str, tmp_path: Path) -> None:
+    found = made.checkpoint(tmp_path, V2, preprocessing=PREPROCESSINGS[preprocessing], temperature=1.5)
     plan = Plan(
         dtype="int8", batch=2, preprocessing=True, scores=True, features=True, calibration=made.calibration, threads=2
     )

@@ -24,7 +24,7 @@ from convnext_cli.runtimes.reference import TOLERANCE
 from convnext_cli.runtimes.select import open_engine
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, PREPROCESSINGS, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.paths import ROOT, SAMPLES
 from tests.helpers.tiers import slow_except
 
@@ -176,16 +176,19 @@ def test_int8_keeps_the_answers_of_the_default(tmp_path: Path) -> None:
 # Preprocessing --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PREPROCESSINGS)
 def test_preprocessing_is_pillows_byte_for_byte(name: str, tmp_path: Path) -> None:
-    recipe, graph = RECIPES[name], Graph()
-    photos = graph.input(np.uint8, (1, *recipe.size, 3), (-1, -1, -1, 3))
+    preprocessing, graph = PREPROCESSINGS[name], Graph()
+    photos = graph.input(np.uint8, (1, *preprocessing.size, 3), (-1, -1, -1, 3))
     graph.save(
-        tmp_path / "m.tflite", ("photos", photos), {"x": export_preprocessing.tensor_of(photos, graph, recipe)}, {}
+        tmp_path / "m.tflite",
+        ("photos", photos),
+        {"x": export_preprocessing.tensor_of(photos, graph, preprocessing)},
+        {},
     )
     interpreter = Interpreter(str(tmp_path / "m.tflite"))
     before_13 = int(Image.__version__.split(".")[0]) < 13  # tall photos in the other order
-    levels = np.array(recipe.std).reshape(3, 1, 1) / recipe.rescale
+    levels = np.array(preprocessing.std).reshape(3, 1, 1) / preprocessing.rescale
     for width, height in SIZES:
         if before_13 and height > 2 * width:
             continue
@@ -196,7 +199,7 @@ def test_preprocessing_is_pillows_byte_for_byte(name: str, tmp_path: Path) -> No
         interpreter.invoke()
         (output,) = interpreter.get_output_details()
         found = interpreter.get_tensor(output["index"]).transpose(0, 3, 1, 2)
-        wanted = np.stack([apply_preprocessing(recipe, picture) for picture in pictures])
+        wanted = np.stack([apply_preprocessing(preprocessing, picture) for picture in pictures])
         assert np.abs((found - wanted) * levels).max() < 1e-3, f"{width}×{height}"
 
 
@@ -215,10 +218,10 @@ def test_photos_go_in_as_they_are(batch: int | None, dtype: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_recipes_that_a_graph_cannot_hold_are_refused(name: str) -> None:
-    recipe, words = REFUSED[name]
+def test_preprocessing_that_a_graph_cannot_hold_are_refused(name: str) -> None:
+    preprocessing, words = REFUSED[name]
     with pytest.raises(UsageError, match=words):
-        writer.refuse(Card(SMALL, recipe), Plan(preprocessing=True))
+        writer.refuse(Card(SMALL, preprocessing), Plan(preprocessing=True))
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

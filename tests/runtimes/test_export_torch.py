@@ -30,7 +30,7 @@ from convnext_cli.runtimes.torch import program as torch_program
 from convnext_cli.runtimes.torch import pt2_file
 from tests.helpers import exports as made
 from tests.helpers.command import Run
-from tests.helpers.exports import CONFIGS, FAST, RECIPES, REFUSED, SIZES, SMALL, V2, noise, off
+from tests.helpers.exports import CONFIGS, FAST, PREPROCESSINGS, REFUSED, SIZES, SMALL, V2, noise, off
 from tests.helpers.tiers import slow_except
 from tests.helpers.weights import random_tensors
 
@@ -169,24 +169,24 @@ def test_it_is_torchs_own_format(tmp_path: Path) -> None:
 # Preprocessing --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PREPROCESSINGS)
 def test_preprocessing_is_pillows_to_the_byte(name: str) -> None:
-    recipe = RECIPES[name]
-    scripted = torch.jit.script(torch_program.Prepare(recipe))
+    preprocessing = PREPROCESSINGS[name]
+    scripted = torch.jit.script(torch_program.Prepare(preprocessing))
     before_13 = int(Image.__version__.split(".")[0]) < 13  # which resizes tall photos in the other order
-    deviation = np.array(recipe.std)[:, None, None] * 255
+    deviation = np.array(preprocessing.std)[:, None, None] * 255
     for size in SIZES:
         for picture in made.pictures(size)[:2]:
             given = scripted(torch.from_numpy(np.array(picture))[None])[0].numpy()
-            levels = np.abs(given - apply_preprocessing(recipe, picture)) * deviation
+            levels = np.abs(given - apply_preprocessing(preprocessing, picture)) * deviation
             assert levels.max() < (1.01 if before_13 else 1e-3)
 
 
 @pytest.mark.parametrize("form", RECORDED)
 @pytest.mark.parametrize("name", slow_except(["shortest, bicubic", "squash and crop"], "shortest, bicubic"))
 def test_photos_of_any_size(form: str, name: str, tmp_path: Path) -> None:
-    found = made.checkpoint(tmp_path, V2, recipe=RECIPES[name])
-    plan = Plan(size=RECIPES[name].size, preprocessing=True, scores=True)
+    found = made.checkpoint(tmp_path, V2, preprocessing=PREPROCESSINGS[name])
+    plan = Plan(size=PREPROCESSINGS[name].size, preprocessing=True, scores=True)
     engine = opened(form, found, plan, tmp_path)
     assert engine.photos
     for (height, width), n in zip(PHOTOS, (1, 2, 7, 1, 2, 1), strict=True):
@@ -195,10 +195,12 @@ def test_photos_of_any_size(form: str, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [*RECORDED, "aoti"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_recipes_that_no_graph_holds_are_refused(form: str, name: str) -> None:
-    recipe, why = REFUSED[name]
+def test_preprocessing_that_no_graph_holds_are_refused(form: str, name: str) -> None:
+    preprocessing, why = REFUSED[name]
     with pytest.raises(UsageError, match=why):
-        FORMATS[form].load_writer().refuse(Card(SMALL, recipe), Plan(size=recipe.size, preprocessing=True))
+        FORMATS[form].load_writer().refuse(
+            Card(SMALL, preprocessing), Plan(size=preprocessing.size, preprocessing=True)
+        )
 
 
 # AOTInductor ----------------------------------------------------------------------------------------------------------

@@ -473,8 +473,12 @@ def test_bytes_with_channels_last() -> None:
         extra=EXTRA,
     )
     engine = opened(model)
-    recipe = engine.card.preprocessing
-    assert recipe.size == (32, 48) and (recipe.rescale, recipe.mean, recipe.std) == (1, (0, 0, 0), (1, 1, 1))
+    preprocessing = engine.card.preprocessing
+    assert preprocessing.size == (32, 48) and (preprocessing.rescale, preprocessing.mean, preprocessing.std) == (
+        1,
+        (0, 0, 0),
+        (1, 1, 1),
+    )
     x = np.random.default_rng(3).integers(0, 256, (3, 32, 48, 3)).astype(np.uint8)
     right = np.concatenate([by_hand(model, x[i : i + 1]) for i in range(3)])
     assert np.abs(scores(engine, x.transpose(0, 3, 1, 2).astype(np.float32)) - right).max() < 1e-5
@@ -486,9 +490,9 @@ def test_keras_by_tf2onnx_takes_pixels_from_minus_one_to_one() -> None:
         [node("Softmax", ["x"], ["y"], axis=1)], shape=("n", 224, 224, 3), producer="tf2onnx", output_shape=("n", 6)
     )
     engine = opened(model)
-    recipe = engine.card.preprocessing
-    assert (recipe.size, recipe.resize_to) == ((224, 224), (224, 224))
-    assert (recipe.mean, recipe.std) == ((0.5,) * 3, (0.5,) * 3) and recipe.rescale == 1 / 255
+    preprocessing = engine.card.preprocessing
+    assert (preprocessing.size, preprocessing.resize_to) == ((224, 224), (224, 224))
+    assert (preprocessing.mean, preprocessing.std) == ((0.5,) * 3, (0.5,) * 3) and preprocessing.rescale == 1 / 255
     assert "pixels from -1 to 1" in " ".join(engine.notes)
     x = np.random.default_rng(4).uniform(-1, 1, (2, 224, 224, 3)).astype(np.float32)
     assert np.abs(scores(engine, x.transpose(0, 3, 1, 2)) - by_hand(model, x)).max() < 1e-5

@@ -84,13 +84,19 @@ def test_an_engine_sees_what_classify_sees(convnext: Run, folders: Path, tmp_pat
     predictor = open_predictor(PredictorOptions.of(model=file, k=0, scores="logits", threads=1))
     rows = list(predictor.rows(pipeline_photos([tmp_path / f"{number}.png" for number in range(5)])))
     expected = [{guess.label: guess.score for guess in row.predictions} for row in rows]
-    recipe = Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.45, 0.4), std=(0.2, 0.25, 0.3))
+    preprocessing = Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.45, 0.4), std=(0.2, 0.25, 0.3))
     teacher = open_teacher(
-        file, photos=5, classes=tuple(COLOURS), recipe=recipe, device=ALONE.device, dtype=torch.float32, threads=1
+        file,
+        photos=5,
+        classes=tuple(COLOURS),
+        preprocessing=preprocessing,
+        device=ALONE.device,
+        dtype=torch.float32,
+        threads=1,
     )
     assert isinstance(teacher, EngineTeacher) and teacher.columns is None
     x = torch.from_numpy(np.stack([np.asarray(picture) for picture in pixels])).permute(0, 3, 1, 2)
-    found = teacher(normaliser(recipe, ALONE.device)(x), torch.arange(5))
+    found = teacher(normaliser(preprocessing, ALONE.device)(x), torch.arange(5))
     for logits, row in zip(found.tolist(), expected, strict=True):
         assert logits == pytest.approx([row[name] for name in COLOURS], abs=2e-4)
 
@@ -116,7 +122,7 @@ def test_a_teacher_of_some_classes_counts_for_their_photos(tmp_path: Path, blend
     """Photos of the others are learnt from their labels alone; the scores are over the classes that both know."""
     path = write_labelled(tmp_path / "teacher.safetensors", ("d", "x", "b", "a"), seed=5)
     start, remarks = start_of(), list[str]()
-    teacher = ModelTeacher(path, tuple("abcd"), start.recipe, ALONE.device, torch.float32, say=remarks.append)
+    teacher = ModelTeacher(path, tuple("abcd"), start.preprocessing, ALONE.device, torch.float32, say=remarks.append)
     assert "knows 3 of 4 classes" in remarks[0] and remarks[0].endswith(": c")
     trainer = trainer_of(
         recipe_of(distil=0.3, distil_temperature=3.0, smoothing=0.1), tmp_path, start=start, teacher=teacher

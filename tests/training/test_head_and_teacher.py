@@ -146,19 +146,21 @@ class TestTeacher:
         names = ("d", "a", "c", "b", "e")
         path = write_labelled(tmp_path / "teacher.safetensors", names, seed=5, mean=(0.4,) * 3, std=(0.3,) * 3)
         start = start_of()
-        teacher = ModelTeacher(path, self.CLASSES, start.recipe, ALONE.device, torch.float32)
+        teacher = ModelTeacher(path, self.CLASSES, start.preprocessing, ALONE.device, torch.float32)
         recipe = recipe_of(distil=0.3, distil_temperature=3.0, smoothing=0.1)
         trainer = trainer_of(recipe, tmp_path, start=start, teacher=teacher)
         numbers = torch.tensor([3, 1, 6, 2])
         pixels = torch.stack([trainer.photos.train[int(number)] for number in numbers])
-        x = normaliser(start.recipe, ALONE.device)(pixels)
+        x = normaliser(start.preprocessing, ALONE.device)(pixels)
         rows = trainer.photos.train_labels[numbers]
         blend = mixup.Mix(0.7, None)
         mixed = 0.7 * x + 0.3 * x[[1, 0, 3, 2]]
         hard = F.one_hot(rows, 4).double() * 0.9 + 0.1 / 4
         target = 0.7 * hard + 0.3 * hard[[1, 0, 3, 2]]
         # the teacher's own view of the mixed photos: their pixels, by its own mean and deviation
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (start.recipe.mean, start.recipe.std))
+        mean, std = (
+            torch.tensor(values).view(3, 1, 1) for values in (start.preprocessing.mean, start.preprocessing.std)
+        )
         network = checkpoints.build(checkpoints.load(path))
         answers = network(((mixed * std + mean) - 0.4) / 0.3).logits.double()[:, [names.index(n) for n in self.CLASSES]]
         wanted = self.loss_of(trainer, mixed, target, (answers / 3).softmax(1))

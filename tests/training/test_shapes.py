@@ -132,11 +132,11 @@ class TestShrunk:
         ramp[..., 0] = np.linspace(0, 255, size[0])[None, :]
         ramp[..., 1] = np.linspace(0, 255, size[1])[:, None]
         image = Image.fromarray(ramp)
-        recipe = Preprocessing(size=(64, 64), resize_to=(64, 64), resize=resize, mean=(0.25, 0.5, 0.75))
-        kept = Shrunk(64, square=square, recipe=recipe)(Decoded.upright(image))
+        preprocessing = Preprocessing(size=(64, 64), resize_to=(64, 64), resize=resize, mean=(0.25, 0.5, 0.75))
+        kept = Shrunk(64, square=square, preprocessing=preprocessing)(Decoded.upright(image))
         assert kept.shape[0] == kept.shape[1] <= (64 if square else round(1.15 * 64)) and kept.dtype == np.uint8
         again = np.asarray(Image.fromarray(kept).resize((64, 64), Image.Resampling.BICUBIC)).astype(float)
-        wanted = Judged(recipe)(Decoded.upright(image)).astype(float)
+        wanted = Judged(preprocessing)(Decoded.upright(image)).astype(float)
         assert np.abs(again - wanted).mean() < 12
         if resize == "longest" and max(size) > 2 * min(size):
             assert kept[0, 0].tolist() == kept[-1, -1].tolist() == [64, 128, 191]

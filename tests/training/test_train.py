@@ -395,8 +395,10 @@ class TestFromWeights:
         path = write_labelled(tmp_path / "larger.safetensors", ("a", "b"), size=64, **grey)
         target = tmp_path / "run"
         assert convnext(*TRAIN, folders, "-o", target, "--from", path, *ONE_STEP).status == 0
-        recipe = checkpoints.read_card(target).preprocessing
-        assert recipe.size == (64, 64) and recipe.mean == grey["mean"] and recipe.std == grey["std"]
+        preprocessing = checkpoints.read_card(target).preprocessing
+        assert (
+            preprocessing.size == (64, 64) and preprocessing.mean == grey["mean"] and preprocessing.std == grey["std"]
+        )
         assert [line["size"] for line in log(target) if "loss" in line] == [64]
 
     def test_it_goes_through_smaller_sizes(self, convnext: Run, folders: Path, tmp_path: Path, undrawn: None) -> None:

@@ -1,4 +1,4 @@
-"""Which recipes the formats can hold in their graphs."""
+"""Which preprocessing the formats can hold in their graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convnext_cli.model.preprocessing import Preprocessing
 _HINT = "leave --with-preprocessing out, and give the file preprocessed tensors"
 
 
-def refuse_recipe(preprocessing: Preprocessing) -> None:
+def refuse_preprocessing(preprocessing: Preprocessing) -> None:
     """Raise UsageError for preprocessing that is more than a resize of bytes, a crop and a normalisation."""
     if preprocessing.resize in ("longest", "none"):
         raise UsageError(

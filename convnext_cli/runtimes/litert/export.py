@@ -17,7 +17,7 @@ from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.runtimes.checksum import seal
 from convnext_cli.runtimes.exporting.plan import Plan
-from convnext_cli.runtimes.exporting.preprocessing_support import refuse_recipe
+from convnext_cli.runtimes.exporting.preprocessing_support import refuse_preprocessing
 from convnext_cli.runtimes.operations import network, network_with_features
 
 _MOST = 2**31 - 2**24  # bytes of weights that one flatbuffer holds, with room for the graph
@@ -37,7 +37,7 @@ def refuse(card: Card, plan: Plan) -> None:
             "take --dtype float16, or --to openvino",
         )
     if plan.preprocessing:
-        refuse_recipe(card.preprocessing)
+        refuse_preprocessing(card.preprocessing)
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

@@ -22,10 +22,10 @@ def tensor_of(photos: Value, graph: Graph, preprocessing: Preprocessing) -> Valu
 
 class _Photos:
     def __init__(self, graph: Graph, preprocessing: Preprocessing) -> None:
-        self._graph, self._recipe = graph, preprocessing
+        self._graph, self._preprocessing = graph, preprocessing
 
     def tensor(self, photos: Value) -> Value:
-        n, preprocessing = photos.shape[0], self._recipe
+        n, preprocessing = photos.shape[0], self._preprocessing
         chosen = options("Shape", outType=type_of(np.int32))
         shape = self._graph.op("SHAPE", photos, shape=(4,), dtype=np.int32, options=chosen)
         height, width = (
@@ -50,8 +50,8 @@ class _Photos:
 
     def _resized(self, height: Value, width: Value) -> list[Value]:
         """What becomes of a photo's height and width before the crop; all int32 without axes."""
-        to = self._recipe.resize_to
-        if self._recipe.resize == "squash":
+        to = self._preprocessing.resize_to
+        if self._preprocessing.resize == "squash":
             return [self._number(edge) for edge in to]
         shorter = self._op("MINIMUM", height, width)
         return [self._op("FLOOR_DIV", self._op("MUL", edge, to[0]), shorter) for edge in (height, width)]
@@ -76,11 +76,11 @@ class _Photos:
         """
         excess = self._op("SUB", resized, crop)
         offset = self._op("FLOOR_DIV", excess, 2)
-        if self._recipe.crop_offset == "round":  # a half goes to the even number
+        if self._preprocessing.crop_offset == "round":  # a half goes to the even number
             up = self._op("MUL", self._op("FLOOR_MOD", excess, 2), self._op("FLOOR_MOD", offset, 2))
             offset = self._op("ADD", offset, up)
-        rows = self._op("ADD", self._odd(crop, self._recipe.size[0]), self._op("MUL", offset, 2))
-        columns = self._odd(edge, self._recipe.size[0])
+        rows = self._op("ADD", self._odd(crop, self._preprocessing.size[0]), self._op("MUL", offset, 2))
+        columns = self._odd(edge, self._preprocessing.size[0])
         chosen = options("ExpandDims")
         rows = self._graph.op("EXPAND_DIMS", rows, self._number(1), shape=(*rows.shape, 1), options=chosen)
         rows, columns, edge, resized = (self._cast(value, np.int64) for value in (rows, columns, edge, resized))
@@ -107,7 +107,7 @@ class _Photos:
 
     def _filter(self, apart: Value, unit: Value) -> Value:
         """Pillow's filters, of distances apart / unit: a tent, or Keys' cubic with a = -1/2, times 2 unit³; int64."""
-        if self._recipe.interpolation == "bilinear":
+        if self._preprocessing.interpolation == "bilinear":
             return self._op("MAXIMUM", self._op("SUB", unit, apart), 0)
         # 2 + d²(3d - 5) up to 1, (1 - d)(2 - d)² up to 2; both are 0 where they meet
         twice = self._op("MUL", unit, 2)

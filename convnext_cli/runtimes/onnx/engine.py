@@ -336,7 +336,7 @@ class OnnxRuntimeEngine:
     def _guess(self, foreign: Foreign, model: Path | bytes, classes: int | None) -> Card:
         """A card from the graph, its answers, and the usual values."""
         size = (self._size[0] or 224, self._size[1] or 224)
-        preprocessing = foreign.recipe(self._input, size, bytes_wanted=self._dtype == np.uint8)
+        preprocessing = foreign.preprocessing(self._input, size, bytes_wanted=self._dtype == np.uint8)
         if classes is None:
             classes = self._run(np.zeros((self._batch or 1, 3, *size), np.float32))[0].shape[1]
             check_classes(classes, self._file)

@@ -14,7 +14,7 @@ from convnext_cli.base.errors import UnavailableError, UsageError
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.checksum import seal
 from convnext_cli.runtimes.exporting.plan import Plan
-from convnext_cli.runtimes.exporting.preprocessing_support import refuse_recipe
+from convnext_cli.runtimes.exporting.preprocessing_support import refuse_preprocessing
 
 if TYPE_CHECKING:
     from convnext_cli.checkpoints.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ def refuse(card: Card, plan: Plan) -> None:
     if plan.opset is not None and plan.opset < _OLDEST:
         raise UsageError(f"opset {plan.opset} has no LayerNormalization", f"--opset {_OLDEST} or newer")
     if plan.preprocessing:
-        refuse_recipe(card.preprocessing)
+        refuse_preprocessing(card.preprocessing)
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

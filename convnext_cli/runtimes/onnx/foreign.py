@@ -66,7 +66,7 @@ class Foreign:
         """How an output of bytes was quantised; None where that is not clear."""
         return foreign_meaning.steps_of(self._scope, output)
 
-    def recipe(self, name: str, size: tuple[int, int], *, bytes_wanted: bool) -> Preprocessing:
+    def preprocessing(self, name: str, size: tuple[int, int], *, bytes_wanted: bool) -> Preprocessing:
         """How photos are made for it: as the graph says, otherwise as usual."""
         height, width = size
         usual = Preprocessing.official(height) if height == width else Preprocessing.official().at_size(size)
@@ -130,21 +130,21 @@ class Foreign:
             )
         return "logits"
 
-    def card(self, recipe: Preprocessing, name: str, classes: int, kind: Kind) -> Card:
-        """A card of what is known or usual; of its config only num_labels and image_size mean anything."""
+    def card(self, preprocessing: Preprocessing, name: str, classes: int, kind: Kind) -> Card:
+        """A card of known or usual values; of its config only num_labels and image_size mean anything."""
         labels = label_sets.for_size(classes)
         background = label_sets.for_size(classes - 1) if labels is None and classes > 1 else None
         known = labels or "none known"
         if background:
             known = f"none known; {background} has one less: it may have a background class"
         self.notes.append(
-            f"{self._file} has no card; taken as usual: the preprocessing ({recipe.describe()}, {self.pixels()}), "
-            f"the labels ({known} for {classes} classes)"
+            f"{self._file} has no card; taken as usual: the preprocessing ({preprocessing.describe()}, "
+            f"{self.pixels()}), the labels ({known} for {classes} classes)"
         )
         problem: Any = "multi_label" if kind == "sigmoid" else "regression" if classes == 1 else "single_label"
         return Card(
-            config=ConvNextConfig(num_labels=classes, image_size=recipe.size[0]),
-            preprocessing=recipe,
+            config=ConvNextConfig(num_labels=classes, image_size=preprocessing.size[0]),
+            preprocessing=preprocessing,
             name=name,
             labels=labels,
             problem=problem,

@@ -131,7 +131,7 @@ def _session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     ort.set_default_logger_severity(_SILENT)
-    ort.disable_telemetry_events()  # of older builds for Windows; convnext_cli.__init__ stops that of the others
+    ort.disable_telemetry_events()  # of builds that do not read the variable which load_onnxruntime sets
     source = str(model) if isinstance(model, Path) else model
     # its own way of falling back prints to standard output, and does not say which provider runs
     return ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from convnext_cli.base.errors import UnavailableError
 from convnext_cli.model.card import Card
 from convnext_cli.runtimes.exporting.plan import Plan
-from convnext_cli.runtimes.exporting.preprocessing_support import refuse_recipe
+from convnext_cli.runtimes.exporting.preprocessing_support import refuse_preprocessing
 
 if TYPE_CHECKING:
     from convnext_cli.checkpoints.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ def refuse(card: Card, plan: Plan) -> None:
     if find_spec("openvino") is None:
         raise UnavailableError("openvino is not installed", "pip install openvino")
     if plan.preprocessing:
-        refuse_recipe(card.preprocessing)
+        refuse_preprocessing(card.preprocessing)
 
 
 def write(checkpoint: Checkpoint, card: Card, plan: Plan, path: Path) -> None:

@@ -21,7 +21,7 @@ from convnext_cli.model.network import ConvNextForImageClassification, build
 from convnext_cli.model.preprocessing import MOST, Preprocessing
 from convnext_cli.runtimes.exporting.float16 import refuse_overflow
 from convnext_cli.runtimes.exporting.plan import Plan
-from convnext_cli.runtimes.exporting.preprocessing_support import refuse_recipe
+from convnext_cli.runtimes.exporting.preprocessing_support import refuse_preprocessing
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -34,7 +34,7 @@ def refuse(card: Card, plan: Plan) -> None:
             f"--to openvino or --to onnx, which compute in {plan.dtype}; or --dtype bfloat16",
         )
     if plan.preprocessing:
-        refuse_recipe(card.preprocessing)
+        refuse_preprocessing(card.preprocessing)
 
 
 def refuse_old_torch() -> None:
