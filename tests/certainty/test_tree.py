@@ -52,7 +52,7 @@ def test_groups_of_wordnet(name: str) -> None:
 
 def test_a_tabby_is_a_cat() -> None:
     tree = Tree.of(labels.load("imagenet-1k"))
-    above = "domestic cat, cat, feline, carnivore, placental, mammal, vertebrate, animal, organism".split(", ")
+    above = ["domestic cat", "cat", "feline", "carnivore", "placental", "mammal", "vertebrate", "animal", "organism"]
     assert names(tree, "tabby") == ["tabby", *above]
     row = tree.labels.names.index("tabby")
     assert tree.above[row][0] == tuple(reversed(above))
