@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal, get_args
 
 from convnext_cli import zoo
 from convnext_cli.base import environment
-from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.errors import ModelError, OutputError, UsageError
 from convnext_cli.base.libraries import libraries_said
 from convnext_cli.base.listener import SILENT, Listener
 from convnext_cli.base.text import JsonObject
@@ -20,6 +21,7 @@ from convnext_cli.benchmarking.row import Row
 from convnext_cli.benchmarking.runs import Bench
 from convnext_cli.benchmarking.setting import Layout, Setting
 from convnext_cli.runtimes.registry import DTYPES, ENGINES
+from convnext_cli.storage import output_file
 from convnext_cli.storage.addresses import check_output
 
 _RUNS = 4  # over a folder
@@ -49,6 +51,8 @@ class BenchRequest:
         plot: a .png or .svg to draw latency against throughput into.
         seconds: of samples for each setting.
         checks: try zeros, one input and denormal numbers too.
+        output: a file for the JSON document; None for none.
+        overwrite: whether an existing output may be replaced.
 
     Raises:
         UsageError: a value is unknown, or two of them contradict each other.
@@ -72,6 +76,8 @@ class BenchRequest:
     plot: str | Path | None = None
     seconds: float = 5.0
     checks: bool = True
+    output: str | Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         known = {"engines": tuple(ENGINES), "dtypes": DTYPES, "layouts": get_args(Layout)}
@@ -81,6 +87,8 @@ class BenchRequest:
                     raise UsageError(f"{name} must be of {', '.join(allowed)}, not {value!r}")
         if self.fail_below is not None and self.compare is None:
             raise UsageError("--fail-below belongs to --compare", "name an earlier run: --compare OLD.json")
+        if self.overwrite and self.output is None:
+            raise UsageError("--overwrite is for -o FILE", "name a file with -o, or leave --overwrite out")
         if self.train and (self.data is not None or self.against):
             raise UsageError("--train excludes --data and --against", "leave them out")
         if self.batch_sizes == "auto" and (self.against or self.data is not None):
@@ -112,6 +120,10 @@ class BenchResult:
         """One for each setting."""
         return list(self.document["rows"])
 
+    def to_json(self) -> str:
+        """The document as ``bench --json`` prints it."""
+        return json.dumps(self.document, indent=1, allow_nan=False) + "\n"
+
     @property
     def passed(self) -> bool:
         """Whether every setting ran, photos could be read, and no ratio is below the limit."""
@@ -120,6 +132,14 @@ class BenchResult:
         unread = any(way.get("photos") and way["failed"] == way["photos"] for way in ways)
         nothing_alike = self.unmatched > 0 and not self.compared
         return not (self.below or failed or unread or nothing_alike)
+
+
+class UnwrittenError(OutputError):
+    """The output could not be written; ``result`` has what was measured."""
+
+    def __init__(self, error: OutputError, result: BenchResult) -> None:
+        super().__init__(error.message, error.hint)
+        self.result = result
 
 
 @dataclass
@@ -146,6 +166,7 @@ def bench(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
     Raises:
         UsageError: a file that is named cannot be used, or the earlier run has no row of these settings.
         ModelError: a model is not here.
+        OutputError: the output cannot be written; an UnwrittenError where all was measured before.
         ConvNextError: no setting can run; the reason is that of the first.
     """
     _check_files(request)
@@ -189,7 +210,7 @@ def bench(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
     if request.plot is not None:
         plot.draw(rows, Path(request.plot), place["processor"])
         listener.stage(f"drawn: {request.plot}")
-    return BenchResult(
+    result = BenchResult(
         document=document,
         ratios=tuple(measured.ratios),
         compared=tuple(compared),
@@ -197,10 +218,19 @@ def bench(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
         below=sum((ratio.ratio or 0.0) < (request.fail_below or 0.0) for ratio in compared),
         interrupted=interrupted,
     )
+    if request.output is not None:
+        try:
+            output_file.write(Path(request.output), result.to_json().encode())
+        except OutputError as error:
+            raise UnwrittenError(error, result) from error
+    return result
 
 
 def _check_files(request: BenchRequest) -> None:
-    """Raise UsageError for files and folders that cannot be used."""
+    """Raise UsageError or OutputError for files and folders that cannot be used."""
+    if request.output is not None:
+        earlier = None if request.compare is None else str(request.compare)
+        output_file.check(str(request.output), overwrite=request.overwrite, inputs=[earlier])
     if request.data is not None and not Path(request.data).is_dir():
         raise UsageError(f"there is no folder {request.data}", "name a folder of photos: --data FOLDER")
     if request.plot is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from convnext_cli.cli import options, render, row_stream, types
+from convnext_cli.cli import options, render, types
 from convnext_cli.runtimes.registry import DTYPES, ENGINES
 
 if TYPE_CHECKING:
@@ -185,8 +184,6 @@ def bench(
     against: str | None,
     no_checks: bool,
     as_json: bool,
-    output: str | None,
-    overwrite: bool,
     quiet: bool,
     verbose: int,
     **fields: types.ClickValue,
@@ -219,20 +216,19 @@ def bench(
             checks=not no_checks,
             **fields,
         )
-    if overwrite and output is None:
-        raise click.UsageError("--overwrite is for -o FILE.")
-    row_stream.check(output, overwrite=overwrite, inputs=[fields["compare"]])
-    result = verb.bench(request, render.StageLines())
-    text = json.dumps(result.document, indent=1, allow_nan=False).encode() + b"\n"
+    unwritten = None
+    try:
+        result = verb.bench(request, render.StageLines())
+    except verb.UnwrittenError as error:  # the figures are shown all the same
+        result, unwritten = error.result, error
     if as_json:
-        click.echo(text.decode(), nl=False)
+        click.echo(result.to_json(), nl=False)
     else:
         from convnext_cli.cli import bench_view
 
         bench_view.draw(result.document, result.ratios, result.compared, verbose=verbose)
-    if output is not None:
-        with row_stream.opened(output) as stream:
-            stream.write(text)
+    if unwritten is not None:
+        raise unwritten
     if result.interrupted:
         raise KeyboardInterrupt
     if result.unmatched:

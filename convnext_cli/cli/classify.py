@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convnext_cli.cli import demonstration, model_options, options, render, row_stream
+from convnext_cli.cli import demonstration, model_options, options, render
 from convnext_cli.predict import writers
+from convnext_cli.storage import output_file
 
 if TYPE_CHECKING:
     from convnext_cli.predict.options import ModelOptions, PredictorOptions
@@ -83,7 +84,8 @@ def classify(
     if not photos:
         raise click.UsageError("Name at least one photo, or - for standard input, or --files-from FILE.")
     inputs = [*photos.paths, files_from, model.labels, model.model]
-    row_stream.check(output, overwrite=overwrite, inputs=[None if name is None else str(name) for name in inputs])
+    if output is not None:
+        output_file.check(output, overwrite=overwrite, inputs=[None if name is None else str(name) for name in inputs])
     from convnext_cli.cli import classify_view
     from convnext_cli.predict import classify as verb
 

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from convnext_cli.base.errors import OutputError, UsageError
 from convnext_cli.base.files import remove_stale_parts, unwritten
 from convnext_cli.cli import render
-from convnext_cli.storage.addresses import check_output
-
-
-def check(target: str | None, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
-    """Refuse what cannot be written, before a model is loaded.
-
-    inputs: files that are read; none of them may be the output. Raises UsageError and OutputError.
-    """
-    if target is None:
-        return
-    check_output(target)
-    if _is_special(Path(target)):
-        return
-    for name in inputs:
-        if name and Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
-            raise UsageError(f"{target} is one of the inputs", "choose another name for the output")
-    if Path(target).exists() and not overwrite:
-        raise UsageError(f"{target} already exists", "choose another name, or replace it with --overwrite")
-    if not Path(target).absolute().parent.is_dir():
-        raise OutputError(f"the folder of {target} does not exist", f"mkdir -p {Path(target).parent}")
-    if not os.access(Path(target).absolute().parent, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder of {target} cannot be written to", "choose a folder that you may write to")
+from convnext_cli.storage import output_file
 
 
 @contextmanager
@@ -46,7 +24,7 @@ def opened(target: str | None) -> Iterator[IO[bytes]]:
         yield render.screen(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         return
     path = Path(os.path.realpath(target))  # through a link, as the shell's > goes
-    if _is_special(Path(target)):
+    if output_file.is_special(Path(target)):
         with Path(target).open("wb") as stream:
             yield stream
         return
@@ -71,8 +49,3 @@ def _kept(part: Path) -> str:
         return f"; the rows that were done are in {part}"
     part.unlink(missing_ok=True)
     return ""
-
-
-def _is_special(path: Path) -> bool:
-    """A pipe or a device, also where /dev/stdout leads to a file."""
-    return path.is_relative_to("/dev") or (path.exists() and not path.is_file())

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import convnext_cli
 from convnext_cli import BenchRequest, Listener, zoo
 from convnext_cli.base import machine
-from convnext_cli.base.errors import ModelError, UsageError
+from convnext_cli.base.errors import ModelError, OutputError, UsageError
 from convnext_cli.benchmarking import compare, peers, plot, sweep, work
 from convnext_cli.benchmarking.process import Worker, WorkerError
 from convnext_cli.benchmarking.row import KEYS, failed
@@ -480,6 +481,27 @@ def test_the_verb_from_python(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ceilings")
+def test_the_verb_writes_its_document(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new.json"
+    request = BenchRequest(
+        models=("default",), batch_sizes=(2,), threads=(1,), seconds=0.05, checks=False, output=target
+    )
+    result = convnext_cli.bench(request)
+    assert json.loads(target.read_text()) == json.loads(result.to_json())
+    with pytest.raises(UsageError, match="already exists"):
+        convnext_cli.bench(request)
+    with pytest.raises(OutputError, match="does not exist"):
+        convnext_cli.bench(replace(request, output=tmp_path / "none" / "new.json"))
+
+
+@pytest.mark.usefixtures("no_ceilings")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_figures_are_shown_even_if_they_cannot_be_written(convnext: Run) -> None:
+    done = convnext("bench", "-b", "1", "-o", "/dev/full", *QUICK)
+    assert done.status == 74 and "/dev/full" in done.err and "openvino" in done.out
+
+
+@pytest.mark.usefixtures("no_ceilings")
 @pytest.mark.slow
 def test_python_gives_the_keys_of_the_command(convnext: Run) -> None:
     request = BenchRequest(models=("default",), batch_sizes=(2,), threads=(1,), seconds=0.05, checks=False)
@@ -496,6 +518,7 @@ def test_python_gives_the_keys_of_the_command(convnext: Run) -> None:
         ({"dtypes": ("float8",)}, "dtypes"),
         ({"layouts": ("nchw",)}, "layouts"),
         ({"fail_below": 0.9}, "--compare"),
+        ({"overwrite": True}, "-o FILE"),
         ({"train": True, "data": "photos"}, "--train"),
         ({"batch_sizes": "auto", "against": ("timm",)}, "-b auto"),
     ],
