@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from convnext_cli import labels
-from convnext_cli.cli import model_rows, model_view, render
+from convnext_cli.cli import model_facts, model_info_view, model_list_view, model_rows, render
 from convnext_cli.cli.options import ModelName
 
 if TYPE_CHECKING:
-    from convnext_cli.cli.model_view import ModelRow
+    from convnext_cli.cli.model_facts import ModelRow
     from convnext_cli.model.card import Card
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -93,7 +93,7 @@ def list_(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        model_view.draw_list(rows)
+        model_list_view.draw(rows)
     if pattern and not named:
         from convnext_cli import zoo
 
@@ -129,11 +129,11 @@ def info(name: str, as_json: bool) -> None:
         if entry is None:
             raise
         chosen = zoo.find(zoo.default_model()) is entry
-        facts = model_view.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
+        facts = model_facts.row(entry.name, entry, "pull" if entry.source else "-", None, chosen)
         facts["recipe"], facts["config"] = entry.preprocessing.to_dict(), entry.config.to_dict()
         facts["pull"] = zoo.pull_line(entry)
     else:
-        facts = model_view.inspect(path)
+        facts = model_facts.inspect(path)
         entry = entry if entry and path in zoo.local_files.find(entry, wish=name) else zoo.entry_for_file(path)
         facts["default"] = path.absolute() == model_rows.default_path()
         facts["aliases"] = list(entry.aliases) if entry else []
@@ -142,7 +142,7 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    model_view.draw_info(facts)
+    model_info_view.draw(facts)
 
 
 @click.command("labels")

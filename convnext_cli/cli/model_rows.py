@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnext_cli.cli import model_view
-from convnext_cli.cli.model_view import ModelRow
+from convnext_cli.cli import model_facts
+from convnext_cli.cli.model_facts import ModelRow
 
 if TYPE_CHECKING:
     from convnext_cli.model.card import Card
@@ -22,17 +22,17 @@ def rows() -> Iterator[ModelRow]:
     copies = {entry.name: zoo.local_files.find(entry) for entry in zoo.entries()}
     bundled = zoo.local_files.bundled()
     if bundled:
-        yield model_view.row("default", _card(bundled), "bundled", bundled, chosen == bundled)
+        yield model_facts.row("default", _card(bundled), "bundled", bundled, chosen == bundled)
     if chosen and chosen not in (bundled, *own.values(), *(path for paths in copies.values() for path in paths)):
         own = {str(chosen): chosen, **own}
     for name, path in own.items():
-        yield model_view.row(name, _card(path), "local", path, chosen == path)
+        yield model_facts.row(name, _card(path), "local", path, chosen == path)
     awaited = zoo.find(zoo.default_model()) if chosen is None else None
     for entry in zoo.entries():
         paths = copies[entry.name]
         where = "local" if paths else "pull" if entry.hub or entry.url else "-"
         first = paths[0] if paths else None
-        yield model_view.row(entry.name, entry, where, first, chosen in paths or awaited is entry)
+        yield model_facts.row(entry.name, entry, where, first, chosen in paths or awaited is entry)
 
 
 def mark_recommended(rows: Sequence[ModelRow]) -> None:

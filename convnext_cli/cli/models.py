@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from convnext_cli.base.files import user_path
-from convnext_cli.cli import model_checks, model_queries, model_rows, model_view, render
+from convnext_cli.cli import model_checks, model_queries, model_rows, render
 from convnext_cli.cli.groups import Group
 from convnext_cli.cli.model_queries import JSON
 from convnext_cli.cli.options import ModelName
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from convnext_cli.zoo import Entry
+    from convnext_cli.zoo.fetch import Progress
 
 NAME = click.argument("name", metavar="NAME", type=ModelName())
 YES = click.option("-y", "--yes", is_flag=True, help="Accept the terms of the licence without asking.")
@@ -81,7 +86,7 @@ def pull_if_missing(name: str | Path | None, *, offline: bool = False) -> None:
     """
     from convnext_cli.zoo import pull as puller
 
-    puller.pull_missing(name, agree=ask, progress=model_view.progress_bars, offline=offline, listener=render.Notes())
+    puller.pull_missing(name, agree=ask, progress=_progress_bars, offline=offline, listener=render.Notes())
 
 
 def _entry(name: str) -> Entry:
@@ -99,7 +104,7 @@ def _entry(name: str) -> Entry:
 def _pull(entry: Entry, *, offline: bool, origin: bool, force: bool) -> Path:
     from convnext_cli.zoo import pull as puller
 
-    with model_view.progress_bars() as progress:
+    with _progress_bars() as progress:
         path = puller.pull(entry, progress=progress, offline=offline, origin=origin, force=force)
     if remark := puller.checksum_remark(path):
         render.note(f"note: {remark}")
@@ -253,3 +258,26 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     if not checks:
         render.note("nothing to verify: no model has been pulled")
     return 0 if all(check["status"] == "ok" for check in checks) else 1
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Progress | None]:
+    """Show progress bars on a terminal; elsewhere nothing, since the printed path shows that a pull is done."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=render.err(), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(render.clean(name), total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield progress
