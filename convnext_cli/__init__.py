@@ -27,6 +27,9 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "EvaluateRequest": "evaluation.request",
     "EvaluateResult": "evaluation.evaluate",
+    "calibrate": "evaluation.calibrate",
+    "CalibrateRequest": "evaluation.calibrate",
+    "CalibrateResult": "evaluation.calibrate",
     "bench": "benchmarking.bench",
     "BenchRequest": "benchmarking.bench",
     "BenchResult": "benchmarking.bench",
@@ -71,6 +74,9 @@ if TYPE_CHECKING:
     from convnext_cli.checkpoints.convert import ConvertRequest as ConvertRequest
     from convnext_cli.checkpoints.convert import ConvertResult as ConvertResult
     from convnext_cli.checkpoints.convert import convert as convert
+    from convnext_cli.evaluation.calibrate import CalibrateRequest as CalibrateRequest
+    from convnext_cli.evaluation.calibrate import CalibrateResult as CalibrateResult
+    from convnext_cli.evaluation.calibrate import calibrate as calibrate
     from convnext_cli.evaluation.evaluate import EvaluateResult as EvaluateResult
     from convnext_cli.evaluation.evaluate import evaluate as evaluate
     from convnext_cli.evaluation.request import EvaluateRequest as EvaluateRequest

@@ -20,7 +20,7 @@ from convnext_cli.predict.options import ModelOptions, PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.rows import Row
 from convnext_cli.predict.stage_times import Times
-from convnext_cli.predict.writers import FORMATS
+from convnext_cli.predict.writers import FORMATS, Columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +141,7 @@ def _write(
     predictor: Predictor, rows: Iterable[Row], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[int, float]:
     """Write rows as JSON lines into memory: how many failed, and the seconds that the writing took."""
-    writer = FORMATS["jsonl"].writer(io.BytesIO(), max(1, predictor.k))
+    writer = FORMATS["jsonl"].writer(io.BytesIO(), Columns(max(1, predictor.k)))
     failed, writing = 0, 0.0
     for row in rows:
         start = clock()

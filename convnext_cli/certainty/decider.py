@@ -38,12 +38,28 @@ class Decider:
         kind: Kind,
     ) -> None:
         self.threshold = threshold
-        self._tree, self._temperature, self._scope = tree, temperature, scope
+        self.temperature = temperature
+        self._tree, self._scope = tree, scope
         self._quantile, self._coverage, self._kind = quantile, coverage, kind
         groups = tree.labels.groups
         self._label_of_row = None
         if groups is not None:
             self._label_of_row = {row: label for label, rows in enumerate(groups) for row in rows}
+
+    @property
+    def answers(self) -> bool:
+        """Whether decisions have an answer."""
+        return self.threshold is not None
+
+    @property
+    def sets(self) -> bool:
+        """Whether decisions have a set."""
+        return self._quantile is not None
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether pooled features are needed."""
+        return self.answers and self._scope.scorer.channels is not None
 
     def __call__(self, logits: np.ndarray, features: np.ndarray | None = None) -> Decision:
         """Decide one photo.
@@ -52,7 +68,7 @@ class Decider:
             logits: (rows,), before the temperature.
             features: (channels,); None where the calibration reads none.
         """
-        probabilities = softmax(logits, self._temperature)
+        probabilities = softmax(logits, self.temperature)
         answer = prediction_set = None
         if self.threshold is not None:
             answer = self._answer(logits, features, probabilities, self.threshold.value)

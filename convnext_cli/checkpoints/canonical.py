@@ -11,12 +11,16 @@ import json
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 from convnext_cli.base.files import replacing, unwritten
+from convnext_cli.checkpoints import calibration_file
 from convnext_cli.model.card import METADATA_KEY
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from convnext_cli.certainty.calibration import Calibration
     from convnext_cli.model.card import Card
 
 DTYPES = {
@@ -24,6 +28,15 @@ DTYPES = {
     "torch.float32": "F32",
     "torch.float16": "F16",
     "torch.bfloat16": "BF16",
+}
+_ARRAYS = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "uint32": "U32",
+    "uint64": "U64",
 }
 
 
@@ -37,10 +50,16 @@ def fingerprint(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
+def write(path: Path, tensors: dict[str, Tensor], card: Card, calibration: Calibration | None = None) -> None:
     """Write a canonical file, as ``files.replacing`` does: the old file stays until the new one is on the disk.
 
     Tensors are written one by one, so that no copy of all of them is made.
+
+    Args:
+        path: the file.
+        tensors: by canonical name.
+        card: of the model.
+        calibration: what the model knows about its own limits; None for nothing.
 
     Raises:
         OutputError: the file cannot be written.
@@ -50,22 +69,32 @@ def write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     except OSError as error:
         raise unwritten(path, error) from error
     with replacing(path) as file:
-        dump(file, tensors, card)
+        dump(file, tensors, card, calibration)
 
 
-def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card) -> None:
+def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card, calibration: Calibration | None = None) -> None:
     """Write safetensors with the card in the metadata, under any names. Errors of the stream are passed on."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt", METADATA_KEY: card.to_json()}}
+    metadata, arrays = {"format": "pt", METADATA_KEY: card.to_json()}, dict[str, np.ndarray]()
+    if calibration is not None:
+        metadata[calibration_file.METADATA_KEY] = calibration.to_json()
+        arrays = calibration_file.prefixed(calibration)
+    header: dict[str, object] = {"__metadata__": metadata}
     at = 0
+    sizes: list[tuple[str, str, tuple[int, ...], int]] = []
     for name, tensor in tensors.items():
-        end = at + tensor.nbytes
-        header[name] = {"dtype": DTYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, end]}
-        at = end
+        sizes.append((name, DTYPES[str(tensor.dtype)], tuple(tensor.shape), tensor.nbytes))
+    for name, array in arrays.items():
+        sizes.append((name, _ARRAYS[array.dtype.name], array.shape, array.nbytes))
+    for name, kind, shape, size in sizes:
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)  # readers map the file and want aligned tensors
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         file.write(_bytes(tensor))
+    for array in arrays.values():
+        file.write(np.ascontiguousarray(array).data)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -120,13 +120,13 @@ def convert(request: ConvertRequest, listener: Listener = SILENT) -> ConvertResu
     source, out, layout = zoo.resolve(request.source), user_path(request.output), request.layout
     folder = targets.is_folder(out, layout)
     targets.check(source, out, folder=folder, overwrite=request.overwrite)
-    from convnext_cli.checkpoints import canonical, expressible, layout_files
+    from convnext_cli.checkpoints import calibration_file, canonical, expressible, layout_files
     from convnext_cli.checkpoints.loading import load
     from convnext_cli.checkpoints.rename import to_layout
 
     listener.stage(f"reading {source.name}")
     checkpoint = load(source, dtype="stored", verify=True)
-    card, notes = checkpoint.card, list(checkpoint.notes)
+    card, notes = checkpoint.card, [*checkpoint.notes, *calibration_file.left_out(source)]
     former = card.config.layer_norm_eps
     if request.layer_norm_eps is not None and request.layer_norm_eps != former:
         notes.append(f"the epsilon of the last norm was changed from {former:g} to {request.layer_norm_eps:g}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from convnext_cli import labels as label_sets
 from convnext_cli import zoo
 from convnext_cli.base.errors import ModelError
-from convnext_cli.checkpoints import canonical, companion_files, infer_config
+from convnext_cli.checkpoints import calibration_file, canonical, companion_files, infer_config
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.checkpoints.descriptions import Description, describe, reading
 from convnext_cli.checkpoints.detect import sniff, unwrap
@@ -58,7 +58,10 @@ def load(path: str | Path, *, dtype: torch.dtype | Literal["stored"] | None = No
     weights = companion_files.find_weights(asked)
     with _named(weights):
         contents = read(weights)
-        state, notes = unwrap(contents.state)
+        state = contents.state
+        if METADATA_KEY in contents.metadata:
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(calibration_file.PREFIX)}
+        state, notes = unwrap(state)
         state, layout, more = sniff(state)
         tensors, origin, dropped = rename(state, layout)
         name = layout.name

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.checkpoints.calibration_file import PREFIX
 from convnext_cli.model.card import METADATA_KEY, Card
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def read_arrays(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     try:
         with safetensors.safe_open(path, "numpy") as file:
             card = Card.from_json(file.metadata()[METADATA_KEY])
-            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if not name.startswith(PREFIX)]  # noqa: SIM118 - not a dict
+            arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path.name} is damaged or not in the canonical layout: {error}", "download the file again"

@@ -110,7 +110,7 @@ def classify(
         )
         opened = classification.predictor
         model_options.check_opened(opened)
-        classify_view.write_rows(classification, form, output, k=_columns(opened, form), quiet=quiet)
+        classify_view.write_rows(classification, form, output, columns=_columns(opened, form), quiet=quiet)
         classify_view.print_summary(classification, time.perf_counter() - start)
         if verbose:
             classify_view.print_times(opened, time.perf_counter() - start)
@@ -119,12 +119,14 @@ def classify(
         return 1 if opened.times.failed else 0
 
 
-def _columns(predictor: Predictor, form: str) -> int:
-    """The number of predictions in a flat row."""
-    if form == "lines" and "top" not in options.typed(click.get_current_context()):
-        return 1
+def _columns(predictor: Predictor, form: str) -> writers.Columns:
+    """What a flat row has columns for."""
     classes = len(predictor.labels.names)
-    return min(predictor.k or classes, classes)
+    k = min(predictor.k or classes, classes)
+    if form == "lines" and "top" not in options.typed(click.get_current_context()):
+        k = 1
+    decider = predictor.decider
+    return writers.Columns(k, decider is not None and decider.answers, decider is not None and decider.sets)
 
 
 def _format(output: str | None, form: str | None, *, as_json: bool, typed: str | None) -> str:

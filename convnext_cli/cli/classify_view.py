@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from convnext_cli.predict.predictor import Predictor
     from convnext_cli.predict.rows import Row
     from convnext_cli.predict.stage_times import Times
+    from convnext_cli.predict.writers import Columns
     from convnext_cli.runtimes.protocol import Engine
 
 MOST_FAILURES = 10  # that are named
 
 
-def write_rows(classification: Classification, form: str, output: str | None, *, k: int, quiet: bool) -> None:
+def write_rows(classification: Classification, form: str, output: str | None, *, columns: Columns, quiet: bool) -> None:
     """Print or write each row as soon as it is there, and report the failures at the end.
 
     Args:
         classification: the rows to come.
         form: "table", "lines", or a format of ``writers.FORMATS``.
         output: the file; None for standard output.
-        k: predictions for which flat formats have columns.
+        columns: what flat formats have columns for.
         quiet: whether ``-q`` was given.
     """
     predictor, failures = classification.predictor, Failures()
@@ -35,7 +36,7 @@ def write_rows(classification: Classification, form: str, output: str | None, *,
     if form == "table":
         _print_tables(predictor, rows)
     else:
-        _write(_counted(predictor, rows) if output is not None else rows, form, output, k)
+        _write(_counted(predictor, rows) if output is not None else rows, form, output, columns)
     failures.report(predictor.times.photos, quiet=quiet)
 
 
@@ -80,11 +81,11 @@ def _print_tables(predictor: Predictor, rows: Iterator[Row]) -> None:
         sys.stdout.flush()
 
 
-def _write(rows: Iterator[Row], form: str, output: str | None, k: int) -> None:
+def _write(rows: Iterator[Row], form: str, output: str | None, columns: Columns) -> None:
     from convnext_cli.cli.plain_lines import LinesWriter
 
     with row_stream.opened(output) as stream:
-        writer = LinesWriter(stream, k) if form == "lines" else writers.FORMATS[form].writer(stream, k)
+        writer = LinesWriter(stream, columns.k) if form == "lines" else writers.FORMATS[form].writer(stream, columns)
         try:
             for row in rows:
                 writer.write(row)

@@ -14,7 +14,7 @@ from convnext_cli.cli import evaluate_view, model_options, options, render, type
 
 if TYPE_CHECKING:
     from convnext_cli.evaluation.evaluate import EvaluateResult
-    from convnext_cli.evaluation.request import Split
+    from convnext_cli.evaluation.labelled_data import Split
     from convnext_cli.predict.options import PredictorOptions
 
 MOST_FAILURES = 10  # that are named

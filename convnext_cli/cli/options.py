@@ -117,6 +117,18 @@ answers = together(
         help="Thresholds for single labels: a file with lines of `label,score`.",
     ),
     click.option(
+        "--sure",
+        type=types.Share(open=(True, True)),
+        metavar="SHARE",
+        help="Answer only where this share of answers is right, such as 0.95 or 95%: a label, a broader group, or "
+        "`unknown`. It needs a calibrated model (see `convnext calibrate`).",
+    ),
+    click.option(
+        "--sets",
+        type=click.Choice(["0.8", "0.9", "0.95", "0.99"]),
+        help="Also print a set of labels that holds the right one for this share of photos.",
+    ),
+    click.option(
         "--softmax",
         is_flag=True,
         help="Print scores that add up to 1 (the default for models with one label per photo).",

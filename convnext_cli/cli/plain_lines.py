@@ -11,7 +11,8 @@ from convnext_cli.predict.rows import Row
 class LinesWriter:
     """``path<TAB>label<TAB>score``, and further guesses in further pairs of columns.
 
-    The label of a photo below the threshold is ``unknown``. A failed photo has the label ``failed``, no score, and then
+    With --sure, the first pair is the answer. The label of a photo below the threshold, or without an answer, is
+    ``unknown``. A failed photo has the label ``failed``, no score, and then
     kind and message. Whatever names hold, a photo is one line, and a tab parts columns: control characters are escaped.
     """
 
@@ -24,6 +25,10 @@ class LinesWriter:
             cells += ["failed", "", row.error.kind, row.error.message]
         elif row.status == "unknown":
             cells += ["unknown", f"{row.predictions[0].score:.4f}"]
+        elif row.answer is not None and row.answer.label is not None:
+            cells += [row.answer.label, f"{row.answer.score:.4f}"]
+            for prediction in row.predictions[: self._k - 1]:
+                cells += [prediction.label, f"{prediction.score:.4f}"]
         else:
             for prediction in row.predictions[: self._k]:
                 cells += [prediction.label, f"{prediction.score:.4f}"]

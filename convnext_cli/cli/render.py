@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
+    from convnext_cli.certainty.answer import Answer
     from convnext_cli.predict.rows import Row
 
 LABEL_WIDTH, BAR_WIDTH, THUMBNAIL_WIDTH = 30, 24, 32
@@ -255,9 +257,16 @@ def table(*titles: str, right: tuple[int, ...] = ()) -> Table:
 
 def print_row(row: Row, *, bars: bool) -> None:
     """The answer for one photo on standard output: its name, then its labels, or what is wrong with it."""
+    from rich.text import Text
+
     print_row_title(row)
+    console = out()
+    if row.answer is not None:
+        console.print(_answer_line(row.answer), soft_wrap=True)
+    if row.prediction_set is not None:
+        labels = ", ".join(map(plain, row.prediction_set.labels))
+        console.print(Text(f"one of {len(row.prediction_set.labels)}: {labels}", "dim"), soft_wrap=True)
     if row.error is None:
-        console = out()
         console.print(prediction_table(row, bars=bars, width=console.width))
 
 
@@ -271,6 +280,18 @@ def print_row_title(row: Row) -> None:
     if row.error is not None:
         title = Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
     out().print(title, soft_wrap=True)  # a path is never cut
+
+
+def _answer_line(answer: Answer) -> Text:
+    """Such as "cat (animal › carnivore › feline), 96 % sure"."""
+    from rich.text import Text
+
+    if answer.label is None:
+        return Text.assemble(("unknown", "yellow"), f": {answer.why}")
+    above = f" ({' › '.join(map(plain, answer.above))})" if answer.above else ""
+    # never more than is known: 0.9996 is not 100 %
+    share = min(int(100 * answer.score), 99)
+    return Text.assemble((plain(answer.label), "bold green"), above, f", {share} % sure")
 
 
 def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:

@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convnext_cli.base.errors import PhotoError, UsageError
+from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.files import replacing_folder
 from convnext_cli.base.listener import SILENT, Listener
 from convnext_cli.base.text import JsonObject
-from convnext_cli.datasets import Dataset, LabelledPhoto, folder_drawing, open_data, problems
-from convnext_cli.evaluation import answers, document, figures, output_folder, real_labels, truth
+from convnext_cli.datasets import Dataset, LabelledPhoto, folder_drawing, open_data
+from convnext_cli.evaluation import answers, document, figures, labelled_data, output_folder, real_labels, truth
 from convnext_cli.evaluation.document import Judged
 from convnext_cli.evaluation.figures import Share
-from convnext_cli.evaluation.request import EvaluateRequest, Split
-from convnext_cli.evaluation.run_splits import with_splits_of
+from convnext_cli.evaluation.labelled_data import Split
+from convnext_cli.evaluation.request import EvaluateRequest
 from convnext_cli.evaluation.truth import Chosen, Truth
 from convnext_cli.predict.open import open_predictor, remarks
 from convnext_cli.predict.predictor import Predictor
@@ -97,9 +97,10 @@ def evaluate(
     reassessed = None if request.real is None else real_labels.read(request.real)
     roots = places(request.data, offline=request.offline)
     with ExitStack() as stack:
-        dataset = _as_trained(stack.enter_context(closing(open_data(roots))), request, roots, listener)
-        split, photos = _photos_of_split(dataset, request.split, listener)
-        _note_problems(dataset, listener)
+        dataset = stack.enter_context(closing(open_data(roots)))
+        dataset = labelled_data.as_trained(dataset, request.predictor.model.model, roots, listener)
+        split, photos = labelled_data.photos_of_split(dataset, request.split, listener)
+        labelled_data.note_problems(dataset, listener)
         predictors = _open_predictors(request, listener, fetch, stack)
         chosen, predictors = _choose(dataset, photos, predictors, reassessed, request, listener)
         notes = stack.enter_context(in_flight())
@@ -112,53 +113,6 @@ def _checked(output: str | Path, *, overwrite: bool) -> Path:
     check_output(os.fspath(output))
     output_folder.check(Path(output), overwrite=overwrite)
     return Path(output)
-
-
-def _as_trained(dataset: Dataset, request: EvaluateRequest, roots: tuple[str, ...], listener: Listener) -> Dataset:
-    """The dataset with the splits of the run that trained the model, where the run split the same photos."""
-    model = request.predictor.model.model
-    if model is None or not Path(model).exists():  # a name of the zoo
-        return dataset
-    path = Path(model)
-    dataset_of_run = with_splits_of(path if path.is_dir() else path.parent, dataset, roots)
-    if dataset_of_run is None:
-        return dataset
-    if dataset_of_run.splits() == ("train",):
-        listener.note(f"{model} was trained on all of these photos, so these figures say little about other photos")
-    else:
-        listener.note(f"{model} was trained on a part of these photos; its splits.csv lists which")
-    return dataset_of_run
-
-
-def _photos_of_split(
-    dataset: Dataset, split: Split | None, listener: Listener
-) -> tuple[Split | None, tuple[LabelledPhoto, ...]]:
-    """The split, None for all photos, and its photos. Raises UsageError for a split that the data does not have."""
-    splits = dataset.splits()
-    if split is None:
-        # the test photos of public data often have no classes
-        labelled = {photo.split for photo in dataset.photos if photo.label is not None}
-        split = "test" if "test" in labelled else "val" if "val" in labelled else "all"
-        if len(splits) > 1:
-            listener.note(f"of the splits {', '.join(splits)} this is {split}; --split takes another")
-    if split == "all":
-        return None, dataset.photos
-    if split not in splits:
-        known = f"its splits are {', '.join(splits)}" if splits else "it is not split"
-        raise UsageError(
-            f"the data has no split {split}: {known}",
-            "name one of these, or --split all" if splits else "leave --split out",
-        )
-    return split, dataset.of(split)
-
-
-def _note_problems(dataset: Dataset, listener: Listener) -> None:
-    for problem in problems.by_name(dataset):
-        if problem.kind != "one_photo_class":  # which is enough to be tested on
-            listener.note(str(problem))
-    if dataset.passed_over:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in dataset.passed_over.most_common(10))
-        listener.note(f"left out files that are not photos: {kinds}")
 
 
 def _open_predictors(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from convnext_cli.base.errors import UsageError
+from convnext_cli.evaluation.labelled_data import Split
 from convnext_cli.predict.options import PredictorOptions, Scoring
-
-Split = Literal["train", "val", "test", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def write(store: Store, target: Path, form: str) -> None:
     if target.exists() and store.value("stale") is False:
         return
     with replacing(target) as stream:
-        writer = writers.FORMATS[form].writer(stream, guesses(store))
+        writer = writers.FORMATS[form].writer(stream, writers.Columns(guesses(store)))
         for entry in store.entries():
             writer.write(entry.row)
         writer.close()

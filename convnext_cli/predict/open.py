@@ -13,6 +13,7 @@ from convnext_cli.base.threads import usable_threads
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS
 from convnext_cli.predict import option_effects
+from convnext_cli.predict.calibrated import open_decider
 from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import Preprocessor
@@ -108,6 +109,7 @@ def build_predictor(
         timeout=decoding.timeout,
         thumbnail=thumbnail,
     )
+    decider = open_decider(scoring, model.model, engine, labels, preprocessing, scores, say)
     return Predictor(
         engine=engine,
         preprocessor=preprocessor,
@@ -116,7 +118,8 @@ def build_predictor(
         scores=scores,
         min_score=scoring.min_score,
         floors=floors,
-        temperature=card.temperature or 1.0,
+        temperature=decider.temperature if decider is not None else card.temperature or 1.0,
+        decider=decider,
         batch_size=model.batch_size or (BATCH_SIZE if engine.device == "cpu" else 64),
         threads=threads,
         model=card.name or well_formed(str(name)),

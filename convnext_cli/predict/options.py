@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self, TypeVar, get_args
 
 from convnext_cli.base.errors import UsageError
+from convnext_cli.certainty.conformal import COVERAGES
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.model.preprocessing_changes import PreprocessingChanges
 from convnext_cli.photos.photo import PixelLevel
@@ -64,9 +65,12 @@ class Scoring:
         classes: only these labels, separated by commas, as ``labels.select`` takes them.
         min_score: a photo whose best score is below it is "unknown".
         floors: thresholds for single labels, by name or id; or a file of lines ``label,score``.
+        sure: the share of answers that are to be right, between 0 and 1: a row then has the answer at the level that is
+            this certain, and a photo without one is "unknown". It needs a calibrated model.
+        sets: the share of photos whose true label is to be in the row's set of labels: 0.8, 0.9, 0.95 or 0.99.
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or options exclude each other.
     """
 
     k: int = 5
@@ -74,9 +78,22 @@ class Scoring:
     classes: str | None = None
     min_score: float | None = None
     floors: str | Path | Mapping[str, float] = field(default_factory=dict)
+    sure: float | None = None
+    sets: float | None = None
 
     def __post_init__(self) -> None:
         _check_count("k", self.k, 0)
+        if self.sure is not None and not 0 < self.sure < 1:
+            raise UsageError(f"sure must be between 0 and 1, not {self.sure!r}", "for example 0.95 or 95%")
+        if self.sets is not None and self.sets not in COVERAGES:
+            allowed = ", ".join(f"{coverage:g}" for coverage in COVERAGES)
+            raise UsageError(f"sets must be one of {allowed}, not {self.sets!r}")
+        for option, used in (("min_score", self.min_score is not None), ("floors", self.floors)):
+            if used and self.sure is not None:
+                raise UsageError(
+                    f"--sure and --{option.replace('_', '-')} exclude each other: both decide what is unknown",
+                    "use one of the two",
+                )
         if self.scores not in (None, *get_args(ScoreKind)):
             raise UsageError(f"scores must be one of {', '.join(get_args(ScoreKind))}, not {self.scores!r}")
 

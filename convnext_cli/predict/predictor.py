@@ -16,6 +16,8 @@ import numpy as np
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.threads import Budget
+from convnext_cli.certainty.answer import Decision
+from convnext_cli.certainty.decider import Decider
 from convnext_cli.labels import LabelSet
 from convnext_cli.photos.photo import Photo
 from convnext_cli.predict import option_effects
@@ -60,6 +62,7 @@ class Predictor:
         min_score: a row whose best score is below it is "unknown".
         floors: thresholds for single labels, by name or id, in place of min_score.
         temperature: logits are divided by it before the softmax.
+        decider: makes the answer and the set of each row; None for neither.
         batch_size: photos in one call of the engine.
         threads: processor threads for decoding and the engine together.
         model: the model's name, for the rows.
@@ -77,6 +80,7 @@ class Predictor:
     min_score: float | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
+    decider: Decider | None = None
     batch_size: int = 8
     threads: int = 1
     model: str = ""
@@ -99,7 +103,7 @@ class Predictor:
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
-        return (self._row(ready, output) for ready, output in self.outputs(photos))
+        return (self._row(ready, output) for ready, output in self.outputs(photos, features=self._reads_features))
 
     def outputs(self, photos: Iterable[Photo], *, features: bool = False) -> Iterator[tuple[Ready, Output | None]]:
         """The network's output for each photo, in their order.
@@ -144,7 +148,12 @@ class Predictor:
 
     def answer(self, waiting: list[Ready], budget: Budget) -> Iterator[Row]:
         """The rows of photos that are prepared, in their order."""
-        return (self._row(ready, output) for ready, output in self._run(waiting, budget))
+        outputs = self._run(waiting, budget, features=self._reads_features)
+        return (self._row(ready, output) for ready, output in outputs)
+
+    @property
+    def _reads_features(self) -> bool:
+        return self.decider is not None and self.decider.reads_features
 
     def _run(
         self, waiting: list[Ready], budget: Budget, *, features: bool = False
@@ -193,7 +202,7 @@ class Predictor:
         return done
 
     def _row(self, ready: Ready, output: Output | None) -> Row:
-        error, predictions = ready.error, tuple[Prediction, ...]()
+        error, predictions, decision = ready.error, tuple[Prediction, ...](), Decision(None, None)
         if error is None and output is None:
             error = PhotoError(
                 "out_of_memory", f"there is not enough memory on {self.engine.device} even for one photo"
@@ -201,11 +210,15 @@ class Predictor:
         elif error is None and output is not None:
             if np.isfinite(output.logits).all():
                 predictions = self._predict(output.logits)
+                if self.decider is not None:
+                    decision = self.decider(output.logits, output.features)
             else:
                 hint = "" if self.engine.dtype == "float32" else "; try --dtype float32"
                 error = PhotoError("not_finite", f"the network's scores are not finite in {self.engine.dtype}{hint}")
         floor = floor_of(predictions[0], self.floors, self.min_score) if predictions else None
         unsure = floor is not None and predictions[0].score < floor
+        if decision.answer is not None:
+            unsure = decision.answer.level == "none"
         self.times.add(ready.seconds)
         self.times.failed += error is not None
         self.times.unknown += unsure
@@ -219,6 +232,8 @@ class Predictor:
             model_sha256=self.engine.card.sha256,
             error=error,
             thumbnail=ready.thumbnail,
+            answer=decision.answer,
+            prediction_set=decision.prediction_set,
         )
 
     def _predict(self, logits: np.ndarray) -> tuple[Prediction, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the rows of a flat format have columns for.
+
+    Args:
+        k: predictions.
+        answer: whether rows have an answer (``--sure``).
+        labels: whether rows have a set of labels (``--sets``).
+    """
+
+    k: int
+    answer: bool = False
+    labels: bool = False
+
+
 class Writer(Protocol):
     """Writes rows in one format. ``close`` completes the document, even when the run ends early."""
 
@@ -24,7 +40,7 @@ class Writer(Protocol):
 class JsonlWriter:
     """One JSON object a line."""
 
-    def __init__(self, stream: IO[bytes], k: int) -> None:
+    def __init__(self, stream: IO[bytes], columns: Columns) -> None:
         self._stream = stream
 
     def write(self, row: Row) -> None:
@@ -37,7 +53,7 @@ class JsonlWriter:
 class JsonWriter:
     """One JSON array, written as it grows."""
 
-    def __init__(self, stream: IO[bytes], k: int) -> None:
+    def __init__(self, stream: IO[bytes], columns: Columns) -> None:
         self._stream = stream
         self._before = b"[\n "
 
@@ -55,12 +71,16 @@ class CsvWriter:
 
     delimiter = ","
 
-    def __init__(self, stream: IO[bytes], k: int) -> None:
+    def __init__(self, stream: IO[bytes], columns: Columns) -> None:
         self._stream = stream
-        self._k = k
+        self._columns = columns
         header = ["path", "status", "width", "height"]
-        for rank in range(1, k + 1):
+        for rank in range(1, columns.k + 1):
             header += [f"{name}{'' if rank == 1 else f'_{rank}'}" for name in ("index", "id", "label", "score")]
+        if columns.answer:
+            header += ["answer", "answer_id", "answer_score", "answer_level", "answer_why"]
+        if columns.labels:
+            header += ["set", "coverage"]
         self._line([*header, "model", "model_sha256", "error_kind", "error_message"])
 
     def _line(self, cells: list[object]) -> None:
@@ -70,7 +90,13 @@ class CsvWriter:
         cells: list[object] = [row.path, row.status, row.width, row.height]
         for p in row.predictions:
             cells += [p.index, p.id, p.label, p.score]
-        cells += [None] * (4 * (self._k - len(row.predictions)))
+        cells += [None] * (4 * (self._columns.k - len(row.predictions)))
+        if self._columns.answer:
+            answer = row.answer
+            cells += [None] * 5 if answer is None else list(answer.to_json().values())
+        if self._columns.labels:
+            names = row.prediction_set
+            cells += [None] * 2 if names is None else [json.dumps(names.labels, ensure_ascii=False), names.coverage]
         error = row.error
         self._line([*cells, row.model, row.model_sha256, error and error.kind, error and error.message])
 
@@ -89,10 +115,11 @@ class ParquetWriter:
 
     GROUP = 1024
 
-    def __init__(self, stream: IO[bytes], k: int) -> None:
-        schema = arrow_schema()
+    def __init__(self, stream: IO[bytes], columns: Columns) -> None:
+        schema = arrow_schema(columns)
         import pyarrow.parquet as pq
 
+        self._columns = columns
         self._writer = pq.ParquetWriter(stream, schema)
         self._rows: list[Row] = []
 
@@ -102,7 +129,7 @@ class ParquetWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(arrow_table(self._rows))
+        self._writer.write_table(arrow_table(self._rows, self._columns))
         self._rows = []
 
     def close(self) -> None:
@@ -111,8 +138,8 @@ class ParquetWriter:
         self._writer.close()
 
 
-def arrow_schema() -> pa.Schema:
-    """The Arrow schema of rows.
+def arrow_schema(columns: Columns = Columns(0)) -> pa.Schema:
+    """The Arrow schema of rows, whatever their number of predictions.
 
     Raises:
         UnavailableError: pyarrow is missing.
@@ -130,6 +157,15 @@ def arrow_schema() -> pa.Schema:
             ("score", pa.float32()),
         ]
     )
+    answer = pa.struct(
+        [
+            ("label", pa.string()),
+            ("id", pa.string()),
+            ("score", pa.float32()),
+            ("level", pa.string()),
+            ("why", pa.string()),
+        ]
+    )
     return pa.schema(
         [
             ("path", pa.string()),
@@ -138,6 +174,8 @@ def arrow_schema() -> pa.Schema:
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("predictions", pa.list_(prediction)),
+            *([("answer", answer)] if columns.answer else []),
+            *([("set", pa.list_(pa.string())), ("coverage", pa.float32())] if columns.labels else []),
             ("model", pa.string()),
             ("model_sha256", pa.string()),
             ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
@@ -145,13 +183,13 @@ def arrow_schema() -> pa.Schema:
     )
 
 
-def arrow_table(rows: Sequence[Row]) -> pa.Table:
+def arrow_table(rows: Sequence[Row], columns: Columns = Columns(0)) -> pa.Table:
     """Rows as an Arrow table.
 
     Raises:
         UnavailableError: pyarrow is missing.
     """
-    schema = arrow_schema()
+    schema = arrow_schema(columns)
     import pyarrow as pa
 
     records = []
@@ -170,12 +208,12 @@ class Format:
 
     Args:
         name: the value of ``-f``.
-        writer: called with an open file and the number of predictions for which flat formats have columns.
+        writer: called with an open file, and what flat formats have columns for.
         suffixes: of its files, in lower case with the dot.
     """
 
     name: str
-    writer: Callable[[IO[bytes], int], Writer]
+    writer: Callable[[IO[bytes], Columns], Writer]
     suffixes: tuple[str, ...]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -10,10 +11,14 @@ import torch.nn.functional as F
 
 from convnext_cli import checkpoints
 from convnext_cli.base.errors import PhotoError
+from convnext_cli.certainty.calibration import Calibration
 from convnext_cli.datasets import LabelledPhoto
 from convnext_cli.evaluation import figures
 from convnext_cli.evaluation import plots as pictures
+from convnext_cli.evaluation.calibrate import fit_on
 from convnext_cli.model.preprocessing import Preprocessing
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
 from convnext_cli.training import model_file, plots
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.distributed import Processes
@@ -26,7 +31,7 @@ from convnext_cli.training.records import Evaluation, Figures, Results
 from convnext_cli.training.run_folder import RunFolder
 from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.setup import Prepared
-from convnext_cli.training.validation import Calibration, calibrate, judge, logits
+from convnext_cli.training.validation import FittedTemperature, calibrate, judge, logits
 
 LARGER = (1.0, 1.125, 1.25, 1.5)  # times the edge of training, that are tried
 
@@ -106,9 +111,10 @@ def finish(
             metrics |= _percent("test", results["test"])
     name = folder.path.resolve().name
     card = model_file.card(name, start, data, recipe)
-    model_file.write(
-        folder.model, network, card.replace(preprocessing=preprocessing, temperature=temperature, metrics=metrics)
-    )
+    card = card.replace(preprocessing=preprocessing, temperature=temperature, metrics=metrics)
+    model_file.write(folder.model, network, card)
+    if data.val:
+        model_file.write(folder.model, network, card, _limits(job, ready, alone.device, folder, temperature, listener))
     _draw(
         folder,
         None if answers_of_val is None else answers_of_val / (temperature or 1.0),
@@ -118,6 +124,30 @@ def finish(
         listener,
     )
     return results
+
+
+def _limits(
+    job: Job,
+    ready: Prepared,
+    device: torch.device,
+    folder: RunFolder,
+    temperature: float | None,
+    listener: TrainListener,
+) -> Calibration:
+    """The calibration of the model that was written, on the photos for val: as ``convnext calibrate`` fits it."""
+    # the features of frozen weights were computed by this engine, which the next answers will come from
+    engine = "openvino" if ready.recipe.freeze and device.type == "cpu" and find_spec("openvino") else "torch"
+    options = PredictorOptions.of(
+        model=folder.model, engine=engine, device=str(device), threads=job.threads, timeout=job.timeout
+    )
+    predictor = open_predictor(options, job="throughput", say=listener.note)
+    try:
+        data = ready.data
+        rows = np.array([data.rows[photo.label] for photo in data.val], np.int64)
+        calibration, _ = fit_on(predictor, data.dataset, data.val, rows, listener, temperature=temperature)
+    finally:
+        predictor.engine.close()
+    return calibration
 
 
 def _size(
@@ -154,7 +184,7 @@ def _size(
     return best, answers, sizes
 
 
-def _errors(calibration: Calibration) -> dict[str, float]:
+def _errors(calibration: FittedTemperature) -> dict[str, float]:
     """The calibration errors of val for the card, with the fitted temperature and without; none where none is known."""
     if calibration.fitted is None:
         return {}

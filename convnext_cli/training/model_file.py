@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convnext_cli.certainty.calibration import Calibration
 from convnext_cli.checkpoints import canonical
 from convnext_cli.model.card import Card
 from convnext_cli.model.network import ConvNextForImageClassification
@@ -30,8 +31,10 @@ def card(name: str, start: Start, data: TrainingData, settings: TrainingSettings
     )
 
 
-def write(path: Path, network: ConvNextForImageClassification, card: Card) -> None:
+def write(
+    path: Path, network: ConvNextForImageClassification, card: Card, calibration: Calibration | None = None
+) -> None:
     """Write the weights in float32, with the fingerprint in the card. Raises OutputError."""
     state = network.state_dict()
     tensors = {name: state[name].detach().float().cpu().contiguous() for name in card.config.shapes()}
-    canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)))
+    canonical.write(path, tensors, card.replace(sha256=canonical.fingerprint(tensors)), calibration)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convnext_cli.certainty.temperature import fit_temperature
 from convnext_cli.evaluation import figures
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.training.batches import judged
@@ -80,7 +80,7 @@ def judge(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Figures:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedTemperature:
     """What logits are divided by, and the figures of val that decided it.
 
     temperature: that is used. fitted: the one of the least loss, None where there are too few photos to judge one.
@@ -98,7 +98,7 @@ class Calibration:
         return self.after if self.temperature == self.fitted else self.before
 
 
-def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
+def calibrate(logits: Tensor, labels: Tensor) -> FittedTemperature:
     """Fit a temperature, and use it where scores are then right as often as they say, or more nearly so.
 
     A fit lowers the loss on the photos that it is fitted to, even if it spoils the scores of best guesses: the
@@ -106,29 +106,8 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """
     before = judge(logits, labels)
     if before["ece"] is None:
-        return Calibration(1.0, None, before, before)
-    fitted = fit_temperature(logits, labels)
+        return FittedTemperature(1.0, None, before, before)
+    fitted = fit_temperature(logits.numpy(), labels.numpy())
     after = judge(logits, labels, fitted)
     assert after["ece"] is not None
-    return Calibration(fitted if after["ece"] <= before["ece"] else 1.0, fitted, before, after)
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """What logits are divided by so that scores mean most: least log loss (C. Guo et al., arXiv 1706.04599).
-
-    The loss is convex in its inverse, which a bisection of the slope finds. One photo more is counted, that may be of
-    any class: without a mistake among a few, all scores would become 1.
-    """
-    logits = logits.double()
-    any_class = 1 / (len(logits) + 1)
-    true = (1 - any_class) * logits.gather(1, labels[:, None])[:, 0] + any_class * logits.mean(1)
-
-    def slope(sharpness: float) -> float:
-        weights = (logits * sharpness).softmax(1)
-        return float(((weights * logits).sum(1) - true).mean())
-
-    low, high = 1 / 64, 64.0
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return 1 / math.sqrt(low * high)
+    return FittedTemperature(fitted if after["ece"] <= before["ece"] else 1.0, fitted, before, after)

@@ -10,7 +10,7 @@ import pytest
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.predict.rows import Prediction, Row
-from convnext_cli.predict.writers import FORMATS
+from convnext_cli.predict.writers import FORMATS, Columns
 
 STRANGE = [
     "a,b.jpg",
@@ -37,7 +37,7 @@ def rows() -> list[Row]:
 
 def written(form: str, given: list[Row], k: int = 2) -> bytes:
     stream = io.BytesIO()
-    writer = FORMATS[form].writer(stream, k)
+    writer = FORMATS[form].writer(stream, Columns(k))
     for row in given:
         writer.write(row)
     writer.close()

@@ -11,9 +11,10 @@ import torch
 from matplotlib.figure import Figure
 
 from convnext_cli import checkpoints
+from convnext_cli.certainty.temperature import fit_temperature
 from convnext_cli.evaluation.figures import BINS
 from convnext_cli.training import classifier_head, finish, plots
-from convnext_cli.training.validation import Calibration, calibrate, fit_temperature, judge
+from convnext_cli.training.validation import FittedTemperature, calibrate, judge
 from tests.helpers.command import Run
 from tests.helpers.training import EVALUATE, TRAIN, evaluations, facts, place, sets, split
 
@@ -124,7 +125,7 @@ class TestTemperature:
         logits, rows = self.answers([(0.9, k % 10 > 0) for k in range(60)] + [(0.6, k % 5 > 1) for k in range(40)])
         for scale in (0.4, 3.0):
             found = calibrate(scale * logits, rows)
-            assert found.temperature == found.fitted == fit_temperature(scale * logits, rows)
+            assert found.temperature == found.fitted == fit_temperature((scale * logits).numpy(), rows.numpy())
             assert found.used == found.after == judge(scale * logits, rows, found.temperature)
             assert found.after["ece"] < found.before["ece"]  # type: ignore[operator]
 
@@ -133,10 +134,10 @@ class TestTemperature:
     ) -> None:
         data, target = split(tmp_path / "data", 8, 5, 5), tmp_path / "run"
 
-        def unlucky(found: torch.Tensor, rows: torch.Tensor) -> Calibration:
+        def unlucky(found: torch.Tensor, rows: torch.Tensor) -> FittedTemperature:
             real = calibrate(found, rows)
             after = judge(found, rows, 5.0) | {"ece": 0.9}
-            return Calibration(1.0, 5.0, real.before, after)
+            return FittedTemperature(1.0, 5.0, real.before, after)
 
         monkeypatch.setattr(finish, "calibrate", unlucky)
         done = convnext(*TRAIN, data, "-o", target, "--from", model, "--freeze")

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from convnext_cli.base.errors import ModelError
+from convnext_cli.certainty.temperature import fit_temperature
 from convnext_cli.datasets import Dataset, LabelledPhoto
 from convnext_cli.model.card import Card
 from convnext_cli.model.config import VARIANTS
@@ -29,7 +30,7 @@ from convnext_cli.training.initial_network import from_weights
 from convnext_cli.training.loop import Trainer
 from convnext_cli.training.settings import TrainingSettings
 from convnext_cli.training.settings_changes import SettingsChanges
-from convnext_cli.training.validation import fit_temperature, judge
+from convnext_cli.training.validation import judge
 from tests.helpers.command import Run
 from tests.helpers.photos import picture
 from tests.helpers.training import (
@@ -383,7 +384,7 @@ class TestJudge:
         rows = torch.from_numpy(rng.integers(0, 5, 200))
         for scale in (0.2, 1.0, 7.0):
             logits = torch.from_numpy(scale * (rng.normal(size=(200, 5)) + 2 * np.eye(5)[rows.numpy()]))
-            found = fit_temperature(logits.float(), rows)
+            found = fit_temperature(logits.float().numpy(), rows.numpy())
             grid = np.exp(np.linspace(math.log(found) - 0.5, math.log(found) + 0.5, 201))
             # one photo more, of any class
             losses = [float(F.cross_entropy(logits / each, rows, label_smoothing=1 / 201)) for each in grid]
@@ -391,7 +392,7 @@ class TestJudge:
             assert abs(math.log(grid[int(np.argmin(losses))] / found)) < 0.01
 
     def test_answers_that_are_all_right_have_a_finite_temperature(self) -> None:
-        found = 10 * torch.eye(4) / fit_temperature(10 * torch.eye(4), torch.arange(4))
+        found = 10 * torch.eye(4) / fit_temperature(10 * np.eye(4), np.arange(4))
         # four photos, and a fifth that is each of the classes by a quarter
         assert float(found.softmax(1)[0, 0]) == pytest.approx((4 + 1 / 4) / 5)
 

@@ -20,6 +20,7 @@ from convnext_cli.base.libraries import libraries_said
 from convnext_cli.base.listener import SILENT, Listener
 from convnext_cli.base.machine import version_of
 from convnext_cli.base.threads import usable_threads
+from convnext_cli.checkpoints import calibration_file
 from convnext_cli.checkpoints.checkpoint import Checkpoint
 from convnext_cli.model.card import Card, Export
 from convnext_cli.photos.decode import decode, read_file
@@ -178,7 +179,7 @@ def export(request: ExportRequest, listener: Listener = SILENT) -> ExportResult:
     plan = _plan(request, card)
     if request.dtype == "int8":
         plan = replace(plan, calibration=lambda: _tensors(calibrating, card))
-    notes = list(checkpoint.notes)
+    notes = [*checkpoint.notes, *calibration_file.left_out(source)]
     if card.task != "classification":
         notes.append(f"the model is for {card.task}: its output is called {_output(plan)} and holds an embedding")
     _check_plan(card, plan, checkpoint.path)
