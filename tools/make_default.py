@@ -2,8 +2,9 @@
 
     python tools/make_default.py RUN DATA
 
-Its weights are rounded to float16; what `convnext evaluate` then prints on val goes into the card, and
-weights/reference.json is made anew. weights/README.md is for people to write: what is printed here goes there.
+Its weights are rounded to float16, and calibrated on val; the accuracy that `convnext evaluate` prints on val goes into
+the card, and weights/reference.json is written again. weights/README.md is written by hand: what is printed here goes
+there.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ import torch
 from make_answer import WEIGHTS, answer
 
 from convnext_cli import checkpoints
-from convnext_cli.checkpoints import canonical
+from convnext_cli.checkpoints import calibration_file, canonical
 
 MOST_BYTES = 20_000_000
 LICENSE = "non-commercial research and education (trained on ImageNet photos)"
 
 
 def measured(model: Path | str, data: str) -> dict[str, object]:
-    command = [sys.executable, "-m", "convnext_cli", "evaluate", "-m", str(model), data, "--split", "val", "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)  # type: ignore[no-any-return]
+    return json.loads(convnext("evaluate", "-m", str(model), data, "--split", "val", "--json"))  # type: ignore[no-any-return]
+
+
+def convnext(*arguments: str) -> str:
+    """Run the command, and return what it prints."""
+    command = [sys.executable, "-m", "convnext_cli", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def main() -> None:
@@ -50,8 +56,12 @@ def main() -> None:
         sys.exit(f"{made} has {made.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
     if shares["top1"][1] <= shares["top1"][0]:
         sys.exit("it is not better: what is there stays")
+    print(convnext("calibrate", "-m", str(made), data, "--split", "val"))
     metrics = {f"tiny-imagenet-200 top-{k}": shares[f"top{k}"][1] for k in (1, 5)}
-    canonical.write(target, tensors, card.replace(metrics=metrics))
+    calibration = calibration_file.read_calibration(made)
+    assert calibration is not None
+    card = card.replace(metrics=metrics, temperature=calibration.temperature)
+    canonical.write(target, tensors, card, calibration)
     (WEIGHTS / "reference.json").write_text(json.dumps(answer()) + "\n")
 
 
