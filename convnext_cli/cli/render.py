@@ -316,7 +316,7 @@ def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:
         table.add_column(width=bar_width)
     table.add_column(justify="right", min_width=6, no_wrap=True)
     predictions = row.predictions
-    if row.status == "unknown":
+    if row.status == "unknown" and row.answer is None:  # the line of an answer says so, and why
         table.add_row("", Text("unknown", "yellow"), *([""] if bars else []), "")
         predictions = predictions[:1]
     for p in predictions:
