@@ -147,6 +147,7 @@ HEAVY += ["openvino", "onnxruntime", "onnx", "matplotlib", "fsspec", "s3fs"]
         (["bench", "--help"], set()),
         (["doctor", "--help"], set()),
         (["evaluate", "--help"], set()),
+        (["explain", "--help"], set()),
         (["prepare", "--help"], set()),
         (["completion", "bash"], set()),
         (["models", "list"], {"rich"}),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from convnext_cli.explanation.fonts import font_for
 from convnext_cli.explanation.maps import Explanation, GuessMap
 
 if TYPE_CHECKING:
@@ -45,17 +45,16 @@ def draw(explanation: Explanation, guess: GuessMap) -> Image.Image:
     for place, panel in enumerate(panels):
         page.paste(panel, (left + place * (photo.width + _GAP), _PAD))
     pen, x, y = ImageDraw.Draw(page), min(left, _PAD + 60), photo.height + _PAD + 8
-    prediction = guess.prediction
-    title = f"{prediction.rank}. {prediction.label}"
-    score = f"{prediction.score:.4f}"
-    room = width - x - _PAD - _font(_TEXT).getlength(score) - 14
-    pen.text((x, y), _shortened(title, room), _INK, _font(_TEXT))
-    pen.text((width - x, y), score, _INK, _font(_TEXT), anchor="ra")
+    font, score = font_for(f"{guess.prediction.score:.4f}", _TEXT)
+    pen.text((width - x, y), score, _INK, font, anchor="ra")
+    room = width - 2 * x - font.getlength(score) - 14
+    font, title = font_for(f"{guess.prediction.rank}. {guess.prediction.label}", _TEXT)
+    pen.text((x, y), _shortened(title, font, room), _INK, font)
     y += _TEXT + 8
     for colour, text in lines:
         if colour is not None:
             pen.rectangle((x, y + 2, x + _SMALL - 3, y + _SMALL - 1), colour)
-        pen.text((x + (_SMALL + 4 if colour is not None else 0), y), text, _FAINT, _font(_SMALL))
+        pen.text((x + (_SMALL + 4 if colour is not None else 0), y), text, _FAINT, font_for(text, _SMALL)[0])
         y += _SMALL + 7
     return page
 
@@ -148,8 +147,8 @@ def _interpolation(pixels: int, edge: int, span: tuple[float, float], places: in
 def _caption(explanation: Explanation, guess: GuessMap) -> list[tuple[tuple[int, int, int] | None, str]]:
     """Lines below the label, each with the colour that it explains, or None."""
     lines: list[tuple[tuple[int, int, int] | None, str]] = [
-        (FOR, f"speaks for it: +{guess.speaks_for:.2f}"),
-        (AGAINST, f"speaks against it: −{-guess.speaks_against:.2f}   (full colour: {explanation.scale:.2f})"),
+        (FOR, f"speaks for it: {guess.speaks_for:+.2f}"),
+        (AGAINST, f"speaks against it: {guess.speaks_against:z.2f}   (full colour: {explanation.scale:.2f})"),
     ]
     if explanation.linearised:
         lines.append((None, "The classifier has a hidden layer: the map is a linearisation around this photo."))
@@ -163,16 +162,10 @@ def _enlarged(photo: Image.Image) -> Image.Image:
     return photo.resize((max(1, round(photo.width * factor)), max(1, round(photo.height * factor))))
 
 
-def _shortened(text: str, room: float) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """The text, without its end where it is wider than this many pixels."""
-    font = _font(_TEXT)
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(f"{text}…") > room:
         text = text[:-1]
     return f"{text}…"
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from convnext_cli.base.errors import ModelError, UsageError
 from convnext_cli.checkpoints import canonical
 from convnext_cli.cli import render
 from convnext_cli.explanation import picture
+from convnext_cli.explanation.fonts import font_for
 from convnext_cli.explanation.maps import Explanation
 from convnext_cli.labels import LabelSet
 from convnext_cli.model.card import Card
@@ -388,12 +387,25 @@ def test_maps_are_drawn_on_a_terminal(
     assert convnext("explain", CAT).status == 2
 
 
-def test_a_picture_says_what_it_shows() -> None:
+def test_a_picture_has_the_photo_beside_its_map(tmp_path: Path) -> None:
     explanation = explain_one(Path("default"), CAT)
     image = picture.draw(explanation, explanation.maps[0])
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
     photo = explanation.row.thumbnail
     assert photo is not None
-    assert image.width >= 2 * photo.width
-    assert json.dumps(explanation.to_dict())
+    left = image.crop((14, 14, 14 + photo.width, 14 + photo.height))
+    framed = photo.copy()
+    picture.draw_frame(framed, explanation)
+    assert left.tobytes() == framed.tobytes()
+    right = image.crop((24 + photo.width, 14, 24 + 2 * photo.width, 14 + photo.height))
+    assert right.tobytes() == picture.draw_map(photo, explanation, explanation.maps[0]).tobytes()
+
+
+@pytest.mark.parametrize("text", ["tabby", "Café – Œuf", "白い猫", "a\N{COMBINING ACUTE ACCENT}", "\U000e0041"])
+def test_every_label_can_be_drawn(text: str) -> None:
+    font, drawn = font_for(text, 19)
+    missing = font.getmask("\uffff")
+    glyphs = [font.getmask(character) for character in drawn if not character.isspace()]
+    assert glyphs
+    assert all((mask.size, bytes(mask)) != (missing.size, bytes(missing)) for mask in glyphs)
+    if text.isascii():
+        assert drawn == text
