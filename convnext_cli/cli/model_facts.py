@@ -47,6 +47,16 @@ class Statistics(TypedDict):
     layer_scale: float | None
 
 
+class CalibrationFacts(TypedDict):
+    """What ``--sure`` and ``--sets`` rest on."""
+
+    photos: int
+    fewest: int
+    temperature: float
+    out_of_scope: str
+    file: str
+
+
 class ModelFacts(ModelRow, total=False):
     """The JSON object of ``models info``. A model that is not on this machine has ``pull``, and no file."""
 
@@ -56,6 +66,7 @@ class ModelFacts(ModelRow, total=False):
     file_sha256: str | None
     sha256: str
     temperature: float | None
+    calibration: CalibrationFacts | None
     statistics: Statistics | None
     warnings: list[str]
     recipe: JsonObject
@@ -147,7 +158,25 @@ def inspect(path: Path) -> ModelFacts:
     facts["layout"], facts["file_sha256"], facts["size"] = checkpoint.layout, sha256(file), file.stat().st_size
     facts["statistics"], facts["warnings"] = _statistics(checkpoint), list(checkpoint.notes)
     _add_card(facts, card)
+    facts["calibration"] = _calibration(path)
     return facts
+
+
+def _calibration(path: Path) -> CalibrationFacts | None:
+    """The calibration in the file of a model or beside it. Raises ModelError if it is damaged."""
+    from convnext_cli.checkpoints import calibration_file
+
+    calibration = calibration_file.read_calibration(path)
+    if calibration is None:
+        return None
+    beside = calibration_file.path_beside(path)
+    return {
+        "photos": calibration.photos,
+        "fewest": calibration.fewest,
+        "temperature": calibration.temperature,
+        "out_of_scope": calibration.scope.scorer.method,
+        "file": str(beside if beside.is_file() else path),
+    }
 
 
 def _add_card(facts: ModelFacts, card: Card) -> None:
@@ -175,6 +204,7 @@ def _inspect_program(path: Path) -> ModelFacts:
     facts["size"] = sum(file.stat().st_size for file in _parts(path))
     facts["statistics"], facts["warnings"], facts["export"] = None, notes, asdict(card.export)
     _add_card(facts, card)
+    facts["calibration"] = _calibration(path)
     return facts
 
 

@@ -84,6 +84,8 @@ def _lines(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     yield "tensors' sha256", facts["sha256"]
     if facts["temperature"]:
         yield "temperature", f"{facts['temperature']:g}"
+    calibration = facts["calibration"]
+    yield "calibrated", "no" if calibration is None else f"on {calibration['photos']:,} photos"
     if statistics is None:
         return
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in statistics["dtypes"].items())

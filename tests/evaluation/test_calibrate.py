@@ -188,3 +188,13 @@ def test_converted_and_exported_files_leave_it_out(convnext: Run, model: Path, d
         done = convnext("convert", out, tmp_path / name, "--to", layout)
         assert done.status == 0 and "calibration is left out" in done.err + done.out, done.err
         assert not any(key.startswith("calibration.") for key in load_file(tmp_path / name))
+
+
+def test_models_info_says_whether_a_model_is_calibrated(convnext: Run, model: Path, data: Path) -> None:
+    lines = [line.split() for line in convnext("models", "info", model).out.splitlines()]
+    assert ["calibrated", "no"] in lines
+    assert convnext("calibrate", "-m", model, data, *TORCH).status == 0
+    assert "on 60 photos" in convnext("models", "info", model).out
+    facts = json.loads(convnext("models", "info", model, "--json").out)
+    assert facts["calibration"]["photos"] == 60
+    assert facts["calibration"]["file"] == str(calibration_file.path_beside(model))
