@@ -214,3 +214,18 @@ def mcnemar(first: int, second: int) -> float:
     ]
     *less, same = map(math.exp, logs)
     return 1 - same / 2 if first == second else min(1.0, 2 * math.fsum(less) + same)
+
+
+def auroc(own: np.ndarray, foreign: np.ndarray) -> float:
+    """The area under the ROC curve: the share of pairs in which the foreign photo has the higher score; equal scores
+    count half. NaN where there is no pair.
+
+    Args:
+        own: scores of how strange photos of the model's kind are.
+        foreign: scores of other photos.
+    """
+    if not len(own) or not len(foreign):
+        return math.nan
+    ascending = np.sort(own)
+    below, upto = np.searchsorted(ascending, foreign, "left"), np.searchsorted(ascending, foreign, "right")
+    return float((below + upto).sum() / (2 * len(own) * len(foreign)))

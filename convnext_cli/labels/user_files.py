@@ -5,7 +5,8 @@ Its content decides how it is read; the suffix decides only whether commas or ta
 - a list, one name a line (or a JSON list): as many as the classifier has rows;
 - a mapping from class to name (a JSON object; CSV or TSV; lines of "n01440764 tench", "0: tench" or "0,tench"): the
   class is its number, its WordNet id or its present name. Classes with the same name are merged, an empty name or "-"
-  hides a class, and classes that are not in the file keep their name.
+  hides a class, and classes that are not in the file keep their name. A column ``parent`` of a table has the broader
+  groups of a class, ``animal/feline``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import re
 import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.base.text import JsonObject, JsonValue
@@ -32,7 +35,23 @@ _NAME_WORDS = ("name", "label", "class_name", "words", "text", "display", "lemma
 _WRAPPERS = ("id2label", "label2id", "class_to_idx", "class_names", "classes", "labels", "names")
 _LINE = re.compile(r"([0-9]{1,9}|n[0-9]{8})(?:\s*[,;:]\s*(.*)|\s+(\S.*))")
 
-Pair = tuple[str, str, str]  # where it stands in the file, the class, the name
+_PARENT, _SEPARATOR = "parent", "/"
+
+
+class Pair(NamedTuple):
+    """What a file says of one class.
+
+    Args:
+        where: it says so, for messages.
+        key: the class.
+        name: its name; None to leave it.
+        parents: the groups above it, broadest first.
+    """
+
+    where: str
+    key: str
+    name: str | None
+    parents: tuple[str, ...] = ()
 
 
 def read(path: str | Path, base: LabelSet) -> LabelSet:
@@ -54,8 +73,8 @@ def read(path: str | Path, base: LabelSet) -> LabelSet:
         content = _from_table(path, text, "\t" if suffix == ".tsv" else _comma(text), base)
     else:
         content = _from_lines(path, text, base)
-    if content and isinstance(content[0], tuple):
-        return _mapped(path, base, [pair for pair in content if isinstance(pair, tuple)])
+    if content and isinstance(content[0], Pair):
+        return _mapped(path, base, [pair for pair in content if isinstance(pair, Pair)])
     return _listed(path, base, [name for name in content if isinstance(name, str)])
 
 
@@ -112,7 +131,7 @@ def _from_json(path: Path, text: str) -> list[str] | list[Pair]:
     numbered = all(key.strip().isdecimal() for key in data)
     if not numbered and all(type(value) is int for value in data.values()):
         data = _inverted(path, data)
-    return [(f"class {_shown(key)}", key.strip(), _name(path, f"class {_shown(key)}", data[key])) for key in data]
+    return [Pair(f"class {_shown(key)}", key.strip(), _name(path, f"class {_shown(key)}", data[key])) for key in data]
 
 
 def _inverted(path: Path, label2id: dict[str, int]) -> dict[str, str]:
@@ -154,7 +173,7 @@ def _from_lines(path: Path, text: str, base: LabelSet) -> list[str] | list[Pair]
         return _from_table(path, text, "\t", base)
     matches = [match for line in lines if (match := _LINE.fullmatch(line.strip()))]
     if len(matches) == len(lines) and not _are_names(matches, base):
-        return [(f"line {i}", match[1], match[2] or match[3] or "") for i, match in enumerate(matches, start=1)]
+        return [Pair(f"line {i}", match[1], match[2] or match[3] or "") for i, match in enumerate(matches, start=1)]
     return [line.strip() for line in lines]
 
 
@@ -183,22 +202,38 @@ def _from_table(path: Path, text: str, separator: str, base: LabelSet) -> list[s
         )
     width = widths.pop() if widths else 0
     header = [cell.casefold().replace(" ", "_") for cell in rows[0][1]] if rows else []
-    headed = any(cell in _KEY_WORDS + _NAME_WORDS for cell in header) and not (
+    headed = any(cell in (*_KEY_WORDS, *_NAME_WORDS, _PARENT) for cell in header) and not (
         header[0].isdecimal() or is_id(header[0]) or (width > 1 and _rows(_lookup(base), rows[0][1][0]))
     )
     if width == 1:
         headed = headed and len(rows) != len(base)
         return [row[0] for _, row in rows[headed:]]
-    key, name = 0, 1
+    key, name, parent = 0, 1, None
     if headed:
-        key = next((header.index(word) for word in _KEY_WORDS if word in header), 0)
+        parent = header.index(_PARENT) if _PARENT in header else None
+        first = 1 if parent == 0 else 0
+        key = next((header.index(word) for word in _KEY_WORDS if word in header), first)
         name = next((header.index(word) for word in _NAME_WORDS if word in header and header.index(word) != key), -1)
+        if parent is not None and name < 0:  # names stay as they are
+            return [Pair(f"line {line}", row[key], None, _parents(path, line, row[parent])) for line, row in rows[1:]]
     if width > 2 and (not headed or name < 0):
         raise ModelError(
             f"{path} has {width} columns, and no header says which one holds the names",
             'add a header such as "class,name"',
         )
-    return [(f"line {line}", row[key], row[name]) for line, row in rows[headed:]]
+    return [
+        Pair(f"line {line}", row[key], row[name], () if parent is None else _parents(path, line, row[parent]))
+        for line, row in rows[headed:]
+    ]
+
+
+def _parents(path: Path, line: int, cell: str) -> tuple[str, ...]:
+    parents = tuple(name.strip() for name in cell.split(_SEPARATOR)) if cell else ()
+    if not all(parents):
+        raise ModelError(
+            f"{path}, line {line}: {_shown(cell)} is not a parent", "write the groups, broadest first: animal/feline"
+        )
+    return parents
 
 
 def _listed(path: Path, base: LabelSet, names: list[str]) -> LabelSet:
@@ -218,15 +253,32 @@ def _mapped(path: Path, base: LabelSet, pairs: list[Pair]) -> LabelSet:
     pairs = _renumbered(base, pairs)
     lookup = _lookup(base)
     own: dict[int, str] = {}
-    for where, key, name in pairs:
+    parents: dict[int, tuple[str, ...]] = {}
+    for where, key, name, above in pairs:
         rows = _rows(lookup, key)
         if len(rows) != 1:
             raise _unknown(path, where, key, base, rows)
-        if own.setdefault(rows[0], name) != name:
+        if name is not None and own.setdefault(rows[0], name) != name:
             raise ModelError(
                 f"{path}, {where}: the class {rows[0]} has two names, {_shown(own[rows[0]])} and {_shown(name)}",
                 "name each class once",
             )
+        if parents.setdefault(rows[0], above) != above:
+            raise ModelError(f"{path}, {where}: the class {rows[0]} has two parents", "name each class once")
+    return _with_parents(_with_names(path, base, own), parents)
+
+
+def _with_parents(label_set: LabelSet, parents: dict[int, tuple[str, ...]]) -> LabelSet:
+    if not any(parents.values()):
+        return label_set
+    before = label_set.parents or ((),) * len(label_set)
+    return replace(label_set, parents=tuple(parents.get(row) or above for row, above in enumerate(before)))
+
+
+def _with_names(path: Path, base: LabelSet, own: dict[int, str]) -> LabelSet:
+    """A label set with other names for some rows or all."""
+    if not own:
+        return replace(base, name=path.name)
     label_set = bundled.from_ids(path.name, [own[row] for row in sorted(own)])
     if label_set is not None:  # the names are WordNet ids, as in ImageFolder's class_to_idx
         if len(own) == len(base):
@@ -247,13 +299,13 @@ def _described(base: LabelSet, names: list[str]) -> LabelSet:
 
 def _renumbered(base: LabelSet, pairs: list[Pair]) -> list[Pair]:
     """Correct transformers' 22k list, whose numbers have two gaps."""
-    if len(pairs) != len(base) or not all(_is_number(key) for _, key, _ in pairs):
+    if len(pairs) != len(base) or not all(_is_number(pair.key) and pair.name is not None for pair in pairs):
         return pairs
-    by_number = {int(key): name for _, key, name in pairs}
+    by_number = {int(pair.key): pair.name or "" for pair in pairs}
     if max(by_number) < len(base):
         return pairs
     names = in_order(by_number)
-    return pairs if names is None else [(f"class {i}", str(i), name) for i, name in enumerate(names)]
+    return pairs if names is None else [Pair(f"class {i}", str(i), name) for i, name in enumerate(names)]
 
 
 def _rows(lookup: dict[str, list[int]], key: str) -> list[int]:
@@ -320,6 +372,7 @@ def _grouped(path: Path, base: LabelSet, names_of_rows: Sequence[str | None], me
         lemmas=tuple(base.lemmas[r] if base.ids[r] else (names_of_rows[r] or base.lemmas[r]) for r in range(len(base))),
         definitions=base.definitions,
         groups=None if plain else tuple(tuple(rows) for rows in members.values()),
+        parents=base.parents,
     )
 
 

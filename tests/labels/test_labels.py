@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -409,6 +410,47 @@ class TestMapping:
     def test_tables_that_do_not_fit(self, text: str, message: str, base: LabelSet, write) -> None:
         with pytest.raises(ModelError, match=message):
             labels.read(write(text, "a.csv"), base)
+
+
+class TestParents:
+    """The broader groups of classes, in a column of a table."""
+
+    def test_names_stay(self, base: LabelSet, write) -> None:
+        result = labels.read(write("parent,class\nsea/fish,tabby\nsea,2\n", "tree.csv"), base)
+        assert result.parents is not None
+        assert result.parents[:3] == (("sea", "fish"), (), ("sea",))
+        assert dataclasses.replace(result, parents=None, name=base.name) == base
+
+    @pytest.mark.parametrize("header", ["class,name,parent", "index,parent,name", "parent,id,label"])
+    def test_names_and_parents(self, header: str, base: LabelSet, write) -> None:
+        cells = {"parent": "a/b", "name": "X", "label": "X"}
+        line = ",".join(cells.get(word, "0" if word != "id" else str(base.ids[0])) for word in header.split(","))
+        result = labels.read(write(f"{header}\n{line}\n", "tree.csv"), base)
+        assert result[0].name == "X" and result.parents is not None and result.parents[0] == ("a", "b")
+
+    def test_the_name_column_may_be_the_key(self, base: LabelSet, write) -> None:
+        result = labels.read(write(f"name,parent\n{base[3].name},a / b\n{base[4].name},\n", "tree.csv"), base)
+        assert result.parents is not None and result.parents[3:5] == (("a", "b"), ())
+
+    def test_json_and_selections_keep_them(self, base: LabelSet, write) -> None:
+        result = labels.read(write("class;parent\n0;a\n1;a\n", "tree.csv"), base)
+        assert json_form.from_dict(json.loads(json.dumps(json_form.to_dict(result)))) == result
+        assert labels.select([base[0].name], result).parents == result.parents
+        again = labels.read(write("class,name\n1,eins\n", "german.csv"), result)
+        assert again.parents == result.parents
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("class,parent\n0,a//b\n", "is not a parent"), ("class,parent\n0,a\n0,b\n", "two parents")],
+    )
+    def test_refusals(self, text: str, message: str, base: LabelSet, write) -> None:
+        with pytest.raises(ModelError, match=message):
+            labels.read(write(text, "tree.csv"), base)
+
+    @pytest.mark.parametrize("parents", [["a"], [["a"], [""]], [["a"], [1]], [[], [], []], 5])
+    def test_damaged_json(self, parents: object) -> None:
+        with pytest.raises((TypeError, ValueError)):
+            json_form.from_dict({"name": "own", "names": ["a", "b"], "lemmas": ["a", "b"], "parents": parents})
 
 
 class TestBytes:
