@@ -50,6 +50,10 @@ class ModelError(ConvNextError):
     exit_status = 3
 
 
+class TooSlowError(ModelError):
+    """The network takes too long for some of the photos of a batch; a photo for which it does so alone fails."""
+
+
 class UnavailableError(ConvNextError):
     """A device, an engine, an optional library or a program is missing (exit 4)."""
 

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
-from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.errors import PhotoError, TooSlowError
 from convnext_cli.base.threads import Budget
 from convnext_cli.certainty.answer import Decision
 from convnext_cli.certainty.decider import Decider
@@ -113,8 +113,8 @@ class Predictor:
             features: whether the pooled features are needed.
 
         Yields:
-            The prepared photo, without its tensor, and the output: None where there is none, because the photo failed
-            or memory does not hold even one photo.
+            The prepared photo, without its tensor, and the output: None where the photo failed,
+            and ``Ready.error`` says why.
         """
         self.times.workers = self.preprocessor.workers
         start = time.perf_counter()
@@ -160,7 +160,7 @@ class Predictor:
     ) -> Iterator[tuple[Ready, Output | None]]:
         """Photos that are prepared, with the network's outputs."""
         tensors = [r.tensor for r in waiting if r.tensor is not None]
-        outputs: Iterator[Output | None] = iter(())
+        outputs: Iterator[Output | PhotoError] = iter(())
         if tensors:
             # on another device the engine only waits, and decoding goes on beside it
             with budget.all_threads() if self.engine.device == "cpu" else budget.one(), self._in_flight(waiting):
@@ -170,6 +170,8 @@ class Predictor:
         for ready in waiting:
             output = next(outputs) if ready.tensor is not None else None
             ready.tensor = None
+            if isinstance(output, PhotoError):
+                ready.error, output = output, None
             yield ready, output
 
     def _in_flight(self, waiting: list[Ready]) -> AbstractContextManager[None]:
@@ -179,12 +181,12 @@ class Predictor:
             return nullcontext()
         return in_flight.batch(ready.photo.path for ready in waiting if ready.tensor is not None)
 
-    def _compute(self, tensors: list[np.ndarray], *, features: bool) -> list[Output | None]:
-        """The output of each tensor; None for one that does not fit into memory even alone."""
-        done: list[Output | None] = []
-        before = self._room.photos
+    def _compute(self, tensors: list[np.ndarray], *, features: bool) -> list[Output | PhotoError]:
+        """The output of each tensor; an error for one that takes too much memory or time even alone."""
+        done: list[Output | PhotoError] = []
+        before, one_by_one = self._room.photos, 0  # photos of a batch that took too long are tried one by one
         while len(done) < len(tensors):
-            part = tensors[len(done) : len(done) + self._room.photos]
+            part = tensors[len(done) : len(done) + (1 if len(done) < one_by_one else self._room.photos)]
             # photos keep their own sizes if the model resizes them: batch only consecutive photos of equal shape
             part = list(next(groupby(part, np.shape))[1])
             try:
@@ -194,20 +196,22 @@ class Predictor:
                     done.extend(map(Output, self.engine(np.stack(part))))
             except MemoryError:
                 if len(part) == 1:
-                    done.append(None)
+                    words = f"there is not enough memory on {self.engine.device} even for one photo"
+                    done.append(PhotoError("out_of_memory", words))
                 else:
                     self._room.photos = len(part) // 2
+            except TooSlowError as error:
+                if len(part) == 1:
+                    done.append(PhotoError("timeout", error.message))
+                else:
+                    one_by_one = len(done) + len(part)
         if self._room.photos < before:
             self.say(f"out of memory on {self.engine.device}: continuing with {self._room.photos} photos at a time")
         return done
 
     def _row(self, ready: Ready, output: Output | None) -> Row:
         error, predictions, decision = ready.error, tuple[Prediction, ...](), Decision(None, None)
-        if error is None and output is None:
-            error = PhotoError(
-                "out_of_memory", f"there is not enough memory on {self.engine.device} even for one photo"
-            )
-        elif error is None and output is not None:
+        if output is not None:
             if np.isfinite(output.logits).all():
                 predictions = self._predict(output.logits)
                 if self.decider is not None:

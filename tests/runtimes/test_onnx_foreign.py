@@ -14,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from convnext_cli.base.errors import ModelError
 from convnext_cli.model.card import METADATA_KEY, Card
@@ -675,6 +676,35 @@ def test_an_endless_loop_is_refused(is_ours: bool, monkeypatch: pytest.MonkeyPat
     if is_ours:
         helper.set_model_props(model, {METADATA_KEY: Card(ConvNextConfig(num_labels=CLASSES)).to_json()})
     assert "one photo takes more than 0.5 seconds" in _refusal(lambda: model)
+
+
+def _loop_for_dark_photos() -> onnx.ModelProto:
+    """Its loop has no end where a photo of the batch is dark."""
+    again = node("Less", ["level", "minus_one"], ["co"])
+    body = helper.make_graph([again, node("Softmax", ["x"], ["vo"], axis=1)], "body", _loop().input, _loop().output)
+    tail = [
+        node("ReduceMin", ["mean"], ["level"], keepdims=0),
+        node("Loop", ["endless", "yes", "x"], ["y"], body=body),
+    ]
+    return network(tail, extra=[constant("endless", 2**62, np.int64), constant("minus_one", -1)])
+
+
+def test_a_loop_that_is_endless_for_some_photos_fails_those(
+    convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convnext_cli.runtimes.onnx import foreign_cost
+
+    monkeypatch.setattr(foreign_cost, "SECONDS", 0.3)
+    onnx.save(_loop_for_dark_photos(), tmp_path / "theirs.onnx")
+    for name, level in (("1.png", 200), ("2.png", 0), ("3.png", 200)):
+        Image.new("RGB", (40, 40), (level, level, level)).save(tmp_path / name)
+    photos = sorted(tmp_path.glob("*.png"))
+    done = convnext("classify", "-m", tmp_path / "theirs.onnx", "--batch-size", "3", "-f", "jsonl", *photos)
+    assert done.status == 1, done.err
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert rows[1]["error"]["kind"] == "timeout"
+    assert "theirs.onnx takes more than 0.3 seconds" in rows[1]["error"]["message"]
 
 
 @pytest.mark.parametrize("name", slow_except(["photo", "photo, with a card of ours", "opening"], "photo"))

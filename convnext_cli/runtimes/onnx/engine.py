@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from convnext_cli.base.errors import ModelError, UnavailableError, lacks_memory
-from convnext_cli.base.threads import call_in_time
+from convnext_cli.base.errors import ModelError, TooSlowError, UnavailableError, lacks_memory
+from convnext_cli.base.threads import abandoned, call_in_time
 from convnext_cli.model.card import METADATA_KEY, Card
 from convnext_cli.model.preprocessing import MOST
 from convnext_cli.runtimes.checksum import is_whole
@@ -35,6 +35,8 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(d
 _BYTES = ("tensor(uint8)", "tensor(int8)")  # outputs that were quantised
 _MOST_INPUT = 1 << 30  # bytes of one call of a fixed batch
 FEATURES = "features"  # the output of pooled features in our own graphs
+_MOST_ABANDONED = 4  # calls that took too long and may go on
+_NO_LOOPS = "export it again without loops and without operations on large values"
 _EXPORT = "export it with one input (N, 3, height, width) of floats, and logits (N, classes) as output"
 
 
@@ -63,6 +65,7 @@ class OnnxRuntimeEngine:
         self._file = model.name if isinstance(model, Path) else "the ONNX model"
         self.notes: list[str] = []
         trial = self._memory_of_trial(model) if card is None and dtype is None else 0
+        self._is_bounded = bool(trial)
         self._environment = Borrowed()
         self._session = self._open_in_time(model, "cpu" if trial else device, threads, trial)
         if card is None and (text := self._metadata().get(METADATA_KEY)):
@@ -149,8 +152,28 @@ class OnnxRuntimeEngine:
     def _run_in_parts(self, batch: np.ndarray, names: list[str]) -> list[np.ndarray]:
         """The outputs of these names for any number of photos."""
         step = self._step or max(1, len(batch))
-        parts = [self._run(batch[i : i + step], names) for i in range(0, max(1, len(batch)), step)]
+        run = self._run_in_time if self._is_bounded else self._run
+        parts = [run(batch[i : i + step], names) for i in range(0, max(1, len(batch)), step)]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _run_in_time(self, photos: np.ndarray, names: list[str]) -> list[np.ndarray]:
+        """The same as ``_run``, in bounded time: a loop may end for the trial's photo, and not for another.
+
+        Raises:
+            TooSlowError: it takes longer; one of these photos is at fault.
+            ModelError: several calls that took too long have not ended yet.
+        """
+        from convnext_cli.runtimes.onnx.foreign_cost import SECONDS
+
+        options = ort.RunOptions()
+        try:
+            return call_in_time(lambda: self._run(photos, names, options), SECONDS * len(photos))
+        except TimeoutError:
+            options.terminate = True  # ends a loop, though not an operation
+            words = f"{self._file} takes more than {SECONDS:g} seconds of processor time for this photo"
+            if len(abandoned) > _MOST_ABANDONED:
+                raise ModelError(words, _NO_LOOPS) from None
+            raise TooSlowError(words, _NO_LOOPS) from None
 
     def _run(
         self, photos: np.ndarray, names: list[str] | None = None, options: RunOptions | None = None
@@ -320,10 +343,7 @@ class OnnxRuntimeEngine:
         try:
             return call_in_time(call, SECONDS)
         except TimeoutError:
-            raise ModelError(
-                f"{self._file} is refused: {words.format(SECONDS)}",
-                "export it again without loops and without operations on large values",
-            ) from None
+            raise ModelError(f"{self._file} is refused: {words.format(SECONDS)}", _NO_LOOPS) from None
 
     def _read_graph(self, model: Path | bytes) -> Foreign:
         from convnext_cli.runtimes.onnx.foreign import Foreign
