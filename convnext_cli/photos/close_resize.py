@@ -6,6 +6,8 @@ one value in a thousand differs by one of 255 levels. It is many times as fast.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 _FILTERS = ("bilinear", "bicubic")
-# Pixels that are unpacked at a time: with all of them, a large photo would not stay in the processor's cache.
-_STRIP = 2**19
+# Pixels that are resized at a time: with all of them, a large photo would not stay in the processor's cache.
+_STRIP = 2**18
 _REACH = 2  # pixels on each side that bicubic takes into account, at the scale of the smaller picture
 
 
@@ -38,9 +40,14 @@ def no_kernel(preprocessing: Preprocessing) -> str | None:
     return None
 
 
+@functools.cache
 def load_kernel() -> None:
     """Import torch, which takes seconds and must not count as the time of a photo."""
-    import torch  # noqa: F401
+    import torch
+
+    with warnings.catch_warnings():  # torch warns once that a tensor of bytes must not be written to
+        warnings.simplefilter("ignore")
+        torch.from_numpy(np.frombuffer(b"\0", np.uint8))
 
 
 def closely_resized_part(image: Image.Image, turn: Turn, size: Size, interpolation: str, part: Box) -> Image.Image:
@@ -80,12 +87,18 @@ def _first_pass(image: Image.Image, axis: int, target: int, lines: tuple[int, in
     for low in range(*lines, step):
         high = min(low + step, lines[1])
         box = (0, low, width, high) if axis == 0 else (low, 0, high, height)
-        strip = np.array(image.crop(box)).reshape(box[3] - box[1], box[2] - box[0], channels)
+        strip = _pixels(image.crop(box))
         if axis == 0:
-            result[low:high] = _resize(strip, high - low, target, interpolation)
+            result[low:high] = _resize(strip, high - low, target, interpolation)[..., :channels]
         else:
-            result[:, low:high] = _resize(strip, target, high - low, interpolation)
+            result[:, low:high] = _resize(strip, target, high - low, interpolation)[..., :channels]
     return result
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """The pixels as Pillow holds them, (height, width, 4) for RGB: the kernel would add a fourth channel itself."""
+    data = image.tobytes("raw", "L" if image.mode == "L" else "RGBX")
+    return np.frombuffer(data, np.uint8).reshape(image.height, image.width, -1)
 
 
 def _used(source: int, target: int, low: int, high: int) -> tuple[int, int]:
@@ -97,6 +110,7 @@ def _used(source: int, target: int, low: int, high: int) -> tuple[int, int]:
 
 def _resize(pixels: Pixels, height: int, width: int, interpolation: str) -> Pixels:
     """Resize (height, width, channels) by the kernel, which skips an axis whose size does not change."""
+    load_kernel()
     import torch
     from torch.nn.functional import interpolate
 
