@@ -288,7 +288,7 @@ def _reported(error: Exception) -> int:
     if lacks_memory(error):
         return _report_error("there is not enough memory", "close other programs, or raise the limit (ulimit -v)", 4)
     if isinstance(error, OSError) and error.filename is None and error.errno == errno.EBADF:
-        return _report_error("standard output is closed", "name a file with -o, or leave standard output open", 74)
+        return _report_error("standard output is closed", "leave it open, or name a file for rows with -o", 74)
     if isinstance(error, OSError) and error.filename is None and error.errno is not None:
         return _report_error(
             f"the output cannot be written: {error.strerror}", "free some space, or write elsewhere", 74

@@ -188,7 +188,7 @@ def _draw(result: ExportResult, check: Check) -> None:
 
 def _print(titles: tuple[str, ...], rows: list[tuple[str, ...]], needless: tuple[int, ...]) -> None:
     """A table of figures behind words. needless: columns that go, in this order, where the screen is too narrow."""
-    out, places = render.out(), list(range(len(titles)))
+    out, places = render.summary(), list(range(len(titles)))
 
     def width() -> int:
         return sum(max(len(row[place]) for row in (titles, *rows)) + 2 for place in places) - 2

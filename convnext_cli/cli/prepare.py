@@ -96,7 +96,7 @@ def _show_int8(result: PrepareResult, calibration: Calibration, *, drawn: bool) 
         if calibration.labelled:
             table.add_row("top-1, %", f"{comparison.float32_accuracy:.1f}", f"{comparison.int8_accuracy:.1f}")
         table.add_row("same top-1, %", "", f"{comparison.agreement:.1f}")
-        render.out().print(table)
+        render.summary().print(table)
     ranges = f"{calibration.photos} photos found the ranges, {comparison.photos} others tested it"
     model = f"{result.card.name} with {threads} thread{'s' * (threads != 1)}, batches of {comparison.batch_size}"
     render.note(f"{model}: {ranges}")
@@ -115,7 +115,7 @@ def _draw(result: PrepareResult) -> None:
             "" if difference is None else f"{difference:.1e}",
             *(_milliseconds(result, job, engine) for job in JOBS),
         )
-    render.out().print(table)
+    render.summary().print(table)
     chosen = " and ".join(f"{result.chosen[job]} for {words}" for job, words in JOBS.items())
     threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
     render.note(

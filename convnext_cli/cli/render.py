@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from convnext_cli.base.listener import Listener
 from convnext_cli.base.text import escaped
+from convnext_cli.cli.closed_streams import output_is_closed
 from convnext_cli.storage.addresses import scrub
 
 if TYPE_CHECKING:
@@ -95,6 +96,12 @@ def out() -> Console:
     return _console(stderr=False)
 
 
+@cache
+def summary() -> Console:
+    """The console for figures about files that were written: standard output, unless the caller closed that."""
+    return _console(stderr=False, quiet=output_is_closed())
+
+
 _quiet = False
 
 
@@ -114,6 +121,7 @@ def set_quiet(quiet: bool) -> None:
 def reset() -> None:
     """Forget the consoles, because the streams were replaced."""
     out.cache_clear()
+    summary.cache_clear()
     err.cache_clear()
 
 

@@ -223,7 +223,7 @@ def print_results(result: TrainResult) -> None:
         cells += ["" if error is None else f"{error:.3f}"] if ece else []
         table.add_row(*cells)
     if splits:
-        render.out().print(table)
+        render.summary().print(table)
     results = result.facts["results"]
     best = f"{'the best' if 'val' in results else 'the last'} weights, of epoch {results['best_epoch']:.1f}"
     if result.facts["asked"].get("freeze"):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable
@@ -65,6 +68,17 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Done]:
         shutil.copy(data / "red" / "300.png", data / "red" / copy)
     target = folder / "colours"
     return data, target, called(*TRAIN, data, "-o", target, *LEARN)
+
+
+@pytest.mark.slow
+def test_a_closed_standard_output_costs_only_the_table(folders: Path, tmp_path: Path, home: Path) -> None:
+    arguments = [*TRAIN, folders, *SCRATCH, "--epochs", "0.01", "-o", tmp_path / "run"]
+    command = shlex.join([sys.executable, "-m", "convnext_cli", *map(str, arguments)])
+    done = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "written: " in done.stderr and "error" not in done.stderr
+    done = subprocess.run(["bash", "-c", f"{command} --json >&-"], capture_output=True, text=True)
+    assert done.returncode == 74 and "standard output is closed" in done.stderr
 
 
 class TestFromScratch:
