@@ -16,7 +16,7 @@ from convnext_cli import __version__
 from convnext_cli.base.errors import ConvNextError, NetworkError, OutputError, UsageError
 from convnext_cli.base.text import JsonObject
 from convnext_cli.jobs.cluster.block import PHOTOS, Block, cut
-from convnext_cli.jobs.cluster.derive import derived, obstacles
+from convnext_cli.jobs.cluster.derive import derived, kept_in, obstacles
 from convnext_cli.jobs.cluster.gather import Gather
 from convnext_cli.jobs.cluster.missing_blocks import distinct, waves
 from convnext_cli.jobs.cluster.parts import Footer, Manifest, Name, Parts
@@ -89,7 +89,7 @@ class ClusterJob:
         # parts of earlier releases, which did not note the groups, keep their names; the labels have them too
         named_by = {name: value for name, value in self._made_with.items() if name != "groups"}
         self._job = sha256(dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
-        self._derivable = set[str]()  # jobs of earlier parts whose rows need no network
+        self._derivable = dict[str, Kept]()  # what earlier parts hold whose rows need no network, by their job
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
         self._closed: list[bytes] = []  # keys of folders that could not be looked into
         self._shards = set[bytes]()  # keys of those that this run reads
@@ -136,22 +136,22 @@ class ClusterJob:
             )
         if self.relabel:
             return
-        differs = obstacles(other, self._made_with)
-        if differs:
-            hint = "label them again with --relabel, or name another folder with -o"
-            if 0 < self.described["top"] < (other.get("top") or 0):
-                hint = f"keep -k {other['top']}, since the first guesses of each row are the same; or {hint}"
-            raise UsageError(f"photos in this output were labelled with other settings: {'; '.join(differs)}", hint)
-        self._derivable.add(job_name)
+        differs = obstacles(other, self._made_with, self.view)
+        kept = kept_in(other, self._made_with, self.view)
+        if differs or kept is None:
+            raise UsageError(
+                f"photos in this output were labelled with other settings: {'; '.join(differs)}",
+                "label them again with --relabel, or name another folder with -o",
+            )
+        self._derivable[job_name] = kept
 
     def _derive(self, names: set[Name]) -> set[Name]:
-        """Write parts again whose rows differ in thresholds and names alone; the new files. The old ones stay until
-        all is done."""
-        kept = Kept(self.view.k, len(self.view.labels), self.view.labels.groups, self.described["scores"])
+        """Write parts again whose rows need no network; the new files. The old ones stay until all is done."""
         written = set[Name]()
         for name in sorted(names, key=str):
             new = Name(name.kind, self._job, name.block)
-            if name.job not in self._derivable or new in names or new in written:
+            kept = self._derivable.get(name.job)
+            if kept is None or new in names or new in written:
                 continue
             try:
                 table = derived(self.parts.read(name), self.view, kept, self.described["model"])

@@ -267,13 +267,32 @@ def test_a_run_that_was_cut_while_it_derived_goes_on(photos: Path, model: str, m
     assert {row["status"] for row in rows().values()} <= {"ok", "unknown", "failed"}
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [({"k": 3}, {"k": 2}), ({"k": 0}, {"k": 2, "classes": "class_1,class_2"}), ({"k": 0}, {"k": 1, "min_score": 0.3})],
+)
+def test_fewer_guesses_and_classes_need_no_network(
+    photos: Path, model: str, first: dict[str, Any], then: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_of(model, options=then, target="fresh").run()
+    job_of(model, options=first).run()
+    monkeypatch.setattr(Here, "_tables", lambda self, parts: pytest.fail("the network was asked"))
+    job_of(model, options=then).run()
+    assert rows() == rows("fresh") and parts().keys() == parts("fresh").keys()
+    with pytest.raises(UsageError, match="labelled with other settings"):  # the other guesses are gone
+        job_of(model, options=first).run()
+
+
 def test_rows_that_a_part_does_not_hold_are_not_derived(photos: Path, model: str) -> None:
     job_of(model, options={"k": 3}).run()
     before = parts()
     for options, words, hint in (
-        ({"k": 2}, r"guesses \(-k\) 3 → 2", "keep -k 3"),
         ({"k": 4}, r"guesses \(-k\) 3 → 4", "label them again with --relabel"),
-        ({"k": 3, "classes": "class_1,class_2"}, "labels ", "label them again with --relabel"),
+        (
+            {"k": 3, "classes": "class_1,class_2"},
+            "--classes needs the scores of all",
+            "label them again with --relabel",
+        ),
         ({"k": 3, "scores": "logits"}, "scores softmax → logits", "label them again with --relabel"),
     ):
         with pytest.raises(UsageError, match=words) as refusal:
@@ -284,8 +303,8 @@ def test_rows_that_a_part_does_not_hold_are_not_derived(photos: Path, model: str
 
 def test_other_settings_want_a_word(photos: Path, model: str) -> None:
     job_of(model).run()
-    with pytest.raises(UsageError, match=r"labelled with other settings: guesses \(-k\)") as told:
-        job_of(model, options={"k": 2}).run()
+    with pytest.raises(UsageError, match="labelled with other settings: scores") as told:
+        job_of(model, options={"scores": "logits"}).run()
     assert "--relabel" in str(told.value.hint)
     assert (Path("out") / MANIFEST).exists()  # nothing was touched
     job_of(model, options={"k": 2}, relabel=True).run()
