@@ -66,8 +66,9 @@ _keywords = options.together(
     click.option("--no-xmp-tree", is_flag=True, help="Write only flat keywords."),
     click.option("--xmp-remove", is_flag=True, help="Remove the keywords that earlier runs wrote."),
 )
-_report = click.option(
-    "--report", type=options.PathName(), metavar="FILE.html", help="Write an HTML page with thumbnails."
+_report = options.together(
+    click.option("--report", type=options.PathName(), metavar="FILE.html", help="Write an HTML page with thumbnails."),
+    click.option("--explain", is_flag=True, help="Add maps of what speaks for each label to the page."),
 )
 
 
@@ -168,6 +169,7 @@ def label(
     xmp_remove: bool,
     yes: bool,
     report: str | None,
+    explain: bool,
     pull: bool,
     offline: bool,
     quiet: bool,
@@ -225,6 +227,7 @@ def label(
         sort=_sort_request(typed, sort_into, by, mode, dry_run),
         keywords=_keywords_request(typed, xmp, xmp_naming, xmp_root, no_xmp_tree, xmp_remove),
         report=report,
+        explain=explain,
         yes=yes,
         cluster=None if cluster is None else ClusterOptions(address=cluster, pull=pull),
     )

@@ -10,22 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli import zoo
-from convnext_cli.base.errors import ModelError
 from convnext_cli.base.listener import SILENT, Listener
-from convnext_cli.base.threads import Budget, usable_threads
+from convnext_cli.base.threads import Budget
 from convnext_cli.explanation import picture
-from convnext_cli.explanation.maps import Explanation, GuessMap
+from convnext_cli.explanation.mapping import explanation_of, open_feature_engine
+from convnext_cli.explanation.maps import Explanation
 from convnext_cli.explanation.picture_files import PictureFiles
 from convnext_cli.explanation.request import ExplainRequest
 from convnext_cli.photos.containers.shards import is_container
 from convnext_cli.photos.photo import Photo
-from convnext_cli.photos.resize import tensor_box
 from convnext_cli.photos.selection import PhotoSelection
 from convnext_cli.predict.open import build_predictor, remarks
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import InFlight
-from convnext_cli.predict.rows import Row
-from convnext_cli.runtimes.registry import format_of
 
 if TYPE_CHECKING:
     from convnext_cli.explanation.feature_engine import FeatureEngine
@@ -118,7 +115,9 @@ def open_explanations(
     if fetch is not None:
         fetch(options.model.model)
     with ExitStack() as stack:
-        engine = _open_engine(zoo.resolve(options.model.model), options.model.device, options.model.threads)
+        engine = open_feature_engine(
+            zoo.resolve(options.model.model), device=options.model.device, threads=options.model.threads
+        )
         stack.callback(engine.close)
         predictor = build_predictor(engine, options, thumbnail=picture.EDGE, say=listener.note)
         for remark in remarks(predictor, options):
@@ -149,18 +148,6 @@ def _check_names(files: PictureFiles, photos: PhotoSelection | Sequence[str | Pa
             files.check_free(os.fspath(photo))
 
 
-def _open_engine(path: Path, device: str, threads: int | None) -> FeatureEngine:
-    if format_of(path) is not None:
-        raise ModelError(
-            f"{path.name} is an exported file, and a map needs the weights themselves",
-            "name the weights that it was exported from with -m",
-        )
-    from convnext_cli import checkpoints
-    from convnext_cli.explanation.feature_engine import FeatureEngine
-
-    return FeatureEngine(checkpoints.load(path), device=device, threads=threads or usable_threads())
-
-
 def _explanations(
     predictor: Predictor, engine: FeatureEngine, photos: Iterator[Photo], files: PictureFiles | None
 ) -> Iterator[Explanation]:
@@ -170,7 +157,7 @@ def _explanations(
         (row,) = predictor.answer([ready], budget)
         explanation = Explanation(row)
         if row.error is None and size is not None:
-            explanation = _explain(predictor, engine, row, size)
+            explanation = explanation_of(engine, predictor, row, size)
         if files is not None and explanation.maps:
             paths = files.paths(row.path, len(explanation.maps))
             maps = tuple(replace(one, file=path) for one, path in zip(explanation.maps, paths, strict=True))
@@ -178,25 +165,3 @@ def _explanations(
             for one in maps:
                 files.write(picture.draw(explanation, one), one)
         yield explanation
-
-
-def _explain(predictor: Predictor, engine: FeatureEngine, row: Row, size: tuple[int, ...]) -> Explanation:
-    """The maps of a photo, whose feature map the engine has just computed from a tensor of this size."""
-    from convnext_cli.explanation.evidence import evidence_for
-
-    assert row.height is not None and row.width is not None
-    classes = [prediction.index for prediction in row.predictions]
-    compared = predictor.scores == "softmax" and len(predictor.labels) > 1
-    evidence = evidence_for(engine.network, engine.feature_map, classes, compared=compared)
-    maps = tuple(
-        GuessMap(prediction, one.places, one.constant, one.mean_logit)
-        for prediction, one in zip(row.predictions, evidence, strict=True)
-    )
-    left, top, right, bottom = crop = tensor_box(predictor.preprocessor.preprocessing, row.height, row.width)
-    # the stem leaves out the last pixels of a tensor whose edge is not a multiple of the stride
-    height, width = size
-    rows, columns = engine.feature_map.shape[-2:]
-    stride = engine.card.config.stride
-    box = (left, top, left + (right - left) * columns * stride / width, top + (bottom - top) * rows * stride / height)
-    linearised = engine.card.config.head_hidden_size is not None
-    return Explanation(row, maps, crop=crop, box=box, linearised=linearised)

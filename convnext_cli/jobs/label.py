@@ -104,6 +104,10 @@ def check_options(request: LabelRequest, target: Path) -> None:
         from convnext_cli.jobs.report.request import check_report
 
         check_report(request.report, target)
+    if request.explain and request.predictor.model.model is not None:
+        from convnext_cli.explanation.mapping import check_weights
+
+        check_weights(Path(request.predictor.model.model))
 
 
 def _rewrite(pair: Pair) -> LabelResult:

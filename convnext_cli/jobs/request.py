@@ -48,6 +48,7 @@ class LabelRequest:
         sort: sort the photos into folders.
         keywords: write the labels as keywords.
         report: write a page with thumbnails to this file.
+        explain: add maps of what speaks for each label to that page.
         yes: let the bundled model, a demonstration, sort photos and write keywords.
         cluster: the cluster that does it.
 
@@ -70,6 +71,7 @@ class LabelRequest:
     sort: SortRequest | None = None
     keywords: KeywordsRequest | None = None
     report: str | Path | None = None
+    explain: bool = False
     yes: bool = False
     cluster: ClusterOptions | None = None
 
@@ -104,6 +106,8 @@ class LabelRequest:
             raise UsageError("--rewrite and --overwrite exclude each other", _ONE_OF_TWO)
         if self.overwrite and self.mix:
             raise UsageError("--overwrite labels everything again, and --mix keeps earlier rows", _ONE_OF_TWO)
+        if self.explain and self.report is None:
+            raise UsageError("--explain is for --report", "write a page with --report, or leave --explain out")
         if self.overwrite and self.relabel:
             raise UsageError("--overwrite labels everything again", "leave --relabel out")
         if self.relabel and self.mix:

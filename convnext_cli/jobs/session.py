@@ -234,7 +234,8 @@ class Session:
 
             page, title = Path(request.report), ", ".join(request.photos.paths) or "photos"
             rate = result.done / result.seconds if result.done else None
-            write_report(self.store, self.predictor, page, title=title, rate=rate)
+            explained = request.predictor.model if request.explain else None
+            write_report(self.store, self.predictor, page, title=title, rate=rate, explained=explained)
             self.listener.report_written(page)
         if request.sort is not None:
             failed += self._sort(is_first=is_first)

@@ -261,6 +261,7 @@ function open(index) {
   }
   $("view-best").textContent = guesses.length > 1 ? `Best ${guesses.length} guesses` : guesses.length ? "Best guess" : "No guesses";
   $("view-guesses").replaceChildren(...guesses);
+  offerMaps(photo, guesses);
   const size = photo.width === null ? "not known" : `${photo.width.toLocaleString("en")} × ${photo.height.toLocaleString("en")} pixels`;
   const facts = { Path: plain(photo.path), Size: size, Status: STATUSES[photo.status], Model: plain(photo.model) };
   const pairs = Object.entries(facts).map(([name, text]) => [element("dt", name), element("dd", text, name.toLowerCase())]);

@@ -16,7 +16,7 @@ from convnext_cli.base import html_pages
 from convnext_cli.base.files import replacing
 from convnext_cli.base.text import html_text
 from convnext_cli.jobs.entry import Entry
-from convnext_cli.jobs.report.pictures import PICTURED, Picture, small_jpeg, with_pictures
+from convnext_cli.jobs.report.pictures import PICTURED, MakeMaps, Picture, small_jpeg, with_pictures
 
 if TYPE_CHECKING:
     from convnext_cli.predict.scoring import ScoreKind
@@ -61,6 +61,7 @@ def write(
     title: str,
     summary: Summary,
     picture: Picture = small_jpeg,
+    maps: MakeMaps | None = None,
     threads: int = 1,
     most_thumbnails: int = MOST_PICTURES,
     timeout: float | None = 60.0,
@@ -68,19 +69,23 @@ def write(
 ) -> None:
     """Write the page of these entries in one go, in little memory; an older page stays until this one is complete.
 
-    picture: makes the small JPEG of a file, or raises PhotoError. threads: that make pictures. most_thumbnails: photos
+    picture: makes the small JPEG of a file, or raises PhotoError. maps: makes the maps of an entry (``report.maps``);
+    None for a page without them. threads: that make pictures. most_thumbnails: photos
     that get one; the page says how many did not. timeout: seconds for one picture, or None. progress: called with the
     number of photos written. Raises OutputError when the page cannot be written.
     """
     block, number, pictures = _Block(), 0, 0
     head, tail = _frame(title, summary)
-    pictured = with_pictures(entries, picture, threads=threads, most=most_thumbnails, timeout=timeout)
+    pictured = with_pictures(entries, picture, threads=threads, most=most_thumbnails, timeout=timeout, maps=maps)
     with replacing(target) as stream, closing(pictured):
         stream.write(head)
-        for number, (entry, jpeg) in enumerate(pictured, 1):
+        for number, (entry, jpeg, drawn) in enumerate(pictured, 1):
             if jpeg is not None:
                 # an element of its own, which the page reads only when the photo comes into sight
                 stream.write(b'<script type="text/plain" id="p%d">%s</script>\n' % (number - 1, base64.b64encode(jpeg)))
+            if drawn is not None:  # which the page reads when the photo is opened
+                text = _json(drawn).encode()
+                stream.write(b'<script type="application/json" id="m%d">%s</script>\n' % (number - 1, text))
             pictures += entry.row.status in PICTURED
             block.add(entry)
             if len(block.photos) == _BLOCK:
@@ -126,7 +131,7 @@ def _json(values: object) -> str:
 def _frame(title: str, summary: Summary) -> tuple[bytes, Callable[..., bytes]]:
     """The page before the photos, and a function that makes the rest."""
     style = html_pages.style(_HERE, "page.css")
-    script = "".join(html_pages.part(_HERE, name) for name in ("data.js", "page.js", "keys.js"))
+    script = "".join(html_pages.part(_HERE, name) for name in ("data.js", "maps.js", "page.js", "keys.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {html_pages.allowed(style)}; "
         f"script-src {html_pages.allowed(script)}; base-uri 'none'; form-action 'none'"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 
 from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.text import JsonObject
 from convnext_cli.base.threads import Budget
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.photos.decode import DEFAULT_MAX_PIXELS, decode, read_file
@@ -17,6 +18,8 @@ QUALITY = 70
 PICTURED = ("ok", "unknown")  # what failed has nothing to show, what vanished is there no more
 
 Picture = Callable[[str], bytes]
+Drawn = tuple[bytes | None, JsonObject | None]
+MakeMaps = Callable[[Entry, Task[tuple[Entry, bool], Drawn]], JsonObject | None]
 
 
 def small_jpeg(file: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
@@ -30,11 +33,18 @@ def small_jpeg(file: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
 
 
 def with_pictures(
-    entries: Iterable[Entry], picture: Picture, *, threads: int, most: int, timeout: float | None
-) -> Generator[tuple[Entry, bytes | None], None, None]:
+    entries: Iterable[Entry],
+    picture: Picture,
+    *,
+    threads: int,
+    most: int,
+    timeout: float | None,
+    maps: MakeMaps | None = None,
+) -> Generator[tuple[Entry, bytes | None, JsonObject | None], None, None]:
     """Each entry, in order, with its picture; None where it failed or vanished, cannot be read now, or comes too late.
 
     picture: makes one from the path of a file. most: entries that get one. timeout: seconds for one of them, or None.
+    maps: makes the maps of an entry that gets a picture, inside its task; may raise PhotoError. Without, they are None.
     """
 
     def chosen() -> Iterator[tuple[Entry, bool]]:
@@ -44,15 +54,19 @@ def with_pictures(
             left -= pictured
             yield entry, pictured
 
-    def make(item: tuple[Entry, bool], _: Task[tuple[Entry, bool], bytes | None]) -> bytes | None:
+    def make(item: tuple[Entry, bool], task: Task[tuple[Entry, bool], Drawn]) -> Drawn:
         entry, pictured = item
         if not pictured:
-            return None
+            return None, None
         try:  # it reads and decodes in one go, all of which counts as reading: by the clock
-            return picture(entry.file)
+            jpeg = picture(entry.file)
         except (PhotoError, MemoryError):  # its row stands without one
-            return None
+            return None, None
+        try:
+            return jpeg, None if maps is None else maps(entry, task)
+        except (PhotoError, MemoryError):
+            return jpeg, None
 
     with closing(Decoders(threads, make, Budget(threads), timeout).in_order(chosen())) as tasks:
         for task in tasks:
-            yield task.item[0], task.result()
+            yield task.item[0], *(task.result() or (None, None))

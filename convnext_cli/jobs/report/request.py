@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.errors import OutputError, UsageError
+from convnext_cli.jobs.report.maps import map_maker
 from convnext_cli.jobs.report.page import Summary, write
 from convnext_cli.jobs.report.pictures import small_jpeg
 from convnext_cli.storage.addresses import check_output
 
 if TYPE_CHECKING:
     from convnext_cli.jobs.store import Store
+    from convnext_cli.predict.options import ModelOptions
     from convnext_cli.predict.predictor import Predictor
 
 _OURS = b'<meta name="generator" content="convnext">'
@@ -42,7 +45,15 @@ def check_report(name: str | Path, output: Path) -> None:
         raise OutputError(f"the folder of {page} does not exist", f"mkdir -p {page.parent}")
 
 
-def write_report(store: Store, predictor: Predictor, page: Path, *, title: str, rate: float | None) -> None:
+def write_report(
+    store: Store,
+    predictor: Predictor,
+    page: Path,
+    *,
+    title: str,
+    rate: float | None,
+    explained: ModelOptions | None = None,
+) -> None:
     """Write the page of a job's rows.
 
     Args:
@@ -51,20 +62,25 @@ def write_report(store: Store, predictor: Predictor, page: Path, *, title: str, 
         page: the file; an older page stays until the new one is complete.
         title: of the page.
         rate: photos a second; None where nothing was labelled.
+        explained: the model of the predictor, for a page with maps of what speaks for each label; None for none.
 
     Raises:
+        ModelError: the model is an exported file, and a page with maps was asked for.
         OutputError: it cannot be written.
     """
     date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    write(
-        store.entries(),
-        page,
-        title=title,
-        summary=Summary(store.statuses(), predictor.model, date, rate, predictor.scores),
-        picture=partial(small_jpeg, max_pixels=predictor.preprocessor.max_pixels),
-        threads=predictor.threads,
-        timeout=predictor.preprocessor.timeout,
-    )
+    with ExitStack() as stack:
+        maps = None if explained is None else stack.enter_context(map_maker(predictor, explained))
+        write(
+            store.entries(),
+            page,
+            title=title,
+            summary=Summary(store.statuses(), predictor.model, date, rate, predictor.scores),
+            picture=partial(small_jpeg, max_pixels=predictor.preprocessor.max_pixels),
+            maps=maps,
+            threads=predictor.threads,
+            timeout=predictor.preprocessor.timeout,
+        )
 
 
 def _is_report(page: Path) -> bool:
