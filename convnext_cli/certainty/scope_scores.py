@@ -14,7 +14,7 @@ from convnext_cli.certainty.probabilities import softmax
 
 Arrays = Mapping[str, np.ndarray]
 
-BANK = 1000  # photos that the nearest neighbours are looked for among
+BANK = 300_000  # numbers that the photos have together, among which the nearest neighbours are looked for
 NEIGHBOUR = 10  # the k of the k-th nearest
 _HALF = 3e4  # the largest number that is stored in float16
 
@@ -36,6 +36,55 @@ def energy(logits: np.ndarray) -> np.ndarray:
     return np.asarray(-most - np.log(np.exp(x - most[:, None]).sum(1)))
 
 
+def standardised_logit(logits: np.ndarray) -> np.ndarray:
+    """How many standard deviations the largest logit is above the mean of all logits of the photo, negated.
+
+    Of two rows it is always -1, whatever the photo.
+    """
+    x = logits.astype(np.float64)
+    return np.asarray((x.mean(1) - x.max(1)) / np.maximum(x.std(1), 1e-12))
+
+
+def fit_typicality(logits: np.ndarray, features: np.ndarray) -> Arrays:
+    """Fit the sum of how unusual three statistics of a photo are, in the spirit of W. Morningstar et al. (arXiv
+    2006.09273): the length of its features, their distance from the mean in standard deviations, and the standardised
+    logit. A photo may be too near, as well as too far (E. Nalisnick et al., arXiv 1906.02994): a small network finds
+    noise and text more average than any photo. Only a high score of the standardised logit is strange.
+
+    Args:
+        logits: (N, rows).
+        features: (N, channels).
+
+    Returns:
+        mean, deviation: (channels,) of the features.
+        usual: (3,) the means of the statistics. weight: (3,) one over their deviations; 0 for a constant one.
+    """
+    z = features.astype(np.float64)
+    mean, deviation = z.mean(0), _deviation(z)
+    statistics = _statistics(logits, z, mean, deviation)
+    spread = statistics.std(0)
+    known = spread > 1e-6
+    return {
+        "mean": mean.astype(np.float32),
+        "deviation": deviation.astype(np.float32),
+        "usual": statistics.mean(0).astype(np.float32),
+        "weight": (known / np.where(known, spread, 1)).astype(np.float32),
+    }
+
+
+def typicality(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
+    """The score whose arrays ``fit_typicality`` makes."""
+    statistics = _statistics(logits, features.astype(np.float64), arrays["mean"], arrays["deviation"])
+    unusual = (statistics - arrays["usual"]) * arrays["weight"]
+    return np.asarray(np.abs(unusual[:, :2]).sum(1) + unusual[:, 2])
+
+
+def _statistics(logits: np.ndarray, z: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """(N, 3) of each photo."""
+    distance = np.sqrt((((z - mean) / deviation) ** 2).mean(1))
+    return np.stack([np.linalg.norm(z, axis=1), distance, standardised_logit(logits)], 1)
+
+
 def fit_relative_mahalanobis(features: np.ndarray, truth: np.ndarray, *, shrinkage: float | None = None) -> Arrays:
     """Fit the score of J. Ren et al. (arXiv 2106.09022): the squared Mahalanobis distance to the nearest class mean,
     with one covariance P⁻¹ for all classes, less that to the mean of all photos, with their covariance P₀⁻¹.
@@ -55,8 +104,7 @@ def fit_relative_mahalanobis(features: np.ndarray, truth: np.ndarray, *, shrinka
         linear: (classes, channels) Pm. constant: (classes,) m'Pm.
     """
     z = features.astype(np.float64)
-    mean = z.mean(0)
-    deviation = np.maximum(z.std(0), 1e-6 * max(float(z.std()), 1e-30))
+    mean, deviation = z.mean(0), _deviation(z)
     u = (z - mean) / deviation
     classes, number = np.unique(truth, return_inverse=True)
     counts = np.bincount(number)
@@ -82,17 +130,17 @@ def relative_mahalanobis(features: np.ndarray, arrays: Arrays) -> np.ndarray:
     return np.asarray(square - (2 * (u @ arrays["linear"].T) - arrays["constant"]).max(1))
 
 
-def fit_nearest_neighbour(features: np.ndarray, *, bank: int = BANK, seed: int = 0) -> Arrays:
+def fit_nearest_neighbour(features: np.ndarray, *, seed: int = 0) -> Arrays:
     """Choose the photos among which the neighbours of Y. Sun et al. (arXiv 2204.06507) are looked for.
 
     Args:
         features: (N, channels).
-        bank: how many are kept, drawn at random.
-        seed: of the draw.
+        seed: of the draw, where there are too many photos to keep all of them.
 
     Returns:
         bank: (photos, channels) features of length 1.
     """
+    bank = max(1, BANK // features.shape[1])
     if len(features) > bank:
         features = features[np.sort(np.random.default_rng(seed).permutation(len(features))[:bank])]
     return {"bank": _unit(features).astype(np.float16)}
@@ -115,6 +163,11 @@ def unpacked(arrays: Arrays) -> Arrays:
         matrix[np.triu_indices(channels)] = wide["quadratic"]
         wide["quadratic"] = matrix + np.triu(matrix, 1).T
     return wide
+
+
+def _deviation(z: np.ndarray) -> np.ndarray:
+    """(channels,) standard deviations, none of them 0."""
+    return np.asarray(np.maximum(z.std(0), 1e-6 * max(float(z.std()), 1e-30)))
 
 
 def _precision(centred: np.ndarray, shrinkage: float | None) -> np.ndarray:
