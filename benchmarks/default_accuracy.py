@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from convnext_cli import classify
+from convnext_cli.photos.photo import Photo
+from convnext_cli.predict.open import open_predictor
+from convnext_cli.predict.options import PredictorOptions
 
 BINS = 15
 
@@ -38,8 +41,10 @@ def main() -> None:
     print(f"{date.today()}  {platform.platform()}  torch {version('torch')}, pillow {version('pillow')}")
     print(f"{len(labels):,} photos\n\n| scores | top-1 % | top-5 % | expected calibration error |")
     print("| --- | --- | --- | --- |")
-    for name, options in (("with the card's temperature", {}), ("with none", {"temperature": 1.0})):
-        rows = classify([image["bytes"] for image in table["image"]], model="default", batch_size=32, **options)
+    predictor = open_predictor(PredictorOptions.of(model="default"), job="throughput")
+    for name, temperature in (("with the card's temperature", predictor.temperature), ("without it", 1.0)):
+        photos = (Photo(str(number), image["bytes"]) for number, image in enumerate(table["image"]))
+        rows = list(replace(predictor, temperature=temperature).rows(photos))
         assert all(row.status == "ok" for row in rows)
         guesses = np.array([[p.index for p in row.predictions] for row in rows])
         right = guesses == labels[:, None]
