@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from convnext_cli.certainty.answer import Answer
+    from convnext_cli.certainty.answer import Answer, PredictionSet
     from convnext_cli.predict.rows import Row
 
 LABEL_WIDTH, BAR_WIDTH, THUMBNAIL_WIDTH = 30, 24, 32
+SET_LABELS = 8  # of a set of labels, on the screen
 FRAME_WIDTH = 18  # rank, score and the lines between
 # Direction overrides can make one name look like another on a screen.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -265,15 +266,12 @@ def table(*titles: str, right: tuple[int, ...] = ()) -> Table:
 
 def print_row(row: Row, *, bars: bool) -> None:
     """The answer for one photo on standard output: its name, then its labels, or what is wrong with it."""
-    from rich.text import Text
-
     print_row_title(row)
     console = out()
     if row.answer is not None:
         console.print(_answer_line(row.answer), soft_wrap=True)
     if row.prediction_set is not None:
-        labels = ", ".join(map(plain, row.prediction_set.labels))
-        console.print(Text(f"one of {len(row.prediction_set.labels)}: {labels}", "dim"), soft_wrap=True)
+        console.print(_set_line(row.prediction_set), soft_wrap=True)
     if row.error is None:
         console.print(prediction_table(row, bars=bars, width=console.width))
 
@@ -288,6 +286,15 @@ def print_row_title(row: Row) -> None:
     if row.error is not None:
         title = Text.assemble(title, "  ", (f"{row.error.kind}: {plain(row.error.message)}", "red"))
     out().print(title, soft_wrap=True)  # a path is never cut
+
+
+def _set_line(prediction_set: PredictionSet) -> Text:
+    """Such as "95 % set: obelisk, beacon"; of a large set its first labels."""
+    from rich.text import Text
+
+    labels = [plain(label) for label in prediction_set.labels]
+    more = f" and {len(labels) - SET_LABELS} more" if len(labels) > SET_LABELS else ""
+    return Text(f"{prediction_set.coverage:.0%} set: {', '.join(labels[:SET_LABELS])}{more}".replace("%", " %"), "dim")
 
 
 def _answer_line(answer: Answer) -> Text:

@@ -45,7 +45,7 @@ def test_table(convnext: Run) -> None:
     assert "samples/cat.jpg  451×300" in done.out
     assert "samples/coffee.jpg  600×400" in done.out
     summary, sentence = done.err.splitlines()
-    assert summary.startswith("default: convnext_atto, patch 2, 200 labels (tiny-imagenet-200), 80×80 · 2 photos in ")
+    assert summary.startswith("default: convnext_femto, patch 2, 200 labels (tiny-imagenet-200), 80×80 · 2 photos in ")
     assert sentence.startswith("the bundled model is a small demonstration: ")
     assert "\x1b" not in done.out + done.err
 

@@ -178,7 +178,7 @@ def test_flat_formats_have_columns(convnext: Run, calibrated: Path, data: Path, 
     assert record["answer"]["label"] == "green" and "green" in record["set"]
     assert convnext("classify", "-f", "lines", *options).out.split("\t")[1] == "green"
     table = convnext("classify", "-f", "table", *options).out
-    assert "% sure" in table and "one of " in table
+    assert "% sure" in table and "90 % set: " in table
 
 
 def test_converted_and_exported_files_leave_it_out(convnext: Run, model: Path, data: Path, tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_shares(convnext: Run, arguments: list[str], words: str) -> None:
 
 def test_floors_are_shares_too(convnext: Run, tmp_path: Path) -> None:
     floors = tmp_path / "floors.csv"
-    floors.write_text("espresso,99%\npretzel,1%\n")
+    floors.write_text("espresso,99.99%\nEgyptian cat,1%\n")
     statuses = [convnext("classify", "--floors", floors, "-f", "csv", photo).out for photo in (COFFEE, CAT)]
     assert ",unknown," in statuses[0] and ",ok," in statuses[1]
     for text in ("espresso,60", "espresso,-0.5", "espresso,101%"):
