@@ -93,12 +93,14 @@ def lac_scores(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def aps_scores(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Adaptive sets (arXiv 2006.02544, 2009.14193): the sum of all probabilities down to that of the true row, (N,).
+    """Adaptive sets (arXiv 2006.02544, 2009.14193): all probabilities above that of the true row, and half of it, (N,).
 
-    Nothing is drawn at random, so that equal photos have equal sets; sets are a little larger for it.
+    The papers draw the part of it at random. Its mean in place of a draw gives a photo the same set each time, and the
+    coverage still holds, as it does for any fixed score.
     """
     own = np.take_along_axis(probabilities, truth[:, None], 1)
-    return np.asarray(np.where(probabilities >= own, probabilities, 0).sum(1, dtype=np.float64))
+    above = np.where(probabilities > own, probabilities, 0).sum(1, dtype=np.float64)
+    return np.asarray(above + own[:, 0].astype(np.float64) / 2)
 
 
 def members(probabilities: np.ndarray, quantile: float, kind: Kind) -> np.ndarray:
@@ -114,10 +116,10 @@ def members(probabilities: np.ndarray, quantile: float, kind: Kind) -> np.ndarra
     if kind == "lac":
         size = int(np.count_nonzero(1 - falling <= quantile))
     else:
-        # equally probable rows enter together, as their scores are the same
-        totals = np.cumsum(falling)
-        last = np.searchsorted(-falling, -falling, side="right") - 1
-        size = int(np.count_nonzero(totals[last] <= quantile))
+        # equally probable rows have the same score, and enter together
+        first = np.searchsorted(-falling, -falling, side="left")
+        above = np.concatenate(([0.0], np.cumsum(falling)))[first]
+        size = int(np.count_nonzero(above + falling / 2 <= quantile))
     return order[: max(1, size)]
 
 

@@ -42,7 +42,9 @@ def standardised_logit(logits: np.ndarray) -> np.ndarray:
     Of two rows it is always -1, whatever the photo.
     """
     x = logits.astype(np.float64)
-    return np.asarray((x.mean(1) - x.max(1)) / np.maximum(x.std(1), 1e-12))
+    x -= x.mean(1, keepdims=True)
+    deviation = np.sqrt(_squares(x) / x.shape[1])
+    return np.asarray(-x.max(1) / np.maximum(deviation, 1e-12))
 
 
 def fit_typicality(logits: np.ndarray, features: np.ndarray) -> Arrays:
@@ -75,14 +77,22 @@ def fit_typicality(logits: np.ndarray, features: np.ndarray) -> Arrays:
 def typicality(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
     """The score whose arrays ``fit_typicality`` makes."""
     statistics = _statistics(logits, features.astype(np.float64), arrays["mean"], arrays["deviation"])
-    unusual = (statistics - arrays["usual"]) * arrays["weight"]
-    return np.asarray(np.abs(unusual[:, :2]).sum(1) + unusual[:, 2])
+    length, distance, logit = (statistics.T - arrays["usual"][:, None]) * arrays["weight"][:, None]
+    return np.asarray(np.abs(length) + np.abs(distance) + logit)
 
 
 def _statistics(logits: np.ndarray, z: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """(N, 3) of each photo."""
-    distance = np.sqrt((((z - mean) / deviation) ** 2).mean(1))
-    return np.stack([np.linalg.norm(z, axis=1), distance, standardised_logit(logits)], 1)
+    statistics = np.empty((len(z), 3))
+    statistics[:, 0] = np.sqrt(_squares(z))
+    statistics[:, 1] = np.sqrt(_squares((z - mean) / deviation) / z.shape[1])
+    statistics[:, 2] = standardised_logit(logits)
+    return statistics
+
+
+def _squares(x: np.ndarray) -> np.ndarray:
+    """The sum of squares of each row."""
+    return np.asarray(np.einsum("ij,ij->i", x, x))
 
 
 def fit_relative_mahalanobis(features: np.ndarray, truth: np.ndarray, *, shrinkage: float | None = None) -> Arrays:

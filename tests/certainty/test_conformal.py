@@ -25,7 +25,7 @@ def plain_score(probabilities: np.ndarray, label: int, kind: Kind) -> float:
     """How badly a label fits one photo, as the papers define it."""
     if kind == "lac":
         return 1 - float(probabilities[label])
-    return sum(float(p) for p in probabilities if p >= probabilities[label])
+    return sum(float(p) for p in probabilities if p > probabilities[label]) + float(probabilities[label]) / 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,7 +48,7 @@ def test_sets_equal_a_plain_reference(kind: Kind, coverage: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_coverage_holds_on_average(kind: Kind) -> None:
-    """Over many draws the share of sets with the true label is at least the coverage, and hardly more for LAC."""
+    """Over many draws the share of sets with the true label is at least the coverage, and hardly more."""
     for coverage in (0.8, 0.95):
         shares = []
         for seed in range(40):
@@ -56,13 +56,13 @@ def test_the_coverage_holds_on_average(kind: Kind) -> None:
             quantile = Quantiles.fit(probabilities[:200], truth[:200]).quantile(coverage, kind)
             pairs = zip(probabilities[200:], truth[200:], strict=True)
             shares.append(np.mean([t in conformal.members(row, quantile, kind) for row, t in pairs]))
-        assert coverage - 0.01 < np.mean(shares) < coverage + (0.02 if kind == "lac" else 0.06)
+        assert coverage - 0.01 < np.mean(shares) < coverage + 0.02
 
 
 def test_equal_probabilities_enter_together() -> None:
     row = np.array([0.25, 0.25, 0.25, 0.25], np.float32)
-    assert len(conformal.members(row, 0.9, "aps")) == 1, "none fits, so the best one is alone"
-    assert len(conformal.members(row, 1.0, "aps")) == 4
+    assert len(conformal.members(row, 0.1, "aps")) == 1, "none fits, so the best one is alone"
+    assert len(conformal.members(row, 0.2, "aps")) == 4
     assert len(conformal.members(row, 0.75, "lac")) == 4
 
 
