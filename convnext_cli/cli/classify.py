@@ -97,9 +97,12 @@ def classify(
             stack.enter_context(render.c_libraries_silenced())
         in_flight: Callable[[], AbstractContextManager[InFlight | None]] = nullcontext
         fetch = None
-        if not verb.is_one(photos):  # its name is known
-            from convnext_cli.cli import witness
+        from convnext_cli.cli import process, witness
 
+        if verb.is_one(photos):  # its name is known
+            if process.is_owned():
+                witness.end_by_status()
+        else:
             in_flight = partial(witness.noting, "classify", predictor.decoding.timeout)
         if pull:
             from convnext_cli.cli.models import pull_if_missing

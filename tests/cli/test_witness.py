@@ -105,6 +105,11 @@ def test_a_library_that_ends_the_process_does_not_end_it_well(tmp_path: Path, ho
     assert "the program was ended while it worked on photos/2\\x1b.jpg" in err
 
 
+def test_a_library_that_ends_the_process_at_a_single_photo_does_not_end_it_well(tmp_path: Path, home: Path) -> None:
+    status, _ = run(tmp_path, home, "leave", "classify", "photos/2\x1b.jpg")
+    assert status == 70
+
+
 def test_a_program_in_which_no_python_runs_is_ended_though_it_takes_no_time(tmp_path: Path) -> None:
     notes = in_flight.InFlight(tmp_path / "notes")
     notes.begin("/asleep.jpg")
