@@ -381,8 +381,9 @@ def test_maps_are_drawn_on_a_terminal(
     done = convnext("explain", CAT, "-k", "3")
     assert done.status == 0, done.err
     assert done.out.count("▀") == 4 * render.THUMBNAIL_WIDTH * (render.picture_size(Image.open(CAT))[1] // 2)
-    labels = [line for line in done.out.splitlines() if "the photo" in line or "wooden spoon" in line]
-    assert len(labels) == lines_of_pictures
+    pictures = [line for line in done.out.splitlines() if "▀" in line]
+    assert len(pictures) == lines_of_pictures * (render.picture_size(Image.open(CAT))[1] // 2)
+    assert "the photo" in done.out
     monkeypatch.setenv("NO_COLOR", "1")
     assert convnext("explain", CAT).status == 2
 
