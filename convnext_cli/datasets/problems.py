@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,6 @@ Kind = Literal[
     "empty_class",
     "one_photo_class",
     "missing_in_split",
-    "on_both_sides",
     "two_labels",
 ]
 SHOWN = 5  # names in a line
@@ -67,25 +66,6 @@ def by_name(dataset: Dataset) -> list[Problem]:
         _problem("empty_class", empty, "class", "have no photo"),
         _problem("one_photo_class", single, "class", "have only one photo"),
         *_missing(dataset, frozenset(empty)),
-    ]
-    return [problem for problem in problems if problem is not None]
-
-
-def by_digest(photos: Sequence[LabelledPhoto], digests: Iterable[bytes]) -> list[Problem]:
-    """The problems of photos that occur more than once.
-
-    Args:
-        photos: the photos.
-        digests: ``split.digests`` of the photos.
-    """
-    seen: defaultdict[bytes, list[LabelledPhoto]] = defaultdict(list)
-    for photo, digest in zip(photos, digests, strict=True):
-        seen[digest].append(photo)
-    both = [group[0].path for group in seen.values() if len({photo.split for photo in group}) > 1]
-    two = [group[0].path for group in seen.values() if len({photo.label for photo in group}) > 1]
-    problems = [
-        _problem("on_both_sides", both, "photo", "are in more than one split"),
-        _problem("two_labels", two, "photo", "have more than one class"),
     ]
     return [problem for problem in problems if problem is not None]
 

@@ -20,14 +20,6 @@ BAND_PIXELS = 1_000_000
 _LARGEST_KEPT = 1 << 20  # bytes of a profile whose transform is kept
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to mode RGB: 8 bits, embedded profile applied, alpha over white.
-
-    The picture is not turned upright. One that needs no conversion is returned unchanged.
-    """
-    return in_srgb(*to_eight_bits(image))
-
-
 def in_srgb(pixels: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
     """The pixels of ``to_eight_bits`` in sRGB, in mode RGB."""
     if transform is not None:

@@ -372,15 +372,6 @@ class TestProblems:
         assert [(Path(p.path).name, e.kind) for p, e in bad] == [("03.png", "truncated"), ("11.png", "not_an_image")]
         assert told == list(range(1, 21))
 
-    def test_the_same_photo_twice(self, tmp_path: Path) -> None:
-        place(tmp_path, "train/dog/a.png", "train/cat/b.png", "test/dog/c.png", "test/cat/d.png")
-        (tmp_path / "train/cat/again.png").write_bytes((tmp_path / "train/dog/a.png").read_bytes())
-        (tmp_path / "test/dog/leak.png").write_bytes((tmp_path / "train/dog/a.png").read_bytes())
-        dataset = open_data(str(tmp_path))
-        found = problems.by_digest(dataset.photos, split.digests(dataset, dataset.photos))
-        assert [problem.kind for problem in found] == ["on_both_sides", "two_labels"]
-        assert found[0].names == found[1].names == (str(tmp_path / "test/dog/leak.png"),)
-
 
 def made(counts: dict[str, int]) -> tuple[list[LabelledPhoto], list[bytes]]:
     photos = [LabelledPhoto(f"{label}/{i}", label) for label, count in counts.items() for i in range(count)]

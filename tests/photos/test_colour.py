@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from benchmarks.profiles import display_p3, printed_cmyk
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.photos import resampling
-from convnext_cli.photos.colour import to_srgb
+from convnext_cli.photos.colour import in_srgb, to_eight_bits
 from convnext_cli.photos.decode import decode
 from convnext_cli.photos.resize import apply_preprocessing
 from tests.helpers.photos import encoded, exif_orientation, picture
@@ -38,13 +38,13 @@ def test_a_grey_profile_is_applied_to_the_grey_channel(form: str) -> None:
         photo.info["transparency"] = 3
     photo.info["icc_profile"] = linear_grey()
     # half of the light is 188 of 255 in sRGB (IEC 61966-2-1)
-    assert np.abs(np.asarray(to_srgb(photo)).astype(int) - 188).max() <= 1
+    assert np.abs(np.asarray(in_srgb(*to_eight_bits(photo))).astype(int) - 188).max() <= 1
 
 
 def test_grey_under_alpha_is_laid_over_white() -> None:
     photo = Image.new("LA", (4, 4), (128, 0))
     photo.info["icc_profile"] = linear_grey()
-    assert np.asarray(to_srgb(photo)).min() == 255
+    assert np.asarray(in_srgb(*to_eight_bits(photo))).min() == 255
 
 
 PREPROCESSING = Preprocessing(size=(40, 40), resize_to=(50, 50))
