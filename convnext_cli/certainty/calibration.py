@@ -42,7 +42,7 @@ class MadeFor:
     preprocessing: str
 
     def differences(self, other: MadeFor) -> tuple[str, ...]:
-        """The names of what is different: "weights", "labels", "preprocessing"."""
+        """The names of the parts that differ: "weights", "labels", "preprocessing"."""
         return tuple(part.name for part in fields(self) if getattr(self, part.name) != getattr(other, part.name))
 
 
@@ -59,7 +59,7 @@ class Calibration:
         photos: validation photos that all of this rests on.
         fewest: validation photos of the class that has the fewest.
         made_for: the model.
-        keys: uint64, ascending: the content keys of the validation photos, which are no test of this calibration.
+        keys: uint64, ascending: the content keys of the validation photos, which do not test this calibration.
         made_with: the version of this program.
 
     Raises:

@@ -12,7 +12,7 @@ from convnext_cli.certainty import intervals
 from convnext_cli.certainty.probabilities import by_label
 from convnext_cli.certainty.tree import Node, Tree
 
-# Thousandths; near 1, where precisions such as 0.99 are decided, tenths of what is left, three times.
+# Thousandths; near 1, where precisions such as 0.99 are decided, tenths of the rest, three times.
 GRID = np.array(
     [step / 1000 for step in range(1000)] + [1 - step / 10**digits for digits in (4, 5, 6) for step in range(9, 0, -1)]
 )
