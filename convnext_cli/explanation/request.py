@@ -57,6 +57,6 @@ class ExplainRequest:
     def _check_scoring(scoring: Scoring) -> None:
         if scoring.k < 1:
             raise UsageError("k must be the number of guesses to explain, at least 1", "for example 3")
-        for name, value in (("min_score", scoring.min_score), ("floors", scoring.floors)):
-            if value:
+        for name in ("min_score", "floors", "sure", "sets"):
+            if getattr(scoring, name):
                 raise UsageError(f"{name} has no effect: the best guesses are explained, however sure", "leave it out")

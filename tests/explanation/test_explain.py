@@ -341,6 +341,8 @@ def test_bad_input_is_refused(
         {"k": 0},
         {"min_score": 0.5},
         {"floors": {"tabby": 0.5}},
+        {"sure": 0.9},
+        {"sets": 0.9},
     ],
     ids=str,
 )
