@@ -41,12 +41,12 @@ def decoding(module):
     module._decode = _decode
 
 def network(module):
-    real = module.Predictor._logits
-    def _logits(self, tensors):
+    real = module.Predictor._compute
+    def _compute(self, tensors, **more):
         if any(tensor.std(axis=(1, 2)).max() < 1e-6 for tensor in tensors):
             exec(KINDS["segfault"])
-        return real(self, tensors)
-    module.Predictor._logits = _logits
+        return real(self, tensors, **more)
+    module.Predictor._compute = _compute
 
 CHANGES = {{"convnext_cli.photos.decode": decoding, "convnext_cli.predict.predictor": network}}
 
