@@ -58,6 +58,7 @@ NOT_CHECKED = {
     ("label.md", "until convnext label"): "a loop around a command that other examples run",
     ("label.md", "convnext label photos/ -o labels.csv --watch"): "never ends by itself",
     ("labels.md", "class,name"): "a file of labels, which is read in test_the_label_file_of_the_labels_page",
+    ("labels.md", "class,parent"): "a file of labels; tests/labels/test_labels.py reads such files",
     ("reference.md", "Usage: "): "made from --help; compared in test_reference_is_current",
     ("remote.md", "pip install"): "needs a bucket; tests/storage/test_remote_s3.py runs such commands",
     ("remote.md", "AWS_PROFILE="): "needs a bucket; tests/storage/test_remote_s3.py runs such commands",
