@@ -13,6 +13,7 @@ import click
 from convnext_cli.cli import evaluate_view, model_options, options, render, types
 
 if TYPE_CHECKING:
+    from convnext_cli.base.errors import PhotoError
     from convnext_cli.evaluation.evaluate import EvaluateResult
     from convnext_cli.evaluation.labelled_data import Split
     from convnext_cli.predict.options import PredictorOptions
@@ -61,6 +62,24 @@ MOST_FAILURES = 10  # that are named
     help="Share of correct answers to reach with the suggested --min-score.",
 )
 @click.option(
+    "--sure",
+    type=types.Share(open=(True, True)),
+    metavar="SHARE",
+    help="Also measure the answers of `classify --sure`: how many are right, and how many photos get one.",
+)
+@click.option(
+    "--sets",
+    type=click.Choice(["0.8", "0.9", "0.95", "0.99"]),
+    help="Also measure the sets of `classify --sets`: how many hold the right label, and how large they are.",
+)
+@click.option(
+    "--foreign",
+    multiple=True,
+    type=options.PathName(),
+    metavar="PATH",
+    help="Photos of none of the model's classes: how many of them --sure answers. Repeatable.",
+)
+@click.option(
     "-o",
     "--output",
     type=options.PathName(),
@@ -103,6 +122,7 @@ def evaluate(
     overwrite: bool,
     mistakes: int,
     fail_below: float | None,
+    foreign: tuple[str, ...],
     as_json: bool,
     pull: bool,
     offline: bool,
@@ -138,6 +158,7 @@ def evaluate(
         output=output or None,
         overwrite=overwrite,
         mistakes=mistakes if "mistakes" in options.typed(click.get_current_context()) else None,
+        foreign=foreign,
         offline=offline,
     )
     with ExitStack() as stack:
@@ -150,7 +171,8 @@ def evaluate(
             in_flight=partial(witness.noting, "evaluate", predictor.decoding.timeout),
             fetch=partial(pull_if_missing, offline=offline) if pull else None,
         )
-    _print_failures(result, skipped=skip_bad)
+    _print_failures(result.failures, "left out" if skip_bad else "failed")
+    _print_failures(result.foreign_failures, "foreign photo left out")
     evaluate_view.print_document(result.document, as_json=as_json)
     if result.output is not None:
         render.note(f"written: {result.output}")
@@ -158,22 +180,22 @@ def evaluate(
     if verbose:
         for model in result.models:
             render.note(f"{model.model}: {model.times.limiting()} limits ({model.times.shares()})")
-    return _status(result, fail_below)
+    return _status(result, fail_below, skipped=skip_bad)
 
 
-def _print_failures(result: EvaluateResult, *, skipped: bool) -> None:
-    heading = "left out" if skipped else "failed"
-    for path, error in result.failures[:MOST_FAILURES]:
+def _print_failures(failures: tuple[tuple[str, PhotoError], ...], heading: str) -> None:
+    for path, error in failures[:MOST_FAILURES]:
         render.note(f"{heading}: {path}: {error.kind}: {error.message}")
-    if more := len(result.failures[MOST_FAILURES:]):
+    if more := len(failures[MOST_FAILURES:]):
         render.note(f"{heading}: {more:,} more; --json names all")
 
 
-def _status(result: EvaluateResult, fail_below: float | None) -> int:
+def _status(result: EvaluateResult, fail_below: float | None, *, skipped: bool) -> int:
     if result.failed:
         counted = "1 photo counts" if result.failed == 1 else f"{result.failed:,} photos count"
         render.note(f"{counted} as wrong because of that; --skip-bad leaves such photos out")
     if result.falls_short:
         sys.stdout.flush()
         render.error(f"top-1 is {100 * result.models[0].top1.value:.2f} %, below {fail_below:g} %")
-    return 1 if result.failed or result.falls_short else 0
+    is_unread = result.failed or (result.foreign_failures and not skipped)
+    return 1 if is_unread or result.falls_short else 0

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from convnext_cli.cli import render
+from convnext_cli.cli import evaluate_sure_view, render
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -81,13 +81,19 @@ def print_document(document: JsonObject, *, as_json: bool) -> None:
     _accuracy(document)
     if "difference" in document:
         _difference(document)
+    evaluate_sure_view.print_promises(models_of(document))
     _pairs(document)
     _classes(document)
     _thresholds(document)
 
 
+def models_of(document: JsonObject) -> list[JsonObject]:
+    """The part of each model: one, or two."""
+    return [document, *([document["against"]] if "against" in document else [])]
+
+
 def _accuracy(document: JsonObject) -> None:
-    models = [document, *([document["against"]] if "against" in document else [])]
+    models = models_of(document)
     named = ("model",) if len(models) > 1 else ()
     first = 1 + len(named)
     table = render.table("", *named, "%", "95 %", "photos", right=(first, first + 1, first + 2))

@@ -14,6 +14,7 @@ from convnext_cli.base.text import JsonObject
 from convnext_cli.datasets import Dataset, LabelledPhoto, problems
 from convnext_cli.evaluation import figures
 from convnext_cli.evaluation.answers import Answers
+from convnext_cli.evaluation.sureness import Sureness
 from convnext_cli.evaluation.truth import NONE, Chosen, Truth
 from convnext_cli.labels import LabelSet
 from convnext_cli.predict.predictor import Predictor
@@ -72,17 +73,54 @@ def build(
     photos: Sequence[LabelledPhoto],
     predictors: Sequence[Predictor],
     judged: Sequence[Judged],
+    sureness: Sequence[Sureness | None],
     *,
     precision: float,
 ) -> Values:
     """The document, of one model or of two and their difference. photos: those of ``chosen`` that count."""
     described = [
-        model(predictor) | describe(photos, model_judged, precision=precision)
-        for predictor, model_judged in zip(predictors, judged, strict=True)
+        model(predictor) | describe(photos, model_judged, precision=precision) | _promises(model_sureness)
+        for predictor, model_judged, model_sureness in zip(predictors, judged, sureness, strict=True)
     ]
     values = {"data": _data(dataset, split, chosen, photos)} | described[0]
     if len(judged) > 1:
         values |= {"against": described[1], "difference": compare(*judged)}
+    return values
+
+
+def _promises(sureness: Sureness | None) -> Values:
+    """The figures of calibrated answers and sets; nothing where they were not asked for."""
+    if sureness is None:
+        return {}
+    values: Values = {}
+    if (answers := sureness.answers) is not None:
+        foreign = answers.foreign
+        values["sure"] = {
+            "asked": answers.sure,
+            "threshold": answers.threshold,
+            "photos": answers.photos,
+            "precision": _share(answers.precision),
+            "class": _share(answers.of_class),
+            "broader": _share(answers.of_broader),
+            "not_sure": answers.not_sure,
+            "out_of_scope": answers.strange,
+            "failed": answers.failed,
+            "depth": answers.depth,
+            "curve": [asdict(step) for step in answers.curve],
+            "foreign": foreign
+            and {
+                "photos": foreign.photos,
+                "let_through": _share(foreign.let_through),
+                "answered": _share(foreign.answered),
+                "auroc": _number(foreign.auroc),
+                "failed": [
+                    {"path": path, "error": {"kind": error.kind, "message": error.message}}
+                    for path, error in foreign.failures
+                ],
+            },
+        }
+    if (sets := sureness.sets) is not None:
+        values["sets"] = {"asked": sets.asked, "coverage": _share(sets.coverage), "size": sets.size}
     return values
 
 

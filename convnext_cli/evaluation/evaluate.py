@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from convnext_cli import zoo
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.files import replacing_folder
 from convnext_cli.base.listener import SILENT, Listener
@@ -18,7 +19,12 @@ from convnext_cli.evaluation.document import Judged
 from convnext_cli.evaluation.figures import Share
 from convnext_cli.evaluation.labelled_data import Split
 from convnext_cli.evaluation.request import EvaluateRequest
+from convnext_cli.evaluation.sureness import CalibrationPhotos, Meter, Sureness
+from convnext_cli.evaluation.sureness import measure as sureness_of
 from convnext_cli.evaluation.truth import Chosen, Truth
+from convnext_cli.photos.photo import Photo
+from convnext_cli.photos.selection import PhotoSelection
+from convnext_cli.predict.calibrated import calibration_of
 from convnext_cli.predict.open import open_predictor, remarks
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import InFlight
@@ -40,6 +46,7 @@ class ModelFigures:
         top5: the share whose best five guesses hold the right label; None for a model of five labels or fewer.
         calibration_error: the expected calibration error; None for too few photos.
         times: what the stages took.
+        sureness: the figures of calibrated answers and sets; None where neither was asked for.
     """
 
     model: str
@@ -47,6 +54,7 @@ class ModelFigures:
     top5: Share | None
     calibration_error: float | None
     times: Times
+    sureness: Sureness | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,7 @@ class EvaluateResult:
         photos: how many photos the models were asked about.
         failures: the photos that could not be read, by path, and why; with ``skip_bad`` they are left out.
         failed: how many photos count as wrong because they could not be read.
+        foreign_failures: the foreign photos that could not be read and were left out, by path, and why.
         falls_short: whether the first model's top-1 accuracy is below ``fail_below``.
         output: the folder that was written.
     """
@@ -70,6 +79,7 @@ class EvaluateResult:
     failed: int
     falls_short: bool
     output: Path | None
+    foreign_failures: tuple[tuple[str, PhotoError], ...] = ()
 
 
 def evaluate(
@@ -96,6 +106,7 @@ def evaluate(
     output = None if request.output is None else _checked(request.output, overwrite=request.overwrite)
     reassessed = None if request.real is None else real_labels.read(request.real)
     roots = places(request.data, offline=request.offline)
+    foreign = _foreign(request)
     with ExitStack() as stack:
         dataset = stack.enter_context(closing(open_data(roots)))
         dataset = labelled_data.as_trained(dataset, request.predictor.model.model, roots, listener)
@@ -105,7 +116,31 @@ def evaluate(
         chosen, predictors = _choose(dataset, photos, predictors, reassessed, request, listener)
         notes = stack.enter_context(in_flight())
         predictors = [predictor.noting(notes) for predictor in predictors]
-        return _measure(dataset, chosen, predictors, split, output, request, listener)
+        meters = _meters(request, predictors, chosen)
+        return _measure(dataset, chosen, predictors, meters, foreign, split, output, request, listener)
+
+
+def _foreign(request: EvaluateRequest) -> Callable[[], Iterator[Photo]] | None:
+    """Find the foreign photos, once for each model. Raises UsageError at once if they do not exist."""
+    if not request.foreign:
+        return None
+    selection = PhotoSelection(paths=tuple(os.fspath(path) for path in request.foreign), offline=request.offline)
+    selection.photos(selection.finder(shards="opened"))
+    return lambda: selection.photos(selection.finder(shards="opened"))
+
+
+def _meters(request: EvaluateRequest, predictors: list[Predictor], chosen: Chosen) -> list[Meter | None]:
+    """For each model what records its calibrated answers; None where there are none."""
+    meters: list[Meter | None] = []
+    for options, predictor, right in zip(request.predictors, predictors, chosen.truths, strict=True):
+        if predictor.decider is None:
+            meters.append(None)
+            continue
+        preprocessing = predictor.preprocessor.preprocessing
+        path = zoo.resolve(options.model.model)
+        calibration = calibration_of(path, predictor.engine, predictor.labels, preprocessing)
+        meters.append(Meter(predictor, calibration, right.answers))
+    return meters
 
 
 def _checked(output: str | Path, *, overwrite: bool) -> Path:
@@ -167,6 +202,8 @@ def _measure(
     dataset: Dataset,
     chosen: Chosen,
     predictors: list[Predictor],
+    meters: list[Meter | None],
+    foreign: Callable[[], Iterator[Photo]] | None,
     split: Split | None,
     output: Path | None,
     request: EvaluateRequest,
@@ -175,20 +212,36 @@ def _measure(
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(replacing_folder(output))
         files = (output_folder.PREDICTIONS, output_folder.AGAINST)
-        judged_all = [
-            _judge(dataset, chosen, right, predictor, folder and folder / name, listener)
-            for right, predictor, name in zip(chosen.truths, predictors, files, strict=False)
-        ]
+        known = [(meter.predictor.model, meter.calibration) for meter in meters if meter is not None]
+        calibrated_on = CalibrationPhotos(known, len(chosen.photos)) if known else None
+        judged_all = []
+        for right, predictor, meter, name in zip(chosen.truths, predictors, meters, files, strict=False):
+            path = folder and folder / name
+            judged_all.append(_judge(dataset, chosen, right, predictor, path, listener, meter, calibrated_on))
+            if calibrated_on is not None:
+                for note in calibrated_on.notes():
+                    listener.note(note)
+                calibrated_on = None  # the first pass has looked at every photo, for both models
+            if foreign is not None and meter is not None:
+                listener.stage(f"{predictor.model}: foreign photos")
+                meter.ask_foreign(foreign(), lambda row: listener.advance(failed=int(row.error is not None)))
         judged, photos = judged_all, chosen.photos
         if request.skip_bad:
             judged, photos = document.without_failures(judged_all, photos)
-        values = document.build(dataset, split, chosen, photos, predictors, judged, precision=request.precision)
+        sureness = [_sureness(meter, one, request) for meter, one in zip(meters, judged, strict=True)]
+        values = document.build(
+            dataset, split, chosen, photos, predictors, judged, sureness, precision=request.precision
+        )
         if folder is not None:
             most = MISTAKES if request.mistakes is None else request.mistakes
             if undrawn := output_folder.write(folder, values, judged[0], dataset, photos, most=most):
                 listener.note(f"{' and '.join(undrawn)} not drawn: pip install matplotlib")
     errors = {place: error for one in reversed(judged_all) for place, error in one.answers.errors.items()}
-    models = tuple(_figures(predictor, one) for predictor, one in zip(predictors, judged, strict=True))
+    models = tuple(_figures(*one) for one in zip(predictors, judged, sureness, strict=True))
+    # both models are asked about the same foreign photos
+    foreign_errors = {
+        path: error for meter in meters if meter and meter.foreign for path, error in meter.foreign.failures
+    }
     return EvaluateResult(
         document=values,
         models=models,
@@ -197,11 +250,26 @@ def _measure(
         failed=0 if request.skip_bad else len(errors),
         falls_short=request.fail_below is not None and models[0].top1.is_below(request.fail_below),
         output=output,
+        foreign_failures=tuple(foreign_errors.items()),
     )
 
 
+def _sureness(meter: Meter | None, judged: Judged, request: EvaluateRequest) -> Sureness | None:
+    records = judged.answers.records
+    if meter is None or records is None:
+        return None
+    return sureness_of(records, meter.decider, request.predictor.scoring.sets, meter.foreign)
+
+
 def _judge(
-    dataset: Dataset, chosen: Chosen, right: Truth, predictor: Predictor, predictions: Path | None, listener: Listener
+    dataset: Dataset,
+    chosen: Chosen,
+    right: Truth,
+    predictor: Predictor,
+    predictions: Path | None,
+    listener: Listener,
+    meter: Meter | None,
+    calibrated_on: CalibrationPhotos | None,
 ) -> Judged:
     """One model's answers; its rows go into the file of predictions."""
     with ExitStack() as stack:
@@ -213,10 +281,11 @@ def _judge(
             if rows is not None:
                 rows.keep(photo, row)
 
-        return Judged(right, answers.answer(predictor, dataset, chosen.photos, keep))
+        answered = answers.answer(predictor, dataset, chosen.photos, keep, meter=meter, calibrated_on=calibrated_on)
+        return Judged(right, answered)
 
 
-def _figures(predictor: Predictor, judged: Judged) -> ModelFigures:
+def _figures(predictor: Predictor, judged: Judged, sureness: Sureness | None) -> ModelFigures:
     top, photos = judged.answers.top, len(judged.answers.top)
     top5 = Share.of(int(judged.truth.right(top).sum()), photos)
     return ModelFigures(
@@ -225,4 +294,5 @@ def _figures(predictor: Predictor, judged: Judged) -> ModelFigures:
         top5=top5 if figures.means_top5(len(predictor.labels.names)) else None,
         calibration_error=figures.known_calibration_error(judged.reliability()),
         times=predictor.times,
+        sureness=sureness,
     )

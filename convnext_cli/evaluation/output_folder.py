@@ -20,8 +20,8 @@ from convnext_cli.predict.rows import Row, to_json
 
 DOCUMENT, MATRIX, PREDICTIONS = "evaluation.json", "confusion.csv", "predictions.jsonl"
 AGAINST, PAGE = "predictions-against.jsonl", "mistakes.html"
-PICTURES = ("confusion.png", "reliability.png")
-NAMES = frozenset((DOCUMENT, MATRIX, PREDICTIONS, AGAINST, PAGE, *PICTURES))
+PICTURES, CURVE = ("confusion.png", "reliability.png"), "precision.png"
+NAMES = frozenset((DOCUMENT, MATRIX, PREDICTIONS, AGAINST, PAGE, CURVE, *PICTURES))
 FAILED = "(failed)"  # the column of photos that have no answer
 
 
@@ -84,12 +84,15 @@ def write(
         _matrix(folder, judged, drawn)
     if drawn:
         plots.reliability(document["calibration"]["bins"], document["calibration"]["ece"], folder / PICTURES[1])
+    has_curve = "sure" in document
+    if drawn and has_curve:
+        plots.precision([document, *([document["against"]] if "against" in document else [])], folder / CURVE)
     by_path = {photo.path: photo for photo in photos}
     parts = mistakes.page(
         title(document), _summary(document), document["wrong"][:most], lambda path: dataset.read(by_path[path])
     )
     mistakes.write(parts, folder / PAGE)
-    return [] if drawn else list(PICTURES if judged.truth.classes else PICTURES[1:])
+    return [] if drawn else [*PICTURES[0 if judged.truth.classes else 1 :], *([CURVE] if has_curve else [])]
 
 
 def _summary(document: Values) -> str:

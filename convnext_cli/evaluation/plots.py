@@ -1,4 +1,4 @@
-"""Two pictures: what is taken for what, and whether scores are as often right as they say."""
+"""Pictures: which labels are confused, and how often answers are right, by score and by share of photos answered."""
 
 from __future__ import annotations
 
@@ -67,6 +67,33 @@ def reliability(bins: Sequence[JsonObject], error: float | None, path: Path) -> 
     axes.legend(fontsize=8, loc="upper left")
     below.bar(middles, [entry["photos"] for entry in filled], width * 0.92, color="#8a939c")
     below.set(xlabel="score of the best guess", ylabel="photos")
+    _save(figure, path)
+
+
+def precision(models: Sequence[JsonObject], path: Path) -> None:
+    """How often answers are right, by the share of photos that get one.
+
+    Args:
+        models: the document's part of each model, with ``sure``.
+        path: of the picture.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+    for values, colour in zip(models, ("#0d7a70", "#b4552d"), strict=False):
+        sure = values["sure"]
+        shares = [step["answered"] / sure["photos"] for step in sure["curve"]]
+        right = [step["right"] / step["answered"] for step in sure["curve"]]
+        axes.plot(shares, right, color=colour, label=_plain(values["model"]))
+        if sure["precision"]["photos"]:
+            at = sure["precision"]["photos"] / sure["photos"]
+            axes.plot([at], [sure["precision"]["value"]], "o", color=colour, label=f"--sure {sure['asked']:g}")
+    axes.axhline(models[0]["sure"]["asked"], color="grey", linestyle="--", label="asked for")
+    axes.set(xlim=(0, 1), xlabel="share of photos with an answer", ylabel="share of answers that are right")
+    axes.set_ylim(top=1.005)
+    axes.legend(fontsize=8, loc="lower left")
     _save(figure, path)
 
 

@@ -30,6 +30,8 @@ class EvaluateRequest:
         output: the folder for tables, plots, predictions and the page of mistakes; None for none.
         overwrite: replace that folder.
         mistakes: photos on the page of mistakes; None for 100.
+        foreign: photos that are of none of the model's classes: paths, folders, archives or URLs, to see how many
+            ``sure`` answers.
         offline: refuse data that a connection is needed for.
 
     Raises:
@@ -50,6 +52,7 @@ class EvaluateRequest:
     output: str | Path | None = None
     overwrite: bool = False
     mistakes: int | None = None
+    foreign: tuple[str | Path, ...] = ()
     offline: bool = False
 
     def __post_init__(self) -> None:
@@ -69,6 +72,27 @@ class EvaluateRequest:
             if value is not None and self.output is None:
                 raise UsageError(f"--{name} is for -o FOLDER", "name a folder with -o, or leave it out")
         self._check_scoring(self.predictor.scoring)
+        self._check_promises(self.predictor.scoring)
+
+    def _check_promises(self, scoring: Scoring) -> None:
+        if isinstance(self.foreign, str | Path):
+            raise UsageError(f"foreign must be a tuple of paths, not {self.foreign!r}", 'such as foreign=("others/",)')
+        if self.foreign and scoring.sure is None:
+            raise UsageError(
+                "--foreign is for --sure, which decides what is foreign", "add --sure 0.95, or leave it out"
+            )
+        if "-" in map(str, self.foreign):
+            raise UsageError("--foreign cannot be standard input", "name a file or a folder")
+        if scoring.sure is None and scoring.sets is None:
+            return
+        option = "--sets" if scoring.sure is None else "--sure"
+        others = {"--only-these": self.only_these, "--classes": scoring.classes, "--real": self.real}
+        for name, used in others.items():
+            if used:
+                raise UsageError(
+                    f"{option} and {name} exclude each other: a calibration is of all labels, and of one a photo",
+                    "use one of the two",
+                )
 
     @staticmethod
     def _check_scoring(scoring: Scoring) -> None:

@@ -103,7 +103,7 @@ class Predictor:
 
     def rows(self, photos: Iterable[Photo]) -> Iterator[Row]:
         """One row a photo, in their order. The first comes when the first batch is done."""
-        return (self._row(ready, output) for ready, output in self.outputs(photos, features=self._reads_features))
+        return (self.row(ready, output) for ready, output in self.outputs(photos, features=self.reads_features))
 
     def outputs(self, photos: Iterable[Photo], *, features: bool = False) -> Iterator[tuple[Ready, Output | None]]:
         """The network's output for each photo, in their order.
@@ -148,11 +148,12 @@ class Predictor:
 
     def answer(self, waiting: list[Ready], budget: Budget) -> Iterator[Row]:
         """The rows of photos that are prepared, in their order."""
-        outputs = self._run(waiting, budget, features=self._reads_features)
-        return (self._row(ready, output) for ready, output in outputs)
+        outputs = self._run(waiting, budget, features=self.reads_features)
+        return (self.row(ready, output) for ready, output in outputs)
 
     @property
-    def _reads_features(self) -> bool:
+    def reads_features(self) -> bool:
+        """Whether answers need the pooled features."""
         return self.decider is not None and self.decider.reads_features
 
     def _run(
@@ -209,7 +210,8 @@ class Predictor:
             self.say(f"out of memory on {self.engine.device}: continuing with {self._room.photos} photos at a time")
         return done
 
-    def _row(self, ready: Ready, output: Output | None) -> Row:
+    def row(self, ready: Ready, output: Output | None) -> Row:
+        """The row of a photo, from its output."""
         error, predictions, decision = ready.error, tuple[Prediction, ...](), Decision(None, None)
         if output is not None:
             if np.isfinite(output.logits).all():
