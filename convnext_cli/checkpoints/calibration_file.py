@@ -1,12 +1,14 @@
 """Where the calibration of a model is kept: inside a canonical file, or in a file beside any other.
 
-Both are safetensors with the calibration's JSON in the metadata. In a canonical file the names of its arrays begin with
-``PREFIX``: they are not part of the network. The file beside the weights is called ``<weights>.calibration``, and comes
-before what a canonical file holds, because it is newer.
+Both are safetensors with the calibration's JSON and a checksum in the metadata. In a canonical file the names of its
+arrays begin with ``PREFIX``: they are not part of the network. The file beside the weights is called
+``<weights>.calibration``, and comes before what a canonical file holds, because it is newer.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SUFFIX = ".calibration"
 PREFIX = "calibration."
 METADATA_KEY = "calibration"
+_CHECKSUM_KEY = "calibration_sha256"  # of the JSON and the arrays
 
 
 def path_beside(model: Path) -> Path:
@@ -76,10 +79,16 @@ def write_beside(model: Path, calibration: Calibration) -> Path:
     from safetensors.numpy import save
 
     path = path_beside(model)
-    data = save(prefixed(calibration), metadata={METADATA_KEY: calibration.to_json()})
+    data = save(prefixed(calibration), metadata=metadata(calibration))
     with replacing(path) as file:
         file.write(data)
     return path
+
+
+def metadata(calibration: Calibration) -> dict[str, str]:
+    """What the metadata of a file with this calibration holds of it."""
+    text = calibration.to_json()
+    return {METADATA_KEY: text, _CHECKSUM_KEY: _checksum(text, calibration.arrays())}
 
 
 def prefixed(calibration: Calibration) -> dict[str, np.ndarray]:
@@ -94,16 +103,28 @@ def _read(path: Path) -> Calibration | None:
 
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
+            notes = file.metadata() or {}
+            text = notes.get(METADATA_KEY)
             if text is None:
                 return None
             names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - not a dict
             arrays = {name.removeprefix(PREFIX): file.get_tensor(name) for name in names}
+        if notes.get(_CHECKSUM_KEY) != _checksum(text, arrays):
+            raise ModelError("the calibration is damaged: it does not match its checksum", _again(path))
         return Calibration.from_json(text, arrays)
     except (OSError, safetensors.SafetensorError, TypeError) as error:
         raise ModelError(f"{path.name} is damaged: {error}", _again(path)) from error
     except ModelError as error:
         raise ModelError(f"{path.name}: {error.message}", error.hint or _again(path)) from error
+
+
+def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _again(path: Path) -> str:

@@ -76,7 +76,7 @@ def dump(file: IO[bytes], tensors: dict[str, Tensor], card: Card, calibration: C
     """Write safetensors with the card in the metadata, under any names. Errors of the stream are passed on."""
     metadata, arrays = {"format": "pt", METADATA_KEY: card.to_json()}, dict[str, np.ndarray]()
     if calibration is not None:
-        metadata[calibration_file.METADATA_KEY] = calibration.to_json()
+        metadata |= calibration_file.metadata(calibration)
         arrays = calibration_file.prefixed(calibration)
     header: dict[str, object] = {"__metadata__": metadata}
     at = 0

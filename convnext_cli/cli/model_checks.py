@@ -65,9 +65,11 @@ def _verify_tensors(path: Path, repair: str) -> dict[str, str]:
     """Check one of the project's own files, whose card has the fingerprint of its tensors."""
     from convnext_cli import checkpoints, zoo
     from convnext_cli.base.errors import ModelError
+    from convnext_cli.checkpoints import calibration_file
 
     try:
         digest = checkpoints.load(path, dtype="stored", verify=True).card.sha256
+        calibration_file.read_calibration(path)
     except ModelError as error:
         repair = "install convnext-cli again" if path == zoo.local_files.bundled() else repair
         return _check(path, "changed", "", error.message, repair)

@@ -143,7 +143,14 @@ def test_impossible_calibrations(convnext: Run, model: Path, data: Path, options
 
 def test_a_damaged_calibration_is_refused(convnext: Run, calibrated: Path, data: Path) -> None:
     file = calibration_file.path_beside(calibrated)
-    file.write_bytes(file.read_bytes()[:-7])
+    whole = file.read_bytes()
+    for byte in (len(whole) - 1, len(whole) - 2000, whole.index(b"temperature") + 16):  # an array, another, the JSON
+        changed = bytearray(whole)
+        changed[byte] ^= 1
+        file.write_bytes(changed)
+        done = convnext("classify", "-m", calibrated, "--sure", "0.8", data / "red" / "300.png", *TORCH)
+        assert done.status == 3 and "is damaged" in done.err, byte
+    file.write_bytes(whole[:-7])
     done = convnext("classify", "-m", calibrated, "--sure", "0.9", data / "red" / "300.png", *TORCH)
     assert done.status == 3 and f"{file.name} is damaged" in done.err and "convnext calibrate" in done.err
 
