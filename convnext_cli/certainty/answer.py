@@ -40,6 +40,15 @@ class Answer:
     why: str = ""
     above: tuple[str, ...] = ()
 
+    @property
+    def details(self) -> str:
+        """The words behind the label: " (animal › carnivore), 96 % sure"; behind "unknown": ": not sure enough"."""
+        if self.label is None:
+            return f": {self.why}"
+        above = f" ({' › '.join(self.above)})" if self.above else ""
+        # never more than is known: 0.9996 is not 100 %
+        return f"{above}, {min(int(100 * self.score), 99)} % sure"
+
     def to_json(self) -> AnswerJson:
         """The answer as plain values, for a row."""
         return {"label": self.label, "id": self.id, "score": self.score, "level": self.level, "why": self.why}

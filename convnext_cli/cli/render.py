@@ -301,12 +301,8 @@ def _answer_line(answer: Answer) -> Text:
     """Such as "cat (animal › carnivore › feline), 96 % sure"."""
     from rich.text import Text
 
-    if answer.label is None:
-        return Text.assemble(("unknown", "yellow"), f": {answer.why}")
-    above = f" ({' › '.join(map(plain, answer.above))})" if answer.above else ""
-    # never more than is known: 0.9996 is not 100 %
-    share = min(int(100 * answer.score), 99)
-    return Text.assemble((plain(answer.label), "bold green"), above, f", {share} % sure")
+    label = ("unknown", "yellow") if answer.label is None else (plain(answer.label), "bold green")
+    return Text.assemble(label, plain(answer.details))
 
 
 def prediction_table(row: Row, *, bars: bool, width: int) -> RenderableType:

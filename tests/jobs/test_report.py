@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convnext_cli.base.errors import FAILURE_KINDS, OutputError, PhotoError
+from convnext_cli.certainty.answer import Answer
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report import Summary, page, small_jpeg, write
 from convnext_cli.predict.rows import Prediction, Row, Status
@@ -97,9 +98,12 @@ class Parsed(HTMLParser):
         """What the blocks say, as it went in."""
         for block in map(json.loads, self.texts["photos"]):
             names = block["names"]
-            for folder, name, status, width, height, model, guesses, *error in block["photos"]:
+            for folder, name, status, width, height, model, guesses, answer, *error in block["photos"]:
                 pairs = [(names[i], score) for i, score in zip(guesses[::2], guesses[1::2], strict=True)]
-                yield names[folder] + name, names[status], width, height, names[model], pairs, [names[i] for i in error]
+                words = [names[i] for i in error]
+                if answer:
+                    words += [None if answer[0] < 0 else names[answer[0]], answer[1], names[answer[2]]]
+                yield names[folder] + name, names[status], width, height, names[model], pairs, words
 
 
 @cache
@@ -111,7 +115,9 @@ def bare() -> list[tuple[str, dict[str, str | None]]]:
 def expected(of: Entry) -> tuple[Any, ...]:
     row = of.row
     guesses = [(p.label, p.score) for p in row.predictions]
-    error = [] if row.error is None else [row.error.kind, row.error.message]
+    error: list[object] = [] if row.error is None else [row.error.kind, row.error.message]
+    if row.answer is not None:
+        error += [row.answer.label, row.answer.score, row.answer.details]
     return of.file, row.status, row.width, row.height, row.model, guesses, error
 
 
@@ -129,9 +135,13 @@ def any_entry(draw: st.DrawFn) -> Entry:
     error = draw(st.none() | st.builds(PhotoError, st.sampled_from(FAILURE_KINDS), anything()))
     size = st.none() | st.integers(1, 10**5)
     predictions = tuple(Prediction(i, i, None, *guess) for i, guess in enumerate(guesses, 1))
-    row = Row(
-        "", draw(st.sampled_from(get_args(Status))), draw(size), draw(size), predictions, draw(anything()), "", error
+    status = draw(st.sampled_from(get_args(Status)))
+    above = st.lists(anything(), max_size=2).map(tuple)
+    answers = st.builds(Answer, anything(), st.none(), st.floats(0, 1), st.just("broader"), above=above)
+    answer = draw(
+        st.none() | answers | st.builds(Answer, st.none(), st.none(), st.just(0.5), st.just("none"), anything())
     )
+    row = Row("", status, draw(size), draw(size), predictions, draw(anything()), "", error, answer=answer)
     return Entry("/" + draw(anything()), row)
 
 

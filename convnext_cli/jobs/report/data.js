@@ -35,10 +35,12 @@ function take(block) {
   block.remove();
   const own = new Map(); // label numbers are the block's; here they become the page's
   const number = (label) => own.get(label) ?? own.set(label, numbered(names[label])).get(label);
-  for (const [folder, name, status, width, height, model, guesses, kind, message] of rows) {
+  for (const [folder, name, status, width, height, model, guesses, answer, kind, message] of rows) {
     const path = names[folder] + name;
     for (let i = 0; i < guesses.length; i += 2) guesses[i] = number(guesses[i]);
-    const label = guesses.length ? guesses[0] : -1;
+    let [label, score] = guesses.length ? guesses : [-1, null];
+    if (answer && answer[0] >= 0) [label, score] = [number(answer[0]), answer[1]];
+    const details = answer ? names[answer[2]] : "";
     photos.push({
       number: photos.length,
       path,
@@ -49,9 +51,10 @@ function take(block) {
       model: names[model],
       guesses,
       label,
-      score: label < 0 ? null : guesses[1],
+      score,
+      answer: answer ? `${answer[0] < 0 ? "unknown" : labels[label]}${details}` : null,
       error: kind === undefined ? null : { kind: names[kind], message: names[message] },
-      text: folded(label < 0 ? path : `${path}\n${labels[label]}`),
+      text: folded(label < 0 ? path : `${path}\n${labels[label]}${details}`),
     });
   }
 }

@@ -254,6 +254,8 @@ function open(index) {
   $("view-name").textContent = plain(photo.name);
   $("view-error").hidden = photo.error === null;
   $("view-error").textContent = photo.error === null ? "" : `${photo.error.kind}: ${plain(photo.error.message)}`;
+  $("view-answer").hidden = photo.answer === null;
+  $("view-answer").textContent = photo.answer === null ? "" : plain(photo.answer);
   const guesses = [];
   for (let i = 0; i < photo.guesses.length; i += 2) {
     guesses.push(copied("guess"));

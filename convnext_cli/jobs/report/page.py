@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from convnext_cli.base import html_pages
 from convnext_cli.base.files import replacing
 from convnext_cli.base.text import html_text
+from convnext_cli.certainty.answer import Answer
 from convnext_cli.jobs.entry import Entry
 from convnext_cli.jobs.report.pictures import PICTURED, MakeMaps, Picture, small_jpeg, with_pictures
 
@@ -113,7 +114,14 @@ class _Block:
             guesses += (self._number(guess.label), guess.score)
         error = () if row.error is None else (self._number(row.error.kind), self._number(row.error.message))
         known = (self._number(row.status), row.width, row.height, self._number(row.model))
-        self.photos.append([self._number(folder), name, *known, guesses, *error])
+        self.photos.append([self._number(folder), name, *known, guesses, self._answer(row.answer), *error])
+
+    def _answer(self, answer: Answer | None) -> list[float] | int:
+        """Its label, or -1 for none, its score, and the words behind the label; 0 where no answer was asked for."""
+        if answer is None:
+            return 0
+        label = -1 if answer.label is None else self._number(answer.label)
+        return [label, answer.score, self._number(answer.details)]
 
     def _number(self, name: str) -> int:
         return self.names.setdefault(name, len(self.names))
