@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -133,7 +134,16 @@ class Calibration:
             quantile=None if sets is None else self.quantiles.quantile(sets, kind),
             coverage=sets,
             kind=kind,
+            calibration=self.fingerprint(),
         )
+
+    def fingerprint(self) -> str:
+        """A short digest of all of it: answers of calibrations that differ are different promises."""
+        digest = hashlib.sha256(self.to_json().encode())
+        for name, array in sorted(self.arrays().items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:12]
 
     def to_json(self) -> str:
         """All but the arrays."""

@@ -24,6 +24,7 @@ class Decider:
         quantile: of the sets; None for no sets.
         coverage: the one that the quantile stands for.
         kind: of the sets.
+        calibration: the fingerprint of the calibration that all of this is from.
     """
 
     def __init__(
@@ -36,11 +37,14 @@ class Decider:
         quantile: float | None,
         coverage: float | None,
         kind: Kind,
+        calibration: str,
     ) -> None:
         self.threshold = threshold
         self.temperature = temperature
+        self.coverage = coverage
+        self.calibration = calibration
         self._tree, self._scope = tree, scope
-        self._quantile, self._coverage, self._kind = quantile, coverage, kind
+        self._quantile, self._kind = quantile, kind
         groups = tree.labels.groups
         self._label_of_row = None
         if groups is not None:
@@ -55,6 +59,11 @@ class Decider:
     def sets(self) -> bool:
         """Whether decisions have a set."""
         return self._quantile is not None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the broader groups that answers may have."""
+        return tuple(dict.fromkeys(node.name for chain in self._tree.chains for node in chain[1:]))
 
     @property
     def reads_features(self) -> bool:
@@ -72,9 +81,9 @@ class Decider:
         answer = prediction_set = None
         if self.threshold is not None:
             answer = self._answer(logits, features, probabilities, self.threshold.value)
-        if self._quantile is not None and self._coverage is not None:
+        if self._quantile is not None and self.coverage is not None:
             rows = conformal.members(probabilities, self._quantile, self._kind)
-            prediction_set = PredictionSet(self._names(rows), self._coverage)
+            prediction_set = PredictionSet(self._names(rows), self.coverage)
         return Decision(answer, prediction_set)
 
     def _answer(

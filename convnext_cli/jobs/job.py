@@ -50,6 +50,9 @@ def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list
         "top": "guesses (-k)",
         "min_score": "--min-score",
         "pixels": "--pixels",
+        "sure": "precision of answers (--sure)",
+        "sets": "coverage of sets (--sets)",
+        "answer_labels": "labels of answers",
     }
     parts = []
     for name in now:
@@ -58,8 +61,11 @@ def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list
         if name == "profiles":
             parts.append(f"colour profiles applied to {before.get(name)} photos → to {now[name]} photos")
             continue
-        short = not isinstance(now[name], dict) and name != "model_sha256"
-        parts.append(f"{words.get(name, name)} {before.get(name)} → {now[name]}" if short else words.get(name, name))
+        if name in ("calibration", "answer_labels") and None in (before.get(name), now[name]):
+            continue  # that answers or sets are asked for, or no longer, says it all
+        short = not isinstance(now[name], dict) and name not in ("model_sha256", "calibration")
+        old, new = ("none" if value is None else value for value in (before.get(name), now[name]))
+        parts.append(f"{words.get(name, name)} {old} → {new}" if short else words.get(name, name))
     return parts
 
 

@@ -1,7 +1,8 @@
 """The settings behind the rows of a job, and whether a run can reuse the rows.
 
-The network's answers depend on these settings: weights, preprocessing, kind of score, precision, and the part of each
-answer that is kept (``view.Kept``). A ``View`` is derived from that part, so it is not a setting.
+The network's answers depend on these settings: weights, preprocessing, kind of score, data type, calibration with the
+precision of answers and the coverage of sets, and the part of each row that is kept (``view.Kept``). A ``View`` is
+derived from that part, so it is not a setting.
 """
 
 from __future__ import annotations
@@ -43,10 +44,16 @@ class Network(TypedDict):
     pixels: str
     pillow: str
     profiles: str
+    sure: float | None
+    sets: float | None
+    calibration: str | None
+    answer_labels: str | None
 
 
 def network_of(predictor: Predictor) -> Network:
     """The settings that the network's answers depend on, besides the weights."""
+    decider = predictor.decider
+    threshold = None if decider is None else decider.threshold
     return {
         "recipe": predictor.preprocessor.preprocessing.to_dict(),
         "scores": predictor.scores,
@@ -55,6 +62,11 @@ def network_of(predictor: Predictor) -> Network:
         "pixels": predictor.preprocessor.pixels,
         "pillow": pillow_check.kind(),
         "profiles": predictor.preprocessor.profiles,
+        "sure": None if threshold is None else threshold.precision,
+        "sets": None if decider is None else decider.coverage,
+        "calibration": None if decider is None else decider.calibration,
+        # an answer is kept by name alone, and cannot be shown under another one
+        "answer_labels": None if decider is None else views.name_of(predictor.labels),
     }
 
 

@@ -183,7 +183,9 @@ class Suspects:
         self._warm.add(tensor.shape)
         noise = np.random.default_rng(0).random(tensor.shape, np.float32)
         with suppress(MemoryError):
-            self.predictor.engine((255 * noise if tensor.dtype == np.uint8 else noise).astype(tensor.dtype)[None])
+            engine = self.predictor.engine
+            compute = engine.with_features if self.predictor.reads_features else engine
+            compute((255 * noise if tensor.dtype == np.uint8 else noise).astype(tensor.dtype)[None])
 
     def close(self) -> None:
         self._photo_process.close()

@@ -46,6 +46,8 @@ def kept_in(before: JsonObject, now: JsonObject, view: View) -> Kept | None:
 def obstacles(before: JsonObject, now: JsonObject, view: View) -> list[str]:
     """Why rows cannot be derived from those of other settings, in words; empty if they can.
 
+    An answer for another precision needs the scores of all classes and the features, which parts do not hold.
+
     Args:
         before, now: settings, as ``stages.described`` returns them.
         view: what rows show now.
@@ -74,9 +76,10 @@ def derived(table: pa.Table, view: View, kept: Kept, model: str) -> pa.Table:
     import pyarrow as pa
 
     statuses, predictions = [], []
+    has_answers = "answer" in table.column_names  # which decide the status
     for status, guesses in zip(table["status"].to_pylist(), table["predictions"].to_pylist(), strict=True):
         shown = view.shown(tuple(Prediction(**guess) for guess in guesses), kept) if guesses else ()
-        statuses.append(view.status(shown) if status in ("ok", "unknown") else status)
+        statuses.append(view.status(shown) if status in ("ok", "unknown") and not has_answers else status)
         predictions.append([{name: getattr(guess, name) for name in Prediction.__slots__} for guess in shown])
     columns = {"status": statuses, "predictions": predictions, "model": [model] * len(table)}
     for name, values in columns.items():

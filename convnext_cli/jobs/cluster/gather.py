@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.text import json_value
-from convnext_cli.predict.writers import arrow_schema
+from convnext_cli.predict.writers import Columns, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,9 +27,10 @@ class _Waiting:
 
 
 class Gather:
-    """units: of each block by its name. A block that is given away is not waited for any more."""
+    """units: of each block by its name. A block that is given away is not waited for any more. columns: of rows."""
 
-    def __init__(self, units: dict[str, int]) -> None:
+    def __init__(self, units: dict[str, int], columns: Columns) -> None:
+        self._names = arrow_schema(columns).names
         self._waiting = {name: _Waiting(number) for name, number in units.items()}
 
     @property
@@ -55,11 +56,10 @@ class Gather:
             waiting.tables.append(rows)
             if waiting.units == 0 and waiting.come == waiting.rows:
                 del self._waiting[name]
-                yield name, _in_order(waiting.tables), waiting.passed_over
+                yield name, _in_order(waiting.tables).select(self._names), waiting.passed_over
 
 
 def _in_order(tables: list[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
-    table = pa.concat_tables(tables).sort_by([("unit", "ascending"), ("place", "ascending")])
-    return table.select(arrow_schema().names)
+    return pa.concat_tables(tables).sort_by([("unit", "ascending"), ("place", "ascending")])

@@ -22,7 +22,7 @@ from convnext_cli.jobs.cluster.missing_blocks import distinct, waves
 from convnext_cli.jobs.cluster.parts import Footer, Manifest, Name, Parts
 from convnext_cli.jobs.cluster.resources import Shape
 from convnext_cli.jobs.cluster.source import Source
-from convnext_cli.jobs.cluster.stages import Answer, Decode, Described, Opener, Unit, units
+from convnext_cli.jobs.cluster.stages import Answer, Decode, Described, Opener, Unit, columns_of, units
 from convnext_cli.jobs.cluster.vanished import gone
 from convnext_cli.jobs.photo_state import Found, key_of, state_of
 from convnext_cli.jobs.view import Kept, View
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TRIES = 3  # rounds in which nothing was gained, after which the cluster is given up
 BATCH = 64  # photos that a network is handed at once
 DECODING = 512 << 20  # bytes that Ray keeps for a task that decodes
+_OF_ANSWERS = ("sure", "sets", "calibration", "answer_labels")  # settings that earlier releases did not have
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,13 @@ class ClusterJob:
 
     def __post_init__(self) -> None:
         self._made_with = {"source": self.source.names, **self.described}
-        # parts of earlier releases, which did not note the groups, keep their names; the labels have them too
-        named_by = {name: value for name, value in self._made_with.items() if name != "groups"}
+        # parts of earlier releases, which did not note the groups, keep their names; the labels have them too. Nor did
+        # they know answers and sets
+        named_by = {
+            name: value
+            for name, value in self._made_with.items()
+            if name != "groups" and not (name in _OF_ANSWERS and value is None)
+        }
         self._job = sha256(dumps(named_by, sort_keys=True).encode()).hexdigest()[:8]
         self._derivable = dict[str, Kept]()  # what earlier parts hold whose rows need no network, by their job
         self._blocks: list[tuple[Name, tuple[bytes, bytes]]] = []  # all there are, as far as they are listed
@@ -228,7 +234,7 @@ class ClusterJob:
     def _rows(self, blocks: list[Block]) -> Iterator[tuple[str, pa.Table, Counter[str]]]:
         """Complete blocks as they arrive, and how many of their files were skipped, by type."""
         parts = [unit for block in blocks for unit in units(block)]
-        gather = Gather(Counter(unit.block for unit in parts))
+        gather = Gather(Counter(unit.block for unit in parts), columns_of(self.described))
         for table in self._tables(parts):
             yield from gather.add(table)
 
@@ -287,7 +293,9 @@ class ClusterJob:
         old = self.parts.names() - current.keys()
         rest, table = None, None
         if not self.overwrite:
-            rest, table = gone(self.parts, old, current, self._closed, self._stays, self._job)
+            rest, table = gone(
+                self.parts, old, current, self._closed, self._stays, self._job, columns_of(self.described)
+            )
         if rest is not None and rest not in old:
             self._footers[rest] = self.parts.write(rest, table, self._made_with)
         self.parts.remove(old - {rest})

@@ -29,7 +29,7 @@ from convnext_cli.photos.photo import Photo
 from convnext_cli.photos.pillow_warnings import quiet_pillow
 from convnext_cli.predict.predictor import Predictor
 from convnext_cli.predict.preprocess import Preprocessor, Ready
-from convnext_cli.predict.writers import arrow_schema, arrow_table
+from convnext_cli.predict.writers import Columns, arrow_schema, arrow_table
 from convnext_cli.storage.addresses import is_url
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class Answer:
 
     def __init__(self, opener: Opener, threads: int | None, expected: Described) -> None:
         self.predictor = opener(threads)
+        self._columns = columns_of(expected)
         self._budget = Budget(1)
         own = described(self.predictor)
         if own != expected:
@@ -164,12 +165,12 @@ class Answer:
 
         is_row = pc.is_valid(table["place"])
         rows, ends = table.filter(is_row), table.filter(pc.invert(is_row))
-        answers = arrow_table(list(self.predictor.answer(list(_ready(rows)), self._budget)))
+        answers = arrow_table(list(self.predictor.answer(list(_ready(rows)), self._budget)), self._columns)
         where = [name for name, _ in _place_fields()]
         for name in where:
             answers = answers.append_column(name, rows[name])
         more = ends.select(where)
-        for field in arrow_schema():
+        for field in arrow_schema(self._columns):
             more = more.append_column(field, pa.nulls(len(ends), field.type))
         return pa.concat_tables([answers, more.select(answers.column_names)])
 
@@ -210,3 +211,8 @@ def described(predictor: Predictor) -> Described:
         "floors": dict(predictor.floors),
         "groups": digest_of_groups(predictor.labels),
     }
+
+
+def columns_of(described: Described) -> Columns:
+    """What rows of these settings have columns for."""
+    return Columns(0, answer=described["sure"] is not None, labels=described["sets"] is not None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convnext_cli.jobs.cluster.parts import Name, Parts
 from convnext_cli.jobs.photo_state import key_of
 from convnext_cli.photos.containers.shards import is_container
+from convnext_cli.predict.writers import Columns, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,11 +25,12 @@ def gone(
     closed: Iterable[bytes],
     stays: Callable[[str], bool],
     job: str,
+    columns: Columns,
 ) -> tuple[Name | None, pa.Table]:
     """What of old files is in none of the current ones, and the name of a file for it; None for nothing.
 
     current: from which key to which each reaches. closed: keys of what could not be looked into: rows of photos below
-    stay as they are. stays: whether the row of a path does so too. Raises OutputError.
+    stay as they are. stays: whether the row of a path does so too. columns: of the file. Raises OutputError.
     """
     import pyarrow as pa
 
@@ -50,7 +52,7 @@ def gone(
 
     kept, taken = [], set[bytes]()  # a run that was cut may have left a photo in several files
     for name in old:
-        table = parts.read(name)
+        table = _conformed(parts.read(name), columns)
         own = [key_of(path) for path in _paths(table)]
         if not own:
             continue
@@ -65,6 +67,17 @@ def gone(
     table = table.sort_by("path")
     digest = blake2b("\n".join(map(str, table.to_pylist())).encode("utf-8", "backslashreplace"), digest_size=10)
     return Name("rest", job, digest.hexdigest()), table
+
+
+def _conformed(table: pa.Table, columns: Columns) -> pa.Table:
+    """The rows with these columns and no others: those of other settings may have answers, or lack them."""
+    import pyarrow as pa
+
+    schema = arrow_schema(columns)
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names)
 
 
 def _paths(table: pa.Table) -> list[str]:
