@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from convnext_cli.base.text import counted, duration
@@ -10,11 +10,13 @@ from convnext_cli.cli import render
 from convnext_cli.cli.counts import passed_over
 
 if TYPE_CHECKING:
+    from convnext_cli.certainty.answer import Level
     from convnext_cli.jobs.actions.undo import Undone
     from convnext_cli.jobs.listener import LabelResult
 
 WORTH_SAYING = 0.1  # of the time, which another option would save
 MOST_LABELS = 20
+LEVELS: Mapping[Level, str] = {"class": "a label", "broader": "a broader group", "none": "unknown"}
 MOST_KEPT = 1000  # files that --undo left, which are named
 
 
@@ -36,6 +38,8 @@ def print_summary(result: LabelResult) -> None:
         render.err().print(table)
     if len(result.labels) > MOST_LABELS:
         render.note(f"and {len(result.labels) - MOST_LABELS:,} more labels")
+    if result.levels:
+        render.note(f"answers: {words((name, result.levels.get(level, 0)) for level, name in LEVELS.items())}")
     _print_failures(result)
     if result.passed_over:
         render.note(passed_over(result.passed_over))

@@ -13,6 +13,7 @@ from convnext_cli.base.listener import Listener
 from convnext_cli.zoo import demonstration
 
 if TYPE_CHECKING:
+    from convnext_cli.certainty.answer import Level
     from convnext_cli.jobs.actions.request import SortResult
     from convnext_cli.jobs.cluster.run import Progress
     from convnext_cli.jobs.job import Tally
@@ -29,7 +30,10 @@ class LabelResult:
     Args:
         output: the file; of a cluster, the folder or URL.
         statuses: photos by status, "vanished" among them.
-        labels: photos with the status ok by their best label, the most frequent first; empty for a cluster.
+        labels: photos with the status ok by their answer or else their best label, the most frequent first; empty for
+            a cluster.
+        levels: photos by the level of their answer: "class", "broader" or "none"; empty without answers, and for a
+            cluster.
         failures: failed photos by kind, the most frequent first.
         first_failures: path, kind and message of the first failed photos; empty for a cluster.
         passed_over: files that were left alone, by type.
@@ -48,6 +52,7 @@ class LabelResult:
     output: str
     statuses: Mapping[str, int]
     labels: Mapping[str, int] = field(default_factory=dict)
+    levels: Mapping[Level, int] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
     first_failures: tuple[tuple[str, str, str], ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)

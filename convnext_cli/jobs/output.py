@@ -48,7 +48,7 @@ def write(store: Store, target: Path, form: str) -> None:
     if target.exists() and store.value("stale") is False:
         return
     with replacing(target) as stream:
-        writer = writers.FORMATS[form].writer(stream, writers.Columns(guesses(store)))
+        writer = writers.FORMATS[form].writer(stream, store.columns())
         for entry in store.entries():
             writer.write(entry.row)
         writer.close()
@@ -58,11 +58,6 @@ def write(store: Store, target: Path, form: str) -> None:
         store.commit()
     store.note(stale=False)
     store.commit()
-
-
-def guesses(store: Store) -> int:
-    """The guesses a row for which flat formats have columns."""
-    return int(store.value("k") or store.most_guesses())
 
 
 def check(store: Store, target: Path, form: str) -> None:

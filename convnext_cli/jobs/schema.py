@@ -10,9 +10,17 @@ from types import TracebackType
 from convnext_cli.base.errors import ModelError, OutputError, UsageError
 
 APPLICATION = 0x434E5854  # "CNXT", in the file's header
-VERSION = 3
+VERSION = 4
 
-SCHEMA = """
+_RESULTS = """
+CREATE VIEW results AS
+    SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
+           p.width, p.height, p.error_kind, p.error_message, s.model, s.model_sha256,
+           p.answer, p.answer_id, p.answer_score, p.answer_level, p.answer_why, p."set", p.coverage
+    FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
+    ORDER BY p.key;
+"""
+SCHEMA = f"""
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE settings (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, model_sha256 TEXT NOT NULL, made_with TEXT NOT NULL
@@ -31,7 +39,15 @@ CREATE TABLE photos (
     width INTEGER,
     height INTEGER,
     error_kind TEXT,
-    error_message TEXT
+    error_message TEXT,
+    answer TEXT,                -- NULL where there is none, and where none was asked for: then there is no level either
+    answer_id TEXT,
+    answer_score REAL,
+    answer_level TEXT,          -- class, broader, none
+    answer_why TEXT,
+    answer_above TEXT,          -- the groups above the answer, as a JSON list, the broadest first
+    "set" TEXT,                 -- a JSON list of labels
+    coverage REAL
 );
 CREATE TABLE predictions (
     photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE,
@@ -50,13 +66,9 @@ CREATE TABLE guesses (      -- all that is kept of photos of which predictions s
     PRIMARY KEY (photo, rank)
 ) WITHOUT ROWID;
 CREATE TABLE shards (key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, tag TEXT) WITHOUT ROWID;
-CREATE VIEW results AS
-    SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
-           p.width, p.height, p.error_kind, p.error_message, s.model, s.model_sha256
-    FROM photos p JOIN settings s ON s.id = p.settings LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1
-    ORDER BY p.key;
-"""
-# From each earlier version to the next one: photos of stores, and shards that were read to their end; views.
+{_RESULTS}"""
+# From each earlier version to the next one: photos of stores, and shards that were read to their end; views; answers
+# and sets.
 UPGRADES = {
     1: """
 ALTER TABLE photos ADD COLUMN tag TEXT;
@@ -68,6 +80,17 @@ CREATE TABLE guesses (
     score REAL NOT NULL, PRIMARY KEY (photo, rank)
 ) WITHOUT ROWID;
 """,
+    3: f"""
+ALTER TABLE photos ADD COLUMN answer TEXT;
+ALTER TABLE photos ADD COLUMN answer_id TEXT;
+ALTER TABLE photos ADD COLUMN answer_score REAL;
+ALTER TABLE photos ADD COLUMN answer_level TEXT;
+ALTER TABLE photos ADD COLUMN answer_why TEXT;
+ALTER TABLE photos ADD COLUMN answer_above TEXT;
+ALTER TABLE photos ADD COLUMN "set" TEXT;
+ALTER TABLE photos ADD COLUMN coverage REAL;
+DROP VIEW IF EXISTS results;
+{_RESULTS}""",
 }
 # What a walk found; on disk, but gone with the run. shard: whether it holds photos, and is to be opened.
 FOUND = """

@@ -202,6 +202,7 @@ class Session:
             output=str(self.pair.target),
             statuses=store.statuses(),
             labels=store.labels(),
+            levels=store.levels(),
             failures=store.failures(),
             first_failures=tuple(store.first_failures(FIRST_FAILURES)),
             passed_over=dict(self.finder.passed_over.most_common()),
@@ -245,7 +246,9 @@ class Session:
         from convnext_cli.jobs.actions.request import sort_photos
 
         assert self.request.sort is not None
-        result = sort_photos(self.store, self.view.labels.names, self.request.sort)
+        decider = self.predictor.decider
+        names = (*self.view.labels.names, *(() if decider is None else decider.groups))
+        result = sort_photos(self.store, names, self.request.sort)
         if self.request.sort.dry_run:
             self.listener.sort_planned(result)
         elif is_first or result.placed or result.failed:

@@ -19,12 +19,14 @@ from pathlib import Path
 
 from convnext_cli.base.errors import PhotoError
 from convnext_cli.base.text import JsonObject, JsonValue
-from convnext_cli.jobs.entry import Entry, is_sound
+from convnext_cli.certainty.answer import Level
+from convnext_cli.jobs.entry import Entry, answer_of, answer_values, is_sound, set_of
 from convnext_cli.jobs.job_file import JobFile
 from convnext_cli.jobs.photo_state import Found, file_of, key_of, text
 from convnext_cli.jobs.stored_views import Views
 from convnext_cli.jobs.walk import Walk, keys_below
 from convnext_cli.predict.rows import Prediction, Row
+from convnext_cli.predict.writers import Columns
 
 _CHUNK = 512  # rows that are held in memory at once
 __all__ = ["Found", "Store", "key_of"]
@@ -101,9 +103,10 @@ class Store:
             "height": row.height,
             "error_kind": error and error.kind,
             "error_message": error and text(error.message),
+            **answer_values(row),
         }
-        names = ", ".join(values)
-        changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+        names = ", ".join(f'"{name}"' for name in values)
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in values)
         marks = ", ".join(f":{name}" for name in values)
         self._file.changed()
         with self._file as database:
@@ -153,7 +156,10 @@ class Store:
             for values in rows:
                 if not (values["error_message"] is None or isinstance(values["error_message"], str)):
                     raise self._file.damaged(f"the message of row {values['id']} is not text")
-                row = _row(values, tuple(by_photo[values["id"]]))
+                try:
+                    row = _row(values, tuple(by_photo[values["id"]]))
+                except (TypeError, ValueError) as error:
+                    raise self._file.damaged(f"the answer of row {values['id']} cannot be read") from error
                 if not is_sound(values, row) or values["key"] <= last:
                     raise self._file.damaged(f"row {values['id']} is not as it was written")
                 yield Entry(file_of(values["key"]), row)
@@ -217,13 +223,30 @@ class Store:
             return [(str(path), str(kind), str(text)) for path, kind, text in database.execute(query, (most,))]
 
     def labels(self) -> dict[str, int]:
-        """Photos with status ok by their best label, the most frequent first."""
+        """Photos with status ok by their answer or else their best label, the most frequent first."""
         query = """
-            SELECT label, count(*) FROM photos p JOIN predictions b ON b.photo = p.id AND b.rank = 1
+            SELECT coalesce(answer, label), count(*) FROM photos p JOIN predictions b ON b.photo = p.id AND b.rank = 1
             WHERE status = 'ok' AND NOT vanished GROUP BY 1 ORDER BY 2 DESC, 1
         """
         with self._file as database:
             return {str(name): count for name, count in database.execute(query)}
+
+    def levels(self) -> dict[Level, int]:
+        """Photos by the level of their answers; empty where no answers were asked for."""
+        query = """
+            SELECT answer_level, count(*) FROM photos WHERE answer_level IS NOT NULL AND NOT vanished GROUP BY 1
+        """
+        with self._file as database:
+            return dict(database.execute(query).fetchall())
+
+    def columns(self) -> Columns:
+        """What flat formats have columns for."""
+        used = self.settings_used().values()
+        return Columns(
+            int(self.value("k") or self.most_guesses()),
+            answer=any(values.get("sure") is not None for values in used),
+            labels=any(values.get("sets") is not None for values in used),
+        )
 
     def commit(self) -> None:
         """What was put so far stays, whatever happens to this process."""
@@ -245,4 +268,6 @@ def _row(values: sqlite3.Row, predictions: tuple[Prediction, ...]) -> Row:
         model=values["model"],
         model_sha256=values["model_sha256"],
         error=None if kind is None else PhotoError(kind, values["error_message"]),
+        answer=answer_of(values),
+        prediction_set=set_of(values),
     )

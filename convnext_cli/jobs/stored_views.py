@@ -105,7 +105,7 @@ class Views:
                 FROM predictions p WHERE rank = 1
             ) AS best
             WHERE best.photo = photos.id AND photos.status IN ('ok', 'unknown') AND photos.status != best.status
-            AND photos.settings IN (SELECT id FROM accepted)
+            AND photos.settings IN (SELECT id FROM accepted) AND answer_level IS NULL
         """
         database.execute(query, (view.min_score,))
 
@@ -116,7 +116,8 @@ class Views:
             return row.predictions, None, row.status
         shown = view.shown(row.predictions, kept)
         part = row.predictions if _is_part(shown, row.predictions, view, kept) else None
-        return shown, part, view.status(shown)
+        # the answer decides, where there is one
+        return shown, part, view.status(shown) if row.answer is None else row.status
 
     def keep_guesses(self, photo: int, shown: Predictions, kept: Predictions | None) -> None:
         """Write the guesses of a photo, in the place of others.

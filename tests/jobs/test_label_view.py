@@ -198,8 +198,35 @@ def test_rows_that_are_kept_beside_others_stay(convnext: Run, folder: Path, tmp_
     assert {json.loads(line)["status"] for line in target.read_text().splitlines()} == {"unknown", "failed"}
 
 
+ANSWERS = ("answer", "answer_id", "answer_score", "answer_level", "answer_why", "answer_above", "set", "coverage")
+
+
+def as_version_3(job: Path) -> None:
+    """A job as a release without answers wrote it."""
+    with closing(sqlite3.connect(job)) as db, db:
+        number, text = db.execute("SELECT id, made_with FROM settings").fetchone()
+        values = json.loads(text)
+        for name in ("sure", "sets", "calibration", "answer_labels"):
+            assert values.pop(name) is None
+        db.execute("UPDATE settings SET made_with = ? WHERE id = ?", (json.dumps(values, sort_keys=True), number))
+        db.execute("DROP VIEW results")
+        for name in ANSWERS:
+            db.execute(f'ALTER TABLE photos DROP COLUMN "{name}"')
+        db.execute(
+            """
+            CREATE VIEW results AS
+                SELECT p.path, iif(p.vanished, 'vanished', p.status) AS status, b.label, b.score, b.id, b."index",
+                       p.width, p.height, p.error_kind, p.error_message, s.model, s.model_sha256
+                FROM photos p JOIN settings s ON s.id = p.settings
+                LEFT JOIN predictions b ON b.photo = p.id AND b.rank = 1 ORDER BY p.key
+            """
+        )
+        db.execute("PRAGMA user_version = 3")
+
+
 def as_version_2(job: Path, k: int, labels: str, min_score: float | None) -> None:
-    """A job as the release before wrote it: no kept guesses, and the threshold among the settings."""
+    """A job as an earlier release wrote it: no kept guesses, and the threshold among the settings."""
+    as_version_3(job)
     with closing(sqlite3.connect(job)) as db, db:
         number, text = db.execute("SELECT id, made_with FROM settings").fetchone()
         values = json.loads(text)
@@ -213,7 +240,7 @@ def as_version_2(job: Path, k: int, labels: str, min_score: float | None) -> Non
         db.execute("PRAGMA user_version = 2")
 
 
-@pytest.mark.parametrize(("form", "version"), [("csv", 1), ("csv", 2), ("sqlite", 2)])
+@pytest.mark.parametrize(("form", "version"), [("csv", 1), ("csv", 2), ("sqlite", 2), ("csv", 3), ("sqlite", 3)])
 def test_jobs_of_earlier_releases_are_gone_on_with(
     convnext: Run, folder: Path, tmp_path: Path, read: list[str], score: float, form: str, version: int
 ) -> None:
@@ -225,7 +252,10 @@ def test_jobs_of_earlier_releases_are_gone_on_with(
     before = content(target)
     values = json_form.to_dict(LabelSet.numbered(7))
     labels = f"numbered ({hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]})"
-    as_version_2(job, 5, labels, 0.9)
+    if version == 3:
+        as_version_3(job)
+    else:
+        as_version_2(job, 5, labels, 0.9)
     if version == 1:
         with closing(sqlite3.connect(job)) as db, db:
             db.execute("ALTER TABLE photos DROP COLUMN tag")

@@ -86,7 +86,7 @@ def sort_photos(store: Store, labels: Iterable[str], request: SortRequest) -> So
 
     Args:
         store: their rows.
-        labels: all labels of the model.
+        labels: all labels of the model, and the groups that answers may have.
         request: where to, and how.
 
     Raises:

@@ -120,7 +120,8 @@ def plan(entries: Iterable[Entry], into: Path, *, mode: Mode, by: By = "label", 
     """What a sort of these photos would do; touches nothing.
 
     by: folders are named by the label, or by its WordNet id where there is one.
-    labels: all labels of the model; the folders of those with capitals then need no checksum behind their names.
+    labels: all labels and groups of the model; the folders of those with capitals then need no checksum behind their
+    names.
     Raises UsageError when there is something else under the folder's name.
     """
     if os.path.lexists(into) and not into.is_dir():
@@ -222,8 +223,8 @@ def _stop(error: OSError, done: Sorted, log: Path, mode: Mode) -> NoReturn:
 
 
 def _label(row: Row, by: By) -> str | None:
-    """What a photo's folder is named after; None when its label is not known."""
+    """What a photo's folder is named after: its answer or else its best label; None when it is not known."""
     if row.status != "ok" or not row.predictions:
         return None
-    best = row.predictions[0]
+    best = row.predictions[0] if row.answer is None else row.answer
     return best.id if by == "id" and best.id else best.label

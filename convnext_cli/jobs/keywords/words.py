@@ -119,15 +119,18 @@ class Keywords:
 
 
 def keywords(row: Row, *, top: int = 1, root: str = ROOT, tree: bool = True) -> Keywords:
-    """The keywords of a row; none unless its status is "ok".
+    """The keywords of a row; none unless its status is "ok". Where there is an answer, it is the only one.
 
     top: so many of its guesses, the best first. root: as ``root_of`` gives it. tree: paths too, not flat words alone.
     """
     if row.status != "ok":
         return Keywords()
     labels: dict[str, str | None] = {}
-    for guess in row.predictions[:top]:
-        labels.setdefault(clean(guess.label), guess.id)
+    if row.answer is not None:  # a broader word rather than a wrong one
+        labels[clean(row.answer.label or "")] = row.answer.id
+    else:
+        for guess in row.predictions[:top]:
+            labels.setdefault(clean(guess.label), guess.id)
     words = [word for word in labels if word]
     paths = [BAR.join((root, *_levels(labels[word], word))) for word in words] if tree else []
     return Keywords(tuple(words), tuple(paths))
