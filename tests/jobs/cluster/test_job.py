@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,9 +27,11 @@ from convnext_cli.photos.find import Finder
 from convnext_cli.photos.photo import Photo, Shard
 from convnext_cli.predict.open import open_predictor
 from convnext_cli.predict.options import PredictorOptions
+from tests.helpers.colour_classifier import blended, write_classifier
 from tests.helpers.command import Run
 from tests.helpers.containers import parquet_of, tar_of
 from tests.helpers.photos import encoded, picture
+from tests.helpers.training import place
 from tests.helpers.weights import write_model
 
 pa = pytest.importorskip("pyarrow")
@@ -512,3 +515,53 @@ def test_addresses() -> None:
     with pytest.raises(UsageError, match="not a cluster") as told:
         connect.check("http://me:hunter22@head")
     assert "hunter22" not in str(told.value)
+
+
+def test_answers_are_those_of_one_machine(convnext: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = str(write_classifier(tmp_path / "colours.safetensors", grouped=True))
+    one = ("-m", model, "-e", "torch", "-t", "1")
+    assert convnext("calibrate", "-m", model, place(tmp_path / "data", 15), "-e", "torch", "-t", "1").status == 0
+    place(tmp_path / "photos", 2, first=30)
+    (tmp_path / "photos" / "between.png").write_bytes(blended("blue", "grey", 0.5))
+    sure = {"options": {"sure": 0.9, "sets": 0.9}}
+    assert job_of(model, **sure).run()["rows"] == 9
+    assert convnext("label", "photos", "-o", "one.parquet", *one, "--sure", "0.9", "--sets", "0.9").status == 0
+    assert pq.read_table("out").schema.equals(pq.read_table("one.parquet").schema)
+
+    def answers(target: str) -> dict[str, Any]:
+        """All but the scores, whose last digits go by what else was in a batch."""
+        names = ("status", "set", "coverage")
+        return {
+            path: [*(row[name] for name in names), row["answer"] | {"score": None}]
+            for path, row in rows(target).items()
+        }
+
+    def scores(target: str) -> dict[str, float]:
+        return {path: row["answer"]["score"] for path, row in rows(target).items()}
+
+    first = answers("out")
+    assert first == answers("one.parquet") and first["photos/between.png"][-1]["label"] == "cold"
+    assert scores("out") == pytest.approx(scores("one.parquet"), abs=1e-5)
+    again = job_of(model, **sure)
+    assert again.run()["rows"] == 9 and again.progress.done == 0
+    with pytest.raises(UsageError, match=re.escape("precision of answers (--sure) 0.9 → 0.8")):
+        job_of(model, options={"sure": 0.8, "sets": 0.9}).run()
+    with pytest.raises(UsageError, match=re.escape("precision of answers (--sure) 0.9 → none")):
+        job_of(model).run()
+    fewer = job_of(model, options={"sure": 0.9, "sets": 0.9, "k": 2})
+    fewer.run()
+    assert fewer.progress.done == 0 and answers("out") == first
+    assert {len(row["predictions"]) for row in rows("out").values()} == {2}
+    # rows of photos that are gone have the columns of all others
+    (tmp_path / "photos" / "between.png").unlink()
+    assert job_of(model, relabel=True).run()["statuses"] == {"ok": 8, "vanished": 1}
+    assert all("answer" not in row for row in rows("out").values())
+    assert job_of(model, relabel=True, **sure).run()["statuses"]["vanished"] == 1
+    assert rows("out")["photos/between.png"]["answer"] is None
+    assert answers_of(rows("out")) == {path for path in first if path != "photos/between.png"}
+
+
+def answers_of(found: dict[str, dict[str, Any]]) -> set[str]:
+    """The paths of rows that have an answer."""
+    return {path for path, row in found.items() if row["answer"] is not None}
