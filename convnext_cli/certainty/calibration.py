@@ -16,7 +16,7 @@ from convnext_cli.base.text import JsonObject, counted, json_value
 from convnext_cli.certainty import out_of_scope
 from convnext_cli.certainty.conformal import COVERAGES, KINDS, Kind, Quantiles
 from convnext_cli.certainty.decider import Decider
-from convnext_cli.certainty.out_of_scope import BEST, BEST_OF_LOGITS, BEST_OF_TWO, METHODS, Method, Scope
+from convnext_cli.certainty.out_of_scope import BEST, BEST_OF_LOGITS, METHODS, Method, Scope
 from convnext_cli.certainty.probabilities import softmax
 from convnext_cli.certainty.roll_up import RollUp
 from convnext_cli.certainty.tree import Tree
@@ -251,8 +251,7 @@ def fit_calibration(
     if truth.min() < 0 or truth.max() >= len(labels):
         raise ModelError("a photo has a class that the model does not have", "leave such photos out")
     probabilities = softmax(logits, temperature)
-    of_logits = BEST_OF_LOGITS if len(labels) > 2 else BEST_OF_TWO
-    scope, in_scope = Scope.fit(method or (of_logits if features is None else BEST), logits, features, truth)
+    scope, in_scope = Scope.fit(method or (BEST_OF_LOGITS if features is None else BEST), logits, features, truth)
     return Calibration(
         temperature=temperature,
         roll_up=RollUp.fit(Tree.of(labels), probabilities, truth, in_scope),

@@ -211,8 +211,8 @@ def test_damaged_arrays_are_refused(calibration: Calibration, name: str) -> None
         damaged += [array + PHOTOS + 1, array[::-1], np.full_like(array, 2**32 - 1)]
     if name in ("thresholds", "keys"):
         damaged += [array[::-1], np.zeros_like(array)]
-    if name == "keys":
-        damaged = [array for array in damaged if len(array) != PHOTOS - 1]  # a shorter list is whole
+    if name in ("keys", "scope.bank"):
+        damaged = damaged[1:]  # fewer photos are not damage
     for broken in damaged:
         with pytest.raises(ModelError):
             Calibration.from_json(calibration.to_json(), {**arrays, name: broken})
