@@ -94,7 +94,7 @@ def rows(fitted: Outputs, own: Outputs, foreign: dict[str, Outputs]) -> dict[str
     table = {}
     for method in METHODS:
         limit = np.quantile(held_out(method, *fitted), 0.95)
-        scorer = Scorer.fit(method, *fitted)
+        scorer = Scorer.fit(method, fitted.features, fitted.truth)
         near = scorer.scores(own.logits, own.features)
         far = {name: scorer.scores(photos.logits, photos.features) for name, photos in foreign.items()}
         table[method] = [(auroc(near, scores), float((scores <= limit).mean())) for scores in far.values()]

@@ -14,15 +14,7 @@ from convnext_cli.base.errors import ModelError
 from convnext_cli.certainty import scope_scores
 from convnext_cli.certainty.scope_scores import Arrays
 
-Method = Literal[
-    "max_softmax",
-    "max_logit",
-    "energy",
-    "standardised_logit",
-    "relative_mahalanobis",
-    "nearest_neighbour",
-    "typicality",
-]
+Method = Literal["max_softmax", "max_logit", "energy", "relative_mahalanobis", "nearest_neighbour"]
 METHODS: tuple[Method, ...] = get_args(Method)
 # The best on average of benchmarks/out_of_scope.py; and the best of those that need no features.
 BEST: Method = "nearest_neighbour"
@@ -33,7 +25,6 @@ _CHUNK = 4096  # photos that are scored at once, to bound the memory
 _NAMES = {
     "relative_mahalanobis": {"mean", "deviation", "quadratic", "linear", "constant"},
     "nearest_neighbour": {"bank"},
-    "typicality": {"mean", "deviation", "usual", "weight"},
 }
 
 
@@ -63,24 +54,24 @@ class Scorer:
         shapes = {name: array.shape for name, array in self.arrays.items()}
         if self.method == "nearest_neighbour" and len(shapes["bank"]) != 2:
             raise ValueError("the bank of the nearest neighbours is not a table")
-        if "mean" in shapes:
-            channels = math.prod(shapes["mean"])
-            expected: dict[str, tuple[int, ...]] = {"mean": (channels,), "deviation": (channels,)}
-            if self.method == "typicality":
-                expected |= {"usual": (3,), "weight": (3,)}
-            else:
-                classes, triangle = math.prod(shapes["constant"]), channels * (channels + 1) // 2
-                expected |= {"quadratic": (triangle,), "linear": (classes, channels), "constant": (classes,)}
+        if self.method == "relative_mahalanobis":
+            channels, classes = math.prod(shapes["mean"]), math.prod(shapes["constant"])
+            expected: dict[str, tuple[int, ...]] = {
+                "mean": (channels,),
+                "deviation": (channels,),
+                "quadratic": (channels * (channels + 1) // 2,),
+                "linear": (classes, channels),
+                "constant": (classes,),
+            }
             if shapes != expected or not (self.arrays["deviation"] > 0).all():
                 raise ValueError(f"the arrays of the score {self.method} do not fit each other")
 
     @classmethod
-    def fit(cls, method: Method, logits: np.ndarray, features: np.ndarray | None, truth: np.ndarray) -> Scorer:
+    def fit(cls, method: Method, features: np.ndarray | None, truth: np.ndarray) -> Scorer:
         """Fit a method on photos.
 
         Args:
             method: its name.
-            logits: (N, rows).
             features: (N, channels); None is enough for methods on logits.
             truth: (N,) the row of each photo.
         """
@@ -88,8 +79,6 @@ class Scorer:
             return cls(method)
         if features is None:
             raise ValueError(f"the score {method} needs features")
-        if method == "typicality":
-            return cls(method, scope_scores.fit_typicality(logits, features))
         if method == "nearest_neighbour":
             return cls(method, scope_scores.fit_nearest_neighbour(features))
         return cls(method, scope_scores.fit_relative_mahalanobis(features, truth))
@@ -124,9 +113,7 @@ class Scorer:
                 "calibrate this model again: convnext calibrate",
             )
         parts = [slice(start, start + _CHUNK) for start in range(0, max(1, len(features)), _CHUNK)]
-        if self.method == "typicality":
-            scores = [scope_scores.typicality(logits[part], features[part], self._unpacked) for part in parts]
-        elif self.method == "nearest_neighbour":
+        if self.method == "nearest_neighbour":
             scores = [scope_scores.nearest_neighbour(features[part], self._unpacked) for part in parts]
         else:
             scores = [scope_scores.relative_mahalanobis(features[part], self._unpacked) for part in parts]
@@ -173,7 +160,7 @@ class Scope:
         scores = held_out(method, logits, features, truth)
         rank = min(len(scores), math.ceil((len(scores) + 1) * KEPT - 1e-9))
         limit = float(np.sort(scores)[rank - 1])
-        return cls(Scorer.fit(method, logits, features, truth), limit), scores <= limit
+        return cls(Scorer.fit(method, features, truth), limit), scores <= limit
 
     def contains(self, logits: np.ndarray, features: np.ndarray | None) -> np.ndarray:
         """Whether each photo is in scope, (N,). Arguments as for ``Scorer.scores``."""
@@ -185,7 +172,7 @@ def held_out(
 ) -> np.ndarray:
     """Scores (N,) of photos by statistics of the other folds, which are drawn at random."""
     if method not in _NAMES or len(truth) < 2:
-        return Scorer.fit(method, logits, features, truth).scores(logits, features)
+        return Scorer.fit(method, features, truth).scores(logits, features)
     # each fold has photos of every class, as far as there are enough of it
     order = np.lexsort((np.random.default_rng(seed).random(len(truth)), truth))
     fold = np.empty(len(truth), np.int64)
@@ -194,7 +181,7 @@ def held_out(
     for number in range(int(fold.max()) + 1):
         out = fold == number
         rest = None if features is None else features[~out]
-        scorer = Scorer.fit(method, logits[~out], rest, truth[~out])
+        scorer = Scorer.fit(method, rest, truth[~out])
         scores[out] = scorer.scores(logits[out], None if features is None else features[out])
     return scores
 

@@ -36,65 +36,6 @@ def energy(logits: np.ndarray) -> np.ndarray:
     return np.asarray(-most - np.log(np.exp(x - most[:, None]).sum(1)))
 
 
-def standardised_logit(logits: np.ndarray) -> np.ndarray:
-    """How many standard deviations the largest logit is above the mean of all logits of the photo, negated.
-
-    Of two rows it is always -1, whatever the photo.
-    """
-    x = logits.astype(np.float64)
-    x -= x.mean(1, keepdims=True)
-    deviation = np.sqrt(_squares(x) / x.shape[1])
-    return np.asarray(-x.max(1) / np.maximum(deviation, 1e-12))
-
-
-def fit_typicality(logits: np.ndarray, features: np.ndarray) -> Arrays:
-    """Fit the sum of how unusual three statistics of a photo are, in the spirit of W. Morningstar et al. (arXiv
-    2006.09273): the length of its features, their distance from the mean in standard deviations, and the standardised
-    logit. A photo may be too near, as well as too far (E. Nalisnick et al., arXiv 1906.02994): a small network finds
-    noise and text more average than any photo. Only a high score of the standardised logit is strange.
-
-    Args:
-        logits: (N, rows).
-        features: (N, channels).
-
-    Returns:
-        mean, deviation: (channels,) of the features.
-        usual: (3,) the means of the statistics. weight: (3,) one over their deviations; 0 for a constant one.
-    """
-    z = features.astype(np.float64)
-    mean, deviation = z.mean(0), _deviation(z)
-    statistics = _statistics(logits, z, mean, deviation)
-    spread = statistics.std(0)
-    known = spread > 1e-6
-    return {
-        "mean": mean.astype(np.float32),
-        "deviation": deviation.astype(np.float32),
-        "usual": statistics.mean(0).astype(np.float32),
-        "weight": (known / np.where(known, spread, 1)).astype(np.float32),
-    }
-
-
-def typicality(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
-    """The score whose arrays ``fit_typicality`` makes."""
-    statistics = _statistics(logits, features.astype(np.float64), arrays["mean"], arrays["deviation"])
-    length, distance, logit = (statistics.T - arrays["usual"][:, None]) * arrays["weight"][:, None]
-    return np.asarray(np.abs(length) + np.abs(distance) + logit)
-
-
-def _statistics(logits: np.ndarray, z: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """(N, 3) of each photo."""
-    statistics = np.empty((len(z), 3))
-    statistics[:, 0] = np.sqrt(_squares(z))
-    statistics[:, 1] = np.sqrt(_squares((z - mean) / deviation) / z.shape[1])
-    statistics[:, 2] = standardised_logit(logits)
-    return statistics
-
-
-def _squares(x: np.ndarray) -> np.ndarray:
-    """The sum of squares of each row."""
-    return np.asarray(np.einsum("ij,ij->i", x, x))
-
-
 def fit_relative_mahalanobis(features: np.ndarray, truth: np.ndarray, *, shrinkage: float | None = None) -> Arrays:
     """Fit the score of J. Ren et al. (arXiv 2106.09022): the squared Mahalanobis distance to the nearest class mean,
     with one covariance P⁻¹ for all classes, less that to the mean of all photos, with their covariance P₀⁻¹.

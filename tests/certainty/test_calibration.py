@@ -165,7 +165,7 @@ DAMAGE: list[tuple[str, Damage]] = [
     ("a method of other arrays", lambda values: values.update(scope={"method": "energy", "limit": 1})),
     (
         "a limit that is not a number",
-        lambda values: values.update(scope={"method": "typicality", "limit": float("nan")}),
+        lambda values: values.update(scope={"method": "energy", "limit": float("nan")}),
     ),
     ("an infinite temperature", lambda values: values.update(temperature=float("inf"))),
     ("a temperature of 0", lambda values: values.update(temperature=0)),
