@@ -97,9 +97,9 @@ class OnnxRuntimeEngine:
                 self.notes.append(f"{self._file} keeps its weights in bfloat16 and computes in float32")
         elif foreign is not None:
             dtype = foreign.dtype
-            if card is None:
+            if card is None:  # otherwise the graph is our own, and nothing about it was guessed
                 card = self._guess(foreign, model, classes)
-            self.notes += foreign.notes
+                self.notes += foreign.notes
         assert card is not None and dtype is not None
         self.dtype = dtype
         self.card = self._fit(card, classes)
