@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from convnext_cli import checkpoints
-from convnext_cli.base.errors import PhotoError
+from convnext_cli.base.errors import PhotoError, UnavailableError
 from convnext_cli.certainty.calibration import Calibration
 from convnext_cli.datasets import LabelledPhoto
 from convnext_cli.evaluation import figures
@@ -19,6 +18,7 @@ from convnext_cli.evaluation.calibrate import fit_on
 from convnext_cli.model.preprocessing import Preprocessing
 from convnext_cli.predict.open import open_predictor
 from convnext_cli.predict.options import PredictorOptions
+from convnext_cli.predict.predictor import Predictor
 from convnext_cli.training import model_file, plots
 from convnext_cli.training.data import TrainingData
 from convnext_cli.training.distributed import Processes
@@ -91,17 +91,17 @@ def finish(
         preprocessing, answers_of_val, sizes = _size(
             recipe, start.preprocessing, photos.val_labels, network.config.stride, of
         )
-        calibration = calibrate(answers_of_val, photos.val_labels)
-        temperature = calibration.temperature
-        results["val"] = calibration.used
-        results["temperature_fitted"] = calibration.fitted
-        results["val_ece_before"] = calibration.before["ece"]
-        results["val_ece_fitted"] = calibration.after["ece"]
-        results["val_loss_before"] = calibration.before["loss"]
-        results["val_loss_fitted"] = calibration.after["loss"]
+        fitted = calibrate(answers_of_val, photos.val_labels)
+        temperature = fitted.temperature
+        results["val"] = fitted.used
+        results["temperature_fitted"] = fitted.fitted
+        results["val_ece_before"] = fitted.before["ece"]
+        results["val_ece_fitted"] = fitted.after["ece"]
+        results["val_loss_before"] = fitted.before["loss"]
+        results["val_loss_fitted"] = fitted.after["loss"]
         if len(sizes) > 1:
             results["val_top1_by_size"] = {str(edge): top1 for edge, top1 in sizes.items()}
-        metrics |= _percent("val", calibration.used) | _errors(calibration)
+        metrics |= _percent("val", fitted.used) | _errors(fitted)
     results["size"], results["temperature"] = preprocessing.size[0], temperature
     if data.test:
         rows, (answers, gone) = data.rows, of("test", preprocessing)
@@ -114,7 +114,10 @@ def finish(
     card = card.replace(preprocessing=preprocessing, temperature=temperature, metrics=metrics)
     model_file.write(folder.model, network, card)
     if data.val:
-        model_file.write(folder.model, network, card, _limits(job, ready, alone.device, folder, temperature, listener))
+        # the engine that computed the features of frozen weights, if any: it gives the network's own answers
+        engine = engines[preprocessing].engine if preprocessing in engines else "torch"
+        calibration = _limits(job, ready, alone.device, folder, temperature, engine, listener)
+        model_file.write(folder.model, network, card, calibration)
     _draw(
         folder,
         None if answers_of_val is None else answers_of_val / (temperature or 1.0),
@@ -132,15 +135,21 @@ def _limits(
     device: torch.device,
     folder: RunFolder,
     temperature: float | None,
+    engine: str,
     listener: TrainListener,
 ) -> Calibration:
     """The calibration of the model that was written, on the photos for val: as ``convnext calibrate`` fits it."""
-    # the features of frozen weights were computed by this engine, which the next answers will come from
-    engine = "openvino" if ready.recipe.freeze and device.type == "cpu" and find_spec("openvino") else "torch"
-    options = PredictorOptions.of(
-        model=folder.model, engine=engine, device=str(device), threads=job.threads, timeout=job.timeout
-    )
-    predictor = open_predictor(options, job="throughput", say=listener.note)
+
+    def opened(engine: str) -> Predictor:
+        options = PredictorOptions.of(
+            model=folder.model, engine=engine, device=str(device), threads=job.threads, timeout=job.timeout
+        )
+        return open_predictor(options, job="throughput")
+
+    try:
+        predictor = opened(engine)
+    except UnavailableError:  # it gives the features of this network, but not closely enough its answers
+        predictor = opened("torch")
     try:
         data = ready.data
         rows = np.array([data.rows[photo.label] for photo in data.val], np.int64)

@@ -117,7 +117,12 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+    """The network of a run, without its calibration."""
+    return network_of(folder / "model.safetensors")
+
+
+def network_of(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_file(path).items() if not name.startswith("calibration.")}
 
 
 def the_same_model(folder: Path, other: Path) -> None:
@@ -151,7 +156,7 @@ LEARN = (*SCRATCH, "--epochs", "12", "-b", "16", "--lr", "0.004", *sets("optimis
 
 def body_of(path: Path) -> dict[str, torch.Tensor]:
     """The weights of a model without its classifier's."""
-    return {name: tensor for name, tensor in load_file(path).items() if not name.startswith("head.")}
+    return {name: tensor for name, tensor in network_of(path).items() if not name.startswith("head.")}
 
 
 RANDOM = (
