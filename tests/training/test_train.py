@@ -153,6 +153,16 @@ class TestFromScratch:
         assert card.metrics["val ece without temperature"] == pytest.approx(results["val_ece_before"], abs=1e-4)
         assert f"{found['photos']['train']} photos of 4 classes" in card.description
 
+    def test_it_is_calibrated_on_val_and_judged_on_test(self, convnext: Run, learnt: tuple[Path, Path, Done]) -> None:
+        target = learnt[1]
+        command = (*EVALUATE, "-m", target, target / "splits.csv", "--sure", "0.4", "--json")
+        refused = convnext(*command, "--split", "val")
+        assert refused.status == 3 and "calibrat" in refused.err
+        done = convnext(*command, "--split", "test")
+        assert done.status == 0, done.err
+        document = json.loads(done.out)
+        assert document["photos"] == facts(target)["photos"]["test"] and document["sure"]
+
     @pytest.mark.parametrize("part", ["val", "test"])
     def test_evaluate_agrees(self, convnext: Run, learnt: tuple[Path, Path, Done], part: str) -> None:
         target = learnt[1]
