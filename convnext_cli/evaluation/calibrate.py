@@ -124,6 +124,8 @@ def calibrate(
             listener.note(remark)
         if predictor.scores != "softmax":
             raise ModelError("this model gives no scores of one class a photo", "calibrate a single-label classifier")
+        if predictor.labels.groups is not None:
+            raise UsageError("these labels stand for several classes of the model", "leave labels out")
         match = truth.find(dataset, predictor.labels, by_index=request.by_index, only_these=False)
         chosen = truth.choose(photos, [match], skip_unmatched=request.skip_unmatched)
         if chosen.left_out:
