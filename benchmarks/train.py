@@ -100,6 +100,12 @@ def timms(options: argparse.Namespace, size: int, dtype: str, *, defaults: bool)
     patch_size = {} if options.patch is None else {"patch_size": options.patch}
     rate = 0.0 if defaults else DROP_PATH
     network = timm.create_model(options.model, num_classes=CLASSES, drop_path_rate=rate, **patch_size)
+    if options.patch == 2:  # with this stem timm halves the photo once more before the first stage
+        network.stages[0].downsample = torch.nn.Identity()
+    count = sum(parameter.numel() for parameter in network.parameters())
+    expected = scratch(settings_of(options, size), CLASSES).network.config.num_parameters
+    if count != expected:
+        raise SystemExit(f"timm's {options.model} has {count:,} parameters, and ours has {expected:,}")
     network = network.to(options.device).to(memory_format=layout).train()
     if defaults:
         optimiser = create_optimizer_v2(network, opt="sgd", lr=0.05, weight_decay=2e-5, momentum=0.9)
