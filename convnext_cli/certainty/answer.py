@@ -27,7 +27,8 @@ class Answer:
     Args:
         label: the name of a class or of a broader group; None where there is no answer.
         id: its WordNet id; None where it has none.
-        score: the probability of the answer, 0 to 1; that of the best class where there is no answer.
+        score: the probability of the answer, 0 to 1, in the digits of a float32; that of the best class where there
+            is no answer.
         level: "class", "broader" (a group of classes) or "none".
         why: there is no answer: ``OUT_OF_SCOPE`` or ``NOT_SURE``; "" where there is one.
         above: the names of the groups above the answer, broadest first.

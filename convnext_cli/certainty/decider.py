@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from convnext_cli.certainty import conformal
-from convnext_cli.certainty.answer import NOT_SURE, OUT_OF_SCOPE, Answer, Decision, PredictionSet
+from convnext_cli.certainty.answer import NOT_SURE, OUT_OF_SCOPE, Answer, Decision, Level, PredictionSet
 from convnext_cli.certainty.conformal import Kind
 from convnext_cli.certainty.out_of_scope import Scope
-from convnext_cli.certainty.probabilities import by_label, softmax
+from convnext_cli.certainty.probabilities import by_label, shortest, softmax
 from convnext_cli.certainty.roll_up import Threshold, climb, summed
 from convnext_cli.certainty.tree import Tree
 
@@ -92,12 +92,13 @@ class Decider:
         best = int(by_label(probabilities, self._tree.labels.groups).argmax())
         chain = self._tree.chains[best]
         if not self._scope.contains(logits[None], None if features is None else features[None])[0]:
-            return Answer(None, None, summed(chain[0], probabilities), "none", OUT_OF_SCOPE)
+            return Answer(None, None, shortest(summed(chain[0], probabilities)), "none", OUT_OF_SCOPE)
         place, total = climb(chain, probabilities, threshold)
         if place < 0:
-            return Answer(None, None, summed(chain[0], probabilities), "none", NOT_SURE)
+            return Answer(None, None, shortest(summed(chain[0], probabilities)), "none", NOT_SURE)
         node = chain[place]
-        return Answer(node.name, node.id, total, "broader" if place else "class", above=self._tree.above[best][place])
+        level: Level = "broader" if place else "class"
+        return Answer(node.name, node.id, shortest(total), level, above=self._tree.above[best][place])
 
     def _names(self, rows: np.ndarray) -> tuple[str, ...]:
         names = self._tree.labels.names

@@ -32,3 +32,8 @@ def by_label(probabilities: np.ndarray, groups: tuple[tuple[int, ...], ...] | No
     if groups is None:
         return probabilities
     return np.stack([probabilities[..., list(rows)].sum(-1) for rows in groups], -1)
+
+
+def shortest(value: float | np.floating) -> float:
+    """The float whose shortest decimal form is that of the float32."""
+    return float(str(np.float32(value)))

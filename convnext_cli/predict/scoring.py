@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from convnext_cli.certainty.probabilities import shortest
 from convnext_cli.labels import LabelSet
 from convnext_cli.predict.rows import Prediction
 
@@ -41,7 +42,7 @@ def ranked(scores: np.ndarray, labels: LabelSet, kind: ScoreKind, k: int) -> tup
     order = np.argsort(-scores, kind="stable")[: k or None]
     ids = labels.group_ids or (None,) * len(labels.names)
     return tuple(
-        Prediction(rank, int(best[i]), ids[i] or labels.ids[best[i]], labels.names[i], _shortest(scores[i]))
+        Prediction(rank, int(best[i]), ids[i] or labels.ids[best[i]], labels.names[i], shortest(scores[i]))
         for rank, i in enumerate(order, 1)
     )
 
@@ -55,8 +56,3 @@ def score(logits: np.ndarray, kind: ScoreKind, temperature: float = 1.0) -> np.n
         return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # does not overflow
     x = np.exp((x - x.max()) / np.float32(temperature))
     return np.asarray(x / x.sum())
-
-
-def _shortest(value: np.float32) -> float:
-    """The float whose shortest decimal form is that of the float32."""
-    return float(str(value))
