@@ -268,7 +268,7 @@ class CalibrationPhotos:
             self._known[place] += at < len(keys) and bool(keys[at] == key[0])
             if self._known[place] * _KNOWN > self._photos:
                 raise ModelError(
-                    f"{model} was calibrated on some of these photos (more than one in a hundred): the figures would be too good",
+                    f"{model} was calibrated on more than a hundredth of these photos: its figures would be too good",
                     "evaluate other photos, for example with --split test, or calibrate on others",
                 )
 
