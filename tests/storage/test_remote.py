@@ -466,7 +466,9 @@ def test_a_job_of_the_version_before_goes_on(convnext: Run, folder: Path, model:
         db.execute("DROP TABLE shards")
         db.execute("DROP TABLE guesses")
         db.execute("DROP VIEW results")
-        db.execute("ALTER TABLE photos DROP COLUMN tag")
+        later = [row[1] for row in db.execute("PRAGMA table_info(photos)") if row[1].startswith("answer")]
+        for column in ("tag", "set", "coverage", *later):
+            db.execute(f'ALTER TABLE photos DROP COLUMN "{column}"')
         db.execute("PRAGMA user_version = 1")
         db.commit()
     assert "nothing new among 5 photos" in convnext("label", folder, "-o", target, "-m", model).err
