@@ -467,7 +467,7 @@ def test_a_job_of_the_version_before_goes_on(convnext: Run, folder: Path, model:
         db.execute("DROP TABLE guesses")
         db.execute("DROP VIEW results")
         later = [row[1] for row in db.execute("PRAGMA table_info(photos)") if row[1].startswith("answer")]
-        for column in ("tag", "set", "coverage", *later):
+        for column in (*later, "set", "coverage", "tag"):
             db.execute(f'ALTER TABLE photos DROP COLUMN "{column}"')
         db.execute("PRAGMA user_version = 1")
         db.commit()
