@@ -33,8 +33,6 @@ _ARRAYS = {
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
-    "int64": "I64",
-    "int32": "I32",
     "uint32": "U32",
     "uint64": "U64",
 }

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from convnext_cli.evaluation.labelled_data import Split
     from convnext_cli.predict.options import PredictorOptions
 
-MOST_FAILURES = 10  # that are named
-
 
 @click.command(
     epilog="\b\nExamples:\n  convnext calibrate -m run validation/\n"
@@ -95,10 +93,7 @@ def calibrate(
             in_flight=partial(witness.noting, "calibrate", predictor.decoding.timeout),
             fetch=partial(pull_if_missing, offline=offline) if pull else None,
         )
-    for path, error in result.failures[:MOST_FAILURES]:
-        render.note(f"left out: {path}: {error.kind}: {error.message}")
-    if more := len(result.failures[MOST_FAILURES:]):
-        render.note(f"left out: {more:,} more")
+    evaluate_view.print_failures(result.failures, "left out")
     calibrate_view.print_result(result, as_json=as_json)
     render.note(
         f"written: {result.output} · {result.calibration.photos:,} photos in {time.perf_counter() - start:.1f} s"

@@ -13,12 +13,9 @@ import click
 from convnext_cli.cli import evaluate_view, model_options, options, render, types
 
 if TYPE_CHECKING:
-    from convnext_cli.base.errors import PhotoError
     from convnext_cli.evaluation.evaluate import EvaluateResult
     from convnext_cli.evaluation.labelled_data import Split
     from convnext_cli.predict.options import PredictorOptions
-
-MOST_FAILURES = 10  # that are named
 
 
 @click.command(
@@ -171,8 +168,8 @@ def evaluate(
             in_flight=partial(witness.noting, "evaluate", predictor.decoding.timeout),
             fetch=partial(pull_if_missing, offline=offline) if pull else None,
         )
-    _print_failures(result.failures, "left out" if skip_bad else "failed")
-    _print_failures(result.foreign_failures, "foreign photo left out")
+    evaluate_view.print_failures(result.failures, "left out" if skip_bad else "failed")
+    evaluate_view.print_failures(result.foreign_failures, "foreign photo left out")
     evaluate_view.print_document(result.document, as_json=as_json)
     if result.output is not None:
         render.note(f"written: {result.output}")
@@ -181,13 +178,6 @@ def evaluate(
         for model in result.models:
             render.note(f"{model.model}: {model.times.limiting()} limits ({model.times.shares()})")
     return _status(result, fail_below, skipped=skip_bad)
-
-
-def _print_failures(failures: tuple[tuple[str, PhotoError], ...], heading: str) -> None:
-    for path, error in failures[:MOST_FAILURES]:
-        render.note(f"{heading}: {path}: {error.kind}: {error.message}")
-    if more := len(failures[MOST_FAILURES:]):
-        render.note(f"{heading}: {more:,} more; --json names all")
 
 
 def _status(result: EvaluateResult, fail_below: float | None, *, skipped: bool) -> int:

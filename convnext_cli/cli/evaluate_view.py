@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Self
 from convnext_cli.cli import evaluate_sure_view, render
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from convnext_cli.base.errors import PhotoError
     from convnext_cli.base.text import JsonObject
 ROWS = 10  # of a table: pairs, classes
+MOST_FAILURES = 10  # that are named
 
 
 class ProgressBars(render.Notes):
@@ -64,6 +68,14 @@ def _progress() -> Progress:
         console=render.err(),
         transient=True,
     )
+
+
+def print_failures(failures: Sequence[tuple[str, PhotoError]], heading: str) -> None:
+    """The first photos that could not be read, and how many more there are, on standard error."""
+    for path, error in failures[:MOST_FAILURES]:
+        render.note(f"{heading}: {path}: {error.kind}: {error.message}")
+    if more := len(failures[MOST_FAILURES:]):
+        render.note(f"{heading}: {more:,} more; --json names all")
 
 
 def print_document(document: JsonObject, *, as_json: bool) -> None:
